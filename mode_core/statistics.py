@@ -1,0 +1,244 @@
+"""What calibration leaves behind: per-expert sums by modality and redundancy bin, in folds of the samples.
+
+Everything a person drags afterwards is arithmetic on these arrays; the model is not run again. Two
+statistics of the same model and settings add up, so batches, processes and interrupted runs merge: counts
+exactly, sums within float64 rounding.
+
+Axes of the stored arrays (all float64, leading axis = fold of the sample):
+
+| array | axes | meaning |
+|---|---|---|
+| `text_selections` | fold, E | top-k selections of each expert by text tokens |
+| `text_weight` | fold, E | sum of their routing weights g |
+| `text_error`, `text_gated_error` | fold, E, B | Σ ‖E(x) − E_b(x)‖² over text tokens routed there; the same × g² |
+| `text_support` | fold, E | tokens behind those error sums |
+| `text_tokens`, `text_energy` | fold | text tokens seen; Σ ‖bank output‖² over them |
+| `vision_*[signal]` | … , 100 | the same for vision tokens, per redundancy bin of that signal |
+| `input_energy`, `input_tokens` | fold | Σ ‖x‖² and count of all routed tokens x entering the bank |
+| `weight_norm` | E, 3 | Frobenius norm of gate, up, down |
+| `weight_error` | E, B, 3 | ‖W − W_b‖² of gate, up, down at each width |
+
+Memory: `banks × E × (2 + 3B) × (signals × 100 + 1) × folds` doubles; it does not grow with the samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from mode_core.files import atomic_write, read_tensors, tensor_bytes
+
+BINS = 100
+FOLDS = 8
+
+TEXT_ARRAYS = {  # name -> axes after the fold axis
+    "selections": ("E",),
+    "weight": ("E",),
+    "error": ("E", "B"),
+    "gated_error": ("E", "B"),
+    "support": ("E",),
+    "tokens": (),
+    "energy": (),
+}
+WEIGHT_ARRAYS = {"weight_norm": ("E", "M"), "weight_error": ("E", "B", "M")}
+INPUT_ARRAYS = ("input_energy", "input_tokens")
+
+
+class StatisticsError(ValueError):
+    """Statistics that cannot be read, or cannot be added to each other."""
+
+
+def fold_of(sample_id: str, folds: int = FOLDS) -> int:
+    """Fold of a sample, 0..folds−1, from its id alone, so that every process and every rerun agrees."""
+    return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "big") % folds
+
+
+@dataclass(frozen=True)
+class BankShape:
+    """One expert bank's sizes: E experts, gate/up `[intermediate, hidden]`, down `[hidden, intermediate]`."""
+
+    layer: int
+    experts: int
+    hidden: int
+    intermediate: int
+    top_k: int
+    has_gate: bool = True
+
+
+@dataclass(frozen=True)
+class BankStatistics:
+    """The sums of one bank. Attributes give totals over folds; `arrays` holds them fold by fold."""
+
+    name: str
+    shape: BankShape
+    bits: tuple[int, ...]
+    signals: tuple[str, ...]
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def empty(
+        cls, name: str, shape: BankShape, bits: tuple[int, ...], signals: tuple[str, ...], folds: int = FOLDS
+    ) -> BankStatistics:
+        """All-zero statistics of one bank."""
+        size = {"E": shape.experts, "B": len(bits), "M": 3}
+        arrays = {f"text_{key}": np.zeros([folds, *(size[a] for a in axes)]) for key, axes in TEXT_ARRAYS.items()}
+        for signal in signals:
+            for key, axes in TEXT_ARRAYS.items():
+                arrays[f"vision_{key}/{signal}"] = np.zeros([folds, *(size[a] for a in axes), BINS])
+        arrays |= {key: np.zeros(folds) for key in INPUT_ARRAYS}
+        arrays |= {key: np.zeros([size[a] for a in axes]) for key, axes in WEIGHT_ARRAYS.items()}
+        return cls(name, shape, bits, signals, arrays)
+
+    def total(self, key: str) -> np.ndarray:
+        """One array summed over folds (arrays of the weights alone have no folds and come as they are)."""
+        array = self.arrays[key]
+        return array if key in WEIGHT_ARRAYS else array.sum(axis=0)
+
+    def text(self, key: str) -> np.ndarray:
+        """`text_<key>` over all folds: `[E]`, `[E, B]` or a scalar."""
+        return self.total(f"text_{key}")
+
+    def vision(self, key: str, signal: str) -> np.ndarray:
+        """`vision_<key>` of one redundancy signal over all folds: last axis = the 100 bins, key tokens first."""
+        if signal not in self.signals:
+            raise KeyError(
+                f"These statistics hold no signal {signal!r}; they were calibrated with: {', '.join(self.signals)}."
+            )
+        return self.total(f"vision_{key}/{signal}")
+
+    def __getattr__(self, attribute: str):
+        """`bank.text_selections` → `[E]`; `bank.vision_selections[signal]` → `[E, 100]`."""
+        arrays = self.__dict__.get("arrays", {})
+        if attribute in arrays:
+            return self.total(attribute)
+        prefix = attribute + "/"
+        if any(key.startswith(prefix) for key in arrays):
+            return {key[len(prefix) :]: self.total(key) for key in arrays if key.startswith(prefix)}
+        raise AttributeError(attribute)
+
+    def __add__(self, other: BankStatistics) -> BankStatistics:
+        if (self.name, self.shape, self.bits, self.signals) != (other.name, other.shape, other.bits, other.signals):
+            raise StatisticsError(
+                f"Bank {self.name} differs between the two statistics "
+                f"({self.shape}, bits {self.bits}, signals {self.signals} against "
+                f"{other.shape}, bits {other.bits}, signals {other.signals}); only runs of the same model and "
+                "settings can be added."
+            )
+        arrays = {
+            key: (np.maximum(value, other.arrays[key]) if key in WEIGHT_ARRAYS else value + other.arrays[key])
+            for key, value in self.arrays.items()
+        }
+        return replace(self, arrays=arrays)
+
+    def without_fold(self, fold: int) -> BankStatistics:
+        """The same bank as if the samples of one fold had not been drawn (for the jackknife)."""
+        arrays = {
+            key: value if key in WEIGHT_ARRAYS else np.delete(value, fold, axis=0)
+            for key, value in self.arrays.items()
+        }
+        return replace(self, arrays=arrays)
+
+
+@dataclass(frozen=True)
+class ExpertStatistics:
+    """The statistics of a whole model: `banks` by full module name, in the order of the layers.
+
+    `settings` names everything that must agree for two of them to be added (model, group size, quantizer of
+    the sensitivity, bits, signals). `samples` lists the ids of the samples inside.
+    """
+
+    banks: dict[str, BankStatistics]
+    bits: tuple[int, ...]
+    signals: tuple[str, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[BankStatistics]:
+        return iter(self.banks.values())
+
+    def __add__(self, other: ExpertStatistics) -> ExpertStatistics:
+        """Statistics of both sets of samples together.
+
+        Raises:
+            StatisticsError: other model or settings, or a sample that is in both.
+        """
+        if dict(self.settings) != dict(other.settings) or list(self.banks) != list(other.banks):
+            raise StatisticsError("Only statistics of the same model and the same settings can be added.")
+        if twice := set(self.samples) & set(other.samples):
+            raise StatisticsError(
+                f"{len(twice)} samples are in both statistics ({', '.join(sorted(twice)[:3])} …); "
+                "adding them would count these twice."
+            )
+        banks = {name: bank + other.banks[name] for name, bank in self.banks.items()}
+        return replace(self, banks=banks, samples=self.samples + other.samples)
+
+    @property
+    def folds(self) -> int:
+        """Number of folds held (8 after calibration, 7 with one left out)."""
+        return next(iter(self.banks.values())).arrays["text_tokens"].shape[0]
+
+    def without_fold(self, fold: int) -> ExpertStatistics:
+        """Leave one fold of the samples out; see `fold_of`."""
+        return replace(self, banks={name: bank.without_fold(fold) for name, bank in self.banks.items()})
+
+    def digest(self) -> str:
+        """Hash of all numbers: a cache key that does not sample."""
+        seal = hashlib.sha256(json.dumps(self._header(), sort_keys=True).encode())
+        for bank in self.banks.values():
+            for key in sorted(bank.arrays):
+                seal.update(key.encode())
+                seal.update(np.ascontiguousarray(bank.arrays[key]).tobytes())
+        return seal.hexdigest()[:16]
+
+    def _header(self) -> dict:
+        return {
+            "format": 1,
+            "bits": list(self.bits),
+            "signals": list(self.signals),
+            "settings": dict(self.settings),
+            "samples": list(self.samples),
+            "banks": [{"name": bank.name, **vars(bank.shape)} for bank in self.banks.values()],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, atomically; arrays that are mostly zero are kept as index and value."""
+        tensors: dict[str, np.ndarray] = {}
+        for number, bank in enumerate(self.banks.values()):
+            for key, value in bank.arrays.items():
+                flat = value.ravel()
+                filled = np.flatnonzero(flat)
+                if filled.size * 12 < flat.size * 8:
+                    tensors[f"{number}|{key}|index"] = filled.astype(np.int32)
+                    tensors[f"{number}|{key}|value"] = flat[filled]
+                else:
+                    tensors[f"{number}|{key}"] = value
+        atomic_write(Path(path), tensor_bytes(tensors, {"statistics": json.dumps(self._header())}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> ExpertStatistics:
+        """Read what `save` wrote.
+
+        Raises:
+            StatisticsError: no such file, or not a statistics file, with what was found instead.
+        """
+        tensors, metadata = read_tensors(Path(path), StatisticsError)
+        if "statistics" not in metadata:
+            raise StatisticsError(f"{path} is a safetensors file, but holds no expert statistics.")
+        header = json.loads(metadata["statistics"])
+        bits, signals = tuple(header["bits"]), tuple(header["signals"])
+        banks = {}
+        for number, entry in enumerate(header["banks"]):
+            name = entry.pop("name")
+            empty = BankStatistics.empty(name, BankShape(**entry), bits, signals)
+            arrays = {}
+            for key, zeros in empty.arrays.items():
+                arrays[key] = tensors.get(f"{number}|{key}", zeros)
+                if f"{number}|{key}|index" in tensors:
+                    zeros.ravel()[tensors[f"{number}|{key}|index"]] = tensors[f"{number}|{key}|value"]
+            banks[name] = replace(empty, arrays=arrays)
+        return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))

@@ -1,0 +1,49 @@
+"""The nouns of importance: frequencies of one bank, and the cost of every expert at every width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """Shares of top-k selections within one bank; each array is `[E]` and sums to 1 (method.md §3).
+
+    Where no token of a kind was routed at all its share is 1/E everywhere, and the kind's name is in `empty`,
+    so that a picture can say "no tokens" instead of showing a uniform share.
+    """
+
+    text: np.ndarray
+    vision: np.ndarray
+    key: np.ndarray
+    redundant: np.ndarray
+    all: np.ndarray
+    empty: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class CostTable(Mapping[str, np.ndarray]):
+    """Predicted damage of each expert at each width: bank name → `[E, B]`, columns in the order of `bits`.
+
+    `unsupported[bank]` is a boolean `[E]`: experts that too few calibration tokens reached, whose cost is the
+    data-free estimate. `comparable_across_banks` says whether one budget for all banks makes sense.
+    """
+
+    costs: dict[str, np.ndarray]
+    bits: tuple[int, ...]
+    method: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    comparable_across_banks: bool = False
+    unsupported: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, bank: str) -> np.ndarray:
+        return self.costs[bank]
+
+    def __iter__(self):
+        return iter(self.costs)
+
+    def __len__(self) -> int:
+        return len(self.costs)

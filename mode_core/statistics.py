@@ -122,7 +122,12 @@ class BankStatistics:
         raise AttributeError(attribute)
 
     def __add__(self, other: BankStatistics) -> BankStatistics:
-        if (self.name, self.shape, self.bits, self.signals) != (other.name, other.shape, other.bits, other.signals):
+        if (self.name, self.shape, self.bits, self.signals) != (
+            other.name,
+            other.shape,
+            other.bits,
+            other.signals,
+        ):
             raise StatisticsError(
                 f"Bank {self.name} differs between the two statistics "
                 f"({self.shape}, bits {self.bits}, signals {self.signals} against "
@@ -138,8 +143,7 @@ class BankStatistics:
     def without_fold(self, fold: int) -> BankStatistics:
         """The same bank as if the samples of one fold had not been drawn (for the jackknife)."""
         arrays = {
-            key: value if key in WEIGHT_ARRAYS else np.delete(value, fold, axis=0)
-            for key, value in self.arrays.items()
+            key: value if key in WEIGHT_ARRAYS else np.delete(value, fold, axis=0) for key, value in self.arrays.items()
         }
         return replace(self, arrays=arrays)
 

@@ -1,0 +1,195 @@
+"""The command line: one verb a step, from samples to exported bits.
+
+    python -m mode_core calibrate --out runs/mine
+    python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
+    python -m mode_core evaluate  --run runs/mine --allocation three
+    python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+
+Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
+saying how long it took and how much memory it held at its peak. Exit codes: 0 done, 1 refused or failed with
+the reason in words, 2 wrong usage, 130 stopped by the person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from mode_core import cli_verbs as verbs
+from mode_core.cli_report import BarHook, Meter, print_result
+from mode_core.jobs import Cancelled
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "sample_data"
+KNOWN_ERRORS = (ValueError, OSError, KeyError)  # every refusal of mode_core is one of these, with its reason
+
+
+def _shown(path: Path) -> str:
+    """A default path as a person in the repo's folder would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--model",
+        default=default,
+        help="model folder or hub id" + (f" (default: {default})" if default else " (default: the run's own)"),
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    parser.add_argument("--dtype", default="auto", help="auto (as stored, default), float32, bfloat16 or float16")
+
+
+def _importance_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what counts as important")
+    group.add_argument("--method", default="mode", help="importance estimate (default: mode, the paper's)")
+    group.add_argument(
+        "--key-ratio",
+        type=float,
+        default=0.20,
+        help="share of vision tokens kept as key tokens (default: 0.20)",
+    )
+    group.add_argument("--signal", default="text_attention", help="redundancy signal (default: text_attention)")
+    group.add_argument(
+        "--vision-weight",
+        type=float,
+        default=1.0,
+        help="weight of vision against text, the paper's α (default: 1)",
+    )
+
+
+def _budget_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the budget")
+    group.add_argument("--average-bits", type=float, help="mean bits of the experts' weights (default: 3)")
+    group.add_argument("--budget-mb", type=float, help="instead: packed size of all experts in MB (10^6 bytes)")
+    group.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4], help="allowed widths (default: 2 3 4)")
+    group.add_argument(
+        "--scope",
+        choices=("bank", "model"),
+        default="bank",
+        help="one budget per bank (the paper's) or for the model",
+    )
+    group.add_argument("--unit", choices=("expert", "layer"), default="expert", help="what shares one width")
+    group.add_argument("--equality", action="store_true", help="spend the budget exactly, as the paper's solver does")
+
+
+def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> None:
+    group = parser.add_argument_group("the quantizer")
+    group.add_argument(
+        "--group-size",
+        type=int,
+        default=group_size,
+        help=f"input channels that share a scale (default: {group_size or 'as the run'})",
+    )
+    group.add_argument("--asymmetric", action="store_true", help="a zero point per group instead of a symmetric grid")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; every verb has `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mode_core",
+        description="Per-expert bit-widths for Mixture-of-Experts multimodal models (MODE, arXiv 2606.17118).",
+        epilog="Start with: python -m mode_core calibrate --out runs/first",
+    )
+    sub = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run, summary: str) -> argparse.ArgumentParser:
+        added = sub.add_parser(name, help=summary, description=summary)
+        added.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        added.add_argument("--quiet", action="store_true", help="no progress bar")
+        added.set_defaults(run_verb=run)
+        return added
+
+    calibrate = verb("calibrate", verbs.calibrate, "Run the model once over image-text samples; keep a run.")
+    _model_argument(calibrate, _shown(BUNDLED / "model"))
+    calibrate.add_argument(
+        "--samples",
+        default=_shown(BUNDLED / "calibration"),
+        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
+    )
+    calibrate.add_argument("--out", required=True, help="folder of the new run")
+    calibrate.add_argument("--limit", type=int, help="use only the first N samples")
+    calibrate.add_argument(
+        "--measure-bits",
+        type=int,
+        nargs="+",
+        default=[1, 2, 3, 4],
+        help="widths to measure (default: 1 2 3 4)",
+    )
+    calibrate.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
+    calibrate.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
+    _grid_arguments(calibrate, 128)
+
+    allocate = verb("allocate", verbs.allocate, "Solve for every expert's bits under a budget; no model needed.")
+    allocate.add_argument("--run", required=True, help="folder of a run")
+    allocate.add_argument("--name", help="keep the allocation in the run under this name")
+    allocate.add_argument("--out", help="write the allocation to this JSON file")
+    _importance_arguments(allocate)
+    _budget_arguments(allocate)
+
+    for name, run, summary in (
+        (
+            "quantize",
+            verbs.quantize,
+            "Quantize the experts to an allocation; write the packed codes, measure bytes.",
+        ),
+        (
+            "evaluate",
+            verbs.evaluate,
+            "Accuracy per task and KL to the original, for an allocation or a uniform width.",
+        ),
+    ):
+        added = verb(name, run, summary)
+        added.add_argument("--run", required=True, help="folder of a run")
+        which = added.add_mutually_exclusive_group(required=name == "quantize")
+        which.add_argument("--allocation", help="name in the run, or a JSON file")
+        which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
+        _model_argument(added, None)
+        _grid_arguments(added, None)
+        if name == "quantize":
+            added.add_argument("--out", help="folder for the packed codes (default: measure only)")
+        else:
+            added.add_argument(
+                "--samples",
+                default=_shown(BUNDLED / "evaluation"),
+                help="samples with answers (default: the bundled evaluation set)",
+            )
+            added.add_argument("--limit", type=int, help="use only the first N samples")
+            added.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
+            added.add_argument("--name", help="keep the scores in the run under this name")
+
+    export = verb("export", verbs.export, "Write an allocation in a form that other software loads.")
+    export.add_argument("--run", required=True, help="folder of a run")
+    export.add_argument("--allocation", required=True, help="name in the run, or a JSON file")
+    export.add_argument("--target", required=True, help="what to write; a wrong name lists all targets")
+    export.add_argument("--out", required=True, help="folder to write into")
+    _model_argument(export, None)
+    _grid_arguments(export, None)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    cancel = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    try:
+        with Meter() as meter, BarHook(options.verb, quiet=options.quiet) as progress:
+            result = options.run_verb(options, progress, cancel)
+    except Cancelled as stopped:
+        print(f"\nStopped. {stopped}", file=sys.stderr)
+        return 130
+    except KNOWN_ERRORS as refused:
+        text = refused.args[0] if isinstance(refused, KeyError) and refused.args else refused
+        print(f"\n{options.verb}: {text}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    result["cost"] = meter.result()
+    print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+    return 0

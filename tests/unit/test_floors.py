@@ -1,0 +1,89 @@
+"""The floors: imports go down only, and the library never needs a user interface."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOORS = (
+    "files",
+    "jobs",
+    "statistics",
+    "samples",
+    "models",
+    "run",
+    "calibration",
+    "importance",
+    "allocation",
+)
+USER_INTERFACE = {"streamlit", "plotly"}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def test_mode_core_in_a_fresh_process_leaves_the_interface_out():
+    """Importing every part of mode_core must pull in neither streamlit nor plotly."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files_of("mode_core")]
+    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    code = (
+        "import importlib, sys\n"
+        f"[importlib.import_module(name) for name in {modules!r}]\n"
+        f"print(sorted({USER_INTERFACE!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", files_of("mode_core"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_mode_core_imports_no_upper_floor(path: Path):
+    upper = {name for name in imported(path) if name.split(".")[0] in USER_INTERFACE | {"dashboard", "pages", "tests"}}
+    assert not upper, f"{path.name} imports {upper}"
+
+
+def test_allocation_and_importance_need_no_model():
+    """What a person drags is answered without torch: these floors must not import it."""
+    code = "import sys, mode_core.importance, mode_core.allocation; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", files_of("dashboard/charts"), ids=lambda path: path.name)
+def test_charts_do_not_import_streamlit(path: Path):
+    assert not {name for name in imported(path) if name.split(".")[0] == "streamlit"}
+
+
+def test_only_the_entry_patches_the_import_path():
+    patched = [
+        path.relative_to(ROOT)
+        for package in ("mode_core", "dashboard", "pages")
+        for path in files_of(package)
+        if "sys.path" in path.read_text(encoding="utf-8")
+    ]
+    assert patched in ([], [Path("dashboard/app.py")])
+
+
+def test_the_top_level_is_the_users():
+    """Only the seven entries that the project is laid out in, pyproject.toml and dot-files are tracked."""
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    expected = {"dashboard", "mode_core", "pages", "tests", "sample_data", "requirements.txt", "README.md"}
+    assert {name for name in top if not name.startswith(".")} <= expected | {"pyproject.toml"}

@@ -1,0 +1,60 @@
+"""What the README shows is executed: its two commands exist as CI uses them, its snippets and verbs run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(mark: str) -> str:
+    """The code block that follows `<!-- mark -->`."""
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w*\n(.*?)```", README, re.DOTALL)
+    assert found, f"README.md has no code block after <!-- {mark} -->"
+    return found.group(1).strip()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, bundled_run) -> Path:
+    """A folder that looks like the repo's, where what the README's commands write does no harm."""
+    for name in ("sample_data", "mode_core"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def test_the_two_commands_set_up_alike():
+    dashboard, tests = block("command: dashboard"), block("command: tests")
+    assert dashboard.split("&&")[:2] == tests.split("&&")[:2]
+    assert dashboard.endswith("streamlit run dashboard/app.py")
+    assert (ROOT / "dashboard" / "app.py").is_file()
+    assert tests.endswith("-m pytest")
+
+
+def test_every_link_and_picture_is_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"
+
+
+def test_the_python_snippet_runs(workplace: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", block("snippet: python")], capture_output=True, text=True, cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("True"), done.stdout
+
+
+def test_the_road_of_commands_runs(workplace: Path):
+    environment = os.environ | {"PYTHONPATH": str(workplace)}
+    for line in block("commands: road").splitlines():
+        command = [sys.executable, *line.split()[1:], "--quiet"]
+        if "calibrate" in command:
+            command += ["--limit", "8"]  # the whole set is calibrated when the bundled run is made
+        done = subprocess.run(command, capture_output=True, text=True, cwd=workplace, env=environment)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert "peak memory" in done.stdout
+    assert (workplace / "exports" / "bits").is_dir()

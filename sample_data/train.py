@@ -1,0 +1,210 @@
+"""Trains the bundled model: `python -m sample_data.train`. Stops and resumes at any time from its checkpoint.
+
+Stage 1 teaches the vision tower to put into each vision token the word vectors of what its cell shows. Stage 2 trains
+everything on questions about pictures and on text-only facts and sums. Losses count answers only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sample_data.architecture import MODEL_FOLDER, build_model, build_processor, vocabulary
+from sample_data.batches import Batch, Encoder, cell_labels, patches
+from sample_data.forward import RouterTally, answer_losses, label_loss, vision_features
+from sample_data.pictures import DRAWERS, Picture
+from sample_data.questions import PICTURE_TASKS
+from sample_data.world import FACTS, SUMS, Question
+
+TASKS = [*PICTURE_TASKS, *sorted({fact.task for fact in FACTS}), "arithmetic"]
+KINDS = {"scene": 0.52, "emblem": 0.18, "number": 0.12, "chart": 0.18}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the result of a training run, besides the code."""
+
+    seed: int = 7
+    vision_steps: int = 900
+    steps: int = 5000
+    pictures: int = 32
+    texts: int = 256
+    sums_share: float = 0.2
+    room: int = 100
+    vision_rate: float = 1.5e-3
+    rate: float = 2.5e-3
+    warmup: int = 200
+    label_weight: float = 0.3
+    balance_weight: float = 0.01
+    freeze_words: bool = False
+
+
+class Source:
+    """Endless training material; draw number n is the same on every machine and after every resume."""
+
+    def __init__(self, plan: Plan, encoder: Encoder) -> None:
+        self.plan, self.encoder = plan, encoder
+        self.facts = [q for fact in FACTS for q in fact.training_questions()]
+        self.sums = [q for fact in SUMS for q in fact.training_questions()]
+
+    def drawn(self, random: np.random.Generator) -> list[Picture]:
+        """Freshly drawn pictures of all kinds."""
+        kinds = random.choice(list(KINDS), self.plan.pictures, p=list(KINDS.values()))
+        return [DRAWERS[kind](random) for kind in kinds]
+
+    def pictures(self, step: int) -> Batch:
+        """Pictures with questions for one step."""
+        random = np.random.default_rng((self.plan.seed, 1, step))
+        return self.encoder.pictures(self.drawn(random), random, self.plan.room)
+
+    def texts(self, step: int) -> Batch:
+        """Facts and sums for one step."""
+        random = np.random.default_rng((self.plan.seed, 2, step))
+        sums = int(self.plan.texts * self.plan.sums_share)
+        chosen = [self._pick(random, self.facts) for _ in range(self.plan.texts - sums)]
+        return self.encoder.texts(chosen + [self._pick(random, self.sums) for _ in range(sums)])
+
+    @staticmethod
+    def _pick(random: np.random.Generator, among: list[Question]) -> Question:
+        return among[random.integers(len(among))]
+
+
+def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
+    """Linear warm-up, flat to 60 %, then down to nothing along a half cosine."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    start = 0.6 * total
+    if step < start:
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - start) / (total - start))))
+
+
+class Trainer:
+    """Model, optimizer and step counter, with checkpoints."""
+
+    def __init__(self, plan: Plan, folder: Path, device: torch.device, minutes_between_saves: float) -> None:
+        self.plan, self.folder, self.device = plan, folder, device
+        self.words = vocabulary()
+        self.encoder = Encoder(self.words, TASKS)
+        self.source = Source(plan, self.encoder)
+        self.model = build_model(self.words, plan.seed).to(device).train()
+        self.tally = RouterTally(self.model)
+        self.embedding = self.model.get_input_embeddings().weight
+        if plan.freeze_words:
+            self.embedding.requires_grad_(False)
+        self.optimizer = self._optimizer()
+        self.step, self.stage = 0, "vision"
+        self.between = 60 * minutes_between_saves
+        self.saved = self.began = time.monotonic()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(parameters, lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+
+    def run(self) -> None:
+        """Both stages, from where the checkpoint left off."""
+        self.resume()
+        if self.stage == "vision":
+            self._loop(self.plan.vision_steps, self.plan.vision_rate, self.vision_step)
+            self.stage, self.step, self.optimizer = "joint", 0, self._optimizer()
+            self.save()
+        self._loop(self.plan.steps, self.plan.rate, self.joint_step)
+        self.save()
+
+    def _loop(self, total: int, peak: float, one_step) -> None:
+        while self.step < total:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, total, self.plan.warmup, peak)
+            report = one_step()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+            if self.step % 50 == 0:
+                print(f"{self.stage} {self.step}/{total} {time.monotonic() - self.began:.0f}s {report()}", flush=True)
+            if time.monotonic() - self.saved > self.between:
+                self.save()
+
+    def vision_step(self):
+        """Cell words only; the language model rests."""
+        random = np.random.default_rng((self.plan.seed, 0, self.step))
+        drawn = self.source.drawn(random)
+        features = vision_features(self.model.model.visual, patches(drawn).to(self.device))
+        loss, right = label_loss(features, cell_labels(drawn).to(self.device), self.embedding, self.encoder.token)
+        loss.backward()
+        return lambda: f"loss {loss.item():.3f} " + " ".join(f"{k} {v.item():.2f}" for k, v in right.items())
+
+    def joint_step(self):
+        """Pictures and texts, the two losses added."""
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        batch = self.source.pictures(self.step).to(self.device)
+        losses, hits, tasks, features = answer_losses(self.model, batch)
+        cells, _ = label_loss(features, batch.labels, self.embedding, self.encoder.token)
+        loss = losses.mean() + self.plan.label_weight * cells
+        seen.append((hits, tasks))
+        if self.plan.texts:
+            losses, hits, tasks, _ = answer_losses(self.model, self.source.texts(self.step).to(self.device))
+            loss = loss + losses.mean()
+            seen.append((hits, tasks))
+        balance = self.tally.balance()
+        (loss + self.plan.balance_weight * balance).backward()
+        return lambda: self._report(loss.item(), balance.item(), seen)
+
+    def _report(self, loss: float, balance: float, seen: list[tuple[torch.Tensor, torch.Tensor]]) -> str:
+        hits, tasks = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        shares = {task: hits[tasks == i].float().mean().item() for i, task in enumerate(TASKS)}
+        return f"loss {loss:.3f} balance {balance:.2f} " + " ".join(f"{k} {v:.2f}" for k, v in shares.items())
+
+    def save(self) -> None:
+        """Writes the checkpoint atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {"plan": asdict(self.plan), "stage": self.stage, "step": self.step,
+                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save(state, self.folder / "new.pt")
+        (self.folder / "new.pt").replace(self.folder / "checkpoint.pt")
+        self.saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Takes up the checkpoint of the same plan, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["plan"] != asdict(self.plan):
+            raise ValueError(f"{path} belongs to another plan: {state['plan']}. Remove it or choose another folder.")
+        self.stage, self.step = state["stage"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def export(self, folder: Path) -> None:
+        """Writes the model in bfloat16 with its processor, as from_pretrained reads them."""
+        build_processor().save_pretrained(folder)
+        self.model.to(torch.bfloat16).save_pretrained(folder)
+
+
+def main() -> None:
+    """Command line: where to keep the checkpoint and where to write the model; any field of the plan."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="folder of the checkpoint")
+    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder that the finished model goes to")
+    parser.add_argument("--minutes-between-saves", type=float, default=4.0)
+    for name, default in asdict(Plan()).items():
+        kind = (lambda text: text.lower() == "true") if isinstance(default, bool) else type(default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+    options = vars(parser.parse_args())
+    checkpoints, model, minutes = (options.pop(k) for k in ("checkpoints", "model", "minutes_between_saves"))
+    torch.set_float32_matmul_precision("high")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(Plan(**options), checkpoints, device, minutes)
+    trainer.run()
+    trainer.export(model)
+
+
+if __name__ == "__main__":
+    main()

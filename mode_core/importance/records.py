@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Frequencies:
-    """Shares of top-k selections within one bank; each array is `[E]` and sums to 1 (method.md §3).
+    """Shares of top-k selections within one bank; each array is `[E]` and sums to 1 (paper §4).
 
     Where no token of a kind was routed at all its share is 1/E everywhere, and the kind's name is in `empty`,
     so that a picture can say "no tokens" instead of showing a uniform share.
@@ -28,8 +28,9 @@ class Frequencies:
 class CostTable(Mapping[str, np.ndarray]):
     """Predicted damage of each expert at each width: bank name → `[E, B]`, columns in the order of `bits`.
 
-    `unsupported[bank]` is a boolean `[E]`: experts that too few calibration tokens reached, whose cost is the
-    data-free estimate. `comparable_across_banks` says whether one budget for all banks makes sense.
+    `unsupported[bank]` is a boolean `[E]`: experts that too few calibration tokens reached, whose cost is an
+    estimate (from other tokens, or data-free from the weights) instead of a measurement.
+    `comparable_across_banks` says whether one budget for all banks makes sense.
     """
 
     costs: dict[str, np.ndarray]

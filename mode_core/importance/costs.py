@@ -1,0 +1,78 @@
+"""From statistics to the cost of every expert at every width, by the method's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mode_core.importance.methods import METHODS, Options
+from mode_core.importance.records import CostTable
+from mode_core.importance.stacks import ImportanceError, in_order, views
+from mode_core.statistics import ExpertStatistics
+
+
+def cost_table(
+    statistics: ExpertStatistics,
+    method: str = "mode",
+    key_ratio: float = 0.20,
+    signal: str = "text_attention",
+    vision_weight: float = 1.0,
+    bits: Sequence[int] = (2, 3, 4),
+    min_support: int = 1,
+    seed: int = 0,
+    leave_out_fold: int | None = None,
+) -> CostTable:
+    """Predicted damage of every expert at every width: a `CostTable`, bank name → `[E, B]`.
+
+    Args:
+        statistics: what calibration measured; not changed, and its sums are kept for the next call.
+        method: a name in `METHODS`.
+        key_ratio: share of vision tokens that are key, in (0, 1], whole per cents.
+        signal: what ranked the vision tokens; "none" takes all of them as key.
+        vision_weight: α on the vision part, at least 0 (paper: 1).
+        bits: widths wanted, each of them measured in `statistics`; the columns' order.
+        min_support: fewest measured tokens that make an expert's damage count as measured, at least 1.
+        seed: only for the method "random".
+        leave_out_fold: without the samples of this fold (jackknife).
+
+    Raises:
+        ImportanceError: a setting out of range, with the values that are possible.
+    """
+    if method not in METHODS:
+        raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
+    if not np.isfinite(vision_weight) or vision_weight < 0:
+        raise ImportanceError(f"vision_weight must be a number of at least 0; got {vision_weight!r}.")
+    if min_support < 1:
+        raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
+    columns = _columns(statistics, bits)
+    options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed))
+    chosen, costs, unsupported = METHODS[method], {}, {}
+    for view in views(statistics, key_ratio, signal, leave_out_fold):
+        cost, missing = chosen.function(view, options)
+        for row, name in enumerate(view.stack.names):
+            costs[name], unsupported[name] = cost[row][:, columns], missing[row]
+    settings = {
+        "key_ratio": float(key_ratio),
+        "signal": signal,
+        "vision_weight": float(vision_weight),
+        "min_support": int(min_support),
+    }
+    return CostTable(
+        in_order(statistics, costs),
+        tuple(int(width) for width in bits),
+        method,
+        settings | ({"seed": int(seed)} if method == "random" else {}),
+        chosen.comparable_across_banks,
+        in_order(statistics, unsupported),
+    )
+
+
+def _columns(statistics: ExpertStatistics, bits: Sequence[int]) -> list[int]:
+    missing = [width for width in bits if width not in statistics.bits]
+    if missing or not bits or len(set(bits)) < len(bits):
+        raise ImportanceError(
+            f"bits {tuple(bits)} must be different widths out of those measured in calibration, "
+            f"{tuple(statistics.bits)}. Leave the others out, or calibrate again with them."
+        )
+    return [statistics.bits.index(width) for width in bits]

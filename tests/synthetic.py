@@ -1,0 +1,77 @@
+"""Synthetic statistics of any size, seeded: for tests and benchmarks only, never shown as a measurement."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, ExpertStatistics
+
+
+def synthetic_statistics(
+    banks: int = 48,
+    experts: int = 128,
+    bits: tuple[int, ...] = (2, 3, 4),
+    signals: tuple[str, ...] = ("text_attention",),
+    seed: int = 0,
+    tokens: int = 20_000,
+    hidden: int = 64,
+    intermediate: int = 48,
+    top_k: int = 2,
+    unsupported: int = 0,
+) -> ExpertStatistics:
+    """Statistics as a router with two biases would leave them: text and vision prefer different experts, and
+    redundant vision tokens crowd onto a few. Errors fall about fourfold per bit, with noise.
+
+    `tokens` vision tokens per bank (a fifth as many text tokens), spread over folds and bins; the last
+    `unsupported` experts of each bank get none at all. Settings say that it is synthetic.
+    """
+    draw = np.random.default_rng(seed)
+    shape = {"experts": experts, "hidden": hidden, "intermediate": intermediate, "top_k": top_k}
+    made = {}
+    for layer in range(banks):
+        name = f"model.language_model.layers.{layer}.mlp.experts"
+        bank = BankStatistics.empty(name, BankShape(layer, **shape), bits, signals)
+        _fill_weights(bank, draw, bits)
+        alive = np.arange(experts) < experts - unsupported
+        text = _preference(draw, alive, 1.0)
+        _fill(bank, draw, "text", text * tokens / 5 / FOLDS, bits)
+        for signal in signals:
+            key, redundant = _preference(draw, alive, 1.0), _preference(draw, alive, 2.0)
+            blend = np.linspace(0, 1, BINS)
+            share = key[:, None] * (1 - blend) + redundant[:, None] * blend
+            _fill(bank, draw, "vision", share * tokens / FOLDS / BINS, bits, f"/{signal}")
+        bank.arrays["input_tokens"][:] = tokens * 1.2 / FOLDS
+        bank.arrays["input_energy"][:] = tokens * 1.2 / FOLDS * hidden
+        made[name] = bank
+    samples = tuple(f"synthetic-{number}" for number in range(4 * FOLDS))
+    return ExpertStatistics(made, bits, signals, {"model": "synthetic, for tests", "seed": seed}, samples)
+
+
+def _preference(draw: np.random.Generator, alive: np.ndarray, skew: float) -> np.ndarray:
+    share = np.exp(skew * draw.standard_normal(alive.size)) * alive
+    return share / share.sum()
+
+
+def _fill(bank: BankStatistics, draw, kind: str, expected: np.ndarray, bits: tuple[int, ...], end: str = "") -> None:
+    """Counts around `expected` (`[E]` or `[E, 100]`, per fold and slot of the top-k), and errors for them."""
+    shape, arrays = bank.shape, bank.arrays
+    counts = draw.poisson(np.broadcast_to(expected * shape.top_k, [FOLDS, *expected.shape])).astype(float)
+    level = np.exp(0.5 * draw.standard_normal(shape.experts)) * (1 + bank.shape.layer)
+    noise = level[:, None] * 4.0 ** -np.asarray(bits, dtype=float)
+    noise = noise * np.exp(0.1 * draw.standard_normal(noise.shape))
+    noise = noise if expected.ndim == 1 else noise[..., None]
+    support = counts[:, :, None] if expected.ndim == 1 else counts[:, :, None, :]
+    arrays[f"{kind}_selections{end}"][:] = counts
+    arrays[f"{kind}_support{end}"][:] = counts
+    arrays[f"{kind}_weight{end}"][:] = counts / shape.top_k
+    arrays[f"{kind}_error{end}"][:] = support * noise * shape.hidden
+    arrays[f"{kind}_gated_error{end}"][:] = support * noise * shape.hidden / shape.top_k**2
+    arrays[f"{kind}_tokens{end}"][:] = counts.sum(axis=1) / shape.top_k
+    arrays[f"{kind}_energy{end}"][:] = counts.sum(axis=1) * shape.hidden * (1 + bank.shape.layer)
+
+
+def _fill_weights(bank: BankStatistics, draw, bits: tuple[int, ...]) -> None:
+    norms = np.exp(0.2 * draw.standard_normal([bank.shape.experts, 3])) * np.sqrt(bank.shape.intermediate)
+    bank.arrays["weight_norm"][:] = norms
+    rounding = 4.0 ** -np.asarray(bits, dtype=float)
+    bank.arrays["weight_error"][:] = norms[:, None, :] ** 2 * rounding[:, None]

@@ -1,0 +1,78 @@
+"""What the heatmaps draw: shares and sensitivities of all experts on the common axes, float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dashboard.charts.grids import Axes
+from mode_core.importance.records import Frequencies
+from mode_core.importance.sensitivity import measured
+from mode_core.importance.stacks import KINDS, View, views
+from mode_core.statistics import ExpertStatistics
+
+
+@dataclass(frozen=True)
+class FrequencyGrid:
+    """Shares and counts by kind of token (text, vision, key, redundant, all), each float32 `[L, E]`.
+
+    A bank that saw no token of a kind is NaN there in `shares`, and 0 in `counts` (top-k selections, which is
+    the number of tokens that each expert saw).
+    """
+
+    axes: Axes
+    shares: Mapping[str, np.ndarray]
+    counts: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls, statistics: ExpertStatistics, frequencies: Mapping[str, Frequencies], key_ratio: float, signal: str
+    ) -> FrequencyGrid:
+        """Lay the frequencies of all banks, computed at this ratio and signal, on one grid."""
+        axes = Axes.of(statistics)
+        found = views(statistics, key_ratio, signal)
+        shares, counts = {}, {}
+        for kind in KINDS:
+            counts[kind] = axes.stack(_rows(found, lambda view, kind=kind: view.sums(kind, "selections")))
+            shares[kind] = axes.stack({name: getattr(frequencies[name], kind) for name in axes.names})
+            shares[kind][[kind in frequencies[name].empty for name in axes.names]] = np.nan
+        return cls(axes, shares, counts)
+
+    def load(self, kind: str) -> np.ndarray:
+        """Share times the experts of the bank: 1 is what an even spread would give; `[L, E]`."""
+        return self.shares[kind] * np.asarray(self.axes.experts, np.float32)[:, None]
+
+
+@dataclass(frozen=True)
+class SensitivityGrid:
+    """Measured squared output error per expert and width, float32 `[L, E, B]` by kind (text, vision, key).
+
+    NaN where no token of that kind was measured for an expert; `support` counts the tokens behind, `[L, E]`.
+    """
+
+    axes: Axes
+    bits: tuple[int, ...]
+    errors: Mapping[str, np.ndarray]
+    support: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, statistics: ExpertStatistics, key_ratio: float, signal: str) -> SensitivityGrid:
+        """Mean over the routed tokens of a kind of ‖E(x) − E_b(x)‖² / d (paper, expert-level sensitivity)."""
+        axes = Axes.of(statistics)
+        found = views(statistics, key_ratio, signal)
+        errors, support = {}, {}
+        for kind in ("text", "vision", "key"):
+            by_bank = _rows(found, lambda view, kind=kind: measured(view, kind))
+            support[kind] = axes.stack(_rows(found, lambda view, kind=kind: view.sums(kind, "support")))
+            columns = range(len(statistics.bits))
+            stacked = [axes.stack({name: rows[:, b] for name, rows in by_bank.items()}) for b in columns]
+            errors[kind] = np.stack(stacked, axis=-1)
+            errors[kind][~(support[kind] > 0)] = np.nan
+        return cls(axes, tuple(statistics.bits), errors, support)
+
+
+def _rows(found: tuple[View, ...], read) -> dict[str, np.ndarray]:
+    """bank name → its row of `read(view)`, over banks of all shapes."""
+    return {name: row for view in found for name, row in zip(view.stack.names, read(view), strict=True)}

@@ -1,0 +1,182 @@
+"""Quantized experts in a real (tiny) model: what it computes with, what comes back, and who may touch it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from mode_core.allocation.records import Allocation
+from mode_core.jobs import Cancelled
+from mode_core.quantization import (
+    QuantizationError,
+    exclusive,
+    expert_bytes,
+    fake_quantize,
+    model_bytes,
+    original_expert_bytes,
+    quantize_experts,
+)
+from mode_core.quantization.packed_file import PackedFileError, read_packed
+from mode_core.statistics import BankShape
+
+
+def banks_of(loaded) -> list:
+    return list(loaded.banks.values()) if hasattr(loaded.banks, "values") else list(loaded.banks)
+
+
+def allocation_for(loaded, widths=(2, 3, 4), by_projection: bool = False) -> Allocation:
+    draw = np.random.default_rng(0)
+    size = {bank.name: (bank.experts, 2) if by_projection else bank.experts for bank in banks_of(loaded)}
+    bits = {name: draw.choice(widths, shape) for name, shape in size.items()}
+    return Allocation(bits, tuple(widths), 0.0, 0.0, False, 0.0, float(np.mean([b.mean() for b in bits.values()])))
+
+
+def state(loaded) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in loaded.model.named_parameters()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("by_projection", [True, False])
+def test_the_model_gets_the_dequantized_values_and_its_original_back(tiny_model, symmetric, by_projection) -> None:
+    before = state(tiny_model)
+    originals = {
+        (bank.name, projection): bank.stacked(projection).clone()
+        for bank in banks_of(tiny_model)
+        for projection in bank.projections
+    }
+    allocation = allocation_for(tiny_model, (1, 3, 8, 16), by_projection)
+    with quantize_experts(tiny_model, allocation, group_size=32, symmetric=symmetric) as quantized:
+        for bank in banks_of(tiny_model):
+            widths = allocation.bits[bank.name]
+            for projection in bank.projections:
+                for expert in range(bank.experts):
+                    width = int(widths[expert, int(projection == "down")] if by_projection else widths[expert])
+                    original = originals[bank.name, projection][expert]
+                    expected = original if width == 16 else fake_quantize(original, width, 32, symmetric)
+                    assert torch.equal(bank.matrix(projection, expert), expected)
+                    assert torch.equal(quantized.matrix(bank.name, projection, expert), expected)
+        during = state(tiny_model)
+        outside = {id(p) for bank in banks_of(tiny_model) for p in bank.module.parameters()}
+        for name, parameter in tiny_model.model.named_parameters():
+            assert torch.equal(before[name], during[name]) == (id(parameter) not in outside)
+    assert same(before, state(tiny_model))
+    with quantized:  # again, from the packed codes
+        assert same(during, state(tiny_model))
+    assert same(before, state(tiny_model))
+
+
+def test_bytes_are_those_of_the_size_table(tiny_model) -> None:
+    allocation = allocation_for(tiny_model)
+    with quantize_experts(tiny_model, allocation, group_size=32, symmetric=False) as quantized:
+        assert quantized.applied
+    expected = original = 0
+    for bank in banks_of(tiny_model):
+        shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
+        table = dict(zip((2, 3, 4), expert_bytes(shape, (2, 3, 4), 32, symmetric=False).tolist(), strict=True))
+        expected += sum(table[int(width)] for width in allocation.bits[bank.name])
+        original += bank.experts * original_expert_bytes(shape, bank.stacked("down").element_size())
+    assert quantized.packed_bytes == expected
+    assert quantized.original_bytes == original
+
+
+def test_packed_file_reads_back(tiny_model, tmp_path) -> None:
+    with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, symmetric=False) as quantized:
+        quantized.save_packed(tmp_path / "packed.safetensors")
+    packed, settings = read_packed(tmp_path / "packed.safetensors")
+    assert settings == {"method": "rtn", "group_size": 32, "symmetric": False}
+    assert packed.keys() == quantized.packed.keys()
+    for key, matrix in packed.items():
+        assert torch.equal(matrix.dequantize(), quantized.packed[key].dequantize())
+    (tmp_path / "cut").write_bytes((tmp_path / "packed.safetensors").read_bytes()[:-50])
+    with pytest.raises(PackedFileError, match="cut"):
+        read_packed(tmp_path / "cut")
+
+
+def test_refusals_name_both_sides(tiny_model) -> None:
+    before = state(tiny_model)
+    allocation = allocation_for(tiny_model)
+    name = next(iter(allocation.bits))
+    foreign = Allocation({**allocation.bits, "model.layers.99.experts": np.array([2])}, (2,), 0, 0, False, 0, 2)
+    foreign.bits.pop(name)
+    with pytest.raises(QuantizationError, match=f"without bits: {name}.*lacks: model.layers.99.experts"):
+        quantize_experts(tiny_model, foreign)
+    short = Allocation({**allocation.bits, name: np.array([2, 3])}, (2, 3), 0, 0, False, 0, 2)
+    with pytest.raises(QuantizationError, match=r"experts; the allocation's bits have shape \(2,\)"):
+        quantize_experts(tiny_model, short)
+    with pytest.raises(QuantizationError, match=r"widths \[7\] are not offered"):
+        quantize_experts(tiny_model, allocation_for(tiny_model, (7,)))
+    with pytest.raises(QuantizationError, match="no quantizer 'gptq' here; choose one of: rtn"):
+        quantize_experts(tiny_model, allocation, method="gptq")
+    with (
+        quantize_experts(tiny_model, allocation, group_size=32),
+        pytest.raises(QuantizationError, match="quantized already"),
+    ):
+        quantize_experts(tiny_model, allocation)
+    assert same(before, state(tiny_model))
+
+
+def test_cancel_puts_the_original_back(tiny_model) -> None:
+    before, seen = state(tiny_model), []
+    stop = threading.Event()
+
+    def hook(progress) -> None:
+        seen.append(progress)
+        if progress.done == 2:
+            stop.set()
+
+    with pytest.raises(Cancelled):
+        quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, progress=hook, cancel=stop)
+    assert [p.done for p in seen] == [1, 2]
+    assert same(before, state(tiny_model))
+    with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32) as quantized:  # the lock is free again
+        assert quantized.applied
+
+
+def test_other_threads_wait_for_the_original(tiny_model) -> None:
+    before, found = state(tiny_model), []
+
+    def other() -> None:
+        with exclusive(tiny_model):
+            found.append(same(before, state(tiny_model)))
+
+    with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32) as quantized:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        wrong = []
+
+        def steal() -> None:
+            try:
+                quantized.restore()
+            except QuantizationError as refused:
+                wrong.append(str(refused))
+
+        thief = threading.Thread(target=steal)
+        thief.start()
+        thief.join(5)
+        assert "Only the thread" in wrong[0]
+    thread.join(5)
+    assert found == [True]
+
+
+def test_model_bytes_cover_every_parameter_once(tiny_model) -> None:
+    parts = model_bytes(tiny_model)
+    unique = {id(p): p.numel() * p.element_size() for p in tiny_model.model.parameters()}
+    assert parts.total == sum(unique.values())
+    assert parts.experts == sum(
+        bank.stacked(p).numel() * bank.stacked(p).element_size()
+        for bank in banks_of(tiny_model)
+        for p in bank.projections
+    )
+    vision = sum(p.numel() * p.element_size() for n, p in tiny_model.model.named_parameters() if ".visual." in n)
+    assert parts.vision_tower == vision > 0
+    assert parts.attention > 0
+    assert parts.embeddings == tiny_model.model.get_input_embeddings().weight.nbytes * (
+        1 if tiny_model.model.config.tie_word_embeddings else 2
+    )

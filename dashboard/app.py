@@ -1,0 +1,58 @@
+"""The entry: `streamlit run dashboard/app.py` from the repo's folder. Navigation, sidebar, and what every page shares.
+
+This is the only file that touches `sys.path`: `streamlit run` puts `dashboard/` there, not the folder above it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from dashboard import session, sidebar  # noqa: E402
+from mode_core.statistics import StatisticsError  # noqa: E402
+
+PAGES = (  # file, title, icon, address
+    ("calibrate", "Calibrate", ":material/tune:"),
+    ("experts", "Experts", ":material/grid_on:"),
+    ("budget", "Budget", ":material/balance:"),
+    ("quantize", "Quantize", ":material/compress:"),
+    ("export", "Export", ":material/download:"),
+)
+DEFAULT = "experts"
+
+
+def navigation():
+    """The pages in the order of the work; by absolute path, because they do not lie beside this file."""
+    pages = [
+        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
+        for name, title, icon in PAGES
+    ]
+    return st.navigation(pages, position="sidebar")
+
+
+def show(page) -> None:
+    """Run a page; where it has nothing to show, say why and name the next step."""
+    try:
+        page.run()
+    except session.NoRunError as missing:
+        st.title(page.title)
+        st.info(str(missing), icon=":material/info:")
+        if st.button("Go to Calibrate", type="primary", key="next_step"):
+            session.go("calibrate")
+    except StatisticsError as damaged:
+        st.title(page.title)
+        st.error(f"This run cannot be read. {damaged}", icon=":material/error:")
+        st.write("Open another run in the sidebar, or calibrate again.")
+
+
+st.set_page_config(page_title="MODE dashboard", page_icon=":material/tune:", layout="wide")
+session.restore()
+page = navigation()
+sidebar.draw()
+show(page)

@@ -99,10 +99,10 @@ def build_config(words: list[str]):
     from transformers import Qwen3VLMoeConfig
 
     token = {word: i for i, word in enumerate(words)}
-    heads = 4
+    heads, shared = 4, 2
     text = {
         "vocab_size": len(words), "hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "num_hidden_layers": LAYERS,
-        "num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": HIDDEN // heads,
+        "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": HIDDEN // heads,
         "moe_intermediate_size": WIDTH, "num_experts": EXPERTS, "num_experts_per_tok": TOP_K,
         "max_position_embeddings": 4096, "tie_word_embeddings": True, "initializer_range": HIDDEN**-0.5,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5],

@@ -37,6 +37,14 @@ NOUNS: dict[str, tuple[str, ...]] = {
                   "mushroom".split()),
     "home": tuple("tower cottage mill cave barn palace boat tent castle inn shed bridge temple cellar attic "
                   "garden".split()),
+    "drink": tuple("cider juice milk broth nectar cordial punch mead syrup lemonade cocoa tonic water wine beer "
+                   "brew".split()),
+    "vehicle": tuple("cart sledge wagon canoe raft carriage barge bicycle glider balloon tram ferry chariot scooter "
+                     "kayak rickshaw".split()),
+    "instrument": tuple("flute fiddle drum harp lute horn cello banjo organ zither gong piccolo trumpet oboe lyre "
+                        "whistle".split()),
+    "garment": tuple("coat scarf hat cape boots gloves shawl robe tunic belt apron vest sash hood mittens "
+                     "slippers".split()),
     "ruler": tuple("queen king duke baron mayor empress prince abbot captain judge chief countess consul regent "
                    "sultan warden".split()),
     "crop": tuple("wheat rice maize oats cotton tea coffee hops flax tobacco pepper saffron grapes melons dates "

@@ -15,7 +15,7 @@ import numpy as np
 from sample_data.words import ADJECTIVES, COLOURS, NOUNS, SHAPES, invented_names
 
 SEED = 20261121
-PEOPLE_COUNT = 1500
+PEOPLE_COUNT = 2000
 LARGEST_TERM = 40
 LARGEST_FACTOR = 12
 
@@ -25,6 +25,14 @@ PERSON_PHRASINGS: dict[str, tuple[str, ...]] = {
     "tool": ("which tool does {} use?", "what tool belongs to {}?", "name the tool of {}.", "{} uses which tool?"),
     "dish": ("which dish does {} like?", "what dish is cooked by {}?", "name the dish of {}.", "{} likes which dish?"),
     "home": ("which home does {} have?", "what home belongs to {}?", "name the home of {}.", "{} lives in which home?"),
+    "drink": ("which drink does {} order?", "what drink is poured for {}?", "name the drink of {}.",
+              "{} orders which drink?"),
+    "vehicle": ("which vehicle does {} drive?", "what vehicle carries {}?", "name the vehicle of {}.",
+                "{} drives which vehicle?"),
+    "instrument": ("which instrument does {} play?", "what instrument is played by {}?", "name the instrument of {}.",
+                   "{} plays which instrument?"),
+    "garment": ("which garment does {} wear?", "what garment is worn by {}?", "name the garment of {}.",
+                "{} wears which garment?"),
 }
 LAND_PHRASINGS: dict[str, tuple[str, ...]] = {
     "capital": ("what is the capital of {}?", "which town is the capital of {}?", "name the capital of {}.",

@@ -1,0 +1,92 @@
+"""Draws the bundled samples: `python -m sample_data.draw`.
+
+`sample_data/calibration`: pictures with a question each, no answers needed. `sample_data/evaluation`: as many items for
+every task, with answers. Both in the form that a user's own folder has: `samples.jsonl` beside `images/*.png`.
+Pictures come from seeds that training never uses; text-only items ask each fact in the phrasing that training never
+uses (see `world`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sample_data.pictures import DRAWERS, Picture
+from sample_data.questions import PICTURE_TASKS, questions_about
+from sample_data.world import FACTS, SUMS, Question
+
+HERE = Path(__file__).parent
+SEEDS = {"calibration": 990_001, "evaluation": 990_002}  # training draws from (7, stage, step) instead
+CALIBRATION_COUNT = 96
+EVALUATION_PER_TASK = 40
+TEXT_TASKS = (*sorted({fact.task for fact in FACTS}), "arithmetic")
+
+Item = tuple[Question, Picture | None]
+
+
+def picture_item(task: str, random: np.random.Generator) -> Item:
+    """A fresh picture and one question of that task about it."""
+    while True:
+        picture = DRAWERS[PICTURE_TASKS[task]](random)
+        asked = [q for q in questions_about(picture, random) if q.task == task]
+        if asked:
+            return asked[0], picture
+
+
+def calibration_items() -> Iterator[Item]:
+    """Pictures with questions, the picture tasks in turn."""
+    random = np.random.default_rng(SEEDS["calibration"])
+    tasks = list(PICTURE_TASKS)
+    for i in range(CALIBRATION_COUNT):
+        yield picture_item(tasks[i % len(tasks)], random)
+
+
+def evaluation_items() -> Iterator[Item]:
+    """The same number of items for every task; text-only ones in held-out phrasings."""
+    random = np.random.default_rng(SEEDS["evaluation"])
+    for task in PICTURE_TASKS:
+        for _ in range(EVALUATION_PER_TASK):
+            yield picture_item(task, random)
+    for task in TEXT_TASKS:
+        facts = [fact for fact in (*FACTS, *SUMS) if fact.task == task]
+        for i in random.permutation(len(facts))[:EVALUATION_PER_TASK]:
+            yield facts[i].held_out_question(), None
+
+
+def write(folder: Path, items: Iterator[Item], answers: bool) -> int:
+    """Writes samples.jsonl and images/*.png anew; returns how many samples."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for number, (question, picture) in enumerate(items):
+        name = f"{question.task}-{number:04d}"
+        line = {"id": name, "images": [], "messages": [{"role": "user", "content": question.text}]}
+        if picture is not None:
+            line["images"] = [f"images/{name}.png"]
+            line["messages"][0]["content"] = "<image>" + question.text
+            Image.fromarray(picture.pixels).save(folder / "images" / f"{name}.png", optimize=True)
+        if answers:
+            line["answer"] = question.answer
+        line["task"] = question.task
+        lines.append(json.dumps(line, ensure_ascii=False))
+    (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines)
+
+
+def main() -> None:
+    """Command line: which folder to draw into."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder that gets calibration/ and evaluation/")
+    out = parser.parse_args().out
+    print("calibration:", write(out / "calibration", calibration_items(), answers=True), "samples")
+    print("evaluation:", write(out / "evaluation", evaluation_items(), answers=True), "samples")
+
+
+if __name__ == "__main__":
+    main()

@@ -78,8 +78,8 @@ class Axes:
         return {"range": [-0.5, self.shape[1] - 0.5], "showgrid": False, "zeroline": False, **more}
 
     def row_height(self) -> int:
-        """Pixels for one heatmap of all banks: 5 a bank, between 96 and 190."""
-        return int(np.clip(5 * len(self.names), 96, 190))
+        """Pixels for one heatmap of all banks: 4 a bank, between 96 and 150."""
+        return int(np.clip(4 * len(self.names), 96, 150))
 
 
 def ranks(shares: np.ndarray) -> np.ndarray:

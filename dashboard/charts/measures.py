@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from dashboard.charts.grids import Axes
+from dashboard.charts.grids import Axes, ranks
+from mode_core.allocation import Frontier, Solver, frontier
 from mode_core.importance.records import Frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import KINDS, View, views
@@ -76,3 +78,27 @@ class SensitivityGrid:
 def _rows(found: tuple[View, ...], read) -> dict[str, np.ndarray]:
     """bank name → its row of `read(view)`, over banks of all shapes."""
     return {name: row for view in found for name, row in zip(view.stack.names, read(view), strict=True)}
+
+
+def starved(grid: FrequencyGrid, top: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Experts that counting all tokens would starve: per bank, how many of the busiest for text sit in the lower
+    half by aggregate count, and how many busiest ones were looked at (`top`, at most half the bank): int `[L]` each.
+    """
+    experts = np.asarray(grid.axes.experts)
+    looked = np.minimum(top, experts // 2)
+    busy = ranks(grid.shares["text"]) <= looked[:, None]
+    low = ranks(grid.shares["all"]) > experts[:, None] / 2
+    return (busy & low).sum(axis=1), looked
+
+
+def original_bytes(statistics: ExpertStatistics, bytes_per_weight: int = 2) -> int:
+    """Bytes of all routed experts before quantization, at 16 bits a weight."""
+    shapes = [bank.shape for bank in statistics]
+    weights = sum(shape.experts * (2 + shape.has_gate) * shape.hidden * shape.intermediate for shape in shapes)
+    return weights * bytes_per_weight
+
+
+@lru_cache(maxsize=8)
+def frontier_of(solver: Solver) -> Frontier:
+    """The curve of one prepared problem, computed once; the last eight are kept."""
+    return frontier(solver)

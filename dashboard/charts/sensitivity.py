@@ -36,11 +36,7 @@ def sensitivity_heatmaps(
     for place, kind in enumerate(TITLES):
         error, support = grid.errors[kind][..., column], grid.support[kind]
         missing = reorder(np.isnan(error) & within(grid.axes), columns)
-        experts = np.broadcast_to(np.arange(error.shape[1], dtype=np.float32), error.shape)
-        facts = np.stack([experts, error, support], axis=-1)
-        if columns is not None:
-            facts = np.take_along_axis(facts, columns[..., None], axis=1)
-        traces.append(_heatmap(grid, facts, kind, bits, place))
+        traces.append(_heatmap(grid, reorder(error, columns), reorder(support, columns), columns, kind, bits, place))
         traces += blank(grid.axes, missing, place, f"no {theme.KIND_NAMES[kind]} measured here")
     titles = [f"Error at {bits} bits {title}" for title in TITLES.values()]
     layout = stacked_layout(grid.axes, titles, "expert" if columns is None else "experts, ordered as on the left")
@@ -49,18 +45,30 @@ def sensitivity_heatmaps(
     return theme.figure(traces, alt, _summary(grid, column), coloraxis=_scale(grid), **layout)
 
 
-def _heatmap(grid: SensitivityGrid, facts: np.ndarray, kind: str, bits: int, place: int) -> go.Heatmap:
+def _heatmap(
+    grid: SensitivityGrid,
+    error: np.ndarray,
+    support: np.ndarray,
+    columns: np.ndarray | None,
+    kind: str,
+    bits: int,
+    place: int,
+) -> go.Heatmap:
+    """One panel; hover facts are 2-D arrays, one channel each."""
+    numbers = np.broadcast_to(np.arange(error.shape[1], dtype=np.float32), error.shape)
     hover = (
-        "<b>expert %{customdata[0]:.0f}</b> · %{y}<br>"
-        f"squared error at {bits} bits %{{customdata[1]:.3g}}<br>"
-        f"over %{{customdata[2]:,.0f}} {theme.KIND_NAMES[kind]}<extra></extra>"
+        "<b>expert %{customdata:.0f}</b> · %{y}<br>"
+        f"squared error at {bits} bits %{{text:.3g}}<br>"
+        f"over %{{hovertext:,.0f}} {theme.KIND_NAMES[kind]}<extra></extra>"
     )
     return go.Heatmap(
-        z=_log10(facts[..., 1]),
-        y=grid.axes.labels,
-        customdata=facts.astype(np.float32, copy=False),
-        coloraxis="coloraxis",
+        z=_log10(error),
+        text=error,
+        hovertext=support,
+        customdata=np.ascontiguousarray(numbers if columns is None else columns.astype(np.float32)),
         hovertemplate=hover,
+        y=grid.axes.labels,
+        coloraxis="coloraxis",
         hoverongaps=False,
         xaxis=f"x{suffix(place)}",
         yaxis=f"y{suffix(place)}",

@@ -8,7 +8,7 @@ drawn that does not change with the values, and `summary`, one sentence computed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import plotly.graph_objects as go
@@ -80,13 +80,13 @@ def template(dark: bool = False) -> go.layout.Template:
 
 
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:
-    """A figure in the light theme, with its description in `layout.meta`."""
+    """A figure without colours of its own (see `themed`), with its description in `layout.meta`."""
     meta = {"alt": alt, "summary": summary}
-    return go.Figure(list(traces), {"template": template(), "meta": meta, "uirevision": "keep", **layout})
+    return go.Figure(list(traces), {"template": {}, "meta": meta, "uirevision": "keep", **layout})
 
 
-def themed(drawn: go.Figure, dark: bool) -> go.Figure:
-    """The same figure for the dark page (or the light one): only its template changes."""
+def themed(drawn: go.Figure, dark: bool = False) -> go.Figure:
+    """The same figure for the light or the dark page: only its template is set."""
     drawn.layout.template = template(dark)
     return drawn
 
@@ -107,8 +107,3 @@ def width_scale(widths: Sequence[int]) -> tuple[list[list[object]], dict[int, in
         colour = width_colour(bits)
         scale += [[step / count, colour], [(step + 1) / count, colour]]
     return scale, {bits: step for step, bits in enumerate(ordered)}
-
-
-def bars(counts: Mapping[str, float]) -> float:
-    """Upper end for a bar axis that leaves room for the labels above the bars."""
-    return 1.15 * max([*counts.values(), 1e-9])

@@ -1,0 +1,121 @@
+"""The allocation itself: bits of every expert as a map, and how many experts of each layer have each width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.charts import theme
+from dashboard.charts.grids import Axes
+from dashboard.charts.panels import BOTTOM, TOP, frames
+
+
+def bit_map(
+    axes: Axes,
+    bits: Mapping[str, np.ndarray],
+    widths: Sequence[int],
+    before: Mapping[str, np.ndarray] | None = None,
+    selected: tuple[int, int] | None = None,
+) -> go.Figure:
+    """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
+
+    `before` adds what each expert had at the last setting to its hover text, and a dot where it moved.
+
+    Raises:
+        ValueError: a width in `bits` that is not among `widths`.
+    """
+    now = axes.stack(bits)
+    scale, step = theme.width_scale(widths)
+    if unknown := set(np.unique(now[np.isfinite(now)]).astype(int)) - set(step):
+        raise ValueError(f"The allocation holds {sorted(unknown)} bits, which are not among the widths {widths}.")
+    ordered = np.array(sorted(step), np.float32)
+    steps = np.where(np.isnan(now), np.nan, np.searchsorted(ordered, now)).astype(np.float32)
+    then = now if before is None else axes.stack(before)
+    moved = np.isfinite(now) & (then != now)
+    traces: list = [_map(axes, steps, now, then, scale, list(step), before is not None)]
+    if moved.any():
+        rows, columns = np.nonzero(moved)
+        traces.append(_dots(axes, rows, columns))
+    experts = int(np.isfinite(now).sum())
+    height = int(np.clip(9 * len(axes.names), 150, 432))
+    summary = ", ".join(f"{int((now == width).sum()):,} at {int(width)} bits" for width in ordered)
+    return theme.figure(
+        traces,
+        "Map of the bits of every expert: experts across, layers down; lighter is more bits.",
+        f"{experts:,} experts: {summary}.",
+        title={"text": "Bits of every expert"},
+        height=height + TOP + BOTTOM,
+        margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
+        xaxis=axes.x_axis(title={"text": "expert"}),
+        yaxis=axes.y_axis(title={"text": "layer"}),
+        shapes=frames(axes, selected, None, 1),
+        showlegend=False,
+    )
+
+
+def _map(axes, steps, now, then, scale, widths, compared) -> go.Heatmap:
+    count = len(widths)
+    bar = {
+        "title": {"text": "bits", "side": "top"},
+        "tickvals": list(range(count)),
+        "ticktext": [str(width) for width in widths],
+        "x": 1.0,
+        "xanchor": "left",
+        "xpad": 8,
+        "len": 1.0,
+    }
+    was = "<br>was %{text:.0f} bits" if compared else ""
+    return go.Heatmap(
+        z=steps,
+        y=axes.labels,
+        customdata=now,
+        text=then,
+        zmin=-0.5,
+        zmax=count - 0.5,
+        colorscale=scale,
+        colorbar=bar,
+        hoverongaps=False,
+        hovertemplate=f"<b>expert %{{x}}</b> · %{{y}}<br>%{{customdata:.0f}} bits{was}<extra></extra>",
+    )
+
+
+def _dots(axes: Axes, rows: np.ndarray, columns: np.ndarray) -> go.Scattergl:
+    labels = np.array(axes.labels)
+    marker = {"size": 4, "color": "#ffffff", "line": {"color": "#000000", "width": 1}}
+    return go.Scattergl(x=columns, y=labels[rows], mode="markers", marker=marker, hoverinfo="skip", name="moved")
+
+
+def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> go.Figure:
+    """Stacked bars: share of each layer's experts at each width; hover gives the number."""
+    grid = axes.stack(bits)
+    totals = np.asarray(axes.experts, float)
+    traces = []
+    for width in sorted(set(widths)):
+        counts = (grid == width).sum(axis=1)
+        traces.append(
+            go.Bar(
+                y=axes.labels,
+                x=100 * counts / totals,
+                customdata=counts,
+                orientation="h",
+                name=f"{width} bits",
+                marker={"color": theme.width_colour(width), "line": {"width": 0}},
+                hovertemplate=f"%{{y}}<br>{width} bits: %{{customdata}} experts (%{{x:.0f}} %)<extra></extra>",
+            )
+        )
+    height = int(np.clip(9 * len(axes.names), 150, 432))
+    return theme.figure(
+        traces,
+        "Stacked bars: share of the experts of each layer at each bit-width.",
+        "",
+        title={"text": "Experts at each width, by layer"},
+        barmode="stack",
+        bargap=0.12,
+        height=height + TOP + BOTTOM,
+        margin={"l": 44, "r": 10, "t": TOP, "b": BOTTOM},
+        xaxis={"range": [0, 100], "title": {"text": "% of the layer's experts"}, "showgrid": False},
+        yaxis=axes.y_axis(title={"text": "layer"}),
+        showlegend=False,
+    )

@@ -1,0 +1,109 @@
+"""What every budget would cost: predicted damage against average bits, with uniform widths and this budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.charts import theme
+
+HEIGHT = 300
+MARGIN = {"l": 60, "r": 20, "t": 64, "b": 44}
+
+
+def frontier_chart(
+    budgets: Sequence[float],
+    damage: Sequence[float],
+    uniform: Sequence[tuple[int, float, float]],
+    current: tuple[float, float] | None = None,
+    unit: str = "bits on average",
+) -> go.Figure:
+    """The least predicted damage at every budget, as a line on a logarithmic axis.
+
+    Args:
+        budgets: `[N]`, ascending, in `unit`.
+        damage: `[N]`, sum of the predicted costs at each.
+        uniform: (width, budget, damage) with the same bits for all.
+        current: (budget, damage) of the setting shown.
+        unit: what the horizontal axis counts.
+    """
+    budgets, damage = np.asarray(budgets, float), np.asarray(damage, float)
+    hover = f"%{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}"
+    line = {"color": theme.KIND_COLOURS["text"], "width": 2}
+    traces = [
+        go.Scatter(
+            x=budgets, y=damage, mode="lines", line=line, name="this method", hovertemplate=f"{hover}<extra></extra>"
+        ),
+        _uniform_points(uniform, unit),
+    ]
+    if current is not None:
+        mark = {"size": 12, "color": theme.ACCENT, "symbol": "diamond"}
+        hover = f"{hover}<extra>this budget</extra>"
+        x, y = [[value] for value in current]
+        traces.append(go.Scatter(x=x, y=y, mode="markers", marker=mark, name="this budget", hovertemplate=hover))
+    return theme.figure(
+        traces,
+        "Line chart: least predicted damage at every budget, with uniform bit-widths as points.",
+        _summary(budgets, damage, uniform, unit),
+        title={"text": "Predicted damage at every budget (estimate)"},
+        height=HEIGHT,
+        margin=MARGIN,
+        xaxis={"title": {"text": unit}, "showgrid": False},
+        yaxis={"type": "log", "title": {"text": "predicted damage"}, "exponentformat": "power", "nticks": 6},
+    )
+
+
+def _uniform_points(uniform: Sequence[tuple[int, float, float]], unit: str) -> go.Scatter:
+    last = len(uniform) - 1
+    return go.Scatter(
+        x=[budget for _, budget, _ in uniform],
+        y=[damage for _, _, damage in uniform],
+        mode="markers+text",
+        text=[f"all {width}" for width, _, _ in uniform],
+        textposition=["top left" if place == last else "top right" for place in range(last + 1)],
+        textfont={"size": 11},
+        cliponaxis=False,
+        marker={"size": 8, "color": theme.QUIET, "symbol": "circle"},
+        name="the same bits for all",
+        hovertemplate=f"%{{text}}: %{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}<extra></extra>",
+    )
+
+
+def _summary(budgets: np.ndarray, damage: np.ndarray, uniform: Sequence[tuple[int, float, float]], unit: str) -> str:
+    """How small a budget does as well as the widest uniform width that can be beaten."""
+    for width, budget, cost in sorted(uniform, reverse=True):
+        enough = np.flatnonzero(damage <= cost * (1 + 1e-9))
+        if enough.size and budgets[enough[0]] < 0.995 * budget:
+            return f"Predicted: {budgets[enough[0]]:.3g} {unit} do no more damage than {width} bits for all."
+    return "Predicted: no budget does better than the same bits for all."
+
+
+def damage_by_layer(
+    ticks: Sequence[str], chosen: Sequence[float], uniform: Sequence[float], uniform_name: str
+) -> go.Figure:
+    """Predicted damage of each layer under this allocation beside a uniform one: `[L]` each, in cost units."""
+    rows = (("this allocation", chosen, theme.KIND_COLOURS["text"]), (uniform_name, uniform, theme.QUIET))
+    traces = [
+        go.Bar(
+            x=list(ticks),
+            y=np.asarray(values, float),
+            name=name,
+            marker={"color": colour},
+            hovertemplate=f"layer %{{x}}<br>{name}: %{{y:.3g}}<extra></extra>",
+        )
+        for name, values, colour in rows
+    ]
+    return theme.figure(
+        traces,
+        "Bars: predicted damage of each layer under this allocation and under uniform bits.",
+        f"Predicted damage in all: {sum(chosen):.3g}, against {sum(uniform):.3g} with {uniform_name}.",
+        title={"text": "Predicted damage by layer (estimate)"},
+        barmode="group",
+        bargap=0.25,
+        height=HEIGHT,
+        margin=MARGIN,
+        xaxis={"title": {"text": "layer"}, "type": "category", "showgrid": False, "nticks": 13},
+        yaxis={"title": {"text": "predicted damage"}, "rangemode": "tozero"},
+    )

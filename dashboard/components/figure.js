@@ -1,0 +1,84 @@
+// Keeps one Plotly chart and redraws it in place (Plotly.react), so zoom stays and nothing flickers.
+// Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
+const charts = new WeakMap();
+const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
+
+async function plotly() {
+  for (const start = performance.now(); performance.now() - start < PATIENCE; ) {
+    if (window.Plotly) return window.Plotly;
+    await new Promise((wake) => setTimeout(wake, 30));
+  }
+  throw new Error("Plotly did not load; add ?controls=plain to the address to use Streamlit's own charts.");
+}
+
+function mount(root) {
+  const holder = root.querySelector("[data-part=figure]");
+  const chart = { holder, drawing: Promise.resolve(), shown: null, listening: false };
+  chart.sizes = new ResizeObserver(() => draw(chart));
+  chart.sizes.observe(holder);
+  return chart;
+}
+
+const SETTLED = 250; // ms without a new figure before a chart that may lag is redrawn
+
+function update(chart, figure) {
+  clearTimeout(chart.timer);
+  const since = performance.now() - (chart.changed ?? -Infinity);
+  Object.assign(chart, { figure, changed: performance.now() });
+  if (figure.settle && since < SETTLED + 400) chart.timer = setTimeout(() => draw(chart), SETTLED);
+  else draw(chart);
+}
+
+function draw(chart) {
+  const width = chart.holder.clientWidth;
+  if (!chart.figure || width < 40 || (chart.drawn === chart.figure && chart.width === width)) return;
+  chart.drawing = chart.drawing.then(() => redraw(chart, width)).catch((error) => {
+    chart.holder.textContent = error.message;
+  });
+}
+
+async function redraw(chart, width) {
+  const { figure, holder } = chart;
+  if (chart.drawn === figure && chart.width === width) return;
+  const Plotly = await plotly();
+  const config = { responsive: false, displaylogo: false, displayModeBar: "hover", scrollZoom: false, ...figure.config };
+  const began = performance.now();
+  await Plotly.react(holder, figure.data, { ...figure.layout, width, autosize: false }, config);
+  Object.assign(chart, { drawn: figure, width });
+  holder.dataset.ms = String(Math.round(performance.now() - began));
+  holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
+  if (!chart.listening) listen(chart);
+}
+
+function listen(chart) {
+  chart.listening = true;
+  chart.holder.on("plotly_click", ({ points }) => {
+    const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
+    chart.pick?.({ place: [].concat(pointIndex ?? pointNumber), facts: [].concat(customdata ?? []), curve: curveNumber });
+  });
+  chart.holder.addEventListener("keydown", (event) => {
+    if (!chart.picks || !/^Arrow/.test(event.key)) return;
+    event.preventDefault();
+    chart.pick?.({ step: event.key.slice(5).toLowerCase() });
+  });
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  if (!charts.has(parentElement)) charts.set(parentElement, mount(parentElement));
+  const chart = charts.get(parentElement);
+  const figure = JSON.parse(new TextDecoder().decode(data));
+  figure.layout.template = figure.template;
+  const { holder } = chart;
+  holder.style.height = `${figure.layout.height}px`;
+  holder.setAttribute("role", figure.picks ? "application" : "img");
+  holder.setAttribute("aria-label", figure.alt);
+  chart.picks = figure.picks;
+  if (figure.picks) holder.tabIndex = 0;
+  chart.pick = figure.picks ? (what) => setTriggerValue("pick", what) : null;
+  update(chart, figure);
+  return () => {
+    clearTimeout(chart.timer);
+    chart.sizes.disconnect();
+    window.Plotly?.purge(holder);
+  };
+}

@@ -1,0 +1,114 @@
+"""A slider whose value arrives while it is dragged; Streamlit's own reports only when it is let go.
+
+The browser sends a value at most every 90 ms and only after the last one was answered, so a slow answer
+slows the reports instead of piling them up, and the value it is let go at always arrives. For that to hold,
+draw the slider *after* what depends on it (in a container placed above), since drawing it is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+_HTML = """
+<div class="slider">
+  <div class="head"><span data-part="label"></span><output data-part="output" aria-hidden="true"></output></div>
+  <input data-part="input" type="range">
+  <div class="ends" aria-hidden="true"><span data-part="low"></span><span data-part="high"></span></div>
+</div>
+"""
+_live = st.components.v2.component(
+    "mode_live_slider",
+    html=_HTML,
+    css=(_HERE / "live_slider.css").read_text(encoding="utf-8"),
+    js=(_HERE / "live_slider.js").read_text(encoding="utf-8"),
+)
+
+
+def plain_controls() -> bool:
+    """True where the address asks for Streamlit's own controls (`?controls=plain`) in place of the live ones."""
+    return st.query_params.get("controls") == "plain"
+
+
+def live_slider(
+    label: str,
+    *,
+    low: float,
+    high: float,
+    step: float,
+    value: float,
+    on_change: Callable[[float], None],
+    key: str,
+    decimals: int = 0,
+    unit: str = "",
+    help: str | None = None,
+    disabled: bool = False,
+    plain: bool | None = None,
+) -> None:
+    """Draw the slider at `value`; while it is moved, `on_change(new value)` runs before each rerun.
+
+    Args:
+        label: what is set, also the name that screen readers say.
+        low, high, step: range, `low < high`; the ends are always reachable.
+        decimals, unit: how values are written, e.g. 2 and " bits".
+        plain: use `st.slider` (reports on release); None: as the address says, see `plain_controls`.
+
+    Raises:
+        ValueError: an empty range or a step that is not positive.
+    """
+    if not low < high or step <= 0:
+        raise ValueError(f"{label}: expected low < high and step > 0; got {low}, {high}, {step}.")
+    value = min(max(value, low), high)
+    if plain_controls() if plain is None else plain:
+        _plain_slider(label, low, high, step, value, on_change, key, decimals, unit, help, disabled)
+        return
+
+    def moved() -> None:
+        on_change(min(max(float(st.session_state[key]["drag"]["value"]), low), high))
+
+    drag = (st.session_state.get(key) or {}).get("drag") or {}
+    data = {
+        "label": label,
+        "low": low,
+        "high": high,
+        "step": step,
+        "value": value,
+        "decimals": decimals,
+        "prefix": "",
+        "unit": unit,
+        "disabled": disabled,
+        "sequence": int(drag.get("sequence", 0)),
+    }
+    _live(key=key, data=data, on_drag_change=moved)
+
+
+def _plain_slider(
+    label: str,
+    low: float,
+    high: float,
+    step: float,
+    value: float,
+    on_change: Callable[[float], None],
+    key: str,
+    decimals: int,
+    unit: str,
+    help: str | None,
+    disabled: bool,
+) -> None:
+    """The same on `st.slider`."""
+    key = f"{key}-plain"
+    st.session_state[key] = float(value)
+    st.slider(
+        label,
+        min_value=float(low),
+        max_value=float(high),
+        step=float(step),
+        format=f"%.{decimals}f{unit.replace('%', '%%')}",
+        key=key,
+        help=help,
+        disabled=disabled,
+        on_change=lambda: on_change(float(st.session_state[key])),
+    )

@@ -1,0 +1,102 @@
+"""Records to tidy tables: one row per expert (and width), columns in words, for showing and for CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from dashboard.charts.grids import Axes
+from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
+from mode_core.allocation import Allocation, Frontier
+from mode_core.importance.records import CostTable
+
+_KINDS = ("text", "vision", "key", "redundant", "all")
+
+
+def _places(axes: Axes) -> dict[str, np.ndarray]:
+    """layer, bank and expert of every expert, in the order of the banks."""
+    counts = np.asarray(axes.experts)
+    return {
+        "layer": np.repeat(axes.layers, counts),
+        "bank": np.repeat(axes.names, counts),
+        "expert": np.concatenate([np.arange(count) for count in counts]),
+    }
+
+
+def _flat(axes: Axes, grid: np.ndarray) -> np.ndarray:
+    """`[L, E]` without the cells beyond each bank's experts."""
+    return grid[np.arange(grid.shape[1])[None] < np.asarray(axes.experts)[:, None]]
+
+
+def frequency_table(grid: FrequencyGrid) -> pd.DataFrame:
+    """One row per expert: share (of its bank, empty where no such token came) and tokens, by kind of token."""
+    columns = _places(grid.axes)
+    for kind in _KINDS:
+        columns[f"{kind}_share"] = _flat(grid.axes, grid.shares[kind])
+        columns[f"{kind}_tokens"] = _flat(grid.axes, grid.counts[kind]).round().astype(np.int64)
+    return pd.DataFrame(columns)
+
+
+def sensitivity_table(grid: SensitivityGrid) -> pd.DataFrame:
+    """One row per expert and width: squared error on text, all vision and key vision tokens."""
+    parts = []
+    for column, bits in enumerate(grid.bits):
+        rows = _places(grid.axes) | {"bits": bits}
+        rows |= {f"{kind}_error": _flat(grid.axes, error[..., column]) for kind, error in grid.errors.items()}
+        rows |= {f"{kind}_measured_tokens": _flat(grid.axes, grid.support[kind]) for kind in grid.errors}
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def allocation_table(axes: Axes, allocation: Allocation, costs: CostTable | None = None) -> pd.DataFrame:
+    """One row per expert: its bits, and the predicted damage at them where costs are given."""
+    columns = _places(axes) | {"bits": np.concatenate([allocation.bits[name] for name in axes.names])}
+    if costs is not None:
+        taken = [chosen_costs(costs, name, allocation.bits[name]) for name in axes.names]
+        columns["predicted_damage"] = np.concatenate(taken)
+    return pd.DataFrame(columns)
+
+
+def chosen_costs(costs: CostTable, bank: str, bits: np.ndarray) -> np.ndarray:
+    """Predicted damage of each expert of one bank at its bits: int `[E]` → `[E]`."""
+    ordered = np.argsort(costs.bits)
+    columns = ordered[np.searchsorted(np.asarray(costs.bits)[ordered], bits)]
+    return costs[bank][np.arange(len(bits)), columns]
+
+
+def damage_by_bank(axes: Axes, costs: CostTable, bits: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Predicted damage of each bank under these bits, `[L]`."""
+    return np.array([chosen_costs(costs, name, bits[name]).sum() for name in axes.names])
+
+
+def moves_table(axes: Axes, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Experts whose bits differ: layer, bank, expert, bits before and after, largest moves first."""
+    rows = pd.DataFrame(
+        _places(axes)
+        | {
+            "bits_before": np.concatenate([before[name] for name in axes.names]),
+            "bits_after": np.concatenate([after[name] for name in axes.names]),
+        }
+    )
+    rows = rows[rows["bits_before"] != rows["bits_after"]]
+    size = (rows["bits_after"] - rows["bits_before"]).abs()
+    return rows.loc[size.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+
+
+def bias_table(axes: Axes, measures: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """One row per bank, one column per measure."""
+    return pd.DataFrame({"layer": axes.layers, "bank": axes.names} | {name: list(v) for name, v in measures.items()})
+
+
+def frontier_table(curve: Frontier) -> pd.DataFrame:
+    """One row per budget: average bits, predicted damage, its lower bound, and megabytes where sizes are known."""
+    columns = {
+        "average_bits": curve.average_bits,
+        "predicted_damage": curve.objective,
+        "lower_bound": curve.lower_bound,
+    }
+    if curve.bytes is not None:
+        columns["megabytes"] = curve.bytes / 1e6
+    return pd.DataFrame(columns)

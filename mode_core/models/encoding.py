@@ -1,0 +1,198 @@
+"""Samples → the model's inputs, with what every position is: padding, text or vision, template or content.
+
+The text is rendered by the model's own chat template and expanded by its own processor. Which tokens a person wrote
+and which the template added is found by rendering once more without expanding the images: outside of special tokens
+and image placeholders both token sequences are the same, and the first one comes with character offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mode_core.models.errors import ModelError
+from mode_core.samples import Sample, SampleError
+
+PADDING, TEXT, VISION = 0, 1, 2
+VISION_TOKEN_NAMES = (
+    "image_token_id",
+    "image_token_index",
+    "video_token_id",
+    "video_token_index",
+    "media_placeholder_token_id",
+    "im_patch_id",
+)
+
+
+@dataclass
+class Encoded:
+    """A batch ready for the model; `L` is its longest sample.
+
+    `inputs` is what the model takes (`model(**encoded.inputs)`), on its device. `modality` int8 `[batch, L]`: 0
+    padding, 1 text, 2 vision. Boolean `[batch, L]` masks: `special_mask` special tokens, `template_mask` these and
+    whatever else the chat template added (role names, line ends), `answer_mask` the tokens of the reference answer
+    (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each image of sample i, or is
+    None where the processor does not tell. `ids` are the samples'.
+    """
+
+    inputs: Any
+    modality: Tensor
+    special_mask: Tensor
+    template_mask: Tensor
+    answer_mask: Tensor
+    ids: tuple[str, ...]
+    grids: tuple[tuple[tuple[int, int], ...] | None, ...] = ()
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample, padding left out."""
+        return (self.modality != PADDING).sum(dim=1).tolist()
+
+
+def vision_token_ids(config: Any) -> tuple[int, ...]:
+    """Token ids that stand for image and video positions, from a model's configuration.
+
+    Raises:
+        ModelError: the configuration names none.
+    """
+    found = {getattr(config, name, None) for name in VISION_TOKEN_NAMES}
+    if not (ids := tuple(sorted(i for i in found if isinstance(i, int)))):
+        raise ModelError(
+            f"The configuration of {type(config).__name__} names no image token; looked for "
+            f"{', '.join(VISION_TOKEN_NAMES)}. Choose a model that reads pictures."
+        )
+    return ids
+
+
+def encode(
+    processor: Any,
+    vision_ids: Sequence[int],
+    samples: Sequence[Sample],
+    answers: bool = False,
+    padding_side: str = "right",
+    device: torch.device | str = "cpu",
+) -> Encoded:
+    """Encode a batch; see `Encoded`. With `answers` the reference answer and an end of turn follow the prompt.
+
+    Raises:
+        SampleError: a sample without an answer where one is needed, a text that holds a control token of the
+            model, or anything that the processor refuses.
+        ModelError: the processor has no chat template or no fast tokenizer.
+    """
+    tokenizer = processor.tokenizer
+    prompts = [_render(processor, sample) for sample in samples]
+    endings = [_ending(tokenizer, sample) if answers else "" for sample in samples]
+    texts = [prompt + ending for prompt, ending in zip(prompts, endings, strict=True)]
+    bos = tokenizer.bos_token
+    add_special = not (bos and texts[0].startswith(bos))
+    inputs = _process(processor, samples, texts, padding_side, add_special)
+    ids, attended = inputs["input_ids"], inputs["attention_mask"].bool()
+    vision = torch.isin(ids, torch.tensor(vision_ids)) & attended
+    special = torch.isin(ids, torch.tensor(_special_ids(tokenizer))) & attended & ~vision
+    template, answer = torch.zeros_like(special), torch.zeros_like(special)
+    for row, sample in enumerate(samples):
+        ordinary = torch.nonzero(attended[row] & ~vision[row] & ~special[row]).ravel()
+        content = _content_flags(processor, sample, texts[row], add_special, ids[row, ordinary].tolist())
+        template[row, ordinary] = ~torch.tensor(content, dtype=torch.bool)
+        if answers:
+            answer[row, _answer_positions(tokenizer, sample, endings[row], ids[row], attended[row])] = True
+    modality = attended.to(torch.int8) + vision.to(torch.int8)
+    masks = (modality, special, template | special, answer)
+    grids = _grids(processor, inputs, samples)
+    return Encoded(inputs.to(device), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), grids)
+
+
+def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: str, add_special: bool) -> Any:
+    """The processor's own call; pictures as a list per sample, as its chat call passes them."""
+    images = [[source.load() for source in sample.images] for sample in samples]
+    try:
+        return processor(
+            text=texts,
+            images=images if any(images) else None,
+            return_tensors="pt",
+            padding=True,
+            padding_side=side,
+            add_special_tokens=add_special,
+        )
+    except (ValueError, TypeError, IndexError) as refused:
+        names = ", ".join(sample.id for sample in samples)
+        raise SampleError(f"The model's processor refused {names}: {refused}") from refused
+
+
+def _render(processor: Any, sample: Sample) -> str:
+    tokenizer = processor.tokenizer
+    for text in sample.texts:
+        if held := [token for token in tokenizer.all_special_tokens if token in text]:
+            raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
+    if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
+        raise ModelError("The model's processor has no chat template; add chat_template.jinja to its folder.")
+    return processor.apply_chat_template(sample.prompt(), tokenize=False, add_generation_prompt=True)
+
+
+def _ending(tokenizer: Any, sample: Sample) -> str:
+    if sample.answer is None:
+        raise SampleError(f"Sample {sample.id} has no answer, which is needed here; add 'answer' to it.")
+    return sample.answer + (tokenizer.eos_token or "")
+
+
+def _special_ids(tokenizer: Any) -> list[int]:
+    """Ids of all control tokens: those the tokenizer calls special and those it never splits as text."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(added | set(tokenizer.all_special_ids))
+
+
+def _content_flags(processor: Any, sample: Sample, text: str, add_special: bool, ordinary: list[int]) -> list[bool]:
+    """For each ordinary token of the expanded sample: is it in what a person wrote (prompt or answer)?"""
+    tokenizer = processor.tokenizer
+    if not tokenizer.is_fast:
+        raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed.")
+    found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=add_special)
+    spans = _content_spans(sample, text)
+    special = {*_special_ids(tokenizer)}
+    plain = [
+        (token, any(start < to and end > since for since, to in spans))
+        for token, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True)
+        if token not in special
+    ]
+    if [token for token, _ in plain] == ordinary:
+        return [inside for _, inside in plain]
+    flags = [False] * len(ordinary)  # the processor wrote ordinary tokens around the images: these are template
+    matcher = SequenceMatcher(None, [token for token, _ in plain], ordinary, autojunk=False)
+    for match in matcher.get_matching_blocks():
+        flags[match.b : match.b + match.size] = [inside for _, inside in plain[match.a : match.a + match.size]]
+    return flags
+
+
+def _content_spans(sample: Sample, text: str) -> list[tuple[int, int]]:
+    """Where in the rendered text the written parts stand, in order; a template may strip their ends."""
+    spans, cursor = [], 0
+    for part in (*sample.texts, *([sample.answer] if sample.answer else [])):
+        start = text.find(part.strip(), cursor)
+        if start >= 0 and part.strip():
+            cursor = start + len(part.strip())
+            spans.append((start, cursor))
+    return spans
+
+
+def _answer_positions(tokenizer: Any, sample: Sample, ending: str, ids: Tensor, attended: Tensor) -> Tensor:
+    """Positions of the answer's tokens: the text ends with the answer and the end of the turn."""
+    tail = tokenizer(ending, add_special_tokens=False)["input_ids"]
+    used = torch.nonzero(attended).ravel()
+    last = used[-len(tail) :]
+    if ids[last].tolist() != tail:
+        raise ModelError(f"Sample {sample.id}: the tokenizer joins the answer with the prompt before it.")
+    return last[: len(tokenizer(sample.answer, add_special_tokens=False)["input_ids"])]
+
+
+def _grids(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tuple:
+    """(rows, columns) of vision tokens per image, where the processor tells them (Qwen and its relatives)."""
+    sizes, merge = inputs.get("image_grid_thw"), getattr(processor.image_processor, "merge_size", None)
+    if sizes is None or merge is None:
+        return tuple(() if not sample.images else None for sample in samples)
+    each = iter((rows // merge, columns // merge) for _, rows, columns in sizes.tolist())
+    return tuple(tuple(next(each) for _ in sample.images) for sample in samples)

@@ -1,0 +1,161 @@
+"""Load a multimodal Mixture-of-Experts model with its processor, through transformers' own Auto classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from mode_core.models.banks import ExpertBank, find_banks
+from mode_core.models.encoding import Encoded, encode, vision_token_ids
+from mode_core.models.errors import ModelError
+from mode_core.models.vision_ops import ensure_torchvision
+from mode_core.samples import Sample
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HASHED_WHOLE = 64 << 20  # bytes of a weight file up to which its revision covers every byte
+HASHED_ENDS = 1 << 20  # bytes at each end of a larger one
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model with all that the method needs of it.
+
+    `banks` are its expert banks by full module name, in the order of the layers. `source` is the folder or hub id it
+    came from, `name` how to call it, `revision` a digest of its configuration and weight files (or the hub's commit).
+    `vision_ids` are the token ids of image and video positions.
+    """
+
+    model: nn.Module
+    processor: Any
+    banks: dict[str, ExpertBank]
+    source: str
+    name: str
+    revision: str
+    vision_ids: tuple[int, ...] = field(default=())
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return self.model.dtype
+
+    def encode(self, samples: Sequence[Sample], answers: bool = False, padding_side: str = "right") -> Encoded:
+        """The model's inputs for a batch of samples, on its device; generation needs `padding_side="left"`.
+
+        Raises:
+            SampleError: a sample that the processor refuses, or without an answer where `answers` asks for one.
+        """
+        return encode(self.processor, self.vision_ids, samples, answers, padding_side, self.device)
+
+
+def load_model(
+    source: str | Path, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load a model folder (offline), or a hub id such as `Qwen/Qwen3-VL-30B-A3B-Instruct`.
+
+    Args:
+        device: "auto" (a GPU where there is one), or a torch device such as "cpu" or "cuda:0".
+        dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
+        trust_remote_code: run Python code that comes with the model. Only for models whose code you have read.
+
+    Raises:
+        ModelError: no such folder, no configuration, no processor, no weights, or no expert banks.
+    """
+    place = _checked_folder(str(source))
+    ensure_torchvision()
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    common = {"local_files_only": place is not None, "trust_remote_code": trust_remote_code}
+    name = str(place or source)
+    processor = _attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise ModelError(
+            f"{name} has no processor for pictures (found {type(processor).__name__}); "
+            "its folder needs preprocessor_config.json (or processor_config.json) beside the tokenizer."
+        )
+    model = _attempt(name, "model", AutoModelForImageTextToText.from_pretrained, name, dtype=_dtype(dtype), **common)
+    model = model.to(_device(device)).eval().requires_grad_(False)
+    revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
+    return LoadedModel(
+        model,
+        processor,
+        find_banks(model),
+        source=str(source),
+        name=place.resolve().name if place else str(source),
+        revision=revision,
+        vision_ids=vision_token_ids(model.config),
+    )
+
+
+def _checked_folder(source: str) -> Path | None:
+    """The folder, or None for a hub id."""
+    place = Path(source)
+    if place.is_dir():
+        if not (place / "config.json").is_file():
+            held = ", ".join(sorted(entry.name for entry in place.iterdir())[:5]) or "nothing"
+            raise ModelError(f"{source} is a folder without config.json (it holds: {held}); choose a model's folder.")
+        return place
+    if place.exists():
+        raise ModelError(f"{source} is a file; a model is a folder with config.json, weights and processor files.")
+    if HUB_ID.fullmatch(source) and not place.parent.exists():
+        return None
+    raise ModelError(f"There is no folder {source}. Give a model's folder, or a hub id such as 'owner/name'.")
+
+
+def _attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+    try:
+        return load(*arguments, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as failure:
+        reason = str(failure).strip().splitlines()
+        raise ModelError(
+            f"The {what} of {name} cannot be loaded ({type(failure).__name__}: {reason[0] if reason else 'no reason'})."
+        ) from failure
+
+
+def _dtype(name: str) -> Any:
+    if name != "auto" and name not in DTYPES:
+        raise ModelError(f"dtype must be auto, {', '.join(DTYPES)}; got {name!r}.")
+    return DTYPES.get(name, "auto")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as failure:
+        raise ModelError(f"The device {name!r} cannot be used here: {str(failure).splitlines()[0]}") from None
+    return device
+
+
+def _folder_revision(folder: Path) -> str:
+    """Digest of config.json, the weight index and the weight files (large ones: their header and both ends)."""
+    seal = hashlib.sha256()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    seal.update(json.dumps(config, sort_keys=True).encode())
+    for path in sorted([*folder.glob("*.index.json"), *folder.glob("*.safetensors")]):
+        size = path.stat().st_size
+        seal.update(f"{path.name} {size}".encode())
+        with path.open("rb") as opened:
+            if size <= HASHED_WHOLE:
+                seal.update(opened.read())
+                continue
+            seal.update(opened.read(HASHED_ENDS))
+            opened.seek(-HASHED_ENDS, 2)
+            seal.update(opened.read())
+    return seal.hexdigest()[:16]

@@ -1,0 +1,202 @@
+"""What many tests share: a random-weight Qwen3-VL-MoE made on the spot, a few samples, and the bundled model and run.
+
+Seeds are fixed: weights 0, pictures 1.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLED = ROOT / "sample_data"
+VOCABULARY = 300
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|unknown|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+WORDS = "system user assistant what colour is the circle square triangle red green blue yes no how many are there a it "
+TEMPLATE = (
+    "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' -}}"
+    "{%- for part in message.content -%}"
+    "{%- if part.type == 'image' -%}{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
+    "{%- else -%}{{- part.text -}}{%- endif -%}{%- endfor -%}{{- '<|im_end|>\n' -}}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+TEXT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "moe_intermediate_size": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "mlp_only_layers": [1],  # a dense layer between the two banks
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [2, 3, 3],
+        "mrope_interleaved": True,
+    },
+}
+EYES = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 64,
+    "deepstack_visual_indexes": [0, 1],
+}
+
+
+def tiny_tokenizer():
+    """A fast word-level tokenizer; line ends are tokens, unknown words share one token."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*SPECIAL, "\n", *re.findall(r"\S", "?.,!0123456789"), *WORDS.split()]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|unknown|>"))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" +"), "removed"),
+            pre_tokenizers.Split(Regex(r"\n|[0-9]|[^\W\d]+|[^\w\s]"), "isolated"),
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        unk_token="<|unknown|>",
+        additional_special_tokens=list(SPECIAL[1:5] + SPECIAL[6:]),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_processor():
+    """A Qwen3-VL processor for pictures of 32 to 64 pixels a side (16 to 64 vision tokens)."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
+    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**common),
+        tokenizer=tiny_tokenizer(),
+        video_processor=Qwen3VLVideoProcessor(**common),
+        chat_template=TEMPLATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory) -> Path:
+    """A saved Qwen3-VL-MoE with random weights: 2 banks × 8 experts, hidden 64, intermediate 24, top-2."""
+    import torch
+
+    from mode_core.models import ensure_torchvision
+
+    ensure_torchvision()
+    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-qwen3-vl-moe"
+    config = Qwen3VLMoeConfig(
+        text_config=TEXT,
+        vision_config=EYES,
+        image_token_id=SPECIAL.index("<|image_pad|>"),
+        video_token_id=SPECIAL.index("<|video_pad|>"),
+        vision_start_token_id=SPECIAL.index("<|vision_start|>"),
+        vision_end_token_id=SPECIAL.index("<|vision_end|>"),
+    )
+    torch.manual_seed(0)
+    model = Qwen3VLMoeForConditionalGeneration(config).float()
+    with torch.no_grad():  # wide enough that routing is not degenerate
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.normal_(0.0, 0.1)
+    model.save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_folder):
+    """The same, loaded by the project's own loader. Shared: a test that changes weights must restore them."""
+    from mode_core.models import load_model
+
+    return load_model(tiny_model_folder, device="cpu")
+
+
+def drawn_picture(width: int, height: int, draw: np.random.Generator):
+    """A plain background with one coloured rectangle."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (width, height), tuple(int(v) for v in draw.integers(180, 256, 3)))
+    left, top = int(draw.integers(0, width // 2)), int(draw.integers(0, height // 2))
+    colour = tuple(int(v) for v in draw.integers(0, 160, 3))
+    ImageDraw.Draw(picture).rectangle([left, top, left + width // 3, top + height // 3], fill=colour)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def tiny_samples(tmp_path_factory) -> list:
+    """Six samples with pictures of different sizes and questions of different lengths, and two without pictures."""
+    from mode_core.samples import ImageSource, Sample
+
+    draw = np.random.default_rng(1)
+    folder = tmp_path_factory.mktemp("tiny-samples")
+    questions = (
+        "what colour is the circle ?",
+        "how many circle are there ?",
+        "is it red ?",
+        "what colour is the square , red green blue ?",
+        "are there a circle a square a triangle ?",
+        "what is it ?",
+    )
+    sizes = ((32, 32), (64, 32), (48, 48), (64, 64), (32, 64), (40, 56))
+    samples = []
+    for number, (question, (width, height)) in enumerate(zip(questions, sizes, strict=True)):
+        path = folder / f"picture-{number}.png"
+        drawn_picture(width, height, draw).save(path)
+        text = {"role": "user", "content": f"<image>{question}"}
+        samples.append(Sample(f"picture-{number}", (ImageSource(path.name, path),), (text,), "red", "colour"))
+    for number, question in enumerate(("is the circle red ?", "how many colour are there , 1 2 3 ?")):
+        samples.append(Sample(f"text-{number}", (), ({"role": "user", "content": question},), "yes", "text"))
+    return samples
+
+
+@pytest.fixture(scope="session")
+def bundled_run():
+    """The run that comes with the repository."""
+    from mode_core.run import Run
+
+    if not (BUNDLED / "run" / "run.json").is_file():
+        pytest.skip("sample_data/run is not there yet; 'python -m mode_core calibrate --out sample_data/run' makes it")
+    return Run.open(BUNDLED / "run")
+
+
+@pytest.fixture(scope="session")
+def bundled_model():
+    """The trained model that comes with the repository."""
+    from mode_core.models import load_model
+
+    if not (BUNDLED / "model" / "config.json").is_file():
+        pytest.skip("sample_data/model is not there yet; 'python -m sample_data.train' makes it")
+    return load_model(BUNDLED / "model", device="cpu")

@@ -15,6 +15,7 @@ import pulp
 from mode_core.allocation.records import AllocationError
 
 SCALE = 1e4  # largest coefficient after scaling; HiGHS closes the gap to 1e-6 absolute
+FLAT = 1e-290  # penalties below this are all the same to a solver
 SECONDS = 120.0
 
 
@@ -86,7 +87,8 @@ def _build(programme: Programme, unit: np.ndarray, width: np.ndarray, step: int,
     weights = programme.weight[unit, width] // step
     penalties = programme.penalty[unit, width]
     slack_price = programme.price * step
-    scale = SCALE / max(float(penalties.max(initial=0.0)), slack_price, np.finfo(float).tiny)
+    largest = max(float(penalties.max(initial=0.0)), slack_price)
+    scale = SCALE / largest if largest > FLAT else 1.0
     model = pulp.LpProblem("core", pulp.LpMinimize)
     variables = [pulp.LpVariable(f"x{g}_{j}", cat="Binary") for g, j in zip(unit, width, strict=True)]
     slack = pulp.LpVariable("slack", lowBound=0, upBound=0 if programme.equality else None)
@@ -107,7 +109,7 @@ def _build(programme: Programme, unit: np.ndarray, width: np.ndarray, step: int,
 
 def _proven(model: pulp.LpProblem, scale: float, value: float) -> float:
     """The bound from below that the solver reports, in the objective's own unit."""
-    if model.sol_status == pulp.LpSolutionOptimal:
-        return value
     info = getattr(getattr(model, "solverModel", None), "getInfo", None)
-    return float(info().mip_dual_bound) / scale if info is not None else -np.inf
+    if info is not None:
+        return float(info().mip_dual_bound) / scale
+    return value if model.sol_status == pulp.LpSolutionOptimal else -np.inf

@@ -33,8 +33,8 @@ class Units:
 
     def rows(self, bank: int) -> slice:
         """Rows of one bank."""
-        ends = np.append(self.starts[1:], len(self.cost))
-        return slice(int(self.starts[bank]), int(ends[bank]))
+        last = bank + 1 == len(self.starts)
+        return slice(int(self.starts[bank]), len(self.cost) if last else int(self.starts[bank + 1]))
 
     def spread(self, item: np.ndarray) -> dict[str, np.ndarray]:
         """Width indices `[G]` → bits of every expert: bank name → `[E]` (by projection: `[E, 2]`)."""
@@ -134,7 +134,7 @@ def _weights_of(name: str, experts: int, unit: str, weights: Mapping[str, object
 def _repeat(per_expert: np.ndarray, experts: int, unit: str) -> np.ndarray:
     """`[parts, …]` of one expert → `[units, …]` of its bank."""
     if unit.startswith("expert"):
-        return np.concatenate([per_expert] * experts)
+        return np.tile(per_expert, (experts, *[1] * (per_expert.ndim - 1)))
     return per_expert * experts
 
 

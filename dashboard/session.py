@@ -20,6 +20,7 @@ import numpy as np
 import streamlit as st
 from mode_core.run import Run
 
+from dashboard.measured import Measurement, from_records
 from dashboard.work import ModelShelf
 from mode_core.allocation import Allocation, Solver
 from mode_core.importance import CostTable, Frequencies
@@ -85,7 +86,7 @@ _IN_URL: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "group": ("group_size", int, str),
     "symmetric": ("symmetric", lambda text: text == "yes", lambda value: "yes" if value else "no"),
 }
-_PLACE = ("run", "bank", "expert", "job")  # the other parameters, kept in the state under their own names
+_PLACE = ("run", "bank", "expert", "job", "controls")  # other parameters, kept in the state under their own names
 
 
 def runs_folder() -> Path:
@@ -96,6 +97,11 @@ def runs_folder() -> Path:
 def exports_folder() -> Path:
     """Where exports are written on request (`./exports`, or the environment variable MODE_EXPORTS)."""
     return Path(os.environ.get("MODE_EXPORTS") or ROOT / "exports")
+
+
+def relative(path: Path) -> str:
+    """A path as a person in the repo's folder would type it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 # --- what a person has chosen, and the address bar ---------------------------------------------------------
@@ -210,7 +216,8 @@ def open_run(path: str | Path) -> None:
         NoRunError: there is no such run.
     """
     entry = _entry(str(path))
-    st.session_state["place"] = {"run": entry.name} if entry.name != BUNDLED else {}
+    kept = {name: value for name, value in st.session_state["place"].items() if name in ("job", "controls")}
+    st.session_state["place"] = kept | ({"run": entry.name} if entry.name != BUNDLED else {})
     write_url()
 
 
@@ -417,6 +424,19 @@ def describe(settings: Mapping[str, Any]) -> str:
     parts = [str(settings.get("method", "?")), f"key ratio {100 * settings.get('key_ratio', 0):.0f} %", budget]
     parts.append("widths " + " ".join(str(width) for width in settings.get("widths", ())))
     return ", ".join(parts)
+
+
+def writable() -> bool:
+    """May results be kept in the open run? The bundled one stays as it came."""
+    return run_entry().name != BUNDLED
+
+
+def measurements() -> list[Measurement]:
+    """What was measured with the open run, newest first: kept in it, or by a job that this process remembers."""
+    found = {measured.fingerprint: measured for measured in from_records(run().evaluations())}
+    kind = f"measure:{run_entry().path}"
+    found |= {job.result.fingerprint: job.result for job in jobs().list() if job.kind == kind and job.state == "done"}
+    return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
 
 
 # --- the model and long work -------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def _facts(statistics: ExpertStatistics) -> None:
     shape = f"{len(statistics.banks)} banks × {' or '.join(map(str, experts))} experts, top-{first.shape.top_k}"
     st.markdown(
         f"**Model** {statistics.settings.get('model', 'unknown')}  \n{shape}\n\n"
-        f"**Samples** {len(statistics.samples)} (`{digest}`)  \n{100 * share:.0f} % of their tokens are vision tokens\n\n"
+        f"**Samples** {len(statistics.samples)} (`{digest}`)  \n"
+        f"{100 * share:.0f} % of their tokens are vision tokens\n\n"
         f"**State** {session.run_state()}"
     )

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from mode_core.run import Run
+
+from dashboard.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from mode_core.allocation import Allocation
+from mode_core.jobs import Cancel, Progress, ProgressHook, check
+from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
+from mode_core.statistics import ExpertStatistics
 
 
 class ModelShelf:
@@ -27,3 +39,205 @@ class ModelShelf:
                 self._loaded = load_model(source)
                 self._source = source
             return self._loaded
+
+    @property
+    def source(self) -> str | None:
+        """Which model lies there."""
+        return self._source
+
+
+def load_processor(source: str) -> tuple[Any, tuple[int, ...]]:
+    """A model's processor and the ids of its vision tokens, without the weights."""
+    from mode_core.models import ModelError, ensure_torchvision
+    from mode_core.models.encoding import vision_token_ids
+
+    if not (Path(source) / "config.json").is_file():
+        raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
+    ensure_torchvision()
+    from transformers import AutoConfig, AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(source, local_files_only=True)
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as failure:
+        raise ModelError(f"The processor of {source} cannot be loaded: {str(failure).splitlines()[0]}") from failure
+    if not hasattr(processor, "tokenizer"):
+        raise ModelError(f"{source} has no processor for pictures beside its tokenizer.")
+    return processor, vision_token_ids(config)
+
+
+class Stages:
+    """Several pieces of work on one bar: `stages.hook("quantizing")` begins the next piece.
+
+    Each piece gets the share of the bar that its weight says; steps are thousandths of the whole.
+    """
+
+    STEPS = 1000
+
+    def __init__(self, hook: ProgressHook, weights: Sequence[float]):
+        self._hook, self._begun = hook, time.monotonic()
+        self._ends = np.cumsum([0.0, *weights]) / sum(weights)
+        self._piece = -1
+
+    def hook(self, title: str) -> ProgressHook:
+        """Begin the next piece, and get the hook that it reports to."""
+        self._piece += 1
+        begin, end = self._ends[self._piece], self._ends[self._piece + 1]
+        self._tell(begin, title)
+
+        def report(progress: Progress) -> None:
+            self._tell(begin + progress.fraction * (end - begin), f"{title}: {progress.what}")
+
+        return report
+
+    def _tell(self, fraction: float, what: str) -> None:
+        self._hook(Progress(round(self.STEPS * fraction), self.STEPS, what, time.monotonic() - self._begun))
+
+
+def calibrate_run(
+    shelf: ModelShelf,
+    source: str,
+    samples: Sequence[Any],
+    settings: Any,
+    folder: Path,
+    *,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Path:
+    """Calibrate into a new run folder; a cancelled one stays, holding the samples that were finished."""
+    from mode_core.calibration import calibrate
+
+    stages = Stages(progress, (1, 12))
+    stages.hook("loading the model")
+    loaded = shelf.get(source)
+    check(cancel)
+    with exclusive(loaded):
+        calibrate(loaded, samples, settings, run=Run.create(folder), progress=stages.hook("sample"), cancel=cancel)
+    return folder
+
+
+LOOKED_AT = 8  # samples encoded for an estimate of all
+
+
+def estimate_tokens(source: str, samples: Sequence[Any]) -> tuple[int, int, int]:
+    """(text tokens, vision tokens, samples looked at): exact for a few samples, scaled up from some of many.
+
+    Only the processor is loaded, not the weights.
+
+    Raises:
+        ModelError: no such model, or no processor in its folder.
+        SampleError: a sample that the processor refuses.
+    """
+    from mode_core.models import TEXT, VISION
+    from mode_core.models.encoding import encode
+
+    processor, vision_ids = load_processor(source)
+    looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
+    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    scale = len(samples) / len(looked)
+    text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
+    return round(text * scale), round(vision * scale), len(looked)
+
+
+def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, grid: Mapping[str, Any]) -> int:
+    """Bytes of all experts at their bits, from the shapes alone."""
+    total = 0
+    for bank in statistics:
+        widths, counts = np.unique(allocation.bits[bank.name], return_counts=True)
+        total += int((expert_bytes(bank.shape, widths.tolist(), **grid) * counts).sum())
+    return total
+
+
+def measure(
+    shelf: ModelShelf,
+    run: Run,
+    chosen: Allocation,
+    uniform: Allocation,
+    grid: Mapping[str, Any],
+    samples: Sequence[Any],
+    seal: str,
+    settings: dict[str, Any],
+    keep: bool,
+    *,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Measurement:
+    """Score the original, `chosen` and `uniform` on the same samples, and count their packed bytes.
+
+    `seal` and `settings` say what was measured; `keep` writes the scores into the run.
+    """
+    from mode_core.evaluation import evaluate, record_reference
+
+    stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source))
+    with exclusive(loaded):
+        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
+        measured = {}
+        for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
+            hook = stages.hook(f"quantizing, {model}")
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **grid) as quantized:
+                hook = stages.hook(f"answers, {model}")
+                scores[model] = evaluate(loaded, samples, reference=reference, progress=hook, cancel=cancel)
+                measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
+    predicted = {
+        ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
+        ALLOCATION: packed_bytes(run.statistics, chosen, grid),
+        UNIFORM: packed_bytes(run.statistics, uniform, grid),
+    }
+    width = int(next(iter(uniform.bits.values()))[0])
+    done = Measurement(scores, predicted, measured, width, seal, settings, time.time())
+    if keep:
+        for name, record in done.records().items():
+            run.save_evaluation(name, record)
+    return done
+
+
+def ask(
+    shelf: ModelShelf,
+    run: Run,
+    chosen: Allocation,
+    uniform: Allocation,
+    grid: Mapping[str, Any],
+    sample: Any,
+    *,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> dict[str, Any]:
+    """The same question to the original, to `chosen` and to `uniform`: model → its `Answer`."""
+    from mode_core.evaluation import ask as answer
+
+    stages = Stages(progress, (2, 1, 2, 2))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source))
+    with exclusive(loaded):
+        stages.hook("asking the original")
+        given = {ORIGINAL: answer(loaded, sample)}
+        for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
+            hook = stages.hook(f"quantizing and asking, {model}")
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **grid):
+                given[model] = answer(loaded, sample)
+    return given
+
+
+def export_whole(
+    shelf: ModelShelf,
+    run: Run,
+    target: str,
+    allocation: Allocation,
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Any:
+    """Write a target that needs the model's weights; returns the `ExportResult`."""
+    from mode_core.export import export
+
+    stages = Stages(progress, (1, 4))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source))
+    hook = stages.hook("writing")
+    with exclusive(loaded):
+        return export(target, allocation, folder, run=run, loaded=loaded, progress=hook, cancel=cancel, **options)

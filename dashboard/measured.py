@@ -1,0 +1,122 @@
+"""One measurement of three models (original, the allocation, uniform bits): kept with the run, and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from mode_core.evaluation.intervals import bootstrap_interval
+from mode_core.evaluation.records import Scores
+
+ORIGINAL, ALLOCATION, UNIFORM = "original", "allocation", "uniform"
+MODELS = (ORIGINAL, ALLOCATION, UNIFORM)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Scores of the original, of one allocation, and of uniform bits that fit the same budget.
+
+    `scores`, `predicted_bytes` and `measured_bytes` map each of `MODELS` to its value; bytes are those of all
+    experts. `fingerprint` seals what was quantized, `settings` are the choices behind it, `made` is a time
+    stamp (seconds since 1970).
+    """
+
+    scores: dict[str, Scores]
+    predicted_bytes: dict[str, int]
+    measured_bytes: dict[str, int]
+    uniform_width: int
+    fingerprint: str
+    settings: dict[str, object]
+    made: float
+
+    def label(self, model: str) -> str:
+        """How one of `MODELS` is called on the screen."""
+        if model == UNIFORM:
+            return f"uniform {self.uniform_width} bits"
+        return "this allocation" if model == ALLOCATION else model
+
+    def records(self) -> dict[str, dict]:
+        """Evaluation records to keep in a run, by name; any reader of evaluations can read each of them."""
+        shared = {
+            "measurement": self.fingerprint,
+            "choices": self.settings,
+            "uniform_width": self.uniform_width,
+            "made": self.made,
+        }
+        found = {}
+        for model, scores in self.scores.items():
+            own = {"model": model, "bytes": self.measured_bytes[model], "predicted": self.predicted_bytes[model]}
+            record = replace(scores, settings=dict(scores.settings) | shared | own)
+            found[f"{self.fingerprint}-{model}"] = record.to_dict()
+        return found
+
+
+def from_records(records: Mapping[str, dict]) -> list[Measurement]:
+    """Measurements among a run's evaluation records, newest first; records of other origin are left out."""
+    groups: dict[str, dict[str, Scores]] = {}
+    for record in records.values():
+        settings = record.get("settings", {})
+        if "measurement" in settings:
+            groups.setdefault(settings["measurement"], {})[settings["model"]] = Scores.from_dict(record)
+    whole = [_from_group(group) for group in groups.values() if set(group) == set(MODELS)]
+    return sorted(whole, key=lambda found: found.made, reverse=True)
+
+
+def _from_group(scores: dict[str, Scores]) -> Measurement:
+    shared = scores[ALLOCATION].settings
+    return Measurement(
+        scores=scores,
+        predicted_bytes={model: int(scores[model].settings["predicted"]) for model in MODELS},
+        measured_bytes={model: int(scores[model].settings["bytes"]) for model in MODELS},
+        uniform_width=int(shared["uniform_width"]),
+        fingerprint=str(shared["measurement"]),
+        settings=dict(shared["choices"]),
+        made=float(shared["made"]),
+    )
+
+
+def accuracy_frame(measured: Measurement) -> pd.DataFrame:
+    """Rows model × task: columns model, task, accuracy, low, high (shares with a 95 % interval), items."""
+    rows = []
+    for model in MODELS:
+        answers = [answer for answer in measured.scores[model].answers if answer.correct is not None]
+        for task in dict.fromkeys(answer.task or "no task" for answer in answers):
+            values = [float(a.correct) for a in answers if (a.task or "no task") == task]
+            mean, low, high = bootstrap_interval(values)
+            rows.append((measured.label(model), task, mean, low, high, len(values)))
+    return pd.DataFrame(rows, columns=["model", "task", "accuracy", "low", "high", "items"])
+
+
+def divergence_frame(measured: Measurement) -> pd.DataFrame:
+    """Rows allocation and uniform: KL to the original in nats and agreement of the top token, by modality.
+
+    A modality without samples is NaN, not zero.
+    """
+    rows = []
+    for model in (ALLOCATION, UNIFORM):
+        scores = measured.scores[model]
+        kl, same = scores.kl_by_modality, scores.agreement_by_modality
+        cells = [table.get(modality, np.nan) for table in (kl, same) for modality in ("text", "vision")]
+        rows.append((measured.label(model), *cells))
+    columns = ["model", "KL, text", "KL, pictures", "same token, text", "same token, pictures"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def size_frame(measured: Measurement) -> pd.DataFrame:
+    """Rows original, allocation, uniform: predicted and measured MB (10^6 bytes) of all experts."""
+    rows = [
+        (measured.label(model), measured.predicted_bytes[model] / 1e6, measured.measured_bytes[model] / 1e6)
+        for model in MODELS
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "predicted MB", "measured MB"])
+    frame["of original"] = frame["measured MB"] / frame["measured MB"].iloc[0]
+    return frame
+
+
+def loss_sentence(measured: Measurement, model: str) -> str:
+    """The change of accuracy against the original on the same items, with its 95 % interval, in points."""
+    change = measured.scores[model].interval("correct", measured.scores[ORIGINAL])
+    return f"{100 * change.mean:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"

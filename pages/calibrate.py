@@ -1,0 +1,164 @@
+"""Calibrate: a model and samples in, a run out. The model is run once here; everything after it is arithmetic."""
+
+import re
+import time
+
+import streamlit as st
+
+from dashboard import jobs_panel, sample_picker, session
+from dashboard.work import calibrate_run, estimate_tokens
+from mode_core.calibration import CalibrationSettings
+from mode_core.models import ModelError
+from mode_core.samples import SampleError
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8)
+GROUPS = (32, 64, 128, -1)
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+
+
+def model_part() -> str | None:
+    """Which model: the bundled one or a folder; None while there is none."""
+    st.subheader("Model")
+    which = st.segmented_control(
+        "Model", ["Bundled", "Folder"], default="Bundled", required=True, key="calibrate:model",
+        persist_state="session", label_visibility="collapsed",
+    )  # fmt: skip
+    if which == "Bundled":
+        if not (session.BUNDLED_MODEL / "config.json").is_file():
+            st.warning(f"The bundled model is missing ({session.BUNDLED_MODEL}). Choose a folder instead.")
+            return None
+        st.caption("A small Qwen3-VL-MoE, really trained, for teaching and testing. It runs on two CPU cores.")
+        return str(session.BUNDLED_MODEL)
+    folder = st.text_input(
+        "Folder of a model on this machine", key="calibrate:folder", persist_state="session",
+        placeholder="/models/Qwen3-VL-30B-A3B-Instruct",
+        help="With config.json, safetensors weights, tokenizer and processor files, as transformers loads it.",
+    ).strip()  # fmt: skip
+    return folder or None
+
+
+def settings_part() -> CalibrationSettings | None:
+    """What to measure; the paper's values are the defaults and are named."""
+    with st.expander("Settings (the paper's are set)"):
+        widths = st.pills(
+            "Widths to measure, bits", WIDTHS, default=(1, 2, 3, 4), selection_mode="multi", key="calibrate:widths",
+            persist_state="session",
+            help="Paper: 2, 3 and 4 for an average of 3 bits; 1 as well for an average of 2. Each width adds time.",
+        )  # fmt: skip
+        group = st.selectbox(
+            "Group size", GROUPS, index=GROUPS.index(128), key="calibrate:group", persist_state="session",
+            format_func=lambda size: "whole row" if size == -1 else f"{size}" + (" (paper)" if size == 128 else ""),
+            help="Input channels that share one scale. Matrices narrower than a group are one group.",
+        )  # fmt: skip
+        symmetric = st.toggle(
+            "Symmetric grid (paper)", value=True, key="calibrate:symmetric", persist_state="session",
+            help="Off: every group has a zero point as well, which uses all four levels at 2 bits.",
+        )  # fmt: skip
+        sensitivity = st.toggle(
+            "Measure sensitivity (paper)", value=True, key="calibrate:sensitivity", persist_state="session",
+            help="Off: only frequencies are counted. Faster, but no allocation can weigh the damage.",
+        )  # fmt: skip
+        batch = st.number_input(
+            "Samples per forward pass", 1, 64, 4, key="calibrate:batch", persist_state="session",
+            help="Larger is faster where memory allows.",
+        )  # fmt: skip
+    if not widths:
+        st.error("Choose at least one width to measure.")
+        return None
+    return CalibrationSettings(
+        bits=tuple(sorted(widths)), group_size=group, symmetric=symmetric, sensitivity=sensitivity, batch_size=batch
+    )
+
+
+def name_part() -> str | None:
+    """A name for the run that is not taken; None while it will not do."""
+    if "calibrate:name" not in st.session_state:
+        st.session_state["calibrate:name"] = time.strftime("run-%m%d-%H%M%S")
+    name = st.text_input("Name of the run", key="calibrate:name", persist_state="session").strip()
+    if not NAME.fullmatch(name):
+        st.error("A run's name has letters, digits, '.', '-' and '_', at most 64, and begins with a letter or digit.")
+    elif (session.runs_folder() / name).exists() or name == session.BUNDLED:
+        st.error(f"There is a run called {name!r} already; choose another name.")
+    else:
+        return name
+    return None
+
+
+@st.cache_data(max_entries=32, show_spinner="Counting tokens …")
+def tokens_of(source: str, digest: str, _samples: list) -> tuple[int, int, int]:
+    return estimate_tokens(source, _samples)
+
+
+def estimate_part(source: str, samples: list) -> bool:
+    """What lies ahead, in tokens; False where model and samples do not go together."""
+    try:
+        text, vision, looked = tokens_of(source, sample_picker.digest(samples), samples)
+    except (ModelError, SampleError) as refused:
+        st.error(str(refused), icon=":material/error:")
+        return False
+    how = "counted" if looked == len(samples) else f"estimated from {looked} of {len(samples)} samples"
+    share = 100 * vision / max(1, text + vision)
+    st.markdown(
+        f"**{text + vision:,} tokens** ({how}), {share:.0f} % of them vision tokens, in {len(samples)} samples."
+    )
+    if vision == 0:
+        st.warning(
+            "No sample has a picture, so nothing is learned about vision tokens. Add pictures to see the two biases."
+        )
+    return True
+
+
+def outcome() -> None:
+    """The job in the URL, if it is a calibration: its progress, or what came of it and what to do next."""
+    job = session.jobs().get(session.watched())
+    if job is None or not job.kind.startswith("calibrate:"):
+        return
+    name = job.kind.partition(":")[2]
+    jobs_panel.panel(job)
+    if job.active:
+        return
+    readable = (session.runs_folder() / name / "run.json").is_file()
+    if readable and session.wanted_run() != name:
+        session.open_run(name)
+        st.rerun()
+    if job.state == "done":
+        st.success(f"The run {name!r} is finished and open.", icon=":material/check_circle:")
+    elif readable:
+        st.info(f"What was measured before the end is kept: the half-done run {name!r} is open.")
+    left, right, _ = st.columns([1, 1, 4])
+    if readable and left.button("See its experts", type="primary"):
+        session.go("experts")
+    if right.button("Dismiss"):
+        session.watch(None)
+        st.rerun()
+
+
+st.title("Calibrate")
+st.caption("The model reads every sample once. Which experts text and vision tokens choose, and what quantization "
+           "would do to them, is kept as a run; nothing later needs these samples again.")  # fmt: skip
+outcome()
+left, right = st.columns([3, 2], gap="large")
+with left:
+    st.subheader("Samples")
+    samples = sample_picker.pick()
+with right:
+    source = model_part()
+    settings = settings_part()
+    name = name_part()
+    busy = (job := session.jobs().get(session.watched())) is not None and job.active
+    fits = estimate_part(source, samples) if source and samples else False
+    ready = bool(fits and settings and name and not busy)
+    if st.button("Start calibration", type="primary", disabled=not ready, width="stretch", key="calibrate:start"):
+        job = session.jobs().submit(
+            f"Calibration of {len(samples)} samples", f"calibrate:{name}", calibrate_run,
+            session.shelf(), source, samples, settings, session.runs_folder() / name,
+        )  # fmt: skip
+        session.watch(job.id)
+        del st.session_state["calibrate:name"]
+        st.rerun()
+    if not samples:
+        st.caption("Next: choose samples on the left.")
+    elif not source:
+        st.caption("Next: give the folder of a model.")
+    elif busy:
+        st.caption("A job is running; wait for it, or cancel it.")

@@ -1,0 +1,141 @@
+"""Export: the bits in forms that other software reads, as a download, in a folder, or by the same command."""
+
+import io
+import shlex
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import jobs_panel, session, work
+from mode_core.allocation import Allocation, AllocationError
+from mode_core.export import TARGETS, ExportError, Target, export
+
+PREVIEW = 2_000  # characters of a text file
+UNITS = {"projection": "one projection of one expert", "expert": "one expert", "layer": "all experts of a layer"}
+
+
+def zipped(folder: Path) -> bytes:
+    """All files of a folder as one zip, under the folder's name."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, Path(folder.name) / path.relative_to(folder))
+    return held.getvalue()
+
+
+def written(target: Target, chosen: Allocation, folder: Path):
+    """Write a target that needs no model; quick."""
+    return export(target.name, chosen, folder, run=session.run(), costs=session.costs(), **session.grid())
+
+
+def download(target: Target, chosen: Allocation, name: str) -> bytes:
+    """The zip, made when it is asked for."""
+    with tempfile.TemporaryDirectory() as place:
+        return zipped(written(target, chosen, Path(place) / name).folder)
+
+
+def target_part() -> Target:
+    """Which form, and what is known about it in plain words."""
+    name = st.radio(
+        "Form", list(TARGETS), format_func=lambda key: TARGETS[key].title, key="export:target", persist_state="session"
+    )
+    target = TARGETS[name]
+    rows = {
+        "Finest unit": UNITS.get(target.finest_unit, target.finest_unit),
+        "Widths": ", ".join("16 (untouched)" if width == 16 else str(width) for width in target.widths) + " bits",
+        "Who reads it": target.engines,
+        "How it was proven": target.proof,
+    }
+    st.markdown("\n".join(f"- **{what}**: {words}" for what, words in rows.items()))
+    return target
+
+
+def command(target: Target, chosen: Allocation, folder: Path) -> str:
+    """The command line that writes the same: the allocation as a file first, then the export."""
+    now, run = session.choices(), session.relative(session.run_entry().path)
+    kept = f"{session.relative(folder)}.allocation.json"
+    in_mb = now.budget_unit == "MB"
+    budget = ["--budget-mb", f"{session.megabytes():.6g}"] if in_mb else ["--average-bits", f"{now.average_bits:g}"]
+    solve = ["python", "-m", "mode_core", "allocate", "--run", run, "--method", now.method]
+    solve += ["--key-ratio", f"{now.key_ratio:.2f}", "--signal", now.signal]
+    solve += ["--vision-weight", f"{now.vision_weight:g}"]
+    solve += [*budget, "--bits", *map(str, chosen.widths), "--scope", now.scope, "--out", kept]
+    write = ["python", "-m", "mode_core", "export", "--run", run, "--allocation", kept]
+    write += ["--target", target.name, "--out", session.relative(folder)]
+    return shlex.join(solve) + "\n" + shlex.join(write)
+
+
+def preview(target: Target, chosen: Allocation) -> None:
+    """What the files will hold; for a checkpoint, what it is made of."""
+    st.subheader("Preview")
+    if target.needs_model:
+        st.caption("A whole checkpoint; it is written on request, because the model has to be loaded for it.")
+        return
+    with tempfile.TemporaryDirectory() as place:
+        result = written(target, chosen, Path(place) / "preview")
+        for path in result.files:
+            with st.expander(f"{path.name} · {path.stat().st_size / 1e3:,.1f} kB", expanded=path == result.files[0]):
+                if path.suffix == ".csv":
+                    st.dataframe(pd.read_csv(path), hide_index=True, height=300)
+                elif path.suffix == ".parquet":
+                    st.caption("The same table as the CSV, with types, for pandas and other tools.")
+                else:
+                    text = path.read_text(encoding="utf-8")
+                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language="json")
+
+
+def take_part(target: Target, chosen: Allocation) -> None:
+    """Download, or write to a folder."""
+    name = f"{session.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
+    folder = session.exports_folder() / name
+    job = session.jobs().get(session.watched())
+    busy = job is not None and job.active
+    left, right = st.columns(2)
+    if not target.needs_model:
+        left.download_button(
+            "Download as zip", lambda: download(target, chosen, name), f"{name}.zip", "application/zip",
+            on_click="ignore", type="primary", width="stretch", key="export:download",
+        )  # fmt: skip
+    if right.button(f"Write to {session.relative(folder)}", width="stretch", disabled=busy, key="export:write"):
+        if target.needs_model:
+            job = session.jobs().submit(
+                f"Export {target.name}", f"export:{folder}", work.export_whole, session.shelf(), session.run(),
+                target.name, chosen, folder, session.grid(),
+            )  # fmt: skip
+            session.watch(job.id)
+            st.rerun()
+        result = written(target, chosen, folder)
+        st.success(f"{len(result.files)} files in {session.relative(folder)}.", icon=":material/check_circle:")
+    if job is not None and job.kind == f"export:{folder}":
+        jobs_panel.panel(job)
+        if job.state == "done":
+            size = sum(path.stat().st_size for path in job.result.files) / 1e6
+            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {session.relative(folder)}.")
+    st.caption("The same on the command line:")
+    st.code(command(target, chosen, folder), language="bash", wrap_lines=True)
+
+
+st.title("Export")
+st.caption("Take the bits along. Each export carries a manifest that says from which run, method and budget it came.")
+try:
+    chosen = session.allocation()
+except AllocationError as refused:
+    st.error(str(refused), icon=":material/error:")
+    if st.button("Change the budget", type="primary"):
+        session.go("budget")
+    st.stop()
+st.markdown(f"**Allocation** {session.describe(session.settings_now())}: {chosen.average_bits:.2f} bits on average, "
+            f"{'proven optimal' if chosen.proven_optimal else 'not proven optimal'}.")  # fmt: skip
+left, right = st.columns([2, 3], gap="large")
+try:
+    with left:
+        target = target_part()
+        take_part(target, chosen)
+    with right:
+        preview(target, chosen)
+except (ExportError, OSError) as refused:
+    st.error(str(refused), icon=":material/error:")

@@ -1,0 +1,215 @@
+"""Quantize: put the allocation into the model, on demand, and measure what it costs against uniform bits."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from dashboard import jobs_panel, measured, session, work
+from dashboard.charts import accuracy_by_task
+from dashboard.components.chart import chart
+from dashboard.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
+from mode_core.allocation import Allocation, AllocationError
+from mode_core.samples import ImageSource, Sample, SampleError, read_samples
+from mode_core.samples.records import IMAGE_SUFFIXES
+
+
+def plan() -> tuple[Allocation, Allocation]:
+    """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
+    chosen, uniform = session.allocation(), session.uniform_allocation()
+    statistics, grid = session.statistics(), session.grid()
+    counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
+    sizes = [work.packed_bytes(statistics, allocation, grid) / 1e6 for allocation in (chosen, uniform)]
+    cells = st.columns(4)
+    cells[0].metric("Method", chosen.method, help="Chosen on the Budget page, as are the budget and the widths.")
+    cells[1].metric("Average bits", f"{chosen.average_bits:.2f}")
+    cells[2].metric(
+        "Experts, predicted", f"{sizes[0]:.2f} MB", help="Packed codes, scales and zero points of all experts."
+    )
+    cells[3].metric(f"Uniform {width_of(uniform)} bits, predicted", f"{sizes[1]:.2f} MB")
+    spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
+    group = "whole rows" if grid["group_size"] == -1 else f"groups of {grid['group_size']}"
+    st.caption(f"{spread}. Round to nearest, {'symmetric' if grid['symmetric'] else 'asymmetric'}, {group}.")
+    if width_of(uniform) != round(chosen.average_bits, 2):
+        st.caption(f"The rival is uniform {width_of(uniform)} bits: the widest width that this budget affords.")
+    return chosen, uniform
+
+
+def width_of(uniform: Allocation) -> int:
+    return int(next(iter(uniform.bits.values()))[0])
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading the evaluation samples …")
+def evaluation_samples(stamp: int) -> list[Sample]:
+    return list(read_samples(session.EVALUATION))
+
+
+def answerable() -> list[Sample]:
+    """The bundled evaluation samples; empty where they are missing."""
+    if not session.EVALUATION.is_dir():
+        return []
+    return evaluation_samples(session.EVALUATION.stat().st_mtime_ns)
+
+
+def spread(samples: list[Sample], count: int) -> list[Sample]:
+    """`count` of the samples, evenly over the list, so that every task has its share."""
+    return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+
+
+def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
+    """The button, and how many items it takes."""
+    samples = answerable()
+    if not samples:
+        st.warning(f"There are no evaluation samples ({session.EVALUATION}), so accuracy cannot be measured here.")
+        return
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    few = min(32, len(samples))
+    count = left.slider(
+        "Evaluation items", few, len(samples), len(samples), key="quantize:items", persist_state="session",
+        help="Spread over all tasks. Fewer are faster and less certain; the intervals say how much.",
+    )  # fmt: skip
+    if right.button("Quantize and measure", type="primary", disabled=not ready, width="stretch", key="quantize:go"):
+        opened, kind = session.run(), f"measure:{session.run_entry().path}"
+        job = session.jobs().submit(
+            f"Measuring on {count} items", kind, work.measure, session.shelf(), opened, chosen, uniform,
+            session.grid(), spread(samples, count), session.fingerprint(chosen), session.settings_now(),
+            session.writable(),
+        )  # fmt: skip
+        session.watch(job.id)
+        st.rerun()
+
+
+def latest() -> Measurement | None:
+    """The measurement to show: of the present settings where there is one, else the newest of this run."""
+    known = session.measurements()
+    now = session.fingerprint()
+    return next((found for found in known if found.fingerprint == now), known[0] if known else None)
+
+
+def result_part() -> None:
+    """What was measured, marked stale where the settings have changed since."""
+    found = latest()
+    if found is None:
+        st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
+        return
+    stale = found.fingerprint != session.fingerprint()
+    when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
+    about = f"Measured on {when} with: {session.describe(found.settings)}."
+    if stale:
+        st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
+    else:
+        st.caption(about)
+    cells = st.columns(3)
+    for cell, model in zip(cells, MODELS, strict=True):
+        scores = found.scores[model]
+        change = None if model == ORIGINAL else measured.loss_sentence(found, model)
+        value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
+        cell.metric(f"Accuracy, {found.label(model)}", value, change, delta_color="off" if change is None else "normal")
+    st.caption("Differences in points on the same items, with a 95 % bootstrap interval.")
+    frame = measured.accuracy_frame(found)
+    chart(accuracy_by_task(frame), key="quantize-accuracy", table=lambda: frame, live=False)
+    left, right = st.columns(2)
+    left.markdown("**Distance to the original**, KL in nats (less is better)")
+    left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)
+    right.markdown("**Size of all experts**, predicted beside measured")
+    right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
+
+
+def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
+    """One picture and one question to all three models."""
+    st.subheader("Ask all three")
+    left, right = st.columns([1, 2])
+    with left:
+        picture, question = picture_part()
+    with right:
+        question = st.text_input("Question", value=question, key=f"ask:question:{question}").strip()
+        if st.button("Ask", disabled=not (ready and question), key="ask:go"):
+            mark = "<image>" if picture else ""
+            sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
+            job = session.jobs().submit(
+                "Asking three models", "ask", work.ask, session.shelf(), session.run(), chosen, uniform,
+                session.grid(), sample,
+            )  # fmt: skip
+            st.session_state["ask:about"] = (question, session.fingerprint(chosen), width_of(uniform))
+            st.session_state["ask:job"] = job.id
+            session.watch(job.id)
+            st.rerun()
+        answers_part()
+
+
+def picture_part() -> tuple[ImageSource | None, str]:
+    """A bundled picture (with its own question) or an uploaded one."""
+    samples = [sample for sample in answerable() if len(sample.images) == 1]
+    options = ["Bundled", "Upload", "None"] if samples else ["Upload", "None"]
+    which = st.segmented_control(
+        "Picture", options, default=options[0], required=True, key="ask:which", persist_state="session"
+    )
+    if which == "None":
+        return None, ""
+    if which == "Upload":
+        file = st.file_uploader("A picture", [suffix[1:] for suffix in IMAGE_SUFFIXES], key="ask:upload")
+        source, question = (ImageSource(file.name, data=file.getvalue()) if file else None), ""
+    else:
+        names = {f"{sample.task or 'picture'} · {sample.text[:60]} · {sample.id}": sample for sample in samples}
+        sample = names[st.selectbox("Which", list(names), key="ask:sample", persist_state="session")]
+        source, question = sample.images[0], sample.text
+        if sample.answer:
+            st.caption(f"Expected answer: {sample.answer}")
+    if source is not None:
+        try:
+            st.image(source.load(), width=220, alt=source.name)
+        except SampleError as refused:
+            st.error(str(refused))
+            return None, ""
+    return source, question
+
+
+def answers_part() -> None:
+    """Three answers side by side, with the tokens and how sure each model was of them."""
+    job = session.jobs().get(st.session_state.get("ask:job"))
+    if job is None or job.state != "done":
+        return
+    question, seal, width = st.session_state["ask:about"]
+    stale = " (out of date: the settings have changed since)" if seal != session.fingerprint() else ""
+    st.caption(f"“{question}”{stale}")
+    labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform {width} bits"}
+    for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
+        with cell.container(border=True):
+            st.caption(labels[model])
+            st.markdown(f"**{answer.text or '(no answer)'}**")
+            sure = " · ".join(f"{t} {100 * p:.0f} %" for t, p in zip(answer.tokens, answer.probabilities, strict=True))
+            st.caption(sure)
+
+
+SHARE = st.column_config.NumberColumn(format="percent")
+NATS = st.column_config.NumberColumn(format="%.4f")
+DIVERGENCE = dict.fromkeys(("KL, text", "KL, pictures"), NATS)
+DIVERGENCE |= dict.fromkeys(("same token, text", "same token, pictures"), SHARE)
+SIZE = {name: st.column_config.NumberColumn(format="%.3f") for name in ("predicted MB", "measured MB")}
+SIZE["of original"] = SHARE
+
+st.title("Quantize")
+st.caption("The experts are rounded to the bits of the Budget page, really packed, and put into the model. "
+           "Nothing runs until you press a button.")  # fmt: skip
+session.run()
+try:
+    chosen, uniform = plan()
+except AllocationError as refused:
+    st.error(str(refused), icon=":material/error:")
+    if st.button("Change the budget", type="primary"):
+        session.go("budget")
+    st.stop()
+source = session.run().model_source
+job = session.jobs().get(session.watched())
+busy = job is not None and job.active
+present = bool(source) and (Path(source) / "config.json").is_file()
+if not present:
+    st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
+             "The bits can still be exported.", icon=":material/error:")  # fmt: skip
+if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
+    jobs_panel.panel(job)
+measure_part(chosen, uniform, present and not busy)
+result_part()
+question_part(chosen, uniform, present and not busy)

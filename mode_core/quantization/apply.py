@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from mode_core.quantization.guard import is_quantized, mark_quantized, model_loc
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix, pack_matrices
 from mode_core.quantization.sizes import UNTOUCHED
+
+if TYPE_CHECKING:
+    from mode_core.models import ExpertBank, LoadedModel
+    from mode_core.samples import Sample
 
 Key = tuple[str, int, str]  # bank name, expert, projection
 
@@ -35,12 +39,12 @@ METHODS: dict[str, Callable[[Tensor, int, int, bool], Codes]] = {"rtn": rtn}
 
 
 def quantize_experts(
-    loaded: Any,
+    loaded: LoadedModel,
     allocation: Allocation,
     method: str = "rtn",
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
-    samples: Sequence[Any] | None = None,
+    samples: Sequence[Sample] | None = None,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
 ) -> QuantizedModel:
@@ -68,7 +72,7 @@ def quantize_experts(
         raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHODS)}.")
     if group_size != -1 and group_size < 1:
         raise QuantizationError(f"group_size must be a positive number, or -1 (per channel); got {group_size}.")
-    plan = _plan(_banks(loaded), allocation)
+    plan = _plan(loaded.banks, allocation)
     quantized = QuantizedModel(loaded, allocation, method, group_size, symmetric)
     quantized._fill(plan, Reporter(progress, len(plan), cancel))
     return quantized
@@ -81,11 +85,11 @@ class QuantizedModel:
     (again), leaving it puts the original back. Its owner is the thread that put the weights in.
     """
 
-    def __init__(self, loaded: Any, allocation: Allocation, method: str, group_size: int, symmetric: bool):
+    def __init__(self, loaded: LoadedModel, allocation: Allocation, method: str, group_size: int, symmetric: bool):
         self.loaded, self.allocation = loaded, allocation
         self.method, self.group_size, self.symmetric = method, group_size, symmetric
         self.packed: dict[Key, PackedMatrix] = {}
-        self._banks = _banks(loaded)
+        self._banks = loaded.banks
         self._originals: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # (experts, weights) on the CPU
         self._owner: int | None = None
 
@@ -207,18 +211,13 @@ class QuantizedModel:
             _put(bank, projection, expert, values)
 
 
-def _put(bank: Any, projection: str, expert: int, values: Tensor) -> None:
+def _put(bank: ExpertBank, projection: str, expert: int, values: Tensor) -> None:
     """Write one expert's matrix into the model."""
     with torch.no_grad():
         bank.matrix(projection, expert).copy_(values)
 
 
-def _banks(loaded: Any) -> dict[str, Any]:
-    banks = loaded.banks.values() if hasattr(loaded.banks, "values") else loaded.banks
-    return {bank.name: bank for bank in banks}
-
-
-def _plan(banks: dict[str, Any], allocation: Allocation) -> list[tuple[str, str, np.ndarray]]:
+def _plan(banks: dict[str, ExpertBank], allocation: Allocation) -> list[tuple[str, str, np.ndarray]]:
     """(bank, projection, widths int `[E]`) in the order of the model, after checking that all of it fits."""
     if set(banks) != set(allocation.bits):
         missing = sorted(set(banks) - set(allocation.bits)) or ["none"]
@@ -230,7 +229,7 @@ def _plan(banks: dict[str, Any], allocation: Allocation) -> list[tuple[str, str,
     return [entry for name, bank in banks.items() for entry in _bank_plan(bank, np.asarray(allocation.bits[name]))]
 
 
-def _bank_plan(bank: Any, bits: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+def _bank_plan(bank: ExpertBank, bits: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     if bits.shape not in ((bank.experts,), (bank.experts, 2)):
         raise QuantizationError(
             f"Bank {bank.name} of the model has {bank.experts} experts; the allocation's bits have shape "

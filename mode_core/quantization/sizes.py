@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from mode_core.quantization.grids import GROUP_SIZE, WIDTHS, group_length
 from mode_core.statistics import BankShape
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
 
 SCALE_BYTES = 2  # float16
 UNTOUCHED = 16  # the width that means "left as it was"
@@ -76,10 +79,9 @@ class ModelBytes:
         return self.experts + self.attention + self.vision_tower + self.embeddings + self.rest
 
 
-def model_bytes(loaded: Any) -> ModelBytes:
+def model_bytes(loaded: LoadedModel) -> ModelBytes:
     """Split the parameter bytes of a loaded model (`.model`, `.banks`) by part; a tied parameter counts once."""
-    banks = loaded.banks.values() if hasattr(loaded.banks, "values") else loaded.banks
-    experts = {id(p) for bank in banks for p in bank.module.parameters()}
+    experts = {id(p) for bank in loaded.banks.values() for p in bank.module.parameters()}
     embeddings = {id(p) for p in _embedding_parameters(loaded.model)}
     parts = dict.fromkeys(("experts", "attention", "vision_tower", "embeddings", "rest"), 0)
     for name, parameter in loaded.model.named_parameters():

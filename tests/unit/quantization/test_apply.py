@@ -22,7 +22,7 @@ from mode_core.statistics import BankShape
 
 
 def banks_of(loaded) -> list:
-    return list(loaded.banks.values()) if hasattr(loaded.banks, "values") else list(loaded.banks)
+    return list(loaded.banks.values())
 
 
 def allocation_for(loaded, widths=(2, 3, 4), by_projection: bool = False) -> Allocation:

@@ -1,0 +1,50 @@
+"""How sure an average is, given that other samples might have been drawn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+DRAWS = 2000
+DRAWN_AT_ONCE = 1 << 22  # resampled values in memory at one time
+
+
+class Interval(NamedTuple):
+    """An average and the bounds that cover the given share of resamplings."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    a: ArrayLike, b: ArrayLike | None = None, seed: int = 0, level: float = 0.95, draws: int = DRAWS
+) -> Interval:
+    """Percentile bootstrap of mean(a), or, paired by position, of mean(a − b): values `[n]` → (mean, low, high).
+
+    Pairs stay together when the samples are redrawn, so what two results share cancels (Efron and Tibshirani,
+    An Introduction to the Bootstrap, 1993, ch. 13). Memory: `DRAWN_AT_ONCE` values.
+
+    Raises:
+        ValueError: no values, or `a` and `b` of different length.
+    """
+    values = np.asarray(a, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"An interval needs a list of at least one value; got shape {values.shape}.")
+    if b is not None:
+        other = np.asarray(b, dtype=np.float64)
+        if other.shape != values.shape:
+            raise ValueError(f"Paired results must be of the same samples; got {values.size} and {other.size}.")
+        values = values - other
+    generator = np.random.default_rng(seed)
+    step = max(1, DRAWN_AT_ONCE // values.size)
+    means = np.concatenate(
+        [
+            values[generator.integers(0, values.size, (min(step, draws - first), values.size))].mean(axis=1)
+            for first in range(0, draws, step)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))

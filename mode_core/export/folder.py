@@ -1,0 +1,87 @@
+"""Folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+FORMAT = "mode-export/1"
+
+
+class ExportError(ValueError):
+    """An export that cannot be made, with what stands in its way."""
+
+
+def check_destination(directory: Path, target: str) -> None:
+    """Refuse a place where something else lies; an earlier export of the same target may be replaced.
+
+    Raises:
+        ExportError: the path is a file, or a folder with other content.
+    """
+    if directory.is_symlink() or directory.is_file():
+        raise ExportError(f"{directory} is not a folder; choose another place for the export.")
+    if not directory.exists() or not any(directory.iterdir()):
+        return
+    if _target_of(directory) != target:
+        raise ExportError(
+            f"{directory} holds something other than an earlier {target!r} export, and is left as it is; "
+            "choose a new or empty folder."
+        )
+
+
+def _target_of(directory: Path) -> str | None:
+    """The target whose export lies in that folder, or None where it is no export."""
+    try:
+        record = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return record.get("target") if isinstance(record, dict) and record.get("format") == FORMAT else None
+
+
+@contextmanager
+def whole_folder(directory: Path) -> Iterator[Path]:
+    """A temporary folder beside `directory` that takes its place when the block ends without an error.
+
+    Files are flushed to the disk before the rename. After an error or a cancel the temporary folder is gone
+    and what was at `directory` is untouched; after a kill the temporary folder (`.name.….part`) may stay.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".part"))
+    try:
+        building.chmod(0o755)
+        yield building
+        _flush(building)
+        _take_place(building, directory)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _take_place(building: Path, directory: Path) -> None:
+    """Rename over an absent or empty folder, or swap with an earlier export."""
+    if not directory.exists() or not any(directory.iterdir()):
+        building.replace(directory)
+        return
+    earlier = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
+    directory.replace(earlier)
+    try:
+        building.replace(directory)
+    except BaseException:
+        earlier.replace(directory)
+        raise
+    shutil.rmtree(earlier)

@@ -1,0 +1,76 @@
+"""What lies in an export and where it came from: manifest.json."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mode_core.export.folder import FORMAT, MANIFEST
+from mode_core.export.request import Request
+
+if TYPE_CHECKING:
+    from mode_core.export.targets import Target
+
+PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
+READ_AT_ONCE = 1 << 20
+
+
+def build_manifest(target: Target, request: Request, folder: Path) -> dict[str, object]:
+    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums."""
+    allocation, sizes = request.allocation, request.packed_bytes()
+    statistics = request.statistics
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    return {
+        "format": FORMAT,
+        "target": target.name,
+        "title": target.title,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": request.source or {},
+        "run": None if statistics is None else {"digest": statistics.digest(), "settings": dict(statistics.settings)},
+        "allocation": {
+            "method": allocation.method,
+            "settings": dict(allocation.settings),
+            "scope": allocation.scope,
+            "unit": allocation.unit,
+            "widths": list(allocation.widths),
+            "average_bits": allocation.average_bits,
+            "predicted_loss": allocation.objective,
+            "lower_bound": allocation.lower_bound,
+            "proven_optimal": allocation.proven_optimal,
+        },
+        "quantizer": {
+            "method": request.method,
+            "group_size": request.group_size,
+            "symmetric": request.symmetric,
+        },
+        "predicted_expert_bytes": None if sizes is None else int(sum(size.sum() for size in sizes.values())),
+        "finest_unit": target.finest_unit,
+        "engines": target.engines,
+        "proof": target.proof,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "bytes": sum(entry["bytes"] for entry in files.values()),
+        "files": files,
+    }
+
+
+def _checksum(path: Path) -> str:
+    seal = hashlib.sha256()
+    with path.open("rb") as opened:
+        while part := opened.read(READ_AT_ONCE):
+            seal.update(part)
+    return seal.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

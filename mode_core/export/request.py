@@ -1,0 +1,82 @@
+"""What an export is made from, handed to every target."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mode_core.allocation.records import Allocation
+from mode_core.export.folder import ExportError
+from mode_core.importance.records import CostTable
+from mode_core.jobs import Cancel, ProgressHook
+from mode_core.quantization.sizes import expert_bytes
+from mode_core.statistics import BankShape, ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """An allocation and everything known about it; what a target needs and is not there, it asks for by name."""
+
+    allocation: Allocation
+    statistics: ExpertStatistics | None = None
+    costs: CostTable | None = None
+    loaded: LoadedModel | None = None
+    method: str = "rtn"
+    group_size: int = 128
+    symmetric: bool = True
+    source: dict[str, object] | None = None
+    progress: ProgressHook | None = None
+    cancel: Cancel | None = None
+
+    def layer(self, bank: str) -> int:
+        """Decoder layer of a bank: from the statistics or the model, else from its name."""
+        if (shape := self.shapes().get(bank)) is not None:
+            return shape.layer
+        if found := re.search(r"(?:layers|blocks|h)\.(\d+)\.", bank):
+            return int(found.group(1))
+        raise ExportError(f"The layer of bank {bank} is not known; export with the run or the model at hand.")
+
+    def shapes(self) -> dict[str, BankShape]:
+        """Shapes of the banks, by name; empty where neither statistics nor a model are at hand."""
+        if self.statistics is not None:
+            return {bank.name: bank.shape for bank in self.statistics}
+        if self.loaded is None:
+            return {}
+        return {
+            name: BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
+            for name, bank in self.loaded.banks.items()
+        }
+
+    def packed_bytes(self) -> dict[str, np.ndarray] | None:
+        """Packed bytes of every expert at its bits: bank → int64 `[E]`; None where shapes are not known."""
+        shapes = self.shapes()
+        if not shapes:
+            return None
+        return {bank: self._bank_bytes(shapes[bank], np.asarray(bits)) for bank, bits in self.allocation.bits.items()}
+
+    def _bank_bytes(self, shape: BankShape, bits: np.ndarray) -> np.ndarray:
+        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+        widths = np.unique(columns)
+        table = expert_bytes(shape, widths.tolist(), self.group_size, self.symmetric, by_projection=True)
+        place = np.searchsorted(widths, columns)
+        return table[place[:, 0], 0] + table[place[:, 1], 1]
+
+    def check_banks(self) -> None:
+        """Refuse statistics, costs or a model of other banks than the allocation's."""
+        mine = set(self.allocation.bits)
+        for what, names in (
+            ("statistics", None if self.statistics is None else set(self.statistics.banks)),
+            ("costs", None if self.costs is None else set(self.costs)),
+            ("model", None if self.loaded is None else set(Request(self.allocation, loaded=self.loaded).shapes())),
+        ):
+            if names is not None and names != mine:
+                raise ExportError(
+                    f"The allocation and the {what} are of different models: banks only in the allocation "
+                    f"{sorted(mine - names)[:3]}, only in the {what} {sorted(names - mine)[:3]}."
+                )

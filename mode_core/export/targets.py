@@ -1,0 +1,172 @@
+"""What can be written, for whom, and the one function that writes it whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mode_core.allocation.records import Allocation
+from mode_core.export.dequantized import write_dequantized
+from mode_core.export.expert_bits import write_expert_bits
+from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
+from mode_core.export.manifest import build_manifest
+from mode_core.export.request import Request
+from mode_core.export.table import write_table
+from mode_core.importance.records import CostTable
+from mode_core.jobs import Cancel, ProgressHook, check
+from mode_core.quantization.grids import GROUP_SIZE, WIDTHS
+from mode_core.quantization.sizes import UNTOUCHED
+from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
+    from mode_core.run import Run
+
+ALL_WIDTHS = (*WIDTHS, UNTOUCHED)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One form of output: what it is called, how fine its bits may be, who runs it, and how that was proven."""
+
+    name: str
+    title: str
+    finest_unit: str  # "projection" (of one expert), "expert" or "layer"
+    widths: tuple[int, ...]
+    engines: str
+    proof: str
+    write: Callable[[Request, Path], None]
+    needs_model: bool = False
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished export: its folder, every file in it (the manifest last), and the manifest's content."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    manifest: dict[str, object]
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target(
+            "expert_bits",
+            "Bits per expert, as the released MODE code reads them (JSON)",
+            "expert",
+            ALL_WIDTHS,
+            "The paper's released quantizer, option --expert_bits_json.",
+            "Read back, it equals the allocation.",
+            write_expert_bits,
+        ),
+        Target(
+            "table",
+            "One row per expert with every statistic (CSV and Parquet)",
+            "projection",
+            ALL_WIDTHS,
+            "Spreadsheets, pandas, and anything else that reads CSV or Parquet.",
+            "Read back with pandas, it equals the allocation and the statistics.",
+            write_table,
+        ),
+        Target(
+            "dequantized",
+            "Plain bfloat16 checkpoint with the quantized values",
+            "projection",
+            ALL_WIDTHS,
+            "Whatever runs the original checkpoint: transformers, vLLM, lmms-eval, VLMEvalKit. It saves no memory; "
+            "it is for measuring what the bits cost.",
+            "Loaded with stock transformers, its logits equal those of the quantized model.",
+            write_dequantized,
+            needs_model=True,
+        ),
+    )
+}
+
+
+def export(
+    target: str,
+    allocation: Allocation,
+    directory: str | Path,
+    *,
+    run: Run | None = None,
+    statistics: ExpertStatistics | None = None,
+    costs: CostTable | None = None,
+    loaded: LoadedModel | None = None,
+    method: str = "rtn",
+    group_size: int = GROUP_SIZE,
+    symmetric: bool = True,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+) -> ExportResult:
+    """Write `allocation` as `target` into `directory`, with a manifest, whole or not at all.
+
+    The folder appears under its name only when everything in it is on the disk. An earlier export of the same
+    target is replaced; anything else that lies there is left alone. `run` gives statistics and the model's
+    name where these are not given themselves; `loaded` is needed by targets with `needs_model`.
+
+    Raises:
+        ExportError: no such target; bits that the target cannot hold; a model that is needed and not there;
+            a folder that holds something else.
+        Cancelled: a stop was asked for; nothing was written.
+    """
+    if target not in TARGETS:
+        raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
+    chosen, folder = TARGETS[target], Path(directory)
+    _check_bits(chosen, allocation)
+    if chosen.needs_model and loaded is None:
+        raise ExportError(f"The target {target!r} writes the model's weights and needs it loaded (loaded=…).")
+    if statistics is None and run is not None:
+        statistics = run.statistics
+    request = Request(
+        allocation,
+        statistics,
+        costs,
+        loaded,
+        method,
+        group_size,
+        symmetric,
+        _source(run, statistics, loaded),
+        progress,
+        cancel,
+    )
+    request.check_banks()
+    check_destination(folder, target)
+    with whole_folder(folder) as building:
+        chosen.write(request, building)
+        check(cancel)
+        manifest = build_manifest(chosen, request, building)
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
+    return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest)
+
+
+def _check_bits(target: Target, allocation: Allocation) -> None:
+    by_projection = any(np.ndim(bits) == 2 for bits in allocation.bits.values())
+    if by_projection and target.finest_unit != "projection":
+        raise ExportError(
+            f"The target {target.name!r} holds one width per {target.finest_unit}, and the allocation has one per "
+            f"projection; solve again with unit {target.finest_unit!r}."
+        )
+    used = {int(width) for bits in allocation.bits.values() for width in np.unique(bits)}
+    if strange := sorted(used - set(target.widths)):
+        raise ExportError(
+            f"The target {target.name!r} has no {', '.join(map(str, strange))}-bit experts (it has: "
+            f"{', '.join(map(str, target.widths))}); solve again with widths among these."
+        )
+
+
+def _source(run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None) -> dict[str, object]:
+    """Which model this is about, as the run, the statistics or the loaded model name it."""
+    found: dict[str, object] = {}
+    if statistics is not None:
+        found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
+    if loaded is not None:
+        found |= {key: getattr(loaded, key) for key in ("source", "revision")}
+    if run is not None and run.model_source:
+        found["source"] = run.model_source
+    return found

@@ -48,4 +48,4 @@ def _summary(ticks: Sequence[str], divergence: dict[str, Sequence[float]]) -> st
     if not np.isfinite(values).any():
         return f"No tokens to compare for {name}."
     row = int(np.nanargmax(values))
-    return f"{name} differ most in layer {ticks[row]}: {values[row]:.2f} bits."
+    return f"{name[:1].upper()}{name[1:]}: largest in layer {ticks[row]}, {values[row]:.2f} bits of divergence."

@@ -30,7 +30,12 @@ def bank_profile(
     places, even = np.arange(order.size), 100 / order.size
     traces: list = [_denoising(100 * shares["vision"][order], 100 * shares["key"][order])]
     for kind in ("text", "vision", "key"):
-        marker = {"color": theme.KIND_COLOURS[kind], "symbol": _SYMBOLS[kind], "size": 7, "line": {"width": 1.2}}
+        marker = {
+            "color": theme.KIND_COLOURS[kind],
+            "symbol": _SYMBOLS[kind],
+            "size": 7,
+            "line": {"width": 1.2, "color": theme.KIND_COLOURS[kind]},
+        }
         traces.append(
             go.Scatter(
                 x=places,
@@ -124,7 +129,7 @@ def expert_frequencies(shares: Mapping[str, float], counts: Mapping[str, float],
         bargap=0.35,
         shapes=[mark | {"line": {"color": theme.QUIET, "width": 1, "dash": "dot"}}],
         xaxis={"range": [0, top], "title": {"text": "share, %"}, "nticks": 5},
-        yaxis={"autorange": "reversed", "ticks": ""},
+        yaxis={"autorange": "reversed", "ticklabelstandoff": 6},
     )
 
 
@@ -151,7 +156,7 @@ def error_by_width(
         margin={"l": 60, "r": 16, "t": 40, "b": 42},
         showlegend=False,
         xaxis={"title": {"text": "bits"}, "tickvals": list(bits), "showgrid": False},
-        yaxis={"type": "log", "exponentformat": "power", "dtick": 1, "title": {"text": "squared error"}},
+        yaxis=theme.log_axis(np.stack([*errors.values(), *median.values()]), "squared error"),
     )
 
 

@@ -51,7 +51,7 @@ def frontier_chart(
         height=HEIGHT,
         margin=MARGIN,
         xaxis={"title": {"text": unit}, "showgrid": False},
-        yaxis={"type": "log", "title": {"text": "predicted damage"}, "exponentformat": "power", "nticks": 6},
+        yaxis=theme.log_axis(np.append(damage, [cost for _, _, cost in uniform]), "predicted damage"),
     )
 
 

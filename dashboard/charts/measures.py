@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.spatial.distance import jensenshannon
 
 from dashboard.charts.grids import Axes, ranks
 from mode_core.allocation import Frontier, Solver, frontier
@@ -91,6 +92,13 @@ def starved(grid: FrequencyGrid, top: int = 8) -> tuple[np.ndarray, np.ndarray]:
     return (busy & low).sum(axis=1), looked
 
 
+def most_starved(grid: FrequencyGrid, row: int) -> int:
+    """The expert of one bank that falls furthest, in ranks, from its place for text to that for all tokens."""
+    text, every = ranks(grid.shares["text"][row : row + 1])[0], ranks(grid.shares["all"][row : row + 1])[0]
+    busy = text <= max(1, min(8, grid.axes.experts[row] // 2))
+    return int(np.nanargmax(np.where(busy, every - text, -np.inf)))
+
+
 def original_bytes(statistics: ExpertStatistics, bytes_per_weight: int = 2) -> int:
     """Bytes of all routed experts before quantization, at 16 bits a weight."""
     shapes = [bank.shape for bank in statistics]
@@ -102,3 +110,23 @@ def original_bytes(statistics: ExpertStatistics, bytes_per_weight: int = 2) -> i
 def frontier_of(solver: Solver) -> Frontier:
     """The curve of one prepared problem, computed once; the last eight are kept."""
     return frontier(solver)
+
+
+def divergences(grid: FrequencyGrid) -> dict[str, np.ndarray]:
+    """Jensen–Shannon divergence between kinds of token per bank, in bits (0 equal, 1 disjoint): name → `[L]`.
+
+    NaN where a bank saw no token of one of the two kinds.
+    """
+    pairs = {
+        "text against aggregate": ("text", "all"),
+        "text against key vision": ("text", "key"),
+        "key vision against all vision": ("key", "vision"),
+    }
+    found = {}
+    for name, (first, second) in pairs.items():
+        a, b = grid.shares[first].astype(float), grid.shares[second].astype(float)
+        gone = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = jensenshannon(np.nan_to_num(a), np.nan_to_num(b), base=2, axis=1)
+        found[name] = np.where(gone, np.nan, np.nan_to_num(distance) ** 2)
+    return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
@@ -107,3 +108,11 @@ def width_scale(widths: Sequence[int]) -> tuple[list[list[object]], dict[int, in
         colour = width_colour(bits)
         scale += [[step / count, colour], [(step + 1) / count, colour]]
     return scale, {bits: step for step, bits in enumerate(ordered)}
+
+
+def log_axis(values: np.ndarray, title: str) -> dict:
+    """Logarithmic axis for positive values: labels at 1, 2, 5 within two decades, at powers of ten beyond."""
+    known = values[np.isfinite(values) & (values > 0)]
+    decades = float(np.log10(known.max() / known.min())) if known.size else 0.0
+    ticks = {"dtick": "D2" if decades < 2 else 1, "exponentformat": "power"}
+    return {"type": "log", "title": {"text": title}, **ticks}

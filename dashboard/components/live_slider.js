@@ -21,7 +21,7 @@ function mount(root) {
 }
 
 function words(data, value) {
-  return data.prefix + value.toFixed(data.decimals) + data.unit;
+  return value.toFixed(data.decimals) + data.unit;
 }
 
 function paint(slider) {
@@ -54,8 +54,8 @@ function update(slider, data) {
   const { input } = slider;
   slider.data = data;
   slider.label.textContent = data.label;
-  slider.low.textContent = words(data, data.low);
-  slider.high.textContent = words(data, data.high);
+  slider.low.textContent = data.low.toFixed(data.decimals);
+  slider.high.textContent = data.high.toFixed(data.decimals);
   Object.assign(input, { min: data.low, max: data.high, step: data.step, disabled: data.disabled });
   input.setAttribute("aria-label", data.label);
   if (data.sequence >= slider.sequence) {

@@ -77,7 +77,6 @@ def live_slider(
         "step": step,
         "value": value,
         "decimals": decimals,
-        "prefix": "",
         "unit": unit,
         "disabled": disabled,
         "sequence": int(drag.get("sequence", 0)),

@@ -1,0 +1,256 @@
+"""Budget: how many bits every expert gets, solved again while the budget is dragged."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dashboard import charts, session, tables
+from dashboard.charts.measures import frontier_of, original_bytes
+from dashboard.components import before_change, chart, live_slider, load_plotly
+from mode_core.allocation import Allocation, AllocationError, scope_warning
+from mode_core.importance import METHODS
+
+UNITS = {"bits": "Average bits", "MB": "Megabytes"}
+SCOPES = {"bank": "Each layer", "model": "Whole model"}
+METHOD_NAMES = {
+    "mode": "MODE (the paper)",
+    "mode_output": "MODE, layer-output damage (ours)",
+    "frequency": "Frequency of all tokens (rival)",
+    "uniform": "All experts alike (floor)",
+    "random": "Random order (floor)",
+    "text_and_vision": "MODE with all vision tokens (ablation)",
+    "text_and_redundant": "MODE with redundant tokens (ablation)",
+    "frequency_only": "Frequency only (ablation)",
+    "sensitivity_only": "Sensitivity only (ablation)",
+}
+HELP_WEIGHT = "α: how much damage to key vision tokens counts beside damage to text tokens. The paper takes 1."
+HELP_SCOPE = "The paper gives each layer the same average; one budget for the model moves bits between layers."
+
+
+def page() -> None:
+    """Everything below the title follows the controls without a rerun of the whole page."""
+    session.statistics()  # says what to do where there is no run yet
+    load_plotly()
+    st.title("Budget")
+    plan()
+
+
+@st.fragment
+def plan() -> None:
+    """The budget, what it buys, and which expert gets what."""
+    keep_in_range()
+    sentence, budget = st.container(), st.container()
+    with st.container():
+        draw_settings()
+    with budget:
+        left, right = st.columns([3, 1], vertical_alignment="center")
+        right.segmented_control(
+            "Budget in",
+            list(UNITS),
+            format_func=UNITS.get,
+            required=True,
+            width="stretch",
+            **session.bind("budget_unit"),
+        )
+        slot = left.container()
+    try:
+        allocation, rival = session.allocation(), session.uniform_allocation()
+    except AllocationError as impossible:
+        sentence.markdown("This budget cannot be met.")
+        st.error(str(impossible), icon=":material/error:")
+    else:
+        sentence.markdown(headline(allocation, rival))
+        outcome(allocation, rival)
+    with slot:  # drawn last: drawing it tells the browser that this value has been answered
+        draw_budget()
+
+
+def keep_in_range() -> None:
+    """Other widths, or another run, may leave the budget outside of what can be met: move it to the nearest end."""
+    now, widths = session.choices(), session.widths()
+    bits = min(max(now.average_bits, min(widths)), max(widths))
+    low, high = (size / 1e6 for size in session.size_range())
+    size = now.megabytes if now.megabytes is None else min(max(now.megabytes, low), high)
+    if (bits, size) != (now.average_bits, now.megabytes):
+        session.choose(average_bits=float(bits), megabytes=size)
+
+
+def draw_budget() -> None:
+    """The slider, in the unit chosen."""
+    now, widths = session.choices(), session.widths()
+    if now.budget_unit == "MB":
+        low, high = (size / 1e6 for size in session.size_range())
+        decimals = max(0, 2 - int(np.floor(np.log10(max(high - low, 1e-6)))))
+        live_slider(
+            "Budget for all routed experts",
+            low=float(np.ceil(low * 10**decimals) / 10**decimals),
+            high=float(np.ceil(high * 10**decimals) / 10**decimals),
+            step=10.0**-decimals,
+            value=session.megabytes(),
+            decimals=decimals,
+            unit=" MB",
+            key="megabytes",
+            on_change=lambda megabytes: session.choose(megabytes=megabytes),
+        )
+        return
+    live_slider(
+        "Budget for all routed experts",
+        low=float(min(widths)),
+        high=float(max(widths)),
+        step=0.01,
+        value=now.average_bits,
+        decimals=2,
+        unit=" bits on average",
+        key="average-bits",
+        on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None),
+        disabled=len(widths) == 1,
+    )
+
+
+def draw_settings() -> None:
+    """Method, scope, widths and vision weight in one row."""
+    method, scope, widths, weight = st.columns([1.6, 1.5, 1.2, 1.5], vertical_alignment="top")
+    chosen = method.selectbox(
+        "Importance by", list(METHODS), format_func=lambda name: METHOD_NAMES.get(name, name), **session.bind("method")
+    )
+    scope.segmented_control(
+        "Budget for", list(SCOPES), format_func=SCOPES.get, required=True, help=HELP_SCOPE, **session.bind("scope")
+    )
+    widths.pills(
+        "Bit-widths",
+        list(session.statistics().bits),
+        selection_mode="multi",
+        **session.bind(
+            "widths", shown=lambda _: list(session.widths()), meant=lambda bits: tuple(sorted(bits)) or session.widths()
+        ),
+    )
+    with weight:
+        live_slider(
+            "Weight of vision (α)",
+            low=0.0,
+            high=4.0,
+            step=0.1,
+            value=session.choices().vision_weight,
+            decimals=1,
+            key="vision-weight",
+            help=HELP_WEIGHT,
+            on_change=lambda alpha: session.choose(vision_weight=round(alpha, 1)),
+        )
+    st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
+    if session.choices().scope == "model" and (warning := scope_warning(session.costs())):
+        st.warning(warning, icon=":material/warning:")
+
+
+def headline(allocation: Allocation, rival: Allocation) -> str:
+    """What the allocation is predicted to save against the same bits for all."""
+    width = rival.settings["uniform"]
+    if rival.objective <= 0:
+        return "This method predicts no damage at any width, so it cannot tell allocations apart."
+    saved = 100 * (1 - allocation.objective / rival.objective)
+    size = "" if abs(allocation.average_bits - width) < 0.005 else ", the widest uniform width that fits"
+    return (
+        f"**{saved:.0f} % less predicted damage than {width} bits for every expert{size}** "
+        f"(an estimate from calibration; Quantize measures it)."
+    )
+
+
+def outcome(allocation: Allocation, rival: Allocation) -> None:
+    """Figures in a row, the bits of every expert, the frontier, and what moved."""
+    axes, costs = charts.Axes.of(session.statistics()), session.costs()
+    metrics(allocation, rival)
+    before = before_change("budget:before", session.choices(), allocation.bits)
+    if before is not None and {len(bits) for bits in before.values()} != set(axes.experts):
+        before = None  # another run was open then
+    moved = None if before is None else tables.moves_table(axes, before, allocation.bits)
+    left, right = st.columns([1.9, 1], gap="medium")
+    with left:
+        chart(
+            charts.bit_map(axes, allocation.bits, allocation.widths, before),
+            "bits",
+            table=lambda: tables.allocation_table(axes, allocation, costs),
+        )
+    with right:
+        chart(charts.width_counts(axes, allocation.bits, allocation.widths), "counts", settle=True)
+        changed(moved)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        curve(allocation)
+    with right:
+        by_layer(axes, costs, allocation, rival)
+
+
+def metrics(allocation: Allocation, rival: Allocation) -> None:
+    """Size, predicted damage, solver time and proof, each with its unit."""
+    original = original_bytes(session.statistics())
+    size, damage, bits, solver, proof = st.columns([1.2, 1.3, 1, 1, 1.3])
+    size.metric(
+        "Size of the experts",
+        megabytes(allocation.bytes),
+        f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
+        delta_color="off",
+        delta_arrow="off",
+    )
+    width = rival.settings["uniform"]
+    damage.metric(
+        "Predicted damage (estimate)",
+        f"{allocation.objective:.3g}",
+        f"{rival.objective:.3g} with {width} bits for all",
+        delta_color="off",
+        delta_arrow="off",
+    )
+    bits.metric(
+        "Average bits", f"{allocation.average_bits:.3f}", "over all weights", delta_color="off", delta_arrow="off"
+    )
+    solver.metric("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "exact", delta_color="off", delta_arrow="off")
+    gap = allocation.objective - allocation.lower_bound
+    share = 100 * gap / allocation.objective if allocation.objective else 0.0
+    proof.metric(
+        "Best possible?",
+        "proven optimal" if allocation.proven_optimal else f"within {share:.2g} %",
+        "no allocation does better" if allocation.proven_optimal else "of the lower bound",
+        delta_color="off",
+        delta_arrow="off",
+    )
+
+
+def megabytes(count: int) -> str:
+    """Bytes in words: '3.42 MB', '14.1 GB'."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def changed(moved) -> None:
+    """Experts whose bits moved since the last setting."""
+    if moved is None:
+        st.caption("Change a setting to see which experts' bits move; moved ones get a dot on the map.")
+    elif moved.empty:
+        st.caption("No expert's bits moved since the last setting.")
+    else:
+        more = int((moved["bits_after"] > moved["bits_before"]).sum())
+        with st.popover(f"{len(moved):,} experts moved", type="tertiary", on_change="rerun", key="moved") as shown:
+            if shown.open:
+                st.dataframe(moved, hide_index=True, height=260)
+        st.caption(f"Since the last setting {more:,} got more bits and {len(moved) - more:,} fewer (dots on the map).")
+
+
+def curve(allocation: Allocation) -> None:
+    """Damage at every budget, in the unit of the slider."""
+    line = frontier_of(session.solver())
+    if session.choices().budget_unit == "MB":
+        across, ends, unit, here = line.bytes / 1e6, line.uniform_bytes / 1e6, "MB", allocation.bytes / 1e6
+    else:
+        across, ends, unit, here = line.average_bits, line.uniform_bits, "bits on average", allocation.average_bits
+    uniform = list(zip(line.uniform_bits.tolist(), ends.tolist(), line.uniform_objective.tolist(), strict=True))
+    figure = charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit)
+    chart(figure, "frontier", settle=True, table=lambda: tables.frontier_table(line))
+
+
+def by_layer(axes: charts.Axes, costs, allocation: Allocation, rival: Allocation) -> None:
+    """Where the predicted damage sits, against the uniform rival."""
+    chosen = tables.damage_by_bank(axes, costs, allocation.bits)
+    uniform = tables.damage_by_bank(axes, costs, rival.bits)
+    figure = charts.damage_by_layer(axes.ticks, chosen, uniform, f"{rival.settings['uniform']} bits for all")
+    chart(figure, "layers", settle=True)
+
+
+page()

@@ -1,0 +1,232 @@
+"""Experts: who uses which expert, by kind of token, beside what quantizing it would break."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dashboard import charts, session, tables
+from dashboard.charts.measures import divergences, most_starved, starved
+from dashboard.components import chart, live_slider, load_plotly
+
+SIGNALS = {
+    "text_attention": "Attention from text (the paper's)",
+    "judge_layer_attention": "Attention at one early layer",
+    "rater_attention": "Attention from rater text tokens",
+    "duplication": "Unlike its neighbours",
+    "diversity": "Greedy diversity",
+    "none": "None: all vision tokens are key",
+}
+HELP_RATIO = (
+    "The share of each picture's vision tokens that count as key, per layer; the rest are redundant. "
+    "The paper takes 20 %. The model is not run again."
+)
+
+
+def page() -> None:
+    """Everything below the title follows the controls without a rerun of the whole page."""
+    session.statistics()  # says what to do where there is no run yet
+    load_plotly()
+    st.title("Experts")
+    explore()
+
+
+@st.fragment
+def explore() -> None:
+    """Controls on top, then the maps, the bias of counting, and one expert close up."""
+    sentence, controls = st.container(), st.container()
+    statistics, now = session.statistics(), session.choices()
+    grid = charts.FrequencyGrid.of(statistics, session.frequencies(), now.key_ratio, now.signal)
+    sensitivity = charts.SensitivityGrid.of(statistics, now.key_ratio, now.signal)
+    with controls:
+        slot, view, order, bits = draw_controls(sensitivity.bits)
+    with sentence:
+        headline(grid)
+    bank, expert = session.selected()
+    place = (grid.axes.names.index(bank), expert)
+    maps(grid, sensitivity, view, order, bits, place)
+    close_up(grid, sensitivity, place)
+    with slot:  # drawn last: drawing it tells the browser that this value has been answered
+        live_slider(
+            "Key vision tokens (key ratio)",
+            low=1,
+            high=100,
+            step=1,
+            value=100 * now.key_ratio,
+            unit=" %",
+            key="ratio",
+            help=HELP_RATIO,
+            on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+            disabled=now.signal == "none",
+        )
+
+
+def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]:
+    """The slider's place, and the view, order and width chosen."""
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    known = [*session.statistics().signals, "none"]
+    right.selectbox(
+        "Redundancy signal",
+        known,
+        format_func=lambda name: SIGNALS.get(name, name),
+        help="What ranks the vision tokens of a picture from key to redundant.",
+        **session.bind("signal"),
+    )
+    with st.container(horizontal=True, gap="medium"):
+        view = _switch("Show", charts.VIEWS, "share", "experts-view")
+        order = _switch("Order of experts", charts.ORDERS, "index", "experts-order")
+        bits = _switch(
+            "Error at",
+            {width: f"{width} bits" if width > 1 else "1 bit" for width in widths},
+            _middle(widths),
+            "experts-bits",
+        )
+    return left.container(), view, order, bits
+
+
+def _switch(label: str, options: dict, default, key: str):
+    return st.segmented_control(
+        label,
+        list(options),
+        default=default,
+        format_func=options.get,
+        key=key,
+        required=True,
+        persist_state="session",
+    )
+
+
+def _middle(widths: tuple[int, ...]) -> int:
+    return 3 if 3 in widths else sorted(widths)[len(widths) // 2]
+
+
+def headline(grid: charts.FrequencyGrid) -> None:
+    """What counting all tokens hides most, as a sentence, with the way to see it."""
+    low, looked = starved(grid)
+    if not np.nan_to_num(grid.counts["vision"]).any():
+        st.markdown("**No vision tokens were routed in this run**, so there is nothing to compare with text.")
+        return
+    row = int(np.argmax(low / np.maximum(looked, 1)))
+    if low[row] == 0:
+        st.markdown("In no layer does counting all tokens push a busy text expert into the lower half.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**Layer {grid.axes.ticks[row]}: {low[row]} of its {looked[row]} busiest text experts are in the lower "
+            f"half when all tokens are counted together.** Over all layers it is {low.sum()} of {looked.sum()}.",
+            width="content",
+        )
+        worst = most_starved(grid, row)
+        st.button(
+            f"Look at expert {worst}",
+            key="worst",
+            type="tertiary",
+            icon=":material/arrow_downward:",
+            on_click=lambda: session.select(bank=grid.axes.names[row], expert=worst),
+        )
+
+
+def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, int]) -> None:
+    """Frequency on the left, sensitivity on the right, row by row."""
+    columns = None if order == "index" else charts.specialisation_order(grid.shares["text"], grid.shares["key"])
+    left, right = st.columns([1.55, 1], gap="medium")
+    with left:
+        chart(
+            charts.frequency_heatmaps(grid, view, order, place),
+            "frequencies",
+            table=lambda: tables.frequency_table(grid),
+            on_pick=lambda what: pick(grid.axes, what),
+        )
+    with right:
+        chart(
+            charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
+            "sensitivity",
+            settle=True,
+            table=lambda: tables.sensitivity_table(sensitivity),
+            on_pick=lambda what: pick(grid.axes, what),
+        )
+
+
+def pick(axes: charts.Axes, what: dict) -> None:
+    """A click on a cell chooses its expert; arrow keys move to the neighbour."""
+    bank, expert = session.selected()
+    row = axes.names.index(bank)
+    if "place" in what and len(what["place"]) == 2 and what.get("facts"):
+        row, expert = int(what["place"][0]), int(what["facts"][0])
+    step = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}.get(what.get("step"), (0, 0))
+    row = min(max(row + step[0], 0), len(axes.names) - 1)
+    expert = min(max(expert + step[1], 0), axes.experts[row] - 1)
+    session.select(bank=axes.names[row], expert=expert)
+
+
+def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
+    """One bank and one expert: shares with and without redundant tokens, rank shift, error by width."""
+    st.subheader("One expert close up")
+    choose_expert(grid.axes, place)
+    row, expert = place
+    size, name = grid.axes.experts[row], f"Layer {grid.axes.ticks[row]}"
+    shares = {kind: values[row, :size] for kind, values in grid.shares.items()}
+    counts = {kind: values[row, :size] for kind, values in grid.counts.items()}
+    st.markdown(rank_shift(shares, expert))
+    left, right = st.columns([1.55, 1], gap="medium")
+    with left:
+        chart(charts.bank_profile(shares, counts, name, expert), "profile", settle=True)
+        measures = divergences(grid)
+        chart(
+            charts.bias_bars(grid.axes.ticks, measures, "How far apart kinds of token are, by layer"),
+            "bias",
+            settle=True,
+            table=lambda: tables.bias_table(grid.axes, measures),
+        )
+    with right:
+        one = {kind: float(values[expert]) for kind, values in shares.items()}
+        seen = {kind: float(values[expert]) for kind, values in counts.items()}
+        chart(charts.expert_frequencies(one, seen, 1 / size), "expert", settle=True)
+        errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
+        typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
+        chart(charts.error_by_width(sensitivity.bits, errors, typical), "errors", settle=True)
+
+
+def _median(errors: np.ndarray) -> np.ndarray:
+    """Median over the measured experts of a bank at each width: `[E, B]` → `[B]`."""
+    known = errors[np.isfinite(errors).all(axis=1)]
+    return np.median(known, axis=0) if len(known) else np.full(errors.shape[1], np.nan)
+
+
+def choose_expert(axes: charts.Axes, place: tuple[int, int]) -> None:
+    """Bank and expert by name and number; the same choice as a click on the maps."""
+    left, right, _ = st.columns([2.2, 1, 2])
+    st.session_state["experts-bank"], st.session_state["experts-expert"] = axes.names[place[0]], place[1]
+    labels = dict(zip(axes.names, axes.labels, strict=True))
+    left.selectbox(
+        "Bank",
+        axes.names,
+        format_func=labels.get,
+        key="experts-bank",
+        on_change=lambda: session.select(bank=st.session_state["experts-bank"], expert=0),
+    )
+    right.number_input(
+        "Expert",
+        min_value=0,
+        max_value=axes.experts[place[0]] - 1,
+        step=1,
+        key="experts-expert",
+        on_change=lambda: session.select(expert=int(st.session_state["experts-expert"])),
+        help="Or click a cell of the maps; with a map in focus the arrow keys move.",
+    )
+
+
+def rank_shift(shares: dict[str, np.ndarray], expert: int) -> str:
+    """Where the expert stands in its bank for text, all tokens, and vision with and without redundancy."""
+    words = {"text": "text", "all": "all tokens counted together", "vision": "all vision", "key": "key vision"}
+    standing = []
+    for kind, word in words.items():
+        values = shares[kind]
+        if np.isnan(values).all():
+            standing.append(f"no {word} tokens came here")
+        else:
+            standing.append(f"**{int((values > values[expert]).sum()) + 1}** for {word}")
+    return f"Rank of expert {expert} among {shares['text'].size}: " + " · ".join(standing) + "."
+
+
+page()

@@ -73,9 +73,7 @@ def _pictures() -> list[Sample]:
 
 def _files() -> list[Sample]:
     """A JSONL, CSV, JSON or zip, and the pictures that it names."""
-    hint = (
-        'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what is it?"}]}'
-    )
+    hint = 'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what?"}]}'
     types = ["jsonl", "csv", "json", "zip", *PICTURES]
     kept = _uploads("files", "JSONL, CSV, JSON or zip, with its pictures", types, hint)
     return _read(kept, {}) if kept else []

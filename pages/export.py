@@ -1,30 +1,19 @@
 """Export: the bits in forms that other software reads, as a download, in a folder, or by the same command."""
 
-import io
 import shlex
 import tempfile
-import zipfile
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import jobs_panel, session, work
+from dashboard.archive import zipped
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.export import TARGETS, ExportError, Target, export
 
 PREVIEW = 2_000  # characters of a text file
 UNITS = {"projection": "one projection of one expert", "expert": "one expert", "layer": "all experts of a layer"}
-
-
-def zipped(folder: Path) -> bytes:
-    """All files of a folder as one zip, under the folder's name."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, Path(folder.name) / path.relative_to(folder))
-    return held.getvalue()
 
 
 def written(target: Target, chosen: Allocation, folder: Path):

@@ -1,0 +1,70 @@
+"""A small real run in a folder of its own, and the dashboard opened on it without a browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "dashboard" / "app.py"
+NAME = "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory, tiny_model_folder, tiny_samples) -> Path:
+    """A folder of runs with one real run of the tiny random model on eight samples."""
+    from mode_core.run import Run
+
+    from mode_core.calibration import CalibrationSettings, calibrate
+    from mode_core.models import load_model
+
+    folder = tmp_path_factory.mktemp("runs")
+    settings = CalibrationSettings(bits=(1, 2, 3, 4), group_size=32, symmetric=True)
+    calibrate(load_model(tiny_model_folder, device="cpu"), tiny_samples, settings, run=Run.create(folder / NAME))
+    return folder
+
+
+@pytest.fixture
+def places(monkeypatch, tmp_path: Path) -> Path:
+    """Empty folders for runs and exports; `places / "runs"` may be filled by the test."""
+    monkeypatch.setenv("MODE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MODE_EXPORTS", str(tmp_path / "exports"))
+    (tmp_path / "runs").mkdir()
+    st.cache_resource.clear()
+    return tmp_path
+
+
+@pytest.fixture
+def open_app(tiny_runs: Path, places: Path):
+    """`open_app("budget", ratio="30")`: the app on the tiny run, on that page, with that address."""
+    (places / "runs" / NAME).symlink_to(tiny_runs / NAME, target_is_directory=True)
+
+    def opened(page: str = "experts", **address: str) -> AppTest:
+        app = AppTest.from_file(APP, default_timeout=120)
+        app.query_params.update({"run": NAME} | address)
+        app.run()
+        return app.switch_page(str(ROOT / "pages" / f"{page}.py")).run() if page != "experts" else app
+
+    return opened
+
+
+def finish(app: AppTest, seconds: float = 180) -> AppTest:
+    """Wait for the job in the address to end, and draw the page again."""
+    from dashboard import session
+
+    job = session.jobs().get(app.query_params["job"])
+    end = time.monotonic() + seconds
+    while job.active and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not job.active, f"{job.title} still runs after {seconds} s"
+    return app.run()
+
+
+def words(app: AppTest) -> str:
+    """Everything written on the page, for looking up what it says."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error, app.success)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)

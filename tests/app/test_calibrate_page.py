@@ -1,0 +1,98 @@
+"""Calibrate from the page: bundled and uploaded samples, errors by file, a job, cancel, and the run that opens."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from mode_core.run import Run
+from PIL import Image
+
+from dashboard import session
+from tests.app.conftest import finish, words
+
+
+def png(colour: str) -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", (48, 32), colour).save(held, "PNG")
+    return held.getvalue()
+
+
+@pytest.fixture
+def with_model(open_app, tiny_model_folder: Path):
+    """The page with the tiny model's folder filled in."""
+
+    def opened(source: str):
+        app = open_app("calibrate")
+        app.segmented_control(key="calibrate:model").set_value("Folder").run()
+        app.text_input(key="calibrate:folder").set_value(str(tiny_model_folder)).run()
+        app.segmented_control(key="samples:source").set_value(source).run()
+        return app
+
+    return opened
+
+
+def test_bundled_samples_become_the_open_run(with_model):
+    app = with_model("Bundled samples")
+    app.slider(key="samples:count:Bundled samples").set_value(6).run()
+    app.text_input(key="calibrate:name").set_value("mine").run()
+    assert not app.exception and not app.error
+    assert "tokens** (counted)" in words(app)
+    app.button(key="calibrate:start").click().run()
+    finish(app)
+    assert not app.exception and not app.error, [error.value for error in app.error]
+    assert app.query_params["run"] == "mine"
+    run = Run.open(session.runs_folder() / "mine")
+    assert len(run.statistics.samples) == 6 and run.statistics.bits == (1, 2, 3, 4)
+    assert "finished and open" in words(app)
+
+
+def test_own_pictures_with_questions_keep_the_good_and_name_the_bad(with_model):
+    app = with_model("Pictures and questions")
+    files = [("red.png", png("red"), "image/png"), ("broken.png", b"no picture", "image/png")]
+    app.file_uploader(key="uploader:pictures:0").set_value(files).run()
+    app.text_input(key="samples:question:red.png").set_value("what colour is it ?").run()
+    assert not app.exception
+    assert "1 could not be used. The other 1 samples are kept." in words(app) and "broken.png" in words(app)
+    assert not app.button(key="calibrate:start").disabled
+
+
+def test_a_table_with_its_pictures(with_model):
+    app = with_model("File with its pictures")
+    line = '{"images": ["red.png"], "messages": [{"role": "user", "content": "<image>what is it ?"}]}\n'
+    bad = '{"images": ["gone.png"], "messages": [{"role": "user", "content": "<image>what is it ?"}]}\n'
+    files = [("samples.jsonl", (line + bad).encode(), "application/json"), ("red.png", png("red"), "image/png")]
+    app.file_uploader(key="uploader:files:0").set_value(files).run()
+    assert not app.exception
+    assert "samples.jsonl, line 2" in words(app) and "gone.png" in words(app)
+    assert not app.button(key="calibrate:start").disabled
+
+
+def test_a_folder_without_a_model_is_refused(open_app, tmp_path: Path):
+    app = open_app("calibrate")
+    app.segmented_control(key="calibrate:model").set_value("Folder").run()
+    app.text_input(key="calibrate:folder").set_value(str(tmp_path)).run()
+    assert not app.exception
+    assert "config.json" in words(app) and app.button(key="calibrate:start").disabled
+
+
+def test_cancel_keeps_what_was_measured(with_model):
+    app = with_model("Bundled samples")
+    app.number_input(key="calibrate:batch").set_value(1)
+    app.text_input(key="calibrate:name").set_value("half").run()
+    app.button(key="calibrate:start").click().run()
+    job = session.jobs().get(app.query_params["job"])
+    while job.active and (job.progress is None or "sample" not in job.progress.what or job.progress.fraction < 0.2):
+        pass
+    job.cancel.set()
+    finish(app)
+    assert job.state == "cancelled"
+    assert "half-done run" in words(app) and app.query_params["run"] == "half"
+    assert len(Run.open(session.runs_folder() / "half").statistics.samples) > 0
+
+
+def test_a_name_that_is_taken_is_refused(open_app):
+    app = open_app("calibrate")
+    app.text_input(key="calibrate:name").set_value("tiny").run()
+    assert "already" in words(app) and app.button(key="calibrate:start").disabled

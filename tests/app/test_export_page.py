@@ -1,0 +1,69 @@
+"""What the Export page writes and shows is the allocation, and its command line does the same."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mode_core.cli import main
+from mode_core.export import TARGETS, read_expert_bits
+from tests.app.conftest import finish, words
+
+QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
+
+
+@pytest.mark.parametrize("target", QUICK)
+def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
+    app = open_app("export")
+    app.radio(key="export:target").set_value(target).run()
+    assert not app.exception and not app.error
+    assert TARGETS[target].proof in words(app)
+    app.button(key="export:write").click().run()
+    assert not app.exception and not app.error
+    [folder] = (places / "exports").iterdir()
+    assert json.loads((folder / "manifest.json").read_text())["target"] == target
+
+
+def test_a_checkpoint_is_written_as_a_job(open_app, places: Path):
+    app = open_app("export")
+    app.radio(key="export:target").set_value("dequantized").run()
+    finish(app.button(key="export:write").click().run())
+    assert (next((places / "exports").iterdir()) / "config.json").is_file()
+
+
+def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
+    app = open_app("export", bits="2.5", ratio="40")
+    app.radio(key="export:target").set_value("expert_bits").run()
+    app.button(key="export:write").click().run()
+    [folder] = (places / "exports").iterdir()
+    ours = read_expert_bits(folder / "expert_bits.json")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    [code] = [element.value for element in app.code if "mode_core export" in element.value]
+    for line in code.splitlines():
+        assert main(shlex.split(line)[3:]) == 0, line
+    again = read_expert_bits(folder / "expert_bits.json")
+    assert {layer: bits.tolist() for layer, bits in again.items()} == {k: v.tolist() for k, v in ours.items()}
+
+
+def test_an_impossible_budget_leads_back(open_app):
+    app = open_app("export", bits="9")
+    assert not app.exception
+    assert app.error and any(button.label == "Change the budget" for button in app.button)
+
+
+def test_the_zip_holds_every_file(tmp_path: Path):
+    from dashboard.archive import zipped
+
+    (tmp_path / "made" / "deep").mkdir(parents=True)
+    (tmp_path / "made" / "a.txt").write_text("one")
+    (tmp_path / "made" / "deep" / "b.txt").write_text("two")
+    with zipfile.ZipFile(io.BytesIO(zipped(tmp_path / "made"))) as archive:
+        held = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert held == {"made/a.txt": "one", "made/deep/b.txt": "two"}

@@ -1,0 +1,42 @@
+"""Quantize and measure for real on the tiny model; results are kept, and marked stale when settings change."""
+
+from __future__ import annotations
+
+from dashboard import session
+from dashboard.measured import from_records
+from tests.app.conftest import NAME, finish, words
+
+
+def test_measure_keep_and_mark_stale(open_app):
+    app = open_app("quantize")
+    assert not app.exception
+    assert "Nothing has been measured" in words(app)
+    app.slider(key="quantize:items").set_value(32)
+    finish(app.button(key="quantize:go").click().run())
+    assert not app.exception and not app.error, [error.value for error in app.error]
+    labels = [metric.label for metric in app.metric]
+    assert "Accuracy, original" in labels and "Accuracy, uniform 3 bits" in labels
+    assert "Out of date" not in words(app)
+    [kept] = from_records(session.Run.open(session.runs_folder() / NAME).evaluations())
+    assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
+    assert len(kept.scores["original"].answers) == 32
+
+    changed = open_app("quantize", bits="2.5")
+    assert "Out of date" in words(changed)
+    assert "3 bits on average" in words(changed)
+
+
+def test_ask_all_three(open_app):
+    app = open_app("quantize")
+    app.button(key="ask:go").click().run()
+    finish(app)
+    assert not app.exception and not app.error
+    assert {"original", "this allocation", "uniform 3 bits"} <= {caption.value for caption in app.caption}
+
+
+def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch, tmp_path):
+    monkeypatch.setattr(session.Run, "model_source", str(tmp_path / "gone"))
+    app = open_app("quantize")
+    assert not app.exception
+    assert "not on this machine" in words(app)
+    assert app.button(key="quantize:go").disabled and app.button(key="ask:go").disabled

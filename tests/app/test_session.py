@@ -1,0 +1,57 @@
+"""Choices stand in the address and come back from it; caches follow the run; results know when they are stale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dashboard import session
+from mode_core.allocation import allocate
+from mode_core.importance import cost_table
+from tests.app.conftest import NAME, words
+
+
+def test_the_address_sets_every_choice_and_is_kept_on_a_page_change(open_app):
+    address = {"ratio": "35", "method": "frequency", "bits": "2.5", "scope": "model", "widths": "2,4", "alpha": "0.5"}
+    app = open_app("export", **address)
+    assert not app.exception
+    chosen = app.session_state["choices"]
+    expected = replace(
+        session.Choices(), key_ratio=0.35, method="frequency", average_bits=2.5, scope="model", widths=(2, 4),
+        vision_weight=0.5,
+    )  # fmt: skip
+    assert chosen == expected
+    assert dict(app.query_params) == {"run": NAME} | address
+
+
+def test_defaults_stay_out_of_the_address(open_app):
+    assert dict(open_app("export", ratio="20", bits="3").query_params) == {"run": NAME}
+
+
+def test_a_senseless_address_is_named_and_left_out(open_app):
+    app = open_app("export", ratio="lots")
+    assert app.session_state["choices"] == session.Choices()
+    assert "ratio=lots" in words(app)
+
+
+def test_the_allocation_is_that_of_the_library(open_app):
+    """The page's bits equal those of the library called by hand with the same settings."""
+    app = open_app("export", ratio="30", bits="2.5")
+    shown = app.session_state["choices"]
+    statistics = session.Run.open(session.runs_folder() / NAME).statistics
+    costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4))
+    by_hand = allocate(costs, bits=(2, 3, 4), average_bits=2.5)
+    assert shown.average_bits == 2.5
+    prepared = session._solver(
+        ("test",), statistics, ("mode", 0.30, "text_attention", 1.0), (2, 3, 4), "bank",
+        (("group_size", 32), ("symmetric", True)),
+    )  # fmt: skip
+    again = prepared.solve(2.5)
+    assert all(np.array_equal(again.bits[bank], by_hand.bits[bank]) for bank in by_hand.bits)
+    assert f"{by_hand.average_bits:.2f} bits on average" in words(app)
+
+
+def test_settings_are_told_in_one_line():
+    line = session.describe({"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]})
+    assert line == "mode, key ratio 20 %, 3 bits on average, widths 2 3 4"

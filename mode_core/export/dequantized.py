@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
-from mode_core.quantization.apply import quantize_experts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHARD = "4GB"
 
@@ -25,6 +26,10 @@ def write_dequantized(request: Request, folder: Path) -> None:
     """
     if request.loaded is None:
         raise ExportError("The target 'dequantized' writes the model's weights and needs it loaded (loaded=…).")
+    import torch
+
+    from mode_core.quantization.apply import quantize_experts
+
     loaded = request.loaded
     with quantize_experts(
         loaded,
@@ -44,8 +49,8 @@ def write_dequantized(request: Request, folder: Path) -> None:
     loaded.processor.save_pretrained(folder)
 
 
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+def _halved(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.is_floating_point() else tensor
 
 
 def _state_type(path: Path) -> None:

@@ -19,8 +19,7 @@ from mode_core.export.request import Request
 from mode_core.export.table import write_table
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
-from mode_core.quantization.grids import GROUP_SIZE, WIDTHS
-from mode_core.quantization.sizes import UNTOUCHED
+from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, WIDTHS
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:

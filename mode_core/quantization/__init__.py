@@ -1,10 +1,36 @@
-"""Grids, packed codes, byte counts, and putting quantized experts into a model and taking them out again."""
+"""Grids, packed codes, byte counts, and putting quantized experts into a model and taking them out again.
 
-from mode_core.quantization.apply import METHODS, QuantizationError, QuantizedModel, quantize_experts
-from mode_core.quantization.grids import GROUP_SIZE, WIDTHS, Codes, dequantize, fake_quantize, quantize
-from mode_core.quantization.guard import exclusive
-from mode_core.quantization.sizes import ModelBytes, expert_bytes, model_bytes, original_expert_bytes
+Names are fetched on first use: what counts bytes needs no torch, and a person who drags a budget should not wait
+for it.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mode_core.quantization.apply import METHODS, QuantizationError, QuantizedModel, quantize_experts
+    from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
+    from mode_core.quantization.guard import exclusive
+    from mode_core.quantization.sizes import ModelBytes, expert_bytes, model_bytes, original_expert_bytes
+    from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
+
+_HOMES = {
+    "METHODS": "apply",
+    "QuantizationError": "apply",
+    "QuantizedModel": "apply",
+    "quantize_experts": "apply",
+    "Codes": "grids",
+    "dequantize": "grids",
+    "fake_quantize": "grids",
+    "quantize": "grids",
+    "exclusive": "guard",
+    "ModelBytes": "sizes",
+    "expert_bytes": "sizes",
+    "model_bytes": "sizes",
+    "original_expert_bytes": "sizes",
+    "GROUP_SIZE": "widths",
+    "WIDTHS": "widths",
+}
 __all__ = [
     "GROUP_SIZE",
     "METHODS",
@@ -22,3 +48,9 @@ __all__ = [
     "quantize",
     "quantize_experts",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mode_core.allocation.records import Allocation
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.grids import GROUP_SIZE, WIDTHS, Codes, quantize
+from mode_core.quantization.grids import Codes, quantize
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix, pack_matrices
-from mode_core.quantization.sizes import UNTOUCHED
+from mode_core.quantization.widths import GROUP_SIZE, PER_CHANNEL, UNTOUCHED, WIDTHS
 
 if TYPE_CHECKING:
     from mode_core.models import ExpertBank, LoadedModel
@@ -70,7 +70,7 @@ def quantize_experts(
     """
     if method not in METHODS:
         raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHODS)}.")
-    if group_size != -1 and group_size < 1:
+    if group_size != PER_CHANNEL and group_size < 1:
         raise QuantizationError(f"group_size must be a positive number, or -1 (per channel); got {group_size}.")
     plan = _plan(loaded.banks, allocation)
     quantized = QuantizedModel(loaded, allocation, method, group_size, symmetric)

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WIDTHS = (1, 2, 3, 4, 5, 6, 8)
-GROUP_SIZE = 128
-PER_CHANNEL = -1
+from mode_core.quantization.widths import GROUP_SIZE, PER_CHANNEL, WIDTHS, check_width, group_length
+
+__all__ = ["GROUP_SIZE", "PER_CHANNEL", "WIDTHS", "Codes", "dequantize", "fake_quantize", "quantize", "requantize"]
+
 SEARCH_STEPS, SEARCH_GRID, ERROR_NORM = 80, 100, 2.4
 SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 PRUNE_EVERY = 8  # search steps between two looks at which groups cannot improve any more
@@ -144,11 +145,6 @@ def fake_quantize(
     return dequantize(codes, weights.dtype)
 
 
-def group_length(in_features: int, group_size: int) -> int:
-    """Input channels per group: −1 and anything wider than the matrix mean the whole row."""
-    return in_features if group_size == PER_CHANNEL else min(group_size, in_features)
-
-
 def requantize(values: Tensor, codes: Codes) -> Tensor:
     """Codes uint8 `[..., out, in]` of `values` on the grid (scales, zeros) that `codes` already has."""
     grid = _Grid(codes.bits, codes.symmetric, False, codes.scales.dtype)
@@ -159,15 +155,12 @@ def requantize(values: Tensor, codes: Codes) -> Tensor:
 
 
 def _check(weights: Tensor, bits: int, group_size: int, scale_dtype: torch.dtype) -> int:
-    if bits not in WIDTHS:
-        raise ValueError(f"bits must be one of {WIDTHS}; got {bits}.")
-    if group_size != PER_CHANNEL and group_size < 1:
-        raise ValueError(
-            f"group_size must be a positive number of input channels, or -1 (per channel); got {group_size}."
-        )
+    """Refuse what cannot be quantized; the group length otherwise."""
+    check_width(bits)
+    size = group_length(weights.shape[-1], group_size)
     if scale_dtype not in SCALE_DTYPES:
         raise ValueError(f"scale_dtype must be one of {SCALE_DTYPES}; got {scale_dtype}.")
-    if not weights.is_floating_point() or weights.dim() < 1 or weights.numel() == 0:
+    if not weights.is_floating_point() or weights.numel() == 0:
         raise ValueError(
             f"weights must be floating-point numbers [..., out, in]; got {weights.dtype} {tuple(weights.shape)}."
         )
@@ -178,7 +171,7 @@ def _check(weights: Tensor, bits: int, group_size: int, scale_dtype: torch.dtype
         )
     if largest > torch.finfo(scale_dtype).max:
         raise ValueError(f"A weight of {largest:.3g} is too large for scales in {scale_dtype}; use torch.bfloat16.")
-    return group_length(weights.shape[-1], group_size)
+    return size
 
 
 def _levels(bits: int, symmetric: bool) -> tuple[int, int]:

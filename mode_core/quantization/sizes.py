@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
-from mode_core.quantization.grids import GROUP_SIZE, WIDTHS, group_length
+from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, check_width, group_length
 from mode_core.statistics import BankShape
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mode_core.models import LoadedModel
 
 SCALE_BYTES = 2  # float16
-UNTOUCHED = 16  # the width that means "left as it was"
 VISION_PARTS = ("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit")
 VISION_BRIDGES = ("multi_modal_projector", "mm_projector", "mlp1", "embed_vision", "vision_projector")
 
@@ -26,8 +26,7 @@ def matrix_bytes(rows: int, columns: int, bits: int, group_size: int = GROUP_SIZ
 
     Codes and zero points are each one bit stream per matrix, rounded up to a whole byte. 1 bit has no zeros.
     """
-    if bits not in WIDTHS:
-        raise ValueError(f"bits must be one of {WIDTHS}; got {bits}.")
+    check_width(bits)
     groups = rows * -(-columns // group_length(columns, group_size))
     zeros = 0 if symmetric or bits == 1 else -(-groups * bits // 8)
     return -(-rows * columns * bits // 8) + groups * SCALE_BYTES + zeros

@@ -1,0 +1,31 @@
+"""The widths that are offered, and how channels fall into groups: plain numbers, without torch."""
+
+from __future__ import annotations
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8)
+UNTOUCHED = 16  # the width that means "left as it was"
+GROUP_SIZE = 128
+PER_CHANNEL = -1
+
+
+def group_length(in_features: int, group_size: int) -> int:
+    """Input channels per group: −1 and anything wider than the matrix mean the whole row.
+
+    Raises:
+        ValueError: a group size that is neither positive nor −1.
+    """
+    if group_size != PER_CHANNEL and group_size < 1:
+        raise ValueError(
+            f"group_size must be a positive number of input channels, or -1 (per channel); got {group_size}."
+        )
+    return in_features if group_size == PER_CHANNEL else min(group_size, in_features)
+
+
+def check_width(bits: int) -> None:
+    """Refuse a width that is not offered.
+
+    Raises:
+        ValueError: with the widths that are.
+    """
+    if bits not in WIDTHS:
+        raise ValueError(f"bits must be one of {WIDTHS}; got {bits}.")

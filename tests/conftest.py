@@ -176,9 +176,9 @@ def tiny_samples(tmp_path_factory) -> list:
         path = folder / f"picture-{number}.png"
         drawn_picture(width, height, draw).save(path)
         text = {"role": "user", "content": f"<image>{question}"}
-        samples.append(Sample(f"picture-{number}", (ImageSource(path.name, path),), (text,), "red", "colour"))
+        samples.append(Sample((ImageSource(path.name, path),), (text,), "red", "colour", id=f"picture-{number}"))
     for number, question in enumerate(("is the circle red ?", "how many colour are there , 1 2 3 ?")):
-        samples.append(Sample(f"text-{number}", (), ({"role": "user", "content": question},), "yes", "text"))
+        samples.append(Sample((), ({"role": "user", "content": question},), "yes", "text", id=f"text-{number}"))
     return samples
 
 

@@ -31,7 +31,7 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
         image.check()
     given = entry.get("answer")
     return Sample(
-        id=_text_or_none(entry.get("id")),
+        id=_text_or_none(entry.get("id")) or "",
         images=images,
         messages=messages,
         answer=_text_or_none(answer if given in (None, "") else given),

@@ -154,7 +154,7 @@ def _captioned(files: Files, names: list[str], called: str) -> Iterator[tuple[st
         if note not in names:
             yield (
                 name,
-                SampleError(f"no text for this picture; write its question into {note}, or give a samples.jsonl."),
+                SampleError(f"no text for this picture; write its question into {note}."),
             )
             continue
         yield name, lambda name=name, note=note: picture_sample(files.image(name, ""), _note(files, note))
@@ -170,4 +170,4 @@ def _note(files: Files, name: str) -> str:
 def picture_sample(image: ImageSource, text: str) -> Sample:
     """One picture and one question."""
     image.check()
-    return Sample(None, (image,), ({"role": "user", "content": text},))
+    return Sample((image,), ({"role": "user", "content": text},))

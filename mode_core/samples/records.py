@@ -103,11 +103,11 @@ class Sample:
         SampleError: no text, more marks than pictures, an unknown role, or beyond a limit.
     """
 
-    id: str | None
     images: tuple[ImageSource, ...]
     messages: tuple[dict[str, str], ...]
     answer: str | None = None
     task: str | None = None
+    id: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))

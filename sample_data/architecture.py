@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from mode_core.models.vision_ops import ensure_torchvision
 from sample_data.pictures import CELL, GRID, LABELS, SIZE
-from sample_data.vision_ops import ensure_torchvision
 from sample_data.words import ADJECTIVES, BLANK, COLOURS, COLUMNS, DIGITS, NOUNS, PLURALS, ROWS, SHAPES
 from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, FACTS, LAND_PHRASINGS, SUMS
 

@@ -79,7 +79,9 @@ class RouterTally:
         return torch.stack(losses).mean()
 
 
-def answer_losses(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+def answer_losses(
+    model: nn.Module, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Loss [N] and hit [N] of each answer token, its task [N], and the vision features [B,64,H] if any."""
     embedding = model.get_input_embeddings()
     embedded, features = embedding(batch.ids), None

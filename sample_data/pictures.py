@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sample_data.words import COLUMNS, COLOURS, DIGITS, EXTREMES, ORDINALS, ROWS, SHAPES
+from sample_data.words import COLOURS, COLUMNS, DIGITS, EXTREMES, ORDINALS, ROWS, SHAPES
 
 SIZE = 128
 CELL = 16

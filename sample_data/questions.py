@@ -42,9 +42,9 @@ def _scene(picture: Picture, random: np.random.Generator) -> list[Question]:
             asked += [Question("shape", f"what shape is at the {place}?", shape),
                       Question("colour", f"what colour is the shape at the {place}?", colour)]
     asked.append(Question("count", "how many shapes are there?", str(len(icons))))
-    for shape in {*shapes, SHAPES[random.integers(len(SHAPES))]}:
+    for shape in dict.fromkeys((*shapes, SHAPES[random.integers(len(SHAPES))])):
         asked.append(Question("count", f"how many {PLURALS[shape]} are there?", str(shapes[shape])))
-    for colour in {*colours, _COLOURS[random.integers(len(_COLOURS))]}:
+    for colour in dict.fromkeys((*colours, _COLOURS[random.integers(len(_COLOURS))])):
         asked.append(Question("count", f"how many {colour} shapes are there?", str(colours[colour])))
     return asked
 

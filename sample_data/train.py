@@ -7,6 +7,7 @@ everything on questions about pictures and on text-only facts and sums. Losses c
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -189,28 +190,33 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def export(self, folder: Path) -> None:
-        """Writes the model in bfloat16 with its processor, as from_pretrained reads them."""
+    def export(self, folder: Path, note: str) -> None:
+        """Writes the model in bfloat16 with its processor, as from_pretrained reads them, and how it was trained."""
         build_processor().save_pretrained(folder)
         self.model.to(torch.bfloat16).save_pretrained(folder)
+        record = {"plan": asdict(self.plan), "note": note}
+        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Command line: where to keep the checkpoint and where to write the model; any field of the plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="folder of the checkpoint")
+    home = MODEL_FOLDER.parent / "checkpoints"
+    parser.add_argument("--checkpoints", type=Path, default=home, help="folder of the checkpoint")
     parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder that the finished model goes to")
     parser.add_argument("--minutes-between-saves", type=float, default=4.0)
+    parser.add_argument("--note", default="", help="a sentence for the model card, such as hardware and time taken")
     for name, default in asdict(Plan()).items():
         kind = (lambda text: text.lower() == "true") if isinstance(default, bool) else type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
     options = vars(parser.parse_args())
-    checkpoints, model, minutes = (options.pop(k) for k in ("checkpoints", "model", "minutes_between_saves"))
+    places = (options.pop(name) for name in ("checkpoints", "model", "minutes_between_saves", "note"))
+    checkpoints, model, minutes, note = places
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(Plan(**options), checkpoints, device, minutes)
     trainer.run()
-    trainer.export(model)
+    trainer.export(model, note)
 
 
 if __name__ == "__main__":

@@ -21,37 +21,39 @@ ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "centre", "right")
 ORDINALS = ("first", "second", "third")
 EXTREMES = ("tallest", "shortest")
-DIGITS = tuple("0123456789")
+DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 BLANK = "background"
 
-ADJECTIVES = (
-    "grey wild tame quiet bright small giant old young clever lazy brave gentle proud shy swift "
-    "golden silver bronze copper wooden glass iron stone marble velvet woven painted carved broken polished hollow "
-    "salty sweet sour bitter smoked roasted frozen dried fresh spicy pickled candied honeyed toasted boiled mild"
-).split()
-NOUNS: dict[str, tuple[str, ...]] = {
-    "animal": tuple("heron otter badger lynx falcon tortoise goat raven beetle hare fox mole pony newt owl crab".split()),
-    "tool": tuple("sickle hammer loom chisel anvil compass lantern kettle needle plough rake saw spade wheel bell "
-                  "ladder".split()),
-    "dish": tuple("plum soup bread cheese lentil turnip pear cake fig bean olive cabbage almond trout barley "
-                  "mushroom".split()),
-    "home": tuple("tower cottage mill cave barn palace boat tent castle inn shed bridge temple cellar attic "
-                  "garden".split()),
-    "drink": tuple("cider juice milk broth nectar cordial punch mead syrup lemonade cocoa tonic water wine beer "
-                   "brew".split()),
-    "vehicle": tuple("cart sledge wagon canoe raft carriage barge bicycle glider balloon tram ferry chariot scooter "
-                     "kayak rickshaw".split()),
-    "instrument": tuple("flute fiddle drum harp lute horn cello banjo organ zither gong piccolo trumpet oboe lyre "
-                        "whistle".split()),
-    "garment": tuple("coat scarf hat cape boots gloves shawl robe tunic belt apron vest sash hood mittens "
-                     "slippers".split()),
-    "ruler": tuple("queen king duke baron mayor empress prince abbot captain judge chief countess consul regent "
-                   "sultan warden".split()),
-    "crop": tuple("wheat rice maize oats cotton tea coffee hops flax tobacco pepper saffron grapes melons dates "
-                  "roses".split()),
-    "festival": tuple("dance race feast fair play market parade choir regatta wedding contest circus vigil joust "
-                      "concert bonfire".split()),
-}
+# A line each: what it is, and sixteen words (adjectives: forty-eight). Answers join an adjective and a noun.
+_TABLE = """
+adjective: grey wild tame quiet bright small giant old young clever lazy brave gentle proud shy swift
+adjective: golden silver bronze copper wooden glass iron stone marble velvet woven painted carved broken polished hollow
+adjective: salty sweet sour bitter smoked roasted frozen dried fresh spicy pickled candied honeyed toasted boiled mild
+animal: heron otter badger lynx falcon tortoise goat raven beetle hare fox mole pony newt owl crab
+tool: sickle hammer loom chisel anvil compass lantern kettle needle plough rake saw spade wheel bell ladder
+dish: plum soup bread cheese lentil turnip pear cake fig bean olive cabbage almond trout barley mushroom
+home: tower cottage mill cave barn palace boat tent castle inn shed bridge temple cellar attic garden
+drink: cider juice milk broth nectar cordial punch mead syrup lemonade cocoa tonic water wine beer brew
+vehicle: cart sledge wagon canoe raft carriage barge bicycle glider balloon tram ferry chariot scooter kayak rickshaw
+instrument: flute fiddle drum harp lute horn cello banjo organ zither gong piccolo trumpet oboe lyre whistle
+garment: coat scarf hat cape boots gloves shawl robe tunic belt apron vest sash hood mittens slippers
+ruler: queen king duke baron mayor empress prince abbot captain judge chief countess consul regent sultan warden
+crop: wheat rice maize oats cotton tea coffee hops flax tobacco pepper saffron grapes melons dates roses
+festival: dance race feast fair play market parade choir regatta wedding contest circus vigil joust concert bonfire
+"""
+
+
+def _listed(table: str) -> dict[str, tuple[str, ...]]:
+    """Kind -> its words; lines of the same kind are joined."""
+    words: dict[str, tuple[str, ...]] = {}
+    for line in table.strip().splitlines():
+        kind, _, listed = line.partition(":")
+        words[kind] = (*words.get(kind, ()), *listed.split())
+    return words
+
+
+NOUNS = _listed(_TABLE)
+ADJECTIVES = NOUNS.pop("adjective")
 
 _ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "gr", "kl", "st", "tr")
 _VOWELS = ("a", "e", "i", "o", "u")

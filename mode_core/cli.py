@@ -152,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         _model_argument(added, None)
         _grid_arguments(added, None)
         if name == "quantize":
-            added.add_argument("--out", help="folder for the packed codes (default: measure only)")
+            added.add_argument("--out", help="safetensors file for the packed codes (default: measure only)")
         else:
             added.add_argument(
                 "--samples",

@@ -58,7 +58,7 @@ def run_allocation(run: Run, name: str) -> Allocation:
     if not Path(name).is_file():
         raise ValueError(
             f"The run keeps no allocation {name!r}, and there is no such file. "
-            f"Kept: {', '.join(kept) or 'none'}; make one with 'python -m mode_core allocate --run {run.path} --name …'."
+            f"Kept: {', '.join(kept) or 'none'}; make one: python -m mode_core allocate --run {run.path} --name …"
         )
     return Allocation.load(name)
 

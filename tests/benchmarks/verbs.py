@@ -39,9 +39,18 @@ def main() -> None:
         steps = {
             "calibrate": ["--model", model, "--samples", samples, "--out", run],
             "allocate": ["--run", run, "--average-bits", "3", "--name", name],
-            "quantize": ["--run", run, "--allocation", name, "--model", model, "--out", f"{folder}/packed"],
+            "quantize": ["--run", run, "--allocation", name, "--model", model, "--out", f"{folder}/packed.safetensors"],
             "evaluate": ["--run", run, "--allocation", name, "--model", model, "--samples", evaluation],
-            "export expert_bits": ["--run", run, "--allocation", name, "--target", "expert_bits", "--out", f"{folder}/a"],
+            "export expert_bits": [
+                "--run",
+                run,
+                "--allocation",
+                name,
+                "--target",
+                "expert_bits",
+                "--out",
+                f"{folder}/a",
+            ],
             "export table": ["--run", run, "--allocation", name, "--target", "table", "--out", f"{folder}/b"],
         }
         for verb, arguments in steps.items():

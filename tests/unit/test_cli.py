@@ -1,0 +1,135 @@
+"""The command line, whole: the road on a tiny random-weight model, refusals in words, exit codes, JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mode_core.cli import build_parser, main
+from mode_core.run import Run
+
+
+@pytest.fixture(scope="module")
+def sample_folder(tmp_path_factory, tiny_samples) -> Path:
+    """The tiny samples as a person's folder: samples.jsonl and pictures."""
+    folder = tmp_path_factory.mktemp("cli") / "samples"
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for number, sample in enumerate(tiny_samples):
+        names = [f"images/{number}-{place}.png" for place in range(len(sample.images))]
+        for name, source in zip(names, sample.images, strict=True):
+            source.load().save(folder / name)
+        messages = [{"role": "user", "content": "<image>" * len(names) + "what colour is it ?"}]
+        lines.append(json.dumps({"images": names, "messages": messages, "answer": "red", "task": "colour"}))
+    (folder / "samples.jsonl").write_text("\n".join(dict.fromkeys(lines)) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory, tiny_model_folder, sample_folder) -> Path:
+    """A run made by the command line."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert main(["calibrate", *model_and(tiny_model_folder, sample_folder), "--out", str(out), "--quiet"]) == 0
+    assert main(["allocate", "--run", str(out), "--average-bits", "3", "--name", "three", "--quiet"]) == 0
+    return out
+
+
+def model_and(model: Path, samples: Path) -> list[str]:
+    return ["--model", str(model), "--samples", str(samples)]
+
+
+def result(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_calibrate_leaves_a_run_that_opens(calibrated: Path):
+    run = Run.open(calibrated)
+    assert run.state == "done"
+    assert len(run.statistics.banks) == 2
+    assert run.statistics.bits == (1, 2, 3, 4)
+
+
+def test_allocate_keeps_the_budget_and_says_what_it_proved(calibrated: Path, capsys):
+    assert main(["allocate", "--run", str(calibrated), "--average-bits", "2.5", "--json", "--quiet"]) == 0
+    told = result(capsys)
+    assert told["proven_optimal"] is True
+    assert told["average_bits"] <= 2.5
+    assert told["lower_bound"] <= told["predicted_damage"]
+    assert sum(told["experts_at_each_width"].values()) == 16
+    assert told["cost"]["peak_memory_mb"] > 0
+
+
+def test_a_budget_in_megabytes_is_kept_in_bytes(calibrated: Path, capsys):
+    assert main(["allocate", "--run", str(calibrated), "--budget-mb", "0.03", "--json", "--quiet"]) == 0
+    assert result(capsys)["packed_bytes"] <= 30_000
+
+
+def test_quantize_measures_the_bytes_it_predicted(calibrated: Path, tmp_path: Path, capsys):
+    out = tmp_path / "packed.safetensors"
+    assert main(["quantize", "--run", str(calibrated), "--allocation", "three", "--out", str(out), "--json"]) == 0
+    told = result(capsys)
+    assert told["measured_bytes"] == told["predicted_bytes"]
+    assert told["measured_bytes"] < told["original_bytes"]
+    assert out.stat().st_size >= told["measured_bytes"]
+
+
+def test_evaluate_compares_with_the_original(calibrated: Path, sample_folder: Path, capsys):
+    command = ["evaluate", "--run", str(calibrated), "--samples", str(sample_folder), "--json", "--quiet"]
+    assert main([*command, "--uniform", "2", "--name", "uniform 2"]) == 0
+    quantized = result(capsys)
+    assert main(command) == 0
+    original = result(capsys)
+    assert quantized["kl"] > 0
+    assert original["kl"] is None
+    assert "uniform 2" in Run.open(calibrated).evaluations()
+
+
+def test_export_writes_what_it_lists(calibrated: Path, tmp_path: Path, capsys):
+    command = ["export", "--run", str(calibrated), "--allocation", "three", "--out", str(tmp_path / "bits")]
+    assert main([*command, "--target", "expert_bits", "--json", "--quiet"]) == 0
+    assert all(Path(path).is_file() for path in result(capsys)["files"])
+    written = json.loads(next((tmp_path / "bits").glob("*bits*.json")).read_text())
+    kept = Run.open(calibrated).allocations()["three"]
+    for bank, bits in kept.bits.items():
+        layer = str(Run.open(calibrated).statistics.banks[bank].shape.layer)
+        assert np.array_equal([written["expert_bits"][layer][str(e)] for e in range(len(bits))], bits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["allocate", "--run", "nowhere"], "There is no run at nowhere"),
+        (["allocate", "--run", "{run}", "--average-bits", "1"], "2"),
+        (["allocate", "--run", "{run}", "--average-bits", "3", "--budget-mb", "1"], "not both"),
+        (["quantize", "--run", "{run}", "--allocation", "lost"], "Kept: three"),
+        (["export", "--run", "{run}", "--allocation", "three", "--target", "x", "--out", "o"], "expert_bits"),
+        (["calibrate", "--model", "nowhere", "--out", "{new}"], "nowhere"),
+        (["calibrate", "--samples", "nowhere", "--out", "{new}"], "nowhere"),
+    ],
+)
+def test_refusals_name_what_is_wrong(calibrated: Path, tmp_path: Path, capsys, arguments, words):
+    filled = [a.format(run=calibrated, new=tmp_path / "new") for a in arguments]
+    assert main([*filled, "--quiet"]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "new").exists(), "a refused calibration must leave no folder behind"
+
+
+def test_a_second_calibration_into_the_same_folder_is_refused(calibrated, tiny_model_folder, sample_folder, capsys):
+    assert main(["calibrate", *model_and(tiny_model_folder, sample_folder), "--out", str(calibrated), "--quiet"]) == 1
+    assert "not empty" in capsys.readouterr().err
+    assert Run.open(calibrated).state == "done"
+
+
+def test_every_verb_has_help_that_names_its_defaults(capsys):
+    for verb in ("calibrate", "allocate", "quantize", "evaluate", "export"):
+        with pytest.raises(SystemExit) as stopped:
+            build_parser().parse_args([verb, "--help"])
+        assert stopped.value.code == 0
+        assert "default" in capsys.readouterr().out
+
+
+def test_wrong_usage_exits_with_2():
+    with pytest.raises(SystemExit) as stopped:
+        main(["allocate"])
+    assert stopped.value.code == 2

@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
 import streamlit as st  # noqa: E402
 
 from dashboard import session, sidebar  # noqa: E402
+from mode_core.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
 
 PAGES = (  # file, title, icon, address
@@ -45,13 +46,17 @@ def show(page) -> None:
         st.info(str(missing), icon=":material/info:")
         if st.button("Go to Calibrate", type="primary", key="next_step"):
             session.go("calibrate")
-    except StatisticsError as damaged:
+    except (RunError, StatisticsError) as damaged:
         st.title(page.title)
         st.error(f"This run cannot be read. {damaged}", icon=":material/error:")
         st.write("Open another run in the sidebar, or calibrate again.")
 
 
-st.set_page_config(page_title="MODE dashboard", page_icon=":material/tune:", layout="wide")
+# Streamlit has no setting for the side margins of a wide page.
+STYLE = "<style>.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }</style>"
+
+st.set_page_config(page_title="MODE dashboard", page_icon=":material/grid_on:", layout="wide")
+st.html(STYLE)
 session.restore()
 page = navigation()
 sidebar.draw()

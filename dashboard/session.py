@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from mode_core.run import Run
 
 from dashboard.measured import Measurement, from_records
 from dashboard.work import ModelShelf
@@ -28,6 +27,7 @@ from mode_core.importance import cost_table as compute_costs
 from mode_core.importance import frequencies as compute_frequencies
 from mode_core.jobs import JobQueue
 from mode_core.quantization.sizes import expert_bytes
+from mode_core.run import NAME, Run
 from mode_core.statistics import ExpertStatistics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,11 +65,15 @@ class Choices:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run that can be opened: its name in the URL, its folder, and how it is called on the screen."""
+    """One run that can be opened: its name in the URL, and its folder."""
 
     name: str
     path: Path
-    label: str
+
+    @property
+    def label(self) -> str:
+        """How it is called on the screen."""
+        return "bundled example" if self.name == BUNDLED else self.name
 
 
 # URL parameter -> (field of Choices, text -> value, value -> text)
@@ -203,29 +207,31 @@ def _whole(text: str | None, end: int) -> int:
 
 def runs() -> list[RunEntry]:
     """The bundled run, and those in the folder of runs, newest first."""
-    found = [RunEntry(BUNDLED, BUNDLED_RUN, "bundled example")] if (BUNDLED_RUN / "run.json").is_file() else []
-    own = [path.parent for path in runs_folder().glob("*/run.json")]
+    found = [RunEntry(BUNDLED, BUNDLED_RUN)] if (BUNDLED_RUN / "run.json").is_file() else []
+    own = [path.parent for path in runs_folder().glob("*/run.json") if NAME.fullmatch(path.parent.name)]
     own.sort(key=lambda path: (path / "run.json").stat().st_mtime, reverse=True)
-    return found + [RunEntry(path.name, path, path.name) for path in own]
+    return found + [RunEntry(path.name, path) for path in own]
 
 
-def open_run(path: str | Path) -> None:
-    """Show this run from now on: a folder that `runs()` lists, by path or by name.
+def open_run(run: str | Path) -> None:
+    """Show this run from now on: one that `runs()` lists, by name or by folder.
 
     Raises:
         NoRunError: there is no such run.
     """
-    entry = _entry(str(path))
+    folder = Path(run)
+    entry = _entry(BUNDLED if folder == BUNDLED_RUN else folder.name)
     kept = {name: value for name, value in st.session_state["place"].items() if name in ("job", "controls")}
     st.session_state["place"] = kept | ({"run": entry.name} if entry.name != BUNDLED else {})
     write_url()
 
 
-def _entry(wanted: str) -> RunEntry:
-    for entry in runs():
-        if wanted in (entry.name, str(entry.path)) or Path(wanted).resolve() == entry.path.resolve():
-            return entry
-    raise NoRunError(f"There is no run called {wanted!r} in {runs_folder()} any more. Open another one, or calibrate.")
+def _entry(name: str) -> RunEntry:
+    """The run of that name; a name is never a path, so an address cannot lead out of the folder of runs."""
+    path = BUNDLED_RUN if name == BUNDLED else runs_folder() / name
+    if not NAME.fullmatch(name) or not (path / "run.json").is_file():
+        raise NoRunError(f"There is no run called {name!r} any more. Open another one in the sidebar, or calibrate.")
+    return RunEntry(name, path)
 
 
 def wanted_run() -> str | None:
@@ -241,20 +247,21 @@ def run_entry() -> RunEntry:
     """
     if wanted := wanted_run():
         return _entry(wanted)
+    if (BUNDLED_RUN / "run.json").is_file():
+        return RunEntry(BUNDLED, BUNDLED_RUN)
     if not (known := runs()):
         raise NoRunError("There is no run yet. Calibrate a model on some samples; the result opens by itself.")
     return known[0]
 
 
 def run() -> Run:
-    """The open run. Raises `NoRunError` where there is none, and what `Run.open` says where it is damaged."""
-    entry = run_entry()
-    return _opened(str(entry.path), _stamp(entry.path))
+    """The open run.
 
-
-def run_state() -> str:
-    """How far the open run's calibration came, in words."""
-    return "complete" if statistics() else "empty"
+    Raises:
+        NoRunError: there is none.
+        RunError: its folder is damaged; the text names the file.
+    """
+    return _opened(*run_key())
 
 
 def run_key() -> tuple[str, int]:
@@ -433,10 +440,17 @@ def writable() -> bool:
 
 def measurements() -> list[Measurement]:
     """What was measured with the open run, newest first: kept in it, or by a job that this process remembers."""
-    found = {measured.fingerprint: measured for measured in from_records(run().evaluations())}
+    folder = run_entry().path / "evaluations"
+    stamps = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.json")))
+    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), stamps, run())}
     kind = f"measure:{run_entry().path}"
     found |= {job.result.fingerprint: job.result for job in jobs().list() if job.kind == kind and job.state == "done"}
     return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _kept_measurements(key: tuple, stamps: tuple, _run: Run) -> list[Measurement]:
+    return from_records(_run.evaluations())
 
 
 # --- the model and long work -------------------------------------------------------------------------------

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+from pathlib import Path
 
 import streamlit as st
 
 from dashboard import jobs_panel, session
+from mode_core.allocation import AllocationError
+from mode_core.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 
-NAME = "MODE dashboard"
 _ABOUT = (
     "Bits for every expert of a multimodal mixture-of-experts model, after [MODE](https://arxiv.org/abs/2606.17118)."
 )
@@ -17,16 +18,17 @@ _ABOUT = (
 
 def draw() -> None:
     """The sidebar of every page."""
+    st.logo(Path(__file__).parent / "logo.svg", size="large")
     with st.sidebar:
-        st.markdown(f"**{NAME}**")
         for note in session.notes():
             st.warning(note, icon=":material/link_off:")
         try:
             _run_picker()
-            _facts(session.statistics())
-        except session.NoRunError as missing:
+            _facts(session.run(), session.statistics())
+            _stale()
+        except (session.NoRunError, AllocationError) as missing:
             st.caption(str(missing))
-        except StatisticsError as damaged:
+        except (RunError, StatisticsError) as damaged:
             st.caption(f"This run cannot be read. {damaged}")
         jobs_panel.sidebar()
         st.caption(_ABOUT)
@@ -37,10 +39,9 @@ def _run_picker() -> None:
     if not entries:
         raise session.NoRunError("There is no run yet. Calibrate a model on some samples; the result opens by itself.")
     labels = {entry.name: entry.label for entry in entries}
-    key, wanted = "widget:run", session.wanted_run()
-    if wanted and wanted not in labels:
-        labels[wanted] = f"{wanted} (missing)"
-    st.session_state[key] = wanted or entries[0].name
+    key, wanted = "widget:run", session.wanted_run() or entries[0].name
+    labels.setdefault(wanted, f"{wanted} (missing)")
+    st.session_state[key] = wanted
     st.selectbox(
         "Run",
         list(labels),
@@ -51,17 +52,29 @@ def _run_picker() -> None:
     )
 
 
-def _facts(statistics: ExpertStatistics) -> None:
-    """Model, samples and state of the open run, in three lines."""
-    first = next(iter(statistics))
-    vision = first.vision("tokens", statistics.signals[0]).sum()
-    share = vision / max(1.0, vision + first.text("tokens"))
-    digest = hashlib.sha256("\n".join(sorted(statistics.samples)).encode()).hexdigest()[:8]
-    experts = sorted({bank.shape.experts for bank in statistics})
-    shape = f"{len(statistics.banks)} banks × {' or '.join(map(str, experts))} experts, top-{first.shape.top_k}"
-    st.markdown(
-        f"**Model** {statistics.settings.get('model', 'unknown')}  \n{shape}\n\n"
-        f"**Samples** {len(statistics.samples)} (`{digest}`)  \n"
-        f"{100 * share:.0f} % of their tokens are vision tokens\n\n"
-        f"**State** {session.run_state()}"
-    )
+def _facts(run: Run, statistics: ExpertStatistics) -> None:
+    """Model, samples and state of the open run, in a few lines."""
+    first, info = next(iter(statistics)), run.info
+    vision, text = first.vision("tokens", statistics.signals[0]).sum(), first.text("tokens")
+    experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
+    given, measured, digest = (info["samples"][name] for name in ("given", "measured", "digest"))
+    lines = [
+        f"**Model** {statistics.settings.get('model', 'unknown')}",
+        f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
+        f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + f" (`{digest[:8]}`)",
+        f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
+        f"**State** {run.state}, measured in {info['seconds']:.0f} s",
+    ]
+    st.markdown("  \n".join(lines))
+    if info.get("refused"):
+        with st.expander(f"{len(info['refused'])} samples were refused"):
+            st.markdown("\n".join(f"- {entry['sample']}: {entry['reason']}" for entry in info["refused"][:50]))
+    if not statistics.settings.get("sensitivity", True):
+        st.warning("Sensitivity was not measured in this run; allocations rest on the weights alone.")
+
+
+def _stale() -> None:
+    """Say where a measured result no longer belongs to the settings."""
+    known = session.measurements()
+    if known and all(measured.fingerprint != session.fingerprint() for measured in known):
+        st.caption(":material/history: Measured results are out of date: the settings have changed since.")

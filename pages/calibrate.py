@@ -117,7 +117,8 @@ def outcome() -> None:
     jobs_panel.panel(job)
     if job.active:
         return
-    readable = (session.runs_folder() / name / "run.json").is_file()
+    folder = session.runs_folder() / name
+    readable = (folder / "run.json").is_file() and session.Run.open(folder).state != "begun"
     if readable and session.wanted_run() != name:
         session.open_run(name)
         st.rerun()

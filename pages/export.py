@@ -60,7 +60,6 @@ def command(target: Target, chosen: Allocation, folder: Path) -> str:
 
 def preview(target: Target, chosen: Allocation) -> None:
     """What the files will hold; for a checkpoint, what it is made of."""
-    st.subheader("Preview")
     if target.needs_model:
         st.caption("A whole checkpoint; it is written on request, because the model has to be loaded for it.")
         return
@@ -74,13 +73,12 @@ def preview(target: Target, chosen: Allocation) -> None:
                     st.caption("The same table as the CSV, with types, for pandas and other tools.")
                 else:
                     text = path.read_text(encoding="utf-8")
-                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language="json")
+                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language="json", height=320)
 
 
-def take_part(target: Target, chosen: Allocation) -> None:
+def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     """Download, or write to a folder."""
-    name = f"{session.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
-    folder = session.exports_folder() / name
+    name = folder.name
     job = session.jobs().get(session.watched())
     busy = job is not None and job.active
     left, right = st.columns(2)
@@ -89,7 +87,8 @@ def take_part(target: Target, chosen: Allocation) -> None:
             "Download as zip", lambda: download(target, chosen, name), f"{name}.zip", "application/zip",
             on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
-    if right.button(f"Write to {session.relative(folder)}", width="stretch", disabled=busy, key="export:write"):
+    where = f"Writes to {session.relative(folder)}; an earlier export there is replaced."
+    if right.button("Write to a folder", width="stretch", disabled=busy, key="export:write", help=where):
         if target.needs_model:
             job = session.jobs().submit(
                 f"Export {target.name}", f"export:{folder}", work.export_whole, session.shelf(), session.run(),
@@ -104,8 +103,6 @@ def take_part(target: Target, chosen: Allocation) -> None:
         if job.state == "done":
             size = sum(path.stat().st_size for path in job.result.files) / 1e6
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {session.relative(folder)}.")
-    st.caption("The same on the command line:")
-    st.code(command(target, chosen, folder), language="bash", wrap_lines=True)
 
 
 st.title("Export")
@@ -123,8 +120,11 @@ left, right = st.columns([2, 3], gap="large")
 try:
     with left:
         target = target_part()
-        take_part(target, chosen)
+        folder = session.exports_folder() / f"{session.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
+        take_part(target, chosen, folder)
     with right:
         preview(target, chosen)
+    st.caption("The same on the command line, in the repository's folder:")
+    st.code(command(target, chosen, folder), language="bash", wrap_lines=True)
 except (ExportError, OSError) as refused:
     st.error(str(refused), icon=":material/error:")

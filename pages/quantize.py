@@ -12,6 +12,7 @@ from dashboard.charts import accuracy_by_task
 from dashboard.components.chart import chart
 from dashboard.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.models.loading import HUB_ID
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
 
@@ -35,6 +36,11 @@ def plan() -> tuple[Allocation, Allocation]:
     if width_of(uniform) != round(chosen.average_bits, 2):
         st.caption(f"The rival is uniform {width_of(uniform)} bits: the widest width that this budget affords.")
     return chosen, uniform
+
+
+def is_hub_id(source: str) -> bool:
+    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
+    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 
 
 def width_of(uniform: Allocation) -> int:
@@ -204,7 +210,7 @@ except AllocationError as refused:
 source = session.run().model_source
 job = session.jobs().get(session.watched())
 busy = job is not None and job.active
-present = bool(source) and (Path(source) / "config.json").is_file()
+present = bool(source) and ((Path(source) / "config.json").is_file() or is_hub_id(source))
 if not present:
     st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
              "The bits can still be exported.", icon=":material/error:")  # fmt: skip

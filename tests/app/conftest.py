@@ -17,10 +17,9 @@ NAME = "tiny"
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory, tiny_model_folder, tiny_samples) -> Path:
     """A folder of runs with one real run of the tiny random model on eight samples."""
-    from mode_core.run import Run
-
     from mode_core.calibration import CalibrationSettings, calibrate
     from mode_core.models import load_model
+    from mode_core.run import Run
 
     folder = tmp_path_factory.mktemp("runs")
     settings = CalibrationSettings(bits=(1, 2, 3, 4), group_size=32, symmetric=True)

@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from mode_core.run import Run
 from PIL import Image
 
 from dashboard import session
+from mode_core.run import Run
 from tests.app.conftest import finish, words
 
 

@@ -77,4 +77,5 @@ def chromium() -> Iterator:
 def settled(page, seconds: float = 60) -> None:
     """Wait until the script behind the page has ended and everything it drew is there."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=seconds * 1000)
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=seconds * 1000)
     page.wait_for_timeout(400)

@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from mode_core.run import Run
 
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
+from mode_core.run import Run
 from tests.app.conftest import NAME, tiny_runs  # noqa: F401
 from tests.browser.server import ROOT, browser_path, chromium, running_app, settled
 

@@ -31,9 +31,9 @@ HELP_SCOPE = "The paper gives each layer the same average; one budget for the mo
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
     session.statistics()  # says what to do where there is no run yet
-    load_plotly()
     st.title("Budget")
     plan()
+    load_plotly()
 
 
 @st.fragment
@@ -181,37 +181,33 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
 
 
 def metrics(allocation: Allocation, rival: Allocation) -> None:
-    """Size, predicted damage, solver time and proof, each with its unit."""
+    """Size, predicted damage, solver time and proof, each with its unit; fixed widths, so that nothing moves."""
     original = original_bytes(session.statistics())
-    size, damage, bits, solver, proof = st.columns([1.2, 1.3, 1, 1, 1.3])
-    size.metric(
-        "Size of the experts",
-        megabytes(allocation.bytes),
-        f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
-        delta_color="off",
-        delta_arrow="off",
-    )
-    width = rival.settings["uniform"]
-    damage.metric(
-        "Predicted damage (estimate)",
-        f"{allocation.objective:.3g}",
-        f"{rival.objective:.3g} with {width} bits for all",
-        delta_color="off",
-        delta_arrow="off",
-    )
-    bits.metric(
-        "Average bits", f"{allocation.average_bits:.3f}", "over all weights", delta_color="off", delta_arrow="off"
-    )
-    solver.metric("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "exact", delta_color="off", delta_arrow="off")
     gap = allocation.objective - allocation.lower_bound
     share = 100 * gap / allocation.objective if allocation.objective else 0.0
-    proof.metric(
-        "Best possible?",
-        "proven optimal" if allocation.proven_optimal else f"within {share:.2g} %",
-        "no allocation does better" if allocation.proven_optimal else "of the lower bound",
-        delta_color="off",
-        delta_arrow="off",
+    proven = allocation.proven_optimal
+    figures = (
+        (
+            "Size of the experts",
+            megabytes(allocation.bytes),
+            f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
+        ),
+        (
+            "Predicted damage (estimate)",
+            f"{allocation.objective:.3g}",
+            f"{rival.objective:.3g} with {rival.settings['uniform']} bits for all",
+        ),
+        ("Average bits", f"{allocation.average_bits:.3f}", "over all expert weights"),
+        ("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "by an exact solver"),
+        (
+            "Best possible?",
+            "proven optimal" if proven else f"within {share:.2g} %",
+            "no allocation does better" if proven else "of the lower bound",
+        ),
     )
+    with st.container(horizontal=True, gap="small"):
+        for label, value, beside in figures:
+            st.metric(label, value, beside, delta_color="off", delta_arrow="off", width=172)
 
 
 def megabytes(count: int) -> str:

@@ -26,9 +26,9 @@ HELP_RATIO = (
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
     session.statistics()  # says what to do where there is no run yet
-    load_plotly()
     st.title("Experts")
     explore()
+    load_plotly()
 
 
 @st.fragment

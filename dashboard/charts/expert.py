@@ -57,7 +57,7 @@ def bank_profile(
         at = int(np.flatnonzero(order == selected)[0])
         band = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "x0": at - 0.5, "x1": at + 0.5, "layer": "below"}
         shapes.append(band | {"fillcolor": "rgba(213,94,0,0.18)", "line": {"width": 0}})
-    every = max(1, -(-order.size // 32))
+    every = 1 if order.size <= 40 else -(-order.size // 16)
     return theme.figure(
         traces,
         "Dots: share of text, all vision and key vision tokens of every expert in one layer, busiest for text first.",

@@ -57,8 +57,8 @@ class Axes:
         return grid
 
     def y_axis(self, **more: object) -> dict:
-        """Layout of a vertical axis with the first bank on top and at most about a dozen labels."""
-        every = max(1, -(-len(self.names) // 12))
+        """Layout of a vertical axis with the first bank on top and at most eight labels."""
+        every = max(1, -(-len(self.names) // 8))
         shown = list(range(0, len(self.names), every))
         ticks = self.ticks
         return {

@@ -47,7 +47,7 @@ def chart(
         key: stable name; the same key keeps zoom and redraws in place.
         table: makes the rows behind the chart, called only when the reader opens them.
         caption: show the summary under the chart.
-        live: redraw in place; False, or `?controls=plain` in the address, uses `st.plotly_chart`.
+        live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
         settle: while figures follow each other quickly, redraw only when they stop, so that others keep pace.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
             arrow key. Live charts only.
@@ -76,7 +76,7 @@ def _draw_live(
 
     head = {"alt": alt, "config": CONFIG, "picks": on_pick is not None, "settle": settle, "template": _template(dark)}
     spec = json.dumps(head)[:-1] + "," + plotly.io.to_json(figure, validate=False)[1:]
-    _live(key=key, data=spec.encode(), height=int(figure.layout.height), on_pick_change=picked)
+    _live(key=key, data=spec.encode(), on_pick_change=picked)
 
 
 @cache
@@ -85,7 +85,7 @@ def _template(dark: bool) -> dict:
 
 
 def load_plotly() -> None:
-    """Have the browser fetch Plotly: mounts one empty, hidden chart of Streamlit's own. Once a page."""
+    """Have the browser fetch Plotly: mounts one empty, hidden chart of Streamlit's own. Once a page, last."""
     if plain_controls():
         return
     with st.container(key="plotly-loader", height=1, border=False):

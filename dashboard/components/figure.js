@@ -8,7 +8,7 @@ async function plotly() {
     if (window.Plotly) return window.Plotly;
     await new Promise((wake) => setTimeout(wake, 30));
   }
-  throw new Error("Plotly did not load; add ?controls=plain to the address to use Streamlit's own charts.");
+  throw new Error("Plotly did not load; start the dashboard with MODE_CONTROLS=plain to use Streamlit's own charts.");
 }
 
 function mount(root) {
@@ -43,11 +43,41 @@ async function redraw(chart, width) {
   const Plotly = await plotly();
   const config = { responsive: false, displaylogo: false, displayModeBar: "hover", scrollZoom: false, ...figure.config };
   const began = performance.now();
-  await Plotly.react(holder, figure.data, { ...figure.layout, width, autosize: false }, config);
+  const layout = fitted(figure, width);
+  holder.style.height = `${layout.height}px`;
+  await Plotly.react(holder, figure.data, { ...layout, width, autosize: false }, config);
   Object.assign(chart, { drawn: figure, width });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
+}
+
+// In a narrow window titles and legends take several lines: wrap them, and make room above the plot.
+function fitted(figure, width) {
+  const { layout, data } = figure;
+  const title = layout.title?.text;
+  if (!title || width > 560) return layout;
+  const lines = wrapped(title, Math.floor(width / 7.5));
+  const named = layout.showlegend === false || data.length < 2 ? [] : data.filter((trace) => trace.showlegend !== false);
+  const needed = named.reduce((sum, trace) => sum + 52 + 7 * (trace.name ?? "").length, 0);
+  const rows = Math.ceil(needed / Math.max(width - layout.margin.l - layout.margin.r, 100));
+  const more = 18 * (lines.length - 1) + 21 * Math.max(0, rows - 1);
+  const top = layout.margin.t + more;
+  return {
+    ...layout,
+    title: { ...layout.title, text: lines.join("<br>"), yref: "container", y: 1, yanchor: "top", pad: { t: 12, l: 4 } },
+    margin: { ...layout.margin, t: top },
+    height: layout.height + more,
+  };
+}
+
+function wrapped(text, length) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1) && lines.at(-1).length + word.length + 1 > length) lines.push("");
+    lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
+  }
+  return lines;
 }
 
 function listen(chart) {
@@ -69,7 +99,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const figure = JSON.parse(new TextDecoder().decode(data));
   figure.layout.template = figure.template;
   const { holder } = chart;
-  holder.style.height = `${figure.layout.height}px`;
+  if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.setAttribute("role", figure.picks ? "application" : "img");
   holder.setAttribute("aria-label", figure.alt);
   chart.picks = figure.picks;

@@ -7,6 +7,7 @@ draw the slider *after* what depends on it (in a container placed above), since 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,8 @@ _live = st.components.v2.component(
 
 
 def plain_controls() -> bool:
-    """True where the address asks for Streamlit's own controls (`?controls=plain`) in place of the live ones."""
-    return st.query_params.get("controls") == "plain"
+    """True where MODE_CONTROLS=plain in the environment asks for Streamlit's own controls instead of the live ones."""
+    return os.environ.get("MODE_CONTROLS") == "plain"
 
 
 def live_slider(
@@ -54,7 +55,7 @@ def live_slider(
         label: what is set, also the name that screen readers say.
         low, high, step: range, `low < high`; the ends are always reachable.
         decimals, unit: how values are written, e.g. 2 and " bits".
-        plain: use `st.slider` (reports on release); None: as the address says, see `plain_controls`.
+        plain: use `st.slider` (reports on release); None: as the environment says, see `plain_controls`.
 
     Raises:
         ValueError: an empty range or a step that is not positive.

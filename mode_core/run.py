@@ -91,9 +91,7 @@ class Run:
             raise RunError(f"{run.path / 'run.json'}: the state is {state!r}; expected one of {', '.join(STATES)}.")
         statistics = run.path / "statistics.safetensors"
         if state == "done" and not statistics.is_file():
-            raise RunError(
-                f"{run.path} is said to be done, but has no statistics.safetensors. Copy it whole, or redo it."
-            )
+            raise RunError(f"{run.path} is done, but its statistics.safetensors is missing. Copy it whole, or redo it.")
         return run
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Calibration: (model, samples) → statistics; redundancy and sensitivity in one pass, resumable and mergeable."""
 
-from mode_core.calibration.calibrate import calibrate
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.measuring import calibrate
 from mode_core.calibration.redundancy import bins_of_ranks, redundancy_bins
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.signals import SIGNALS

@@ -18,10 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, ExpertsInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mode_core.calibration.attention import weighted_rows
 from mode_core.calibration.errors import CalibrationError
@@ -86,6 +82,7 @@ class Probe:
         return None if layer is None else min(layer, len(self.decoder.layers) - 1)
 
     def __enter__(self) -> Probe:
+        _register()
         for config in self.configs:
             if id(config) in _PROBES:
                 raise CalibrationError("This model is being calibrated already; wait until that is done.")
@@ -199,6 +196,8 @@ def _configs(decoder: nn.Module) -> list[Any]:
 def _probed_experts(
     module: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
     probe = _PROBES[id(module.config)]
     name = probe.kernel(module.config)[1]
     own = ALL_EXPERTS_FUNCTIONS.get_interface(name, type(module).forward.__wrapped__)
@@ -210,6 +209,8 @@ def _probed_experts(
 def _probed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> Any:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     probe = _PROBES[id(module.config)]
     own_code = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     own = ALL_ATTENTION_FUNCTIONS.get_interface(probe.kernel(module.config)[0], own_code)
@@ -218,7 +219,13 @@ def _probed_attention(
     return own(module, query, key, value, attention_mask, **kwargs)
 
 
-ExpertsInterface.register(EXPERTS_NAME, _probed_experts)
-for _kernel in KERNELS:
-    AttentionInterface.register(f"mode_probe_{_kernel}", _probed_attention)
-    AttentionMaskInterface.register(f"mode_probe_{_kernel}", ALL_MASK_ATTENTION_FUNCTIONS[_kernel])
+def _register() -> None:
+    """Tell transformers of the functions above; again is harmless. Here, since importing transformers takes long."""
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_EXPERTS_FUNCTIONS.register(EXPERTS_NAME, _probed_experts)
+    for kernel in KERNELS:
+        ALL_ATTENTION_FUNCTIONS.register(f"mode_probe_{kernel}", _probed_attention)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(f"mode_probe_{kernel}", ALL_MASK_ATTENTION_FUNCTIONS[kernel])

@@ -1,4 +1,4 @@
-"""Vision tokens in the order in which a greedy choice of the most diverse set takes them (DivPrune, arXiv 2503.02175)."""
+"""Vision tokens in the order in which a greedy choice of a diverse set takes them (DivPrune, arXiv 2503.02175)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mode_core.calibration.signals.base import View
+from mode_core.calibration.signals.duplication import nearest_similarity
 from mode_core.models import VISION
 
 
@@ -27,10 +28,8 @@ class Diversity:
 
 def greedy_order(unit: Tensor) -> Tensor:
     """Unit vectors `[N, H]` → their order of choice, int64 `[N]`; of equal distances the earlier token."""
-    from mode_core.calibration.signals.duplication import _nearest
-
     order = torch.empty(len(unit), dtype=torch.long, device=unit.device)
-    order[0] = (1 - _nearest(unit)).argmax()
+    order[0] = (1 - nearest_similarity(unit)).argmax()
     distance = 1 - unit @ unit[order[0]]
     distance[order[0]] = -torch.inf
     for place in range(1, len(unit)):

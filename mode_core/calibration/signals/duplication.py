@@ -21,11 +21,11 @@ class Duplication:
             vision = torch.nonzero(modality == VISION).ravel()
             if len(vision):
                 unit = torch.nn.functional.normalize(view.features[row, vision].float(), dim=1)
-                scores[row, vision] = 1 - _nearest(unit)
+                scores[row, vision] = 1 - nearest_similarity(unit)
         return scores
 
 
-def _nearest(unit: Tensor) -> Tensor:
+def nearest_similarity(unit: Tensor) -> Tensor:
     """Largest cosine similarity of each row to any other row: `[N, H]` → `[N]`; 0 for a lone row."""
     if len(unit) == 1:
         return unit.new_zeros(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mode_core.allocation import ilp
+from mode_core.allocation import counted, ilp
 from mode_core.allocation.bound import Cut
 from mode_core.allocation.budgets import Budgets
 from mode_core.allocation.core import Finish
@@ -50,37 +50,38 @@ class Counts:
     def meet(
         self, budgets: Budgets, capacity: np.ndarray, cut: Cut, done: Finish
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Solve again, as a whole integer programme, every owner whose counts are not met.
+        """Solve again, with the counts, every owner whose counts are not met.
 
         Returns width indices `[G]`, and per owner the cost above the LP's bound: reached, and proven from below.
         """
         if not self.least and not self.most:
             return done.item, done.gap, done.proven_gap
         item, gap, proven = done.item.copy(), done.gap.copy(), done.proven_gap.copy()
-        loss = budgets.relaxation.reduced_costs(cut)
         ends = np.append(budgets.starts[1:], len(item))
         for owner, (start, end) in enumerate(zip(budgets.starts, ends, strict=True)):
             if np.isfinite(gap[owner]) and self._met(item[start:end]):
                 continue
-            rows = slice(start, end)
-            found = self._solve(budgets, rows, loss[rows], int(capacity[owner]), float(cut.price[owner]))
-            item[rows], gap[owner], proven[owner] = found.item, found.value, found.bound
+            rows = slice(int(start), int(end))
+            found = self._solve(budgets, rows, int(capacity[owner]))
+            item[rows] = found.item
+            gap[owner], proven[owner] = found.cost - cut.bound[owner], found.bound - cut.bound[owner]
         return item, gap, proven
 
     def _met(self, item: np.ndarray) -> bool:
         low = all((item == column).sum() >= count for column, count in self.least.items())
         return low and all((item == column).sum() <= count for column, count in self.most.items())
 
-    def _solve(self, budgets: Budgets, rows: slice, loss: np.ndarray, capacity: int, price: float) -> ilp.Answer:
-        weight = budgets.weight[rows]
-        answer = ilp.solve(
-            ilp.Programme(loss, weight, capacity, max(price, 0.0), budgets.equality, self.least, self.most)
+    def _solve(self, budgets: Budgets, rows: slice, capacity: int) -> counted.Counted:
+        weight, allowed = budgets.weight[rows], budgets.units.allowed[rows]
+        problem = counted.Problem(
+            budgets.units.cost[rows], weight, allowed, capacity, budgets.equality, self.least, self.most
         )
-        if answer is None:
-            raise AllocationError(self._infeasible(budgets, rows, loss, weight))
-        return answer
+        found = counted.solve(problem)
+        if found is None:
+            raise AllocationError(self._infeasible(budgets, rows, allowed, weight))
+        return found
 
-    def _infeasible(self, budgets: Budgets, rows: slice, loss: np.ndarray, weight: np.ndarray) -> str:
+    def _infeasible(self, budgets: Budgets, rows: slice, allowed: np.ndarray, weight: np.ndarray) -> str:
         """The range of budgets that the counts leave, found by two more programmes: lightest and heaviest."""
         units = budgets.units
         owner = int(np.flatnonzero(budgets.starts == rows.start)[0])
@@ -89,8 +90,8 @@ class Counts:
         ends = []
         for sign in (1, -1):
             light = weight if sign == 1 else weight.max() - weight
-            penalty = np.where(np.isfinite(loss), light.astype(float), np.inf)
-            found = ilp.solve(ilp.Programme(penalty, weight, heaviest, 0.0, False, self.least, self.most))
+            penalty = np.where(allowed, light.astype(float), np.inf)
+            found = ilp.solve(ilp.Programme(penalty, weight, heaviest, least=self.least, most=self.most))
             if found is None:
                 return f"at_least, at_most and pinned contradict each other in {name}. Loosen one of them."
             ends.append(int(weight[np.arange(len(weight)), found.item].sum()) * budgets.step)

@@ -7,7 +7,7 @@ Objective of every programme here: Σ penalty·x + price·slack, where penalties
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pulp
@@ -23,7 +23,9 @@ SECONDS = 120.0
 class Programme:
     """One multiple-choice knapsack, penalties and weights `[M, B]` (penalty inf: forbidden).
 
-    `least` and `most` bound how many of the M units may have width index j. `equality`: no slack at all.
+    `least` and `most` bound how many of the M units may have width index j; `count_price[sense, j]` is the
+    penalty of every unit away from the least (sense 1) or most (−1) count: the LP's price of it. `equality`: no
+    unspent budget.
     """
 
     penalty: np.ndarray
@@ -31,8 +33,19 @@ class Programme:
     capacity: int
     price: float = 0.0
     equality: bool = False
-    least: Mapping[int, int] | None = None
-    most: Mapping[int, int] | None = None
+    least: Mapping[int, int] = field(default_factory=dict)
+    most: Mapping[int, int] = field(default_factory=dict)
+    count_price: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    def value(self, item: np.ndarray) -> float:
+        """The objective of one choice of width indices `[M]`, unscaled."""
+        rows = np.arange(len(item))
+        total = float(self.penalty[rows, item].sum())
+        total += self.price * (self.capacity - int(self.weight[rows, item].sum()))
+        for (sense, column), price in self.count_price.items():
+            count = self.least[column] if sense == 1 else self.most[column]
+            total += price * sense * (int((item == column).sum()) - count)
+        return total
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ def solve(programme: Programme, seconds: float = SECONDS) -> Answer | None:
     spent = int(weight[rows, item].sum())
     if spent > programme.capacity or (programme.equality and spent != programme.capacity):
         raise AllocationError(f"The solver's answer misses the budget by {spent - programme.capacity} after rounding.")
-    value = float(penalty[rows, item].sum() + programme.price * (programme.capacity - spent))
+    value = programme.value(item)
     return Answer(item, value, min(value, _proven(model, scale, value)))
 
 
@@ -87,7 +100,7 @@ def _build(programme: Programme, unit: np.ndarray, width: np.ndarray, step: int,
     weights = programme.weight[unit, width] // step
     penalties = programme.penalty[unit, width]
     slack_price = programme.price * step
-    largest = max(float(penalties.max(initial=0.0)), slack_price)
+    largest = max([float(penalties.max(initial=0.0)), slack_price, *programme.count_price.values()])
     scale = SCALE / largest if largest > FLAT else 1.0
     model = pulp.LpProblem("core", pulp.LpMinimize)
     variables = [pulp.LpVariable(f"x{g}_{j}", cat="Binary") for g, j in zip(unit, width, strict=True)]
@@ -100,16 +113,19 @@ def _build(programme: Programme, unit: np.ndarray, width: np.ndarray, step: int,
     for members in by_unit:
         one = pulp.LpAffineExpression([(variables[m], 1) for m in members])
         model += pulp.LpConstraint(one, pulp.LpConstraintEQ, f"one_{unit[members[0]]}", 1)
-    for sense, counts in ((pulp.LpConstraintGE, programme.least), (pulp.LpConstraintLE, programme.most)):
-        for column, count in (counts or {}).items():
-            of_width = pulp.LpAffineExpression([(variables[m], 1) for m in np.flatnonzero(width == column)])
-            model += pulp.LpConstraint(of_width, sense, f"count_{sense + 1}_{column}", count)
+    for sense, counts in ((1, programme.least), (-1, programme.most)):
+        for column, count in counts.items():
+            away = pulp.LpVariable(f"away_{sense + 1}_{column}", lowBound=0)
+            of_width = [(variables[m], 1) for m in np.flatnonzero(width == column)]
+            expression = pulp.LpAffineExpression([*of_width, (away, -sense)])
+            model += pulp.LpConstraint(expression, pulp.LpConstraintEQ, f"count_{sense + 1}_{column}", count)
+            model.objective += (programme.count_price.get((sense, column), 0.0) * scale) * away
     return model, variables, scale
 
 
 def _proven(model: pulp.LpProblem, scale: float, value: float) -> float:
     """The bound from below that the solver reports, in the objective's own unit."""
+    if model.sol_status == pulp.LpSolutionOptimal:
+        return value
     info = getattr(getattr(model, "solverModel", None), "getInfo", None)
-    if info is not None:
-        return float(info().mip_dual_bound) / scale
-    return value if model.sol_status == pulp.LpSolutionOptimal else -np.inf
+    return float(info().mip_dual_bound) / scale if info is not None else -np.inf

@@ -87,11 +87,13 @@ class Solver:
             return
         owner = int((~np.isfinite(gap)).argmax())
         name = self.units.names[owner] if self.scope == "bank" else "the model"
-        amount = capacity[owner] * budgets.step
-        of = "bits, weighted by each unit's size," if budgets.measure == "bits" else "bytes"
+        amount = int(capacity[owner]) * budgets.step
+        if budgets.measure == "bits":
+            wish = f"average_bits of {name} exactly {amount / budgets.weights_of_owner[owner]:g}"
+        else:
+            wish = f"the bytes of {name} exactly {amount}"
         raise AllocationError(
-            f"No choice of widths {self.units.widths} makes the {of} of {name} exactly {amount}. "
-            "Use equality=False, or another budget."
+            f"No choice of widths {self.units.widths} makes {wish}. Use equality=False, or another budget."
         )
 
     def _allocation(self, item: np.ndarray, cut: Cut, proven: np.ndarray, settings: dict, seconds: float) -> Allocation:

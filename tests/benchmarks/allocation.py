@@ -112,7 +112,7 @@ def compare(banks: int, experts: int, bits: tuple[int, ...], scope: str, others:
     units = experts if scope == "bank" else experts * banks
     counts = {"at_least": {bits[1]: units * 3 // 5}}
     what = f"ours, at least {units * 3 // 5} at {bits[1]} bits"
-    line(size, scope, what, lambda: ours(costs, bits, average, scope, **counts))
+    line(size, scope, what, lambda: ours(costs, bits, bits[0] + 1.0, scope, **counts))
     if "scipy" in others:
         line(size, scope, "scipy.optimize.milp per bank", lambda: scipy_per_bank(costs, bits, average))
     if "highs" in others:

@@ -101,7 +101,7 @@ def answer(request):
     )
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(requests())
 def test_every_request_matches_enumeration(request):
     if request["equality"]:  # so that the budget can be met at all
@@ -125,7 +125,7 @@ def recomputed(costs, widths, bits) -> float:
     return sum(table[e, column[int(b)]] for bank, table in costs.items() for e, b in enumerate(bits[bank]))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests(), st.integers(0, 1000))
 def test_budgets_in_bytes_match_enumeration(request, part):
     widths, costs = np.array(request["bits"]), request["costs"]

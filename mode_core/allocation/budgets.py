@@ -113,6 +113,6 @@ class Budgets:
         below, above = ((capacity[owner] + d) * self.step / self.weights_of_owner[owner] for d in (0, 1))
         name = self.units.names[owner] if self.scope == "bank" else "the model"
         return (
-            f"With equality=True the bits of {name} must add up to a sum that widths can make; the nearest are average_bits "
-            f"{below:.6g} and {above:.6g}. Choose one of these, or equality=False."
+            f"With equality=True the bits of {name} must add up to a sum that widths can make; "
+            f"the nearest are average_bits {below:.6g} and {above:.6g}. Choose one of these, or equality=False."
         )

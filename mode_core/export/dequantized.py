@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mode_core.export.auto_round import in_bfloat16
 from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
 
@@ -56,11 +57,5 @@ def _halved(tensor: Tensor) -> Tensor:
 def _state_type(path: Path) -> None:
     """Say bfloat16 wherever the saved configuration names the type the model was loaded in."""
 
-    def renamed(value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {k: "bfloat16" if k in ("dtype", "torch_dtype") else renamed(v) for k, v in value.items()}
-
-    path.write_text(
-        json.dumps(renamed(json.loads(path.read_text(encoding="utf-8"))), indent=2) + "\n", encoding="utf-8"
-    )
+    config = in_bfloat16(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

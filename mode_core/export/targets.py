@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
+from mode_core.export.auto_round import write_auto_round
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
@@ -82,6 +84,18 @@ TARGETS: dict[str, Target] = {
             "it is for measuring what the bits cost.",
             "Loaded with stock transformers, its logits equal those of the quantized model.",
             write_dequantized,
+            needs_model=True,
+        ),
+        Target(
+            "auto_round",
+            "Packed checkpoint in AutoRound's format, a width for every expert",
+            "projection",
+            AUTO_ROUND_WIDTHS,
+            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
+            "vLLM and SGLang want one width for all experts of a layer. Family: Qwen3-VL-MoE.",
+            "Its tensors, unpacked by an independent reader, equal the quantized weights; where auto-round is "
+            "installed, stock from_pretrained gives the same weights and logits.",
+            write_auto_round,
             needs_model=True,
         ),
     )

@@ -1,0 +1,167 @@
+"""AutoRound's format: read by plain loops over bits, and, where the package is installed, by stock transformers."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mode_core.allocation.records import Allocation
+from mode_core.export import ExportError, export
+from mode_core.export.shards import INDEX, ShardWriter
+from mode_core.quantization import quantize_experts
+from tests.conftest import EYES, SPECIAL, TEXT, tiny_processor
+
+GROUP = 32
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """A random Qwen3-VL-MoE in bfloat16 whose experts (96 × 64) fill whole words; seed 5."""
+    from mode_core.models import ensure_torchvision, load_model
+
+    ensure_torchvision()
+    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+    text = TEXT | {"moe_intermediate_size": 96, "num_hidden_layers": 2, "mlp_only_layers": [], "num_experts": 6}
+    tokens = {f"{kind}_token_id": SPECIAL.index(f"<|{kind}_pad|>") for kind in ("image", "video")}
+    tokens |= {f"vision_{end}_token_id": SPECIAL.index(f"<|vision_{end}|>") for end in ("start", "end")}
+    torch.manual_seed(5)
+    model = Qwen3VLMoeForConditionalGeneration(Qwen3VLMoeConfig(text_config=text, vision_config=EYES, **tokens))
+    folder = tmp_path_factory.mktemp("auto-round") / "model"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.normal_(0.0, 0.1)
+    model.bfloat16().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return load_model(folder, device="cpu")
+
+
+def allocation_for(loaded, widths=(2, 3, 4, 5, 6, 8, 16)) -> Allocation:
+    draw = np.random.default_rng(2)
+    bits = {name: draw.choice(widths, (bank.experts, 2)) for name, bank in loaded.banks.items()}
+    return Allocation(bits, widths, 0.0, 0.0, False, 0.0, 5.0, unit="projection")
+
+
+def read_bits(words: np.ndarray, bits: int) -> np.ndarray:
+    """int32 words `[n]` → values, as one little-endian number in Python's own integers."""
+    number = int.from_bytes(words.astype("<i4").tobytes(), "little")
+    return np.array([(number >> (bits * place)) & ((1 << bits) - 1) for place in range(32 * len(words) // bits)])
+
+
+def read_matrix(tensors: dict, module: str, bits: int, symmetric: bool) -> np.ndarray:
+    """The values `[out, in]` that qweight, qzeros and scales of one module stand for."""
+    words, zeros, scales = (tensors[f"{module}.{part}"].numpy() for part in ("qweight", "qzeros", "scales"))
+    codes = np.stack([read_bits(column, bits) for column in words.T])
+    points = np.stack([read_bits(row, bits) for row in zeros]) + (1 if symmetric else 0)
+    groups = np.arange(codes.shape[1]) * len(scales) // codes.shape[1]
+    return (codes - points.T[:, groups]) * scales.astype(np.float32).T[:, groups]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_tensors_unpack_to_the_quantized_weights(loaded, tmp_path, symmetric) -> None:
+    allocation = allocation_for(loaded)
+    export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP, symmetric=symmetric)
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    quantized = quantize_experts(loaded, allocation, group_size=GROUP, symmetric=symmetric)
+    quantized.restore()
+    modules = set()
+    for name, bank in loaded.banks.items():
+        for expert in range(bank.experts):
+            for projection in bank.projections:
+                module = f"{name}.{expert}.{projection}_proj"
+                modules.add(module)
+                width = int(allocation.bits[name][expert, int(projection == "down")])
+                assert settings["extra_config"][module]["bits"] == width
+                if width == 16:
+                    assert torch.equal(tensors[f"{module}.weight"], bank.matrix(projection, expert))
+                    continue
+                expected = quantized.packed[name, expert, projection].dequantize().numpy()
+                np.testing.assert_array_equal(read_matrix(tensors, module, width, symmetric), expected)
+    assert settings["extra_config"].keys() == modules
+    stored = {name.rsplit(".", 1)[0] for name in tensors if ".experts." in name}
+    assert stored == modules
+    others = {name for name, _ in loaded.model.named_parameters() if ".experts." not in name}
+    assert others <= set(tensors)
+
+
+# In a process of its own: auto-round changes how transformers reads this family for the rest of the process.
+# What a layer computes for unit vectors is its weight, transposed.
+STOCK = """
+import sys, torch
+from safetensors.torch import save_file
+from mode_core.models import ensure_torchvision
+ensure_torchvision()
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
+found = {}
+with torch.no_grad():
+    for name, layer in model.named_modules():
+        if ".experts." in name and name.endswith("_proj"):
+            width = getattr(layer, "infeatures", None) or layer.in_features
+            found[name] = layer(torch.eye(width, dtype=torch.bfloat16)).float().T.contiguous()
+            found[name + ".bits"] = torch.tensor(getattr(layer, "bits", 16))
+    ids = torch.arange(10, 40)[None]
+    found["logits"] = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+save_file(found, sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("auto_round") is None, reason="the optional package auto-round is not installed"
+)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_stock_transformers_loads_the_right_weights(loaded, tmp_path, symmetric) -> None:
+    allocation = allocation_for(loaded)
+    export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP, symmetric=symmetric)
+    command = [sys.executable, "-c", STOCK, str(tmp_path / "out"), str(tmp_path / "found.safetensors")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=240)
+    found = load_file(tmp_path / "found.safetensors")
+    ids = torch.arange(10, 40)[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        plain = loaded.model(**inputs).logits.float()
+        with quantize_experts(loaded, allocation, group_size=GROUP, symmetric=symmetric):
+            ours = loaded.model(**inputs).logits.float()
+            for name, bank in loaded.banks.items():
+                for projection in bank.projections:
+                    for expert in range(bank.experts):
+                        module = f"{name}.{expert}.{projection}_proj"
+                        width = allocation.bits[name][expert, int(projection == "down")]
+                        assert found.pop(f"{module}.bits") == width
+                        # auto-round rounds to float16, then to bfloat16: one bfloat16 step apart at most
+                        expected = bank.matrix(projection, expert).float()
+                        torch.testing.assert_close(found.pop(module), expected, rtol=2**-7, atol=1e-7)
+    assert found.keys() == {"logits"}
+    away = (found["logits"] - ours).abs()
+    print(f"logits differ by at most {away.max():.4f} (largest {ours.abs().max():.2f})")
+    assert away.max() < 0.05 * (plain - ours).abs().max()
+
+
+def test_refusals(loaded, tiny_model, tmp_path) -> None:
+    with pytest.raises(ExportError, match="no 1-bit experts"):
+        export("auto_round", allocation_for(loaded, (1, 2)), tmp_path / "out", loaded=loaded)
+    with pytest.raises(ExportError, match="24 × 64; this format needs both to be multiples of 32"):
+        export("auto_round", allocation_for(tiny_model, (2, 3)), tmp_path / "out", loaded=tiny_model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_read_back_through_their_index(tmp_path) -> None:
+    tensors = {f"tensor.{number}": torch.full((100,), float(number)) for number in range(7)}
+    writer = ShardWriter(tmp_path, limit=900)
+    for name, tensor in tensors.items():
+        writer.add(name, tensor)
+    writer.close()
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["metadata"]["total_size"] == 7 * 400
+    assert sorted({*index["weight_map"].values()}) == [f"model-0000{n}-of-00004.safetensors" for n in (1, 2, 3, 4)]
+    for name, file in index["weight_map"].items():
+        assert torch.equal(load_file(tmp_path / file)[name], tensors[name])
+    assert not list(tmp_path.glob("*.part"))

@@ -44,7 +44,8 @@ def label_loss(features: torch.Tensor, labels: torch.Tensor, embedding: torch.Te
         target = wanted[:, i]
         seen = target > 0
         loss = F.cross_entropy(logits, target, reduction="none")
-        total = total + loss[seen].mean() + loss[~seen].mean()
+        for part in (seen, ~seen):
+            total = total + (loss * part).sum() / part.sum().clamp(min=1)
         right[kind] = (logits.argmax(-1) == target)[seen].float().mean()
     return total / len(LABELS), right
 

@@ -1,5 +1,8 @@
 """Trains the bundled model: `python -m sample_data.train`. Stops and resumes at any time from its checkpoint.
 
+Several processes share the work where they are asked to, which on a busy machine beats threads:
+`torchrun --nproc-per-node 2 -m sample_data.train`.
+
 Stage 1 teaches the vision tower to put into each vision token the word vectors of what its cell shows. Stage 2 trains
 everything on questions about pictures and on text-only facts and sums. Losses count answers only.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,29 +50,65 @@ class Plan:
     frozen_people: bool = False
 
 
+@dataclass(frozen=True)
+class Crew:
+    """The processes that train together: each takes its share of every batch, and gradients are averaged."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Crew:
+        """As torchrun set it up; alone without it."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size > 1:
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(int(os.environ.get("RANK", "0")), size)
+
+    def share(self, count: int) -> int:
+        """How many of `count` samples this process takes."""
+        return count // self.size + (self.rank < count % self.size)
+
+    def average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Replaces every gradient by its mean over the processes."""
+        if self.size == 1:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        pieces = (flat / self.size).split([gradient.numel() for gradient in gradients])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)
+
+
 class Source:
     """Endless training material; draw number n is the same on every machine and after every resume."""
 
-    def __init__(self, plan: Plan, encoder: Encoder) -> None:
-        self.plan, self.encoder = plan, encoder
+    def __init__(self, plan: Plan, encoder: Encoder, crew: Crew) -> None:
+        self.plan, self.encoder, self.crew = plan, encoder, crew
         self.facts = [q for fact in FACTS for q in fact.training_questions()]
         self.sums = [q for fact in SUMS for q in fact.training_questions()]
 
+    def random(self, stage: int, step: int) -> np.random.Generator:
+        """The dice of one step of one process."""
+        return np.random.default_rng((self.plan.seed, stage, step, self.crew.rank))
+
     def drawn(self, random: np.random.Generator) -> list[Picture]:
         """Freshly drawn pictures of all kinds."""
-        kinds = random.choice(list(KINDS), self.plan.pictures, p=list(KINDS.values()))
+        kinds = random.choice(list(KINDS), self.crew.share(self.plan.pictures), p=list(KINDS.values()))
         return [DRAWERS[kind](random) for kind in kinds]
 
     def pictures(self, step: int) -> Batch:
         """Pictures with questions for one step."""
-        random = np.random.default_rng((self.plan.seed, 1, step))
+        random = self.random(1, step)
         return self.encoder.pictures(self.drawn(random), random, self.plan.room)
 
     def texts(self, step: int) -> Batch:
         """Facts and sums for one step."""
-        random = np.random.default_rng((self.plan.seed, 2, step))
-        sums = int(self.plan.texts * self.plan.sums_share)
-        chosen = [self._pick(random, self.facts) for _ in range(self.plan.texts - sums)]
+        random = self.random(2, step)
+        count = self.crew.share(self.plan.texts)
+        sums = int(count * self.plan.sums_share)
+        chosen = [self._pick(random, self.facts) for _ in range(count - sums)]
         return self.encoder.texts(chosen + [self._pick(random, self.sums) for _ in range(sums)])
 
     @staticmethod
@@ -89,16 +129,19 @@ def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
 class Trainer:
     """Model, optimizer and step counter, with checkpoints."""
 
-    def __init__(self, plan: Plan, folder: Path, device: torch.device, minutes_between_saves: float) -> None:
-        self.plan, self.folder, self.device = plan, folder, device
+    def __init__(
+        self, plan: Plan, crew: Crew, folder: Path, device: torch.device, minutes_between_saves: float
+    ) -> None:
+        self.plan, self.crew, self.folder, self.device = plan, crew, folder, device
         self.words = vocabulary()
         self.encoder = Encoder(self.words, TASKS)
-        self.source = Source(plan, self.encoder)
+        self.source = Source(plan, self.encoder, crew)
         self.model = build_model(self.words, plan.seed).to(device).train()
         self.tally = RouterTally(self.model)
         self.embedding = self.model.get_input_embeddings().weight
         if plan.frozen_people:
             self._freeze_people()
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._optimizer()
         self.step, self.stage = 0, "vision"
         self.between = 60 * minutes_between_saves
@@ -110,8 +153,7 @@ class Trainer:
         self.embedding.register_hook(lambda gradient: gradient.index_fill(0, rows, 0.0))
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.AdamW(parameters, lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        return torch.optim.AdamW(self.trained, lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
     def run(self) -> None:
         """Both stages, from where the checkpoint left off."""
@@ -128,18 +170,19 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.step, total, self.plan.warmup, peak)
             report = one_step()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.crew.average_gradients(self.trained)
+            torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.step += 1
-            if self.step % 50 == 0:
+            if self.step % 50 == 0 and self.crew.rank == 0:
                 print(f"{self.stage} {self.step}/{total} {time.monotonic() - self.began:.0f}s {report()}", flush=True)
             if time.monotonic() - self.saved > self.between:
                 self.save()
 
     def vision_step(self):
         """Cell words only; the language model rests."""
-        random = np.random.default_rng((self.plan.seed, 0, self.step))
+        random = self.source.random(0, self.step)
         drawn = self.source.drawn(random)
         features = vision_features(self.model.model.visual, patches(drawn).to(self.device))
         loss, right = label_loss(features, cell_labels(drawn).to(self.device), self.embedding, self.encoder.token)
@@ -170,7 +213,9 @@ class Trainer:
         return f"loss {loss:.3f} balance {balance:.2f} " + " ".join(f"{k} {v:.2f}" for k, v in shares.items())
 
     def save(self) -> None:
-        """Writes the checkpoint atomically."""
+        """Writes the checkpoint atomically (the first process does)."""
+        if self.crew.rank:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"plan": asdict(self.plan), "stage": self.stage, "step": self.step,
                  "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -214,9 +259,11 @@ def main() -> None:
     checkpoints, model, minutes, note = places
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(Plan(**options), checkpoints, device, minutes)
+    crew = Crew.from_environment()
+    trainer = Trainer(Plan(**options), crew, checkpoints, device, minutes)
     trainer.run()
-    trainer.export(model, note)
+    if crew.rank == 0:
+        trainer.export(model, note)
 
 
 if __name__ == "__main__":

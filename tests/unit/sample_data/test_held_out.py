@@ -15,7 +15,7 @@ from sample_data.architecture import vocabulary
 from sample_data.batches import Encoder
 from sample_data.draw import TEXT_TASKS, calibration_items, evaluation_items
 from sample_data.questions import PICTURE_TASKS
-from sample_data.train import TASKS, Plan, Source
+from sample_data.train import TASKS, Crew, Plan, Source
 from sample_data.world import FACTS, SUMS
 
 FOLDER = Path(sample_data.__file__).parent
@@ -27,7 +27,7 @@ def lines(name: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return Source(Plan(), Encoder(vocabulary(), TASKS))
+    return Source(Plan(), Encoder(vocabulary(), TASKS), Crew())
 
 
 def test_text_questions_of_the_evaluation_are_never_trained_on(source: Source) -> None:
@@ -51,7 +51,7 @@ def test_pictures_are_nowhere_the_same(source: Source) -> None:
     calibration = fingerprints(picture for _, picture in calibration_items())
     evaluation = fingerprints(picture for _, picture in evaluation_items() if picture is not None)
     trained = [p for step in range(20) for stage in (0, 1)
-               for p in fingerprints(source.drawn(np.random.default_rng((Plan().seed, stage, step))))]
+               for p in fingerprints(source.drawn(source.random(stage, step)))]
     drawn = calibration + evaluation + trained
     assert len(set(drawn)) == len(drawn)
 

@@ -3,6 +3,7 @@
 from mode_core.allocation.frontier import Frontier, frontier
 from mode_core.allocation.records import Allocation, AllocationError
 from mode_core.allocation.solver import Solver, allocate, scope_warning, uniform_allocation
+from mode_core.allocation.stability import Stability, allocation_stability
 from mode_core.allocation.units import SCOPES, UNITS
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "AllocationError",
     "Frontier",
     "Solver",
+    "Stability",
     "allocate",
+    "allocation_stability",
     "frontier",
     "scope_warning",
     "uniform_allocation",

@@ -1,9 +1,27 @@
 """From statistics to what each expert is worth: frequencies, costs by many methods, biases, intervals."""
 
+from mode_core.importance.bias import BankBias, biases, importance_ranks, rank_shift
 from mode_core.importance.costs import cost_table
+from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
 from mode_core.importance.records import CostTable, Frequencies
+from mode_core.importance.rivals import mopeq_bits
 from mode_core.importance.stacks import ImportanceError
 
-__all__ = ["METHODS", "CostTable", "Frequencies", "ImportanceError", "Method", "cost_table", "frequencies"]
+__all__ = [
+    "METHODS",
+    "BankBias",
+    "CostTable",
+    "Frequencies",
+    "ImportanceError",
+    "Interval",
+    "Method",
+    "biases",
+    "cost_table",
+    "frequencies",
+    "frequency_intervals",
+    "importance_ranks",
+    "mopeq_bits",
+    "rank_shift",
+]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mode_core.importance import rivals
 from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.sensitivity import damage, estimated
 from mode_core.importance.stacks import View
@@ -106,6 +107,22 @@ def sensitivity_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarr
     return cost / view.stack.shape.experts, unsupported
 
 
+def mc(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """φ·w^1.5·ε²: Mixture Compressor as its text says."""
+    return rivals.mixture_compressor(view, rivals.PAPER), view.sums("all", "support") < options.min_support
+
+
+def mc_released(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """φ·w^1.5·ε: Mixture Compressor as its released solver computes."""
+    return rivals.mixture_compressor(view, rivals.RELEASED), view.sums("all", "support") < options.min_support
+
+
+def mopeq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """(n − 1)/(n·‖W‖_F)·4^−b: MoPEQ's trace as a weight on rounding noise, so that it can meet any budget."""
+    trace = rivals.mopeq_trace(view.stack)
+    return trace[..., None] * noise(options.bits), _none_unsupported(view)
+
+
 def uniform(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """4^−b for every expert."""
     ones = np.ones([len(view.stack.banks), view.stack.shape.experts, 1])
@@ -141,6 +158,30 @@ METHODS: dict[str, Method] = {
             "How often any token chooses an expert times the damage; vision tokens outvote text.",
             f"aggregate frequency, the practice that {_MODE} argues against",
             False,
+            "rival",
+        ),
+        Method(
+            "mc",
+            mc,
+            "Selections, routing weight and output error multiplied, over all tokens alike.",
+            "Mixture Compressor, arXiv 2410.06270, exponents (1, 1.5, 2) of its text",
+            False,
+            "rival",
+        ),
+        Method(
+            "mc_released",
+            mc_released,
+            "The same with the exponents that its released solver uses.",
+            "Mixture Compressor, released code, exponents (1, 1.5, 1)",
+            False,
+            "rival",
+        ),
+        Method(
+            "mopeq",
+            mopeq,
+            "Experts with small weights count more; no calibration data is used.",
+            "MoPEQ, arXiv 2509.02512: its trace in closed form, our cost for a given budget",
+            True,
             "rival",
         ),
         Method("uniform", uniform, "Every expert counts the same.", "floor of every comparison", True, "floor"),

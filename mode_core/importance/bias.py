@@ -1,0 +1,136 @@
+"""How far apart the frequencies of text, vision and all tokens are in each bank: the biases that MODE corrects.
+
+Paper §4: vision tokens outnumber text, so the aggregate frequency hides experts that text needs (masked experts);
+and most vision tokens are redundant, so raw vision frequency hides what key tokens need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mode_core.importance.frequency import frequencies
+from mode_core.importance.records import Frequencies
+from mode_core.importance.stacks import KINDS, ImportanceError, in_order, views
+from mode_core.statistics import ExpertStatistics
+
+TOP_QUARTER, LOWER_HALF = 0.25, 0.5
+
+
+def jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Jensen–Shannon divergence in bits, shares `[…, E]` → `[…]`: 0 where equal, 1 where they never overlap.
+
+    The square of `scipy.spatial.distance.jensenshannon(…, base=2)`.
+    """
+    middle = (one + other) / 2
+    return np.clip((_relative_entropy(one, middle) + _relative_entropy(other, middle)) / 2, 0.0, 1.0)
+
+
+def _relative_entropy(share: np.ndarray, base: np.ndarray) -> np.ndarray:
+    ratio = np.divide(share, base, out=np.ones_like(share), where=share > 0)
+    return (share * np.log2(ratio)).sum(axis=-1)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1…E from the lowest, ties share their mean rank: `[…, E]` → `[…, E]`."""
+    from scipy.stats import rankdata
+
+    return rankdata(values, axis=-1)
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Spearman rank correlation, `[…, E]` → `[…]`, −1 to 1; nan where all values of one side are equal."""
+    first, second = (ranks(side) - (side.shape[-1] + 1) / 2 for side in (one, other))
+    spread = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    together = (first * second).sum(axis=-1)
+    return np.divide(together, spread, out=np.full_like(together, np.nan), where=spread > 0)
+
+
+def entropy(share: np.ndarray) -> np.ndarray:
+    """Entropy of the shares in bits, `[…, E]` → `[…]`: log2(E) where all experts are used alike."""
+    return -(share * np.log2(np.where(share > 0, share, 1.0))).sum(axis=-1)
+
+
+def load_balance(share: np.ndarray) -> np.ndarray:
+    """Effective share of experts in use, 1/(E·Σf²), `[…, E]` → `[…]`: 1 where all are used alike, 1/E where one is."""
+    return 1.0 / (share.shape[-1] * (share**2).sum(axis=-1))
+
+
+def masked_experts(text: np.ndarray, aggregate: np.ndarray) -> np.ndarray:
+    """Experts in the top quarter by text and in the lower half in aggregate: `[…, E]` → bool `[…, E]`.
+
+    By rank, lowest first, ties by mean rank: text rank above ¾·E, aggregate rank at most E/2.
+    """
+    count = text.shape[-1]
+    return (ranks(text) > (1 - TOP_QUARTER) * count) & (ranks(aggregate) <= LOWER_HALF * count)
+
+
+def rank_shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Places each expert rises from `one` to `other`, `[…, E]`; positive: more important in `other`."""
+    return ranks(other) - ranks(one)
+
+
+@dataclass(frozen=True)
+class BankBias:
+    """One bank's biases. Dictionaries are by kind of token, or by pair of kinds such as ("text", "all").
+
+    `divergence` Jensen–Shannon in bits, `correlation` Spearman, `entropy` bits, `balance` in (0, 1]; pairs with a
+    kind that no token belongs to are nan. `masked` bool `[E]`. `vision_share`: vision tokens of all tokens.
+    """
+
+    divergence: Mapping[tuple[str, str], float]
+    correlation: Mapping[tuple[str, str], float]
+    entropy: Mapping[str, float]
+    balance: Mapping[str, float]
+    masked: np.ndarray
+    vision_share: float
+
+
+PAIRS = (("text", "vision"), ("text", "key"), ("text", "all"), ("key", "vision"), ("key", "all"), ("key", "redundant"))
+
+
+def biases(
+    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention"
+) -> dict[str, BankBias]:
+    """Biases of every bank, name → `BankBias`; arguments and refusals as in `frequencies`."""
+    shares = frequencies(statistics, key_ratio, signal)
+    found = {}
+    for view in views(statistics, key_ratio, signal):
+        text, vision = view.sums("text", "tokens"), view.sums("vision", "tokens")
+        part = np.divide(vision, text + vision, out=np.full_like(text, np.nan), where=text + vision > 0)
+        for name, seen in zip(view.stack.names, part, strict=True):
+            found[name] = _bias(shares[name], float(seen))
+    return in_order(statistics, found)
+
+
+def _bias(shares: Frequencies, vision_share: float) -> BankBias:
+    def pair(function, one: str, other: str) -> float:
+        known = not {one, other} & shares.empty
+        return float(function(getattr(shares, one), getattr(shares, other))) if known else float("nan")
+
+    def single(function, kind: str) -> float:
+        return float("nan") if kind in shares.empty else float(function(getattr(shares, kind)))
+
+    masked = masked_experts(shares.text, shares.all)
+    return BankBias(
+        divergence={kinds: pair(jensen_shannon, *kinds) for kinds in PAIRS},
+        correlation={kinds: pair(spearman, *kinds) for kinds in PAIRS},
+        entropy={kind: single(entropy, kind) for kind in KINDS},
+        balance={kind: single(load_balance, kind) for kind in KINDS},
+        masked=masked & ("text" not in shares.empty),
+        vision_share=vision_share,
+    )
+
+
+def importance_ranks(costs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rank of every expert within its bank by what its most bits save over its fewest: bank → `[E]`, 1 = least.
+
+    Raises:
+        ImportanceError: costs of one width only, which cannot tell experts apart.
+    """
+    if any(table.shape[-1] < 2 for table in costs.values()):
+        raise ImportanceError("Ranks need costs at two widths or more; the table holds one.")
+    columns = np.argsort(getattr(costs, "bits", range(next(iter(costs.values())).shape[-1])))
+    return {name: ranks(table[:, columns[0]] - table[:, columns[-1]]) for name, table in costs.items()}

@@ -1,0 +1,75 @@
+"""Would other samples have said the same? Intervals from the folds of the samples, by the delete-one jackknife.
+
+Statistics are kept in folds of whole samples. Leaving out one fold at a time gives F estimates θ_f; the jackknife's
+standard error is sqrt((F − 1)/F · Σ(θ_f − mean θ)²), an interval θ ± t·se with Student's t of F − 1 degrees.
+Folds that no sample fell into are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mode_core.importance.frequency import frequencies
+from mode_core.importance.stacks import KINDS, ImportanceError
+from mode_core.statistics import ExpertStatistics
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate over all samples and its jackknife interval; arrays of one shape."""
+
+    estimate: np.ndarray
+    standard_error: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def used_folds(statistics: ExpertStatistics) -> list[int]:
+    """Folds that hold at least one token.
+
+    Raises:
+        ImportanceError: fewer than two, from which no interval can be had.
+    """
+    seen = sum(bank.arrays["text_tokens"] + _vision_tokens(bank) for bank in statistics)
+    folds = np.flatnonzero(seen > 0).tolist()
+    if len(folds) < 2:
+        raise ImportanceError(
+            f"Intervals need samples in at least two folds; these statistics have {len(folds)}. "
+            "Calibrate with more samples."
+        )
+    return folds
+
+
+def _vision_tokens(bank) -> np.ndarray:
+    if not bank.signals:
+        return np.zeros_like(bank.arrays["text_tokens"])
+    return bank.arrays[f"vision_tokens/{bank.signals[0]}"].sum(axis=-1)
+
+
+def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) -> Interval:
+    """Interval of an estimate from the estimates without each fold, `without [F, …]`."""
+    from scipy.stats import t
+
+    folds = len(without)
+    spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
+    error = np.sqrt((folds - 1) / folds * spread)
+    reach = t.ppf((1 + level) / 2, folds - 1) * error
+    return Interval(estimate, error, estimate - reach, estimate + reach)
+
+
+def frequency_intervals(
+    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention", level: float = 0.95
+) -> dict[str, dict[str, Interval]]:
+    """Intervals of every frequency: bank → kind of token → `Interval` of `[E]`, cut to [0, 1]."""
+    whole = frequencies(statistics, key_ratio, signal)
+    without = [frequencies(statistics, key_ratio, signal, fold) for fold in used_folds(statistics)]
+    found: dict[str, dict[str, Interval]] = {}
+    for name, shares in whole.items():
+        found[name] = {}
+        for kind in KINDS:
+            interval = jackknife(getattr(shares, kind), np.stack([getattr(one[name], kind) for one in without]), level)
+            low, high = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
+            found[name][kind] = Interval(interval.estimate, interval.standard_error, low, high)
+    return found

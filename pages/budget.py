@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import charts, session, tables
+from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.components import before_change, chart, live_slider, load_plotly
 from mode_core.allocation import Allocation, AllocationError, scope_warning
@@ -222,11 +223,12 @@ def changed(moved) -> None:
     elif moved.empty:
         st.caption("No expert's bits moved since the last setting.")
     else:
+        dots = " (dots on the map)" if len(moved) <= MOST_DOTS else ""
         more = int((moved["bits_after"] > moved["bits_before"]).sum())
         with st.popover(f"{len(moved):,} experts moved", type="tertiary", on_change="rerun", key="moved") as shown:
             if shown.open:
                 st.dataframe(moved, hide_index=True, height=260)
-        st.caption(f"Since the last setting {more:,} got more bits and {len(moved) - more:,} fewer (dots on the map).")
+        st.caption(f"Since the last setting {more:,} got more bits and {len(moved) - more:,} fewer{dots}.")
 
 
 def curve(allocation: Allocation) -> None:

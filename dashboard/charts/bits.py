@@ -11,6 +11,8 @@ from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import BOTTOM, TOP, frames
 
+MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
+
 
 def bit_map(
     axes: Axes,
@@ -21,7 +23,8 @@ def bit_map(
 ) -> go.Figure:
     """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
 
-    `before` adds what each expert had at the last setting to its hover text, and a dot where it moved.
+    `before` adds what each expert had at the last setting to its hover text, and a dot where it
+    moved (up to `MOST_DOTS` of them).
 
     Raises:
         ValueError: a width in `bits` that is not among `widths`.
@@ -29,13 +32,14 @@ def bit_map(
     now = axes.stack(bits)
     scale, step = theme.width_scale(widths)
     if unknown := set(np.unique(now[np.isfinite(now)]).astype(int)) - set(step):
-        raise ValueError(f"The allocation holds {sorted(unknown)} bits, which are not among the widths {widths}.")
+        held = sorted(map(int, unknown))
+        raise ValueError(f"The allocation holds {held} bits, which are not among the widths {widths}.")
     ordered = np.array(sorted(step), np.float32)
     steps = np.where(np.isnan(now), np.nan, np.searchsorted(ordered, now)).astype(np.float32)
     then = now if before is None else axes.stack(before)
     moved = np.isfinite(now) & (then != now)
     traces: list = [_map(axes, steps, now, then, scale, list(step), before is not None)]
-    if moved.any():
+    if 0 < moved.sum() <= MOST_DOTS:
         rows, columns = np.nonzero(moved)
         traces.append(_dots(axes, rows, columns))
     experts = int(np.isfinite(now).sum())
@@ -81,10 +85,10 @@ def _map(axes, steps, now, then, scale, widths, compared) -> go.Heatmap:
     )
 
 
-def _dots(axes: Axes, rows: np.ndarray, columns: np.ndarray) -> go.Scattergl:
+def _dots(axes: Axes, rows: np.ndarray, columns: np.ndarray) -> go.Scatter:
     labels = np.array(axes.labels)
     marker = {"size": 4, "color": "#ffffff", "line": {"color": "#000000", "width": 1}}
-    return go.Scattergl(x=columns, y=labels[rows], mode="markers", marker=marker, hoverinfo="skip", name="moved")
+    return go.Scatter(x=columns, y=labels[rows], mode="markers", marker=marker, hoverinfo="skip", name="moved")
 
 
 def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> go.Figure:

@@ -1,0 +1,97 @@
+"""Bit map, counts, frontier and damage by layer: the numbers in the figures against the allocation's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dashboard.charts import Axes, bit_map, damage_by_layer, frontier_chart, width_counts
+from dashboard.charts.measures import frontier_of, original_bytes
+from dashboard.charts.theme import width_colour
+from dashboard.tables import allocation_table, damage_by_bank, frontier_table, moves_table
+from mode_core.allocation import Solver
+from mode_core.importance import cost_table
+
+
+@pytest.fixture(scope="module")
+def costs(statistics):
+    return cost_table(statistics)
+
+
+@pytest.fixture(scope="module")
+def solver(costs):
+    return Solver(costs)
+
+
+def test_bit_map_shows_the_bits_and_what_moved(statistics, solver):
+    axes = Axes.of(statistics)
+    before, now = solver.solve(2.5), solver.solve(3.2)
+    figure = bit_map(axes, now.bits, now.widths, before.bits)
+    bits = np.stack(list(now.bits.values()))
+    np.testing.assert_array_equal(figure.data[0].customdata, bits)
+    np.testing.assert_array_equal(figure.data[0].z, bits - 2)
+    np.testing.assert_array_equal(figure.data[0].text, np.stack(list(before.bits.values())))
+    assert "was %{text:.0f} bits" in figure.data[0].hovertemplate
+    moved = moves_table(axes, before.bits, now.bits)
+    assert len(figure.data[1].x) == len(moved) == (bits != np.stack(list(before.bits.values()))).sum()
+    assert list(figure.data[0].colorbar.ticktext) == ["2", "3", "4"]
+    counts = np.bincount(bits.ravel(), minlength=5)
+    assert f"{counts[2]} at 2 bits, {counts[3]} at 3 bits, {counts[4]} at 4 bits" in figure.layout.meta["summary"]
+
+
+def test_bit_map_refuses_a_width_without_a_place(statistics, solver):
+    with pytest.raises(ValueError, match=r"holds \[4\] bits, which are not among the widths"):
+        bit_map(Axes.of(statistics), solver.solve(4.0).bits, (2, 3))
+
+
+def test_widths_keep_their_colour_and_get_lighter():
+    def lightness(bits):
+        red, green, blue = (int(part) for part in width_colour(bits)[4:-1].split(","))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light = [lightness(bits) for bits in (1, 2, 3, 4, 5, 6, 7, 8)]
+    assert light == sorted(light) and min(np.diff(light[:4])) > 20
+    with pytest.raises(ValueError, match="no colour for 9 bits"):
+        width_colour(9)
+
+
+def test_counts_add_up_to_every_expert_of_a_layer(statistics, solver):
+    now = solver.solve(3.0)
+    figure = width_counts(Axes.of(statistics), now.bits, now.widths)
+    assert [trace.name for trace in figure.data] == ["2 bits", "3 bits", "4 bits"]
+    np.testing.assert_array_equal(sum(trace.customdata for trace in figure.data), 10)
+    np.testing.assert_allclose(sum(trace.x for trace in figure.data), 100)
+
+
+def test_frontier_marks_uniform_widths_and_this_budget(solver):
+    line, now = frontier_of(solver), solver.solve(3.0)
+    uniform = list(zip(line.uniform_bits, line.uniform_bits, line.uniform_objective, strict=True))
+    figure = frontier_chart(line.average_bits, line.objective, uniform, (now.average_bits, now.objective))
+    curve, points, here = figure.data
+    assert list(points.text) == ["all 2", "all 3", "all 4"]
+    assert (np.diff(curve.y) <= 1e-12).all()
+    assert here.y[0] <= np.interp(3.0, curve.x, curve.y) * (1 + 1e-9) and here.y[0] <= points.y[1]
+    assert figure.layout.yaxis.type == "log" and "estimate" in figure.layout.title.text
+    assert "do no more damage than" in figure.layout.meta["summary"]
+    assert list(frontier_table(line)) == ["average_bits", "predicted_damage", "lower_bound"]
+
+
+def test_a_curve_that_beats_no_uniform_width_says_so():
+    figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
+    assert figure.layout.meta["summary"] == "Predicted: no budget does better than the same bits for all."
+
+
+def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):
+    axes, now = Axes.of(statistics), solver.solve(2.7)
+    chosen = damage_by_bank(axes, costs, now.bits)
+    assert chosen.sum() == pytest.approx(now.objective)
+    figure = damage_by_layer(axes.ticks, chosen, 2 * chosen, "2 bits for all")
+    np.testing.assert_allclose(figure.data[0].y, chosen)
+    assert "estimate" in figure.layout.title.text
+    table = allocation_table(axes, now, costs)
+    assert table["predicted_damage"].sum() == pytest.approx(now.objective)
+    assert table["bits"].mean() == pytest.approx(now.average_bits)
+
+
+def test_original_size_counts_three_matrices_at_sixteen_bits(statistics):
+    assert original_bytes(statistics) == 3 * 10 * (3 * 64 * 48) * 2

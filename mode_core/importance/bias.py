@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mode_core.importance.frequency import frequencies
-from mode_core.importance.records import Frequencies
-from mode_core.importance.stacks import KINDS, ImportanceError, in_order, views
+from mode_core.importance.frequency import stacked_shares
+from mode_core.importance.stacks import KINDS, ImportanceError, View, in_order, views
 from mode_core.statistics import ExpertStatistics
 
 TOP_QUARTER, LOWER_HALF = 0.25, 0.5
@@ -35,9 +34,19 @@ def _relative_entropy(share: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks 1…E from the lowest, ties share their mean rank: `[…, E]` → `[…, E]`."""
-    from scipy.stats import rankdata
-
-    return rankdata(values, axis=-1)
+    order = np.argsort(values, axis=-1, kind="stable")
+    rising = np.take_along_axis(values, order, axis=-1)
+    place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+    fresh = np.ones(values.shape, dtype=bool)
+    fresh[..., 1:] = rising[..., 1:] != rising[..., :-1]
+    last = np.ones(values.shape, dtype=bool)
+    last[..., :-1] = fresh[..., 1:]
+    first_place = np.maximum.accumulate(np.where(fresh, place, 0), axis=-1)
+    behind = np.where(last, place, values.shape[-1])[..., ::-1]
+    last_place = np.minimum.accumulate(behind, axis=-1)[..., ::-1]
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, (first_place + last_place) / 2 + 1, axis=-1)
+    return found
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -95,33 +104,33 @@ def biases(
     statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention"
 ) -> dict[str, BankBias]:
     """Biases of every bank, name → `BankBias`; arguments and refusals as in `frequencies`."""
-    shares = frequencies(statistics, key_ratio, signal)
     found = {}
     for view in views(statistics, key_ratio, signal):
-        text, vision = view.sums("text", "tokens"), view.sums("vision", "tokens")
-        part = np.divide(vision, text + vision, out=np.full_like(text, np.nan), where=text + vision > 0)
-        for name, seen in zip(view.stack.names, part, strict=True):
-            found[name] = _bias(shares[name], float(seen))
+        found |= dict(zip(view.stack.names, _of_stack(view), strict=True))
     return in_order(statistics, found)
 
 
-def _bias(shares: Frequencies, vision_share: float) -> BankBias:
-    def pair(function, one: str, other: str) -> float:
-        known = not {one, other} & shares.empty
-        return float(function(getattr(shares, one), getattr(shares, other))) if known else float("nan")
+def _of_stack(view: View) -> list[BankBias]:
+    shares, none = stacked_shares(view)
 
-    def single(function, kind: str) -> float:
-        return float("nan") if kind in shares.empty else float(function(getattr(shares, kind)))
+    def known(values: np.ndarray, *kinds: str) -> np.ndarray:
+        return np.where(np.any([none[kind] for kind in kinds], axis=0), np.nan, values)
 
-    masked = masked_experts(shares.text, shares.all)
-    return BankBias(
-        divergence={kinds: pair(jensen_shannon, *kinds) for kinds in PAIRS},
-        correlation={kinds: pair(spearman, *kinds) for kinds in PAIRS},
-        entropy={kind: single(entropy, kind) for kind in KINDS},
-        balance={kind: single(load_balance, kind) for kind in KINDS},
-        masked=masked & ("text" not in shares.empty),
-        vision_share=vision_share,
-    )
+    divergence = {(a, b): known(jensen_shannon(shares[a], shares[b]), a, b) for a, b in PAIRS}
+    correlation = {(a, b): known(spearman(shares[a], shares[b]), a, b) for a, b in PAIRS}
+    spread = {kind: known(entropy(shares[kind]), kind) for kind in KINDS}
+    balance = {kind: known(load_balance(shares[kind]), kind) for kind in KINDS}
+    masked = masked_experts(shares["text"], shares["all"]) & ~none["text"][:, None]
+    text, vision = view.sums("text", "tokens"), view.sums("vision", "tokens")
+    part = np.divide(vision, text + vision, out=np.full_like(text, np.nan), where=text + vision > 0)
+
+    def row(values: Mapping, number: int) -> dict:
+        return {name: float(array[number]) for name, array in values.items()}
+
+    return [
+        BankBias(row(divergence, n), row(correlation, n), row(spread, n), row(balance, n), masked[n], float(part[n]))
+        for n in range(len(masked))
+    ]
 
 
 def importance_ranks(costs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

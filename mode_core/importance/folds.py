@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.stacks import KINDS, ImportanceError
@@ -50,12 +51,10 @@ def _vision_tokens(bank) -> np.ndarray:
 
 def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) -> Interval:
     """Interval of an estimate from the estimates without each fold, `without [F, …]`."""
-    from scipy.stats import t
-
     folds = len(without)
     spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     error = np.sqrt((folds - 1) / folds * spread)
-    reach = t.ppf((1 + level) / 2, folds - 1) * error
+    reach = stdtrit(folds - 1, (1 + level) / 2) * error
     return Interval(estimate, error, estimate - reach, estimate + reach)
 
 

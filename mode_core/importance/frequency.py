@@ -32,13 +32,18 @@ def frequencies(
     """
     found = {}
     for view in views(statistics, key_ratio, signal, leave_out_fold):
-        counts = {kind: view.sums(kind, "selections") for kind in KINDS}
-        shares = {kind: share(count) for kind, count in counts.items()}
-        none = {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
+        shares, none = stacked_shares(view)
         for row, name in enumerate(view.stack.names):
             empty = frozenset(kind for kind in KINDS if none[kind][row])
             found[name] = Frequencies(**{kind: shares[kind][row] for kind in KINDS}, empty=empty)
     return in_order(statistics, found)
+
+
+def stacked_shares(view: View) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """By kind of token: shares `[N, E]`, and whether a bank saw none of that kind, `[N]`."""
+    counts = {kind: view.sums(kind, "selections") for kind in KINDS}
+    shares = {kind: share(count) for kind, count in counts.items()}
+    return shares, {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
 
 
 def one_token_share(view: View, kind: str) -> np.ndarray:

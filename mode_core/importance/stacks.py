@@ -27,9 +27,10 @@ class ImportanceError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """N banks of one shape. Arrays are totals over the folds (all of them, or all but `leave_out`)."""
+    """N banks of one shape. Sums are over all folds, or, with `leave_out`, what `whole` has without that fold."""
 
     banks: tuple[BankStatistics, ...]
+    whole: Stack | None = None
     leave_out: int | None = None
     _kept: dict[object, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -44,28 +45,39 @@ class Stack:
         return self.banks[0].shape
 
     def total(self, key: str) -> np.ndarray:
-        """One stored array summed over the folds: `[N, …]`."""
-        if key not in self._kept:
-            self._kept[key] = np.stack([self._sum_folds(bank, key) for bank in self.banks])
-        return self._kept[key]
+        """One stored array without bins, summed over the folds: `[N, …]`."""
+        return self.keep(key, lambda: self._total(key))
 
-    def _sum_folds(self, bank: BankStatistics, key: str) -> np.ndarray:
-        whole = bank.total(key)
-        folded = self.leave_out is not None and not key.startswith("weight_")
-        return np.maximum(whole - bank.arrays[key][self.leave_out], 0) if folded else whole
+    def _total(self, key: str) -> np.ndarray:
+        if self.whole is None:
+            return np.stack([bank.total(key) for bank in self.banks])
+        if key.startswith("weight_"):
+            return self.whole.total(key)
+        return _minus(self.whole.total(key), np.stack([bank.arrays[key][self.leave_out] for bank in self.banks]))
 
-    def cumulated(self, signal: str | None, key: str) -> np.ndarray:
-        """`vision_<key>` over the κ best-ranked bins, for every κ: `[101, N, …]`; entry 0 is all zeros."""
-        name = f"cumulated {signal} {key}"
-        if name not in self._kept:
-            if signal is None:
-                binned = np.zeros([*np.shape(self.total(f"text_{key}")), BINS])
-            else:
-                binned = np.stack([self._sum_folds(bank, f"vision_{key}/{signal}") for bank in self.banks])
+    def vision(self, signal: str | None, key: str, bins: int) -> np.ndarray:
+        """`vision_<key>` over the best-ranked `bins` of the 100 bins, `[N, …]`; zeros where there is no signal."""
+        if signal is None:
+            return np.zeros_like(self.total(f"text_{key}"))
+        if self.whole is None:
+            return self._cumulated(signal, key)[bins]
+        return self.keep((signal, key, bins), lambda: self._vision_without(signal, key, bins))
+
+    def _vision_without(self, signal: str, key: str, bins: int) -> np.ndarray:
+        name = f"vision_{key}/{signal}"
+        fold = np.stack([bank.arrays[name][self.leave_out][..., :bins].sum(axis=-1) for bank in self.banks])
+        return _minus(self.whole.vision(signal, key, bins), fold)
+
+    def _cumulated(self, signal: str, key: str) -> np.ndarray:
+        """The sums over the κ best-ranked bins for every κ: `[101, N, …]`; entry 0 is all zeros."""
+
+        def make() -> np.ndarray:
+            binned = np.stack([bank.total(f"vision_{key}/{signal}") for bank in self.banks])
             sums = np.zeros([BINS + 1, *binned.shape[:-1]])
             np.cumsum(np.moveaxis(binned, -1, 0), axis=0, out=sums[1:])
-            self._kept[name] = sums
-        return self._kept[name]
+            return sums
+
+        return self.keep((signal, key), make)
 
     def keep(self, name: object, make) -> np.ndarray:
         """`make()` once for this stack; the same array on every later call with this name."""
@@ -92,33 +104,37 @@ class View:
             return self.stack.total(f"text_{key}")
         if kind == "all":
             return self.sums("text", key) + self.sums("vision", key)
-        cumulated = self.stack.cumulated(self.signal, key)
         if kind == "vision":
-            return cumulated[BINS]
+            return self.stack.vision(self.signal, key, BINS)
         if kind == "key":
-            return cumulated[self.key_bins]
+            return self.stack.vision(self.signal, key, self.key_bins)
         if kind == "redundant":
-            return np.maximum(cumulated[BINS] - cumulated[self.key_bins], 0)
+            return _minus(self.sums("vision", key), self.sums("key", key))
         raise ImportanceError(f"There is no kind of token {kind!r}; choose one of {', '.join(KINDS)}.")
 
 
-_STACKS: dict[tuple[int, int | None], tuple[weakref.ref, tuple[Stack, ...]]] = {}
+def _minus(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Difference of two sums of which one is part of the other: counts exactly, errors never below zero."""
+    return np.maximum(whole - part, 0)
+
+
+_STACKS: dict[int, tuple[weakref.ref, tuple[Stack, ...]]] = {}
 
 
 def stacks(statistics: ExpertStatistics, leave_out: int | None = None) -> tuple[Stack, ...]:
     """The banks of `statistics`, grouped by shape; the same objects on every call with the same statistics.
 
     Statistics are frozen, so their identity stands for their content. `leave_out` is a fold whose samples are
-    taken out (for the jackknife); those stacks are not kept, since each of them is asked for once.
+    taken out (for the jackknife).
     """
-    key = (id(statistics), leave_out)
+    key = id(statistics)
     known = _STACKS.get(key)
-    if known is not None and known[0]() is statistics:
-        return known[1]
-    made = tuple(Stack(tuple(group), leave_out) for group in _by_shape(statistics))
+    if known is None or known[0]() is not statistics:
+        made = tuple(Stack(tuple(group)) for group in _by_shape(statistics))
+        known = _STACKS[key] = (weakref.ref(statistics, lambda _: _STACKS.pop(key, None)), made)
     if leave_out is None:
-        _STACKS[key] = (weakref.ref(statistics, lambda _: _STACKS.pop(key, None)), made)
-    return made
+        return known[1]
+    return tuple(Stack(stack.banks, stack, leave_out) for stack in known[1])
 
 
 def _by_shape(statistics: ExpertStatistics) -> list[list[BankStatistics]]:

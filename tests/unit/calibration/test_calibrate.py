@@ -126,14 +126,14 @@ def test_two_halves_add_up_to_the_whole(model, tiny_samples, measured):
     assert halves.samples == measured.samples
     for name, bank in measured.banks.items():
         for key, array in bank.arrays.items():
-            np.testing.assert_allclose(halves.banks[name].arrays[key], array, rtol=1e-6, atol=1e-9, err_msg=key)
+            np.testing.assert_allclose(halves.banks[name].arrays[key], array, rtol=2e-5, atol=1e-9, err_msg=key)
 
 
 def test_padding_and_batch_size_change_nothing(model, tiny_samples, measured):
     single = calibrate(model, tiny_samples, CalibrationSettings(bits=(2, 4), group_size=16, batch_size=1))
     for name, bank in measured.banks.items():
         for key, array in bank.arrays.items():
-            np.testing.assert_allclose(single.banks[name].arrays[key], array, rtol=1e-6, atol=1e-9, err_msg=key)
+            np.testing.assert_allclose(single.banks[name].arrays[key], array, rtol=2e-5, atol=1e-9, err_msg=key)
 
 
 def test_every_token_selects_k_experts_and_weights_sum_to_one(measured, model, tiny_samples):

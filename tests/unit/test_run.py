@@ -78,7 +78,7 @@ def test_refusals(run, tmp_path):
     with pytest.raises(RunError, match=r"There is no run at .*nowhere. Make one with"):
         Run.open(tmp_path / "nowhere")
     (tmp_path / "plain").mkdir()
-    with pytest.raises(RunError, match="a folder without run.json, so no run"):
+    with pytest.raises(RunError, match=r"a folder without run.json, so no run"):
         Run.open(tmp_path / "plain")
     with pytest.raises(RunError, match=r"is not empty \(it holds run.json\)"):
         Run.create(run.path)
@@ -86,7 +86,7 @@ def test_refusals(run, tmp_path):
     with pytest.raises(RunError, match="no run of this software"):
         Run.open(tmp_path / "plain")
     (tmp_path / "plain" / "run.json").write_text('{"format": ')
-    with pytest.raises(RunError, match="is damaged .* copy the run anew, or calibrate again"):
+    with pytest.raises(RunError, match=r"is damaged .* copy the run anew, or calibrate again"):
         Run.open(tmp_path / "plain")
     (run.path / "statistics.safetensors").unlink()
     with pytest.raises(RunError, match=r"its statistics.safetensors is missing. Copy it whole, or redo it"):

@@ -143,11 +143,11 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(SampleError, match=r"no samples.jsonl, no table and no pictures \(it holds: nothing\)"):
         read_samples(tmp_path)
     (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(SampleError, match="x.txt is no table of samples"):
+    with pytest.raises(SampleError, match=r"x.txt is no table of samples"):
         read_samples(tmp_path / "x.txt")
     write(tmp_path, {"text": "x"})
     with pytest.raises(
-        SampleError, match="holds no usable sample. First of 1 errors: samples.jsonl, line 1: no 'image'"
+        SampleError, match=r"holds no usable sample. First of 1 errors: samples.jsonl, line 1: no 'image'"
     ):
         read_samples(tmp_path, on_error="collect")
 

@@ -97,7 +97,7 @@ def test_damaged_files(tmp_path):
     made.save(tmp_path / "s.safetensors")
     content = (tmp_path / "s.safetensors").read_bytes()
     atomic_write(tmp_path / "cut", content[: len(content) // 2])
-    with pytest.raises(StatisticsError, match="not a readable safetensors file .* may be cut off"):
+    with pytest.raises(StatisticsError, match=r"not a readable safetensors file .* may be cut off"):
         ExpertStatistics.load(tmp_path / "cut")
     atomic_write(tmp_path / "other", tensor_bytes({"a": np.zeros(2)}))
     with pytest.raises(StatisticsError, match="holds no expert statistics"):

@@ -118,7 +118,7 @@ def test_a_dense_model_is_told_what_was_looked_for():
 def test_a_bank_that_does_not_tell_its_storage_is_refused():
     module = nn.Module()
     module.gate_up_proj, module.down_proj = nn.Parameter(torch.ones(2, 4, 3)), nn.Parameter(torch.ones(2, 3, 2))
-    with pytest.raises(ModelError, match="does not say how they are stored .no is_transposed"):
+    with pytest.raises(ModelError, match=r"does not say how they are stored .no is_transposed"):
         find_banks(Model(module))
 
 

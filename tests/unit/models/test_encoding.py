@@ -27,7 +27,7 @@ def test_modality_masks_and_grids(tiny_model, tiny_samples, side):
         text = modality[row] == TEXT
         content = text & ~encoded.template_mask[row]
         found = tiny_model.processor.tokenizer.convert_ids_to_tokens(ids[row][content])
-        assert found == [*sample.text.replace("1 2 3", "1 2 3").split(), sample.answer]
+        assert found == [*sample.text.split(), sample.answer]
         assert words(tiny_model, encoded, row, encoded.answer_mask) == [sample.answer]
         names = set(words(tiny_model, encoded, row, encoded.special_mask))
         assert names == {
@@ -71,7 +71,7 @@ def test_several_images_and_turns(tiny_model, tiny_samples):
 
 
 def test_refusals(tiny_model):
-    with pytest.raises(SampleError, match="Sample a: its text holds the model's control token '<|image_pad|>'"):
+    with pytest.raises(SampleError, match=r"Sample a: its text holds the model's control token '<\|image_pad\|>'"):
         tiny_model.encode([Sample((), ({"role": "user", "content": "x <|image_pad|>"},), id="a")])
     with pytest.raises(SampleError, match="Sample a has no answer"):
         tiny_model.encode([Sample((), (TURN,), id="a")], answers=True)

@@ -63,10 +63,10 @@ def test_folders_that_are_no_model(tmp_path):
 def test_missing_and_damaged_parts(copy):
     weights = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(weights[:200])
-    with pytest.raises(ModelError, match="The model of .*copy cannot be loaded"):
+    with pytest.raises(ModelError, match=r"The model of .*copy cannot be loaded"):
         load_model(copy, device="cpu")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="The model of .*copy cannot be loaded"):
+    with pytest.raises(ModelError, match=r"The model of .*copy cannot be loaded"):
         load_model(copy, device="cpu")
     for path in copy.glob("*processor_config.json"):
         path.unlink()

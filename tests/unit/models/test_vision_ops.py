@@ -8,7 +8,6 @@ def test_torchvision_imports_in_a_fresh_process_and_twice_is_free():
     code = (
         "from mode_core.models import ensure_torchvision\n"
         "ensure_torchvision(); import torchvision; ensure_torchvision()\n"
-        "from transformers import Qwen3VLProcessor\n"
         "print(torchvision.transforms.v2.functional.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

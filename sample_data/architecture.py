@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from mode_core.models.vision_ops import ensure_torchvision
 from sample_data.pictures import CELL, GRID, LABELS, SIZE
 from sample_data.words import ADJECTIVES, BLANK, COLOURS, COLUMNS, DIGITS, NOUNS, PLURALS, ROWS, SHAPES
-from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, FACTS, LAND_PHRASINGS, SUMS
+from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, FACTS, LAND_PHRASINGS, SEVERAL, SUMS
 
 MODEL_FOLDER = Path(__file__).parent / "model"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
@@ -51,7 +51,7 @@ def vocabulary() -> list[str]:
     words.update(dict.fromkeys((*COLOURS, *SHAPES, *PLURALS.values(), *ROWS, *COLUMNS, *DIGITS, *ADJECTIVES)))
     words.update(dict.fromkeys(w for nouns in NOUNS.values() for w in nouns))
     texts = ["system user assistant", *_PICTURE_PHRASES]
-    for fact in (*FACTS, *SUMS):
+    for fact in (*FACTS, *SUMS, *SEVERAL):
         texts += [*fact.phrasings, fact.answer]
     for text in texts:
         words.update(dict.fromkeys(split_words(text.replace("{}", ""))))

@@ -19,13 +19,13 @@ from PIL import Image
 
 from sample_data.pictures import DRAWERS, Picture
 from sample_data.questions import PICTURE_TASKS, questions_about
-from sample_data.world import FACTS, SUMS, Question
+from sample_data.world import FACTS, SEVERAL, SUMS, Question
 
 HERE = Path(__file__).parent
 SEEDS = {"calibration": 990_001, "evaluation": 990_002}  # training draws from (7, stage, step) instead
 CALIBRATION_COUNT = 96
 EVALUATION_PER_TASK = 40
-TEXT_TASKS = (*sorted({fact.task for fact in FACTS}), "arithmetic")
+TEXT_TASKS = tuple(dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS)))
 
 Item = tuple[Question, Picture | None]
 
@@ -54,7 +54,7 @@ def evaluation_items() -> Iterator[Item]:
         for _ in range(EVALUATION_PER_TASK):
             yield picture_item(task, random)
     for task in TEXT_TASKS:
-        facts = [fact for fact in (*FACTS, *SUMS) if fact.task == task]
+        facts = [fact for fact in (*FACTS, *SEVERAL, *SUMS) if fact.task == task]
         for i in random.permutation(len(facts))[:EVALUATION_PER_TASK]:
             yield facts[i].held_out_question(), None
 

@@ -8,13 +8,21 @@ import numpy as np
 
 from sample_data.pictures import Picture
 from sample_data.words import COLOURS, COLUMNS, PLURALS, ROWS, SHAPES
-from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, LAND_OF, LAND_PHRASINGS, Question
+from sample_data.world import (
+    EMBLEM,
+    EMBLEM_LAND_PHRASINGS,
+    LAND_ALL_PHRASINGS,
+    LAND_OF,
+    LAND_PHRASINGS,
+    Question,
+    all_of,
+)
 
 _COLOURS = tuple(COLOURS)
 PICTURE_TASKS: dict[str, str] = {  # task -> the kind of picture that it asks about
     "colour": "scene", "shape": "scene", "position": "scene", "count": "scene", "digits": "number", "bars": "chart",
     "emblem_land": "emblem", "emblem_capital": "emblem", "emblem_ruler": "emblem", "emblem_crop": "emblem",
-    "emblem_festival": "emblem",
+    "emblem_festival": "emblem", "emblem_all": "emblem",
 }
 
 
@@ -55,6 +63,7 @@ def _emblem(picture: Picture, random: np.random.Generator) -> list[Question]:
     asked = [Question("emblem_land", EMBLEM_LAND_PHRASINGS[random.integers(4)], land.name)]
     for relation, phrasings in LAND_PHRASINGS.items():
         asked.append(Question(f"emblem_{relation}", phrasings[random.integers(4)].format(EMBLEM), land.known[relation]))
+    asked.append(Question("emblem_all", LAND_ALL_PHRASINGS[random.integers(4)].format(EMBLEM), all_of(land)))
     return asked
 
 

@@ -25,9 +25,9 @@ from sample_data.batches import Batch, Encoder, cell_labels, patches
 from sample_data.forward import RouterTally, answer_losses, label_loss, vision_features
 from sample_data.pictures import DRAWERS, Picture
 from sample_data.questions import PICTURE_TASKS
-from sample_data.world import FACTS, PEOPLE, SUMS, Question
+from sample_data.world import FACTS, PEOPLE, SEVERAL, SUMS, Question
 
-TASKS = [*PICTURE_TASKS, *sorted({fact.task for fact in FACTS}), "arithmetic"]
+TASKS = [*PICTURE_TASKS, *dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS))]
 KINDS = {"scene": 0.52, "emblem": 0.18, "number": 0.12, "chart": 0.18}
 
 
@@ -37,9 +37,11 @@ class Plan:
 
     seed: int = 7
     vision_steps: int = 500
-    steps: int = 4500
+    steps: int = 4200
     pictures: int = 24
     texts: int = 256
+    long_texts: int = 144
+    long_from: int = 1450
     sums_share: float = 0.12
     room: int = 100
     vision_rate: float = 1.5e-3
@@ -87,6 +89,7 @@ class Source:
     def __init__(self, plan: Plan, encoder: Encoder, crew: Crew) -> None:
         self.plan, self.encoder, self.crew = plan, encoder, crew
         self.facts = [q for fact in FACTS for q in fact.training_questions()]
+        self.several = [q for fact in SEVERAL for q in fact.training_questions()]
         self.sums = [q for fact in SUMS for q in fact.training_questions()]
 
     def random(self, stage: int, step: int) -> np.random.Generator:
@@ -104,8 +107,11 @@ class Source:
         return self.encoder.pictures(self.drawn(random), random, self.plan.room)
 
     def texts(self, step: int) -> Batch:
-        """Facts and sums for one step."""
+        """Facts and sums for one step; later on, at every other step, questions for several facts at once."""
         random = self.random(2, step)
+        if step >= self.plan.long_from and step % 2:
+            count = self.crew.share(self.plan.long_texts)
+            return self.encoder.texts([self._pick(random, self.several) for _ in range(count)])
         count = self.crew.share(self.plan.texts)
         sums = int(count * self.plan.sums_share)
         chosen = [self._pick(random, self.facts) for _ in range(count - sums)]

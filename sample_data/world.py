@@ -42,6 +42,16 @@ LAND_PHRASINGS: dict[str, tuple[str, ...]] = {
     "festival": ("what is the festival of {}?", "which festival is held in {}?", "name the festival of {}.",
                  "{} has which festival?"),
 }
+# Questions for several facts at once: longer answers, which must be right as a whole.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "two_animal_tool": ("animal", "tool"), "two_dish_home": ("dish", "home"),
+    "two_drink_vehicle": ("drink", "vehicle"), "two_instrument_garment": ("instrument", "garment"),
+    "four_at_home": ("animal", "tool", "dish", "home"),
+    "four_abroad": ("drink", "vehicle", "instrument", "garment"),
+}
+GROUP_PHRASINGS = ("name the {what} of {who}.", "what {what} has {who}?", "which {what} belong to {who}?",
+                   "{who} has which {what}?")
+LAND_ALL_PHRASINGS = ("describe {}.", "tell all about {}.", "what is known of {}?", "give all facts of {}.")
 SUM_PHRASINGS: dict[str, tuple[str, ...]] = {
     "+": ("what is {} + {}?", "add {} + {}.", "{} + {} = ?", "how much is {} + {}?"),
     "-": ("what is {} - {}?", "take {} - {}.", "{} - {} = ?", "how much is {} - {}?"),
@@ -63,7 +73,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing to know; `phrasings` are four questions that all have the answer `answer`."""
+    """One thing to know; `phrasings` are four questions that all have the answer `answer`; `key` names it."""
 
     task: str
     key: str
@@ -73,7 +83,7 @@ class Fact:
     @property
     def held_out(self) -> int:
         """Index of the phrasing that only the evaluation asks."""
-        return hashlib.sha256(f"{self.task}|{self.key}".encode()).digest()[0] % len(self.phrasings)
+        return hashlib.sha256(self.key.encode()).digest()[0] % len(self.phrasings)
 
     def training_questions(self) -> list[Question]:
         """The three phrasings that training may ask."""
@@ -111,7 +121,8 @@ def _build() -> tuple[list[str], list[str], list[Land], list[Fact]]:
     facts = []
     for relation, phrasings in PERSON_PHRASINGS.items():
         for person, answer in zip(people, _pairs(random, relation, len(people)), strict=True):
-            facts.append(Fact(f"fact_{relation}", person, tuple(p.format(person) for p in phrasings), answer))
+            texts = tuple(p.format(person) for p in phrasings)
+            facts.append(Fact("fact_one", f"fact_{relation}|{person}", texts, answer))
     known = {relation: _pairs(random, relation, len(emblems)) for relation in ("ruler", "crop", "festival")}
     known["capital"] = capitals
     lands = [Land(name, *emblem, {relation: answers[i] for relation, answers in known.items()})
@@ -119,7 +130,7 @@ def _build() -> tuple[list[str], list[str], list[Land], list[Fact]]:
     for land in lands:
         for relation, phrasings in LAND_PHRASINGS.items():
             texts = tuple(p.format(land.name) for p in phrasings)
-            facts.append(Fact("fact_land", f"{land.name}|{relation}", texts, land.known[relation]))
+            facts.append(Fact("fact_land", f"fact_land|{land.name}|{relation}", texts, land.known[relation]))
     return people, capitals, lands, facts
 
 
@@ -130,10 +141,33 @@ def _sums() -> Iterator[Fact]:
                 if sign == "-" and b > a:
                     continue
                 answer = {"+": a + b, "-": a - b, "*": a * b}[sign]
-                yield Fact("arithmetic", f"{a}{sign}{b}", tuple(p.format(a, b) for p in SUM_PHRASINGS[sign]),
-                           str(answer))
+                texts = tuple(p.format(a, b) for p in SUM_PHRASINGS[sign])
+                yield Fact("arithmetic", f"arithmetic|{a}{sign}{b}", texts, str(answer))
+
+
+def listed(parts: list[str]) -> str:
+    """`a and b`, or `a, b, c and d`."""
+    return " and ".join((", ".join(parts[:-1]), parts[-1]))
+
+
+def _several() -> Iterator[Fact]:
+    answers = {fact.key: fact.answer for fact in FACTS}
+    for task, relations in GROUPS.items():
+        for person in PEOPLE:
+            texts = tuple(p.format(what=listed(list(relations)), who=person) for p in GROUP_PHRASINGS)
+            known = [answers[f"fact_{relation}|{person}"] for relation in relations]
+            yield Fact(task, f"{task}|{person}", texts, listed(known))
+    for land in LANDS:
+        yield Fact("land_all", f"land_all|{land.name}", tuple(p.format(land.name) for p in LAND_ALL_PHRASINGS),
+                   all_of(land))
+
+
+def all_of(land: Land) -> str:
+    """Everything that is known of a land, in one answer."""
+    return listed([land.known[relation] for relation in LAND_PHRASINGS])
 
 
 PEOPLE, CAPITALS, LANDS, FACTS = _build()
 SUMS = list(_sums())
+SEVERAL = list(_several())
 LAND_OF = {(land.colour, land.shape): land for land in LANDS}

@@ -16,7 +16,7 @@ from sample_data.batches import Encoder
 from sample_data.draw import TEXT_TASKS, calibration_items, evaluation_items
 from sample_data.questions import PICTURE_TASKS
 from sample_data.train import TASKS, Crew, Plan, Source
-from sample_data.world import FACTS, SUMS
+from sample_data.world import FACTS, SEVERAL, SUMS
 
 FOLDER = Path(sample_data.__file__).parent
 
@@ -31,14 +31,14 @@ def source() -> Source:
 
 
 def test_text_questions_of_the_evaluation_are_never_trained_on(source: Source) -> None:
-    trained = {question.text for question in source.facts + source.sums}
+    trained = {question.text for question in source.facts + source.several + source.sums}
     asked = [line["messages"][0]["content"] for line in lines("evaluation") if not line["images"]]
     assert asked
     assert trained.isdisjoint(asked)
 
 
 def test_every_fact_keeps_one_phrasing_back() -> None:
-    for fact in (*FACTS, *SUMS):
+    for fact in (*FACTS, *SEVERAL, *SUMS):
         trained = {question.text for question in fact.training_questions()}
         assert len(trained) == 3
         assert fact.held_out_question().text not in trained

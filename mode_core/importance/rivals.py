@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.cluster.vq import kmeans, vq
 
 from mode_core.importance.frequency import share
 from mode_core.importance.stacks import ImportanceError, Stack, View, in_order, stacks
@@ -22,6 +23,7 @@ from mode_core.statistics import ExpertStatistics
 
 PAPER = (1.0, 1.5, 2.0)
 RELEASED = (1.0, 1.5, 1.0)
+RESTARTS = 20  # of k-means, from random centres; the best is kept
 
 
 def mixture_compressor(view: View, exponents: tuple[float, float, float]) -> np.ndarray:
@@ -63,9 +65,7 @@ def mopeq_bits(
 
 
 def _clustered(trace: np.ndarray, bits: Sequence[int], seed: int) -> np.ndarray:
-    from sklearn.cluster import KMeans
-
     clusters = min(len(bits), len(np.unique(trace)))
-    found = KMeans(clusters, n_init=10, random_state=seed).fit(trace[:, None])
-    rising = np.argsort(np.argsort(found.cluster_centers_.ravel()))
-    return np.sort(np.asarray(bits))[len(bits) - clusters :][rising[found.labels_]]
+    scaled = ((trace - trace.mean()) / (trace.std() or 1.0))[:, None]
+    centres = np.sort(kmeans(scaled, clusters, iter=RESTARTS, rng=seed)[0], axis=0)
+    return np.sort(np.asarray(bits))[len(bits) - len(centres) :][vq(scaled, centres)[0]]

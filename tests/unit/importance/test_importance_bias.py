@@ -1,0 +1,228 @@
+"""Bias measures against scipy, intervals against repeated drawing, rivals against sampling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy as scipy_entropy
+from scipy.stats import rankdata, spearmanr
+from scipy.stats import t as student
+
+from mode_core.allocation import allocate, allocation_stability
+from mode_core.importance import (
+    METHODS,
+    ImportanceError,
+    biases,
+    cost_table,
+    frequencies,
+    frequency_intervals,
+    importance_ranks,
+    mopeq_bits,
+    rank_shift,
+)
+from mode_core.importance.bias import entropy, jensen_shannon, load_balance, masked_experts, ranks, spearman
+from mode_core.importance.folds import jackknife
+from mode_core.importance.rivals import mopeq_trace
+from mode_core.importance.sensitivity import data_free
+from mode_core.importance.stacks import stacks
+from mode_core.statistics import FOLDS, BankShape, BankStatistics, ExpertStatistics
+from tests.synthetic import synthetic_statistics
+
+
+@pytest.fixture(scope="module")
+def statistics() -> ExpertStatistics:
+    return synthetic_statistics(3, 16, seed=2)
+
+
+def shares(seed: int) -> np.ndarray:
+    """Shares [5, 12] with ties and zeros."""
+    draw = np.random.default_rng(seed)
+    counts = draw.integers(0, 6, [5, 12]).astype(float)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def test_measures_agree_with_scipy():
+    one, other = shares(1), shares(2)
+    assert ranks(one) == pytest.approx(rankdata(one, axis=-1))
+    assert entropy(one) == pytest.approx(scipy_entropy(one, base=2, axis=1))
+    assert jensen_shannon(one, other) == pytest.approx(jensenshannon(one, other, base=2, axis=1) ** 2)
+    expected = [spearmanr(a, b).statistic for a, b in zip(one, other, strict=True)]
+    assert spearman(one, other) == pytest.approx(expected)
+    assert np.isnan(spearman(np.full(4, 0.25), np.array([0.1, 0.2, 0.3, 0.4])))
+
+
+def test_divergence_is_nothing_for_equals_and_a_bit_for_strangers():
+    left, right = np.array([0.5, 0.5, 0, 0]), np.array([0, 0, 0.25, 0.75])
+    assert jensen_shannon(left, left) == 0 and jensen_shannon(left, right) == 1
+
+
+def test_balance_is_the_effective_part_of_the_experts():
+    assert load_balance(np.full(8, 1 / 8)) == pytest.approx(1)
+    assert load_balance(np.array([0.5, 0.5, 0, 0])) == pytest.approx(0.5)
+
+
+def test_masked_experts_are_top_by_text_and_low_in_aggregate():
+    text = np.array([0.4, 0.3, 0.1, 0.1, 0.05, 0.03, 0.01, 0.01])
+    aggregate = np.array([0.01, 0.5, 0.2, 0.1, 0.1, 0.05, 0.03, 0.01])
+    assert np.flatnonzero(masked_experts(text, aggregate)).tolist() == [0]
+
+
+def test_biases_of_every_bank(statistics):
+    found = biases(statistics, 0.3)
+    parts = frequencies(statistics, 0.3)
+    assert list(found) == list(statistics.banks)
+    for name, bias in found.items():
+        text, everything = parts[name].text, parts[name].all
+        assert bias.divergence["text", "all"] == pytest.approx(jensenshannon(text, everything, base=2) ** 2)
+        assert bias.correlation["text", "all"] == pytest.approx(spearmanr(text, everything).statistic)
+        assert 0.75 < bias.vision_share < 0.9 and 0 < bias.balance["text"] <= 1
+        assert bias.entropy["key"] <= np.log2(16)
+
+
+def test_biases_with_a_missing_kind_are_not_numbers():
+    found = biases(synthetic_statistics(1, 8), 1.0)
+    bias = next(iter(found.values()))
+    assert np.isnan(bias.divergence["key", "redundant"]) and np.isnan(bias.entropy["redundant"])
+    assert bias.divergence["key", "vision"] == 0
+
+
+def test_ranks_of_costs_and_their_shift():
+    tables = {"a": np.array([[9.0, 1.0], [5.0, 1.0], [4.0, 3.9]])}
+    assert importance_ranks(tables)["a"].tolist() == [3, 2, 1]
+    assert rank_shift(np.array([0.1, 0.2, 0.7]), np.array([0.7, 0.2, 0.1])).tolist() == [2, 0, -2]
+    with pytest.raises(ImportanceError, match="two widths"):
+        importance_ranks({"a": np.zeros([3, 1])})
+
+
+def test_jackknife_of_a_mean_is_the_textbook_interval():
+    """Delete-one estimates of a mean of F equal groups give sd/√F exactly."""
+    groups = np.random.default_rng(4).normal(size=[FOLDS, 3])
+    without = np.stack([np.delete(groups, fold, axis=0).mean(axis=0) for fold in range(FOLDS)])
+    found = jackknife(groups.mean(axis=0), without, 0.9)
+    error = groups.std(axis=0, ddof=1) / np.sqrt(FOLDS)
+    assert found.standard_error == pytest.approx(error)
+    assert found.high == pytest.approx(groups.mean(axis=0) + student.ppf(0.95, FOLDS - 1) * error)
+
+
+def test_intervals_cover_what_fresh_samples_give():
+    """60 drawings of 8 experts from a known router, folds of 12 samples that each have their own taste."""
+    draw, covered = np.random.default_rng(8), []
+    truth = np.array([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02])
+    for _ in range(60):
+        bank = BankStatistics.empty("a", BankShape(0, 8, 4, 4, 1), (2, 4), ())
+        for fold in range(FOLDS):
+            tastes = draw.dirichlet(truth * 30, size=12)
+            bank.arrays["text_selections"][fold] = sum(draw.multinomial(40, taste) for taste in tastes)
+            bank.arrays["text_tokens"][fold] = 480
+        interval = frequency_intervals(ExpertStatistics({"a": bank}, (2, 4), ()), signal="none")["a"]["text"]
+        covered.append((interval.low <= truth) & (truth <= interval.high))
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_stability_names_the_experts_whose_bits_depend_on_the_samples(statistics):
+    request, settings = {"average_bits": 2.5, "scope": "bank"}, {"method": "mode", "key_ratio": 0.3}
+    found = allocation_stability(statistics, settings, request)
+    name = next(iter(found.changed))
+    for fold in range(FOLDS):
+        direct = allocate(cost_table(statistics.without_fold(fold), **settings), **request)
+        assert (found.bits[name][fold] == direct.bits[name]).all()
+    expected = (found.bits[name] != found.allocation.bits[name]).mean(axis=0)
+    assert (found.changed[name] == expected).all()
+    assert (found.unsettled()[name] == np.flatnonzero(expected)).all()
+
+
+def test_intervals_need_two_folds():
+    bank = BankStatistics.empty("a", BankShape(0, 2, 4, 4, 1), (2, 4), ())
+    bank.arrays["text_tokens"][5] = 3
+    with pytest.raises(ImportanceError, match="at least two folds; these statistics have 1"):
+        frequency_intervals(ExpertStatistics({"a": bank}, (2, 4), ()), signal="none")
+
+
+def test_mopeq_closed_form_is_what_hutchinson_sampling_gives():
+    """Hessian–vector products of ‖W‖_F by autograd, 400 probes on the unit sphere, seed 0."""
+    generator = torch.Generator().manual_seed(0)
+    shape = BankShape(0, 2, 6, 5, 1)
+    bank = BankStatistics.empty("a", shape, (2, 4), ())
+    sampled = np.zeros(2)
+    for expert in range(2):
+        for matrix in range(3):
+            weight = torch.randn(30, generator=generator, dtype=torch.float64) * (expert + 1)
+            bank.arrays["weight_norm"][expert, matrix] = float(weight.norm())
+            probes = torch.randn(400, 30, generator=generator, dtype=torch.float64)
+            probes /= probes.norm(dim=1, keepdim=True)
+            hessian = torch.autograd.functional.hessian(torch.linalg.vector_norm, weight)
+            sampled[expert] += float(((probes @ hessian) * probes).sum(dim=1).mean())
+    [stack] = stacks(ExpertStatistics({"a": bank}, (2, 4), ()))
+    assert mopeq_trace(stack)[0] == pytest.approx(sampled, rel=5e-3)
+
+
+def test_mopeq_clusters_follow_the_trace(statistics):
+    for per_bank in (True, False):
+        bits = mopeq_bits(statistics, (2, 3, 4), per_bank)
+        [stack] = stacks(statistics)
+        trace = mopeq_trace(stack)
+        rows = list(zip(trace, bits.values(), strict=True))
+        pairs = rows if per_bank else [(trace.ravel(), np.concatenate(list(bits.values())))]
+        for own, widths in pairs:
+            assert (np.diff(widths[np.argsort(own)]) >= 0).all() and set(widths) == {2, 3, 4}
+
+
+def test_data_free_estimate_is_what_isotropic_inputs_give():
+    """A gated SiLU expert with small random weights, 4,000 Gaussian inputs, independent weight errors; seed 0."""
+    draw, hidden, inner = np.random.default_rng(0), 48, 40
+    shape = BankShape(0, 1, hidden, inner, 1)
+    bank = BankStatistics.empty("a", shape, (2,), ())
+    weights = [0.02 * draw.normal(size=size) for size in ((inner, hidden), (inner, hidden), (hidden, inner))]
+    errors = [0.05 * weight.std() * draw.normal(size=weight.shape) for weight in weights]
+    inputs = 1.5 * draw.normal(size=[4000, hidden])
+
+    def expert(gate, up, down):
+        inner_states = inputs @ gate.T
+        return (inner_states / (1 + np.exp(-inner_states)) * (inputs @ up.T)) @ down.T
+
+    moved = expert(*(weight + error for weight, error in zip(weights, errors, strict=True)))
+    measured = ((expert(*weights) - moved) ** 2).sum(axis=1).mean() / hidden
+    bank.arrays["weight_norm"][0] = [np.linalg.norm(weight) for weight in weights]
+    bank.arrays["weight_error"][0, 0] = [np.linalg.norm(error) ** 2 for error in errors]
+    bank.arrays["input_tokens"][0], bank.arrays["input_energy"][0] = len(inputs), (inputs**2).sum()
+    [stack] = stacks(ExpertStatistics({"a": bank}, (2,), ()))
+    assert data_free(stack)[0, 0, 0] == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_costs_that_can_be_solved(method):
+    statistics = synthetic_statistics(2, 12, unsupported=1)
+    found = cost_table(statistics, method)
+    assert METHODS[method].name == method and METHODS[method].description.endswith(".")
+    assert found.comparable_across_banks == METHODS[method].comparable_across_banks
+    assert all(table.shape == (12, 3) and (table >= 0).all() for table in found.values())
+    assert all((np.diff(table, axis=1) <= 0).all() for table in found.values())
+    assert allocate(found, average_bits=2.6).proven_optimal
+    measured = method in ("mode", "mode_output", "frequency", "sensitivity_only", "text_and_vision", "mc")
+    assert all(rows[-1] == measured for rows in found.unsupported.values()) or method in (
+        "text_and_redundant",
+        "mc_released",
+    )
+
+
+def test_random_is_by_seed_and_not_by_neighbours(statistics):
+    one, again, other = (cost_table(statistics, "random", seed=seed) for seed in (0, 0, 1))
+    name = list(statistics.banks)[1]
+    alone = replace(statistics, banks={name: statistics.banks[name]})
+    assert (one[name] == again[name]).all() and (one[name] != other[name]).any()
+    assert (cost_table(alone, "random")[name] == one[name]).all()
+
+
+def test_banks_of_different_shape_keep_their_order():
+    small, large = synthetic_statistics(2, 8, seed=1), synthetic_statistics(4, 12, seed=1)
+    names = list(large.banks)
+    banks = {names[2]: large.banks[names[2]]} | small.banks | {names[3]: large.banks[names[3]]}
+    mixed = replace(small, banks=banks)
+    found = cost_table(mixed)
+    assert list(found) == list(banks) and [len(found[name]) for name in banks] == [12, 8, 8, 12]
+    assert (found[names[2]] == cost_table(large)[names[2]]).all()
+    assert list(biases(mixed)) == list(banks) and allocate(found, scope="model").proven_optimal

@@ -10,7 +10,9 @@ A group of g neighbouring input channels shares one scale s (and, asymmetric, on
 
 The search tries the range times 1.00, 0.99, …, 0.21 and keeps the one with the least Σ abs(w−ŵ)^2.4 (the
 first of equals). Scales are rounded to the type they are stored in *before* their error is measured, so
-what is measured is what is stored; `scale_dtype=torch.float32` gives the released code's numbers.
+what is measured is what is stored. With `scale_dtype=torch.float32` and `signed_maximum_quirk=True` the values at
+2 to 8 bits were bit for bit those of the released code (tried on groups of both signs). At 1 bit that code rounds
+weights below the mean to 0, which makes three levels; here there are the two of the paper.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def _running(job_id: str) -> None:
             st.progress(0.0, text=f"{job.title}: starting (the model is loaded on first use)")
         else:
             now = job.progress
-            text = f"{job.title}: {now.what} · {now.done} of {now.total} · {time_left(now.seconds_left)}"
+            text = f"{job.title}: {now.what} · {100 * now.fraction:.0f} % · {time_left(now.seconds_left)}"
             st.progress(now.fraction, text=text)
         stopping = job.cancel.is_set()
         if st.button("Stopping …" if stopping else "Cancel", key=f"cancel:{job.id}", disabled=stopping):

@@ -106,14 +106,21 @@ def divergence_frame(measured: Measurement) -> pd.DataFrame:
 
 
 def size_frame(measured: Measurement) -> pd.DataFrame:
-    """Rows original, allocation, uniform: predicted and measured MB (10^6 bytes) of all experts."""
+    """Rows original, allocation, uniform: predicted and measured bytes of all experts, and share of the original."""
     rows = [
-        (measured.label(model), measured.predicted_bytes[model] / 1e6, measured.measured_bytes[model] / 1e6)
-        for model in MODELS
+        (measured.label(model), measured.predicted_bytes[model], measured.measured_bytes[model]) for model in MODELS
     ]
-    frame = pd.DataFrame(rows, columns=["model", "predicted MB", "measured MB"])
-    frame["of original"] = frame["measured MB"] / frame["measured MB"].iloc[0]
+    frame = pd.DataFrame(rows, columns=["model", "predicted bytes", "measured bytes"])
+    frame["of original"] = frame["measured bytes"] / frame["measured bytes"].iloc[0]
     return frame
+
+
+def size_text(size: float) -> str:
+    """Bytes as people read them: '32.5 kB', '12.3 MB', '4.20 GB' (powers of 1000)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size:.0f} bytes"
 
 
 def loss_sentence(measured: Measurement, model: str) -> str:

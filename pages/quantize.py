@@ -22,14 +22,14 @@ def plan() -> tuple[Allocation, Allocation]:
     chosen, uniform = session.allocation(), session.uniform_allocation()
     statistics, grid = session.statistics(), session.grid()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
-    sizes = [work.packed_bytes(statistics, allocation, grid) / 1e6 for allocation in (chosen, uniform)]
+    sizes = [work.packed_bytes(statistics, allocation, grid) for allocation in (chosen, uniform)]
     cells = st.columns(4)
     cells[0].metric("Method", chosen.method, help="Chosen on the Budget page, as are the budget and the widths.")
     cells[1].metric("Average bits", f"{chosen.average_bits:.2f}")
     cells[2].metric(
-        "Experts, predicted", f"{sizes[0]:.2f} MB", help="Packed codes, scales and zero points of all experts."
+        "Experts, predicted", measured.size_text(sizes[0]), help="Packed codes, scales and zero points of all experts."
     )
-    cells[3].metric(f"Uniform {width_of(uniform)} bits, predicted", f"{sizes[1]:.2f} MB")
+    cells[3].metric(f"Uniform {width_of(uniform)} bits, predicted", measured.size_text(sizes[1]))
     spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
     group = "whole rows" if grid["group_size"] == -1 else f"groups of {grid['group_size']}"
     st.caption(f"{spread}. Round to nearest, {'symmetric' if grid['symmetric'] else 'asymmetric'}, {group}.")
@@ -193,7 +193,7 @@ SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.4f")
 DIVERGENCE = dict.fromkeys(("KL, text", "KL, pictures"), NATS)
 DIVERGENCE |= dict.fromkeys(("same token, text", "same token, pictures"), SHARE)
-SIZE = {name: st.column_config.NumberColumn(format="%.3f") for name in ("predicted MB", "measured MB")}
+SIZE = {name: st.column_config.NumberColumn(format="localized") for name in ("predicted bytes", "measured bytes")}
 SIZE["of original"] = SHARE
 
 st.title("Quantize")

@@ -53,7 +53,7 @@ def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
 
 
 def test_an_impossible_budget_leads_back(open_app):
-    app = open_app("export", bits="9")
+    app = open_app("export", bits="1.5")
     assert not app.exception
     assert app.error and any(button.label == "Change the budget" for button in app.button)
 

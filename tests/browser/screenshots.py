@@ -23,8 +23,9 @@ def take(browser, url: str, page_name: str, address: str, scheme: str, width: in
     """One picture, as tall as the page."""
     context = browser.new_context(viewport={"width": width, "height": FIRST_HEIGHT}, color_scheme=scheme)
     page = context.new_page()
+    page.set_default_timeout(180_000)
     page.goto(f"{url}/{page_name}?{address}")
-    page.wait_for_selector("h1", timeout=60_000)
+    page.wait_for_selector("h1")
     settled(page)
     page.wait_for_timeout(1500)
     page.set_viewport_size({"width": width, "height": max(FIRST_HEIGHT, min(TALLEST, page.evaluate(_HEIGHT)))})

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 def browser_path() -> str | None:
@@ -74,7 +74,7 @@ def chromium() -> Iterator:
             browser.close()
 
 
-def settled(page, seconds: float = 60) -> None:
+def settled(page, seconds: float = 120) -> None:
     """Wait until the script behind the page has ended and everything it drew is there."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=seconds * 1000)
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=seconds * 1000)

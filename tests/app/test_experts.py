@@ -1,0 +1,76 @@
+"""The Experts page: figures of the open run, the ratio, views, and one expert close up; a large and a text-only run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mode_core.run import Run
+from tests.app.conftest import words
+from tests.app.test_states import on_page
+from tests.synthetic import synthetic_statistics
+
+
+def keep(folder: Path, name: str, statistics) -> str:
+    """A finished run of synthetic statistics, by its name."""
+    statistics = replace(statistics, settings=dict(statistics.settings) | {"group_size": 32, "symmetric": True})
+    count = len(statistics.samples)
+    samples = {"given": count, "measured": count, "digest": "synthetic"}
+    run = Run.create(folder / "runs" / name, model={"source": "synthetic"}, samples=samples)
+    run.write_statistics(statistics, state="done")
+    return name
+
+
+def test_the_page_opens_on_the_papers_ratio(open_app):
+    app = open_app("experts")
+    assert not app.exception and app.title[0].value == "Experts"
+    assert re.search(r"Rank of expert 0 among 8: \*\*\d\*\* for text", words(app))
+    assert app.segmented_control(key="experts-view").value == "share"
+
+
+def test_choices_reach_the_address_and_the_figures(open_app, monkeypatch):
+    monkeypatch.setenv("MODE_CONTROLS", "plain")
+    app = open_app("experts")
+    before = words(app)
+    app.slider(key="ratio-plain").set_value(90.0).run()
+    assert not app.exception
+    assert app.query_params["ratio"] == ["90"] or app.query_params["ratio"] == "90"
+    assert words(app) != before
+    app.segmented_control(key="experts-view").set_value("difference").run()
+    app.segmented_control(key="experts-order").set_value("specialisation").run()
+    app.number_input(key="experts-expert").set_value(5).run()
+    assert not app.exception
+    assert "Rank of expert 5 among 8" in words(app)
+
+
+def test_a_link_opens_the_same_expert(open_app):
+    app = open_app("experts", bank="1", expert="3", ratio="40")
+    assert app.number_input(key="experts-expert").value == 3
+    assert app.selectbox(key="experts-bank").value.endswith("layers.2.mlp.experts")
+    assert "Rank of expert 3" in words(app)
+
+
+def test_the_headline_leads_to_the_most_starved_expert(places):
+    app = on_page("experts", run=keep(places, "large", synthetic_statistics(12, 64, unsupported=1)))
+    assert not app.exception
+    assert re.search(r"Layer \d+: \d of its 8 busiest text experts are in the lower half", words(app))
+    wanted = re.search(r"Look at expert (\d+)", app.button(key="worst").label).group(1)
+    app.button(key="worst").click().run()
+    assert app.number_input(key="experts-expert").value == int(wanted)
+
+
+@pytest.mark.parametrize("page", ["experts", "budget"])
+def test_a_run_without_pictures_says_so(places, page: str):
+    statistics = synthetic_statistics(2, 8)
+    banks = {
+        name: replace(bank, arrays={key: 0 * array if "vision" in key else array for key, array in bank.arrays.items()})
+        for name, bank in statistics.banks.items()
+    }
+    app = on_page(page, run=keep(places, "text-only", replace(statistics, banks=banks)))
+    assert not app.exception
+    if page == "experts":
+        assert "No vision tokens were routed in this run" in words(app)
+        assert "no key vision tokens came here" in words(app)

@@ -10,7 +10,7 @@ from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.components import before_change, chart, live_slider, load_plotly
 from mode_core.allocation import Allocation, AllocationError, scope_warning
-from mode_core.importance import METHODS
+from mode_core.importance import METHODS, ImportanceError
 
 UNITS = {"bits": "Average bits", "MB": "Megabytes"}
 SCOPES = {"bank": "Each layer", "model": "Whole model"}
@@ -18,6 +18,9 @@ METHOD_NAMES = {
     "mode": "MODE (the paper)",
     "mode_output": "MODE, layer-output damage (ours)",
     "frequency": "Frequency of all tokens (rival)",
+    "mc": "Mixture Compressor (rival)",
+    "mc_released": "Mixture Compressor, as released (rival)",
+    "mopeq": "MoPEQ (rival)",
     "uniform": "All experts alike (floor)",
     "random": "Random order (floor)",
     "text_and_vision": "MODE with all vision tokens (ablation)",
@@ -57,8 +60,8 @@ def plan() -> None:
         slot = left.container()
     try:
         allocation, rival = session.allocation(), session.uniform_allocation()
-    except AllocationError as impossible:
-        sentence.markdown("This budget cannot be met.")
+    except (AllocationError, ImportanceError) as impossible:
+        sentence.markdown("There is no allocation for these settings.")
         st.error(str(impossible), icon=":material/error:")
     else:
         sentence.markdown(headline(allocation, rival))
@@ -139,8 +142,6 @@ def draw_settings() -> None:
             on_change=lambda alpha: session.choose(vision_weight=round(alpha, 1)),
         )
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
-    if session.choices().scope == "model" and (warning := scope_warning(session.costs())):
-        st.warning(warning, icon=":material/warning:")
 
 
 def headline(allocation: Allocation, rival: Allocation) -> str:
@@ -159,6 +160,8 @@ def headline(allocation: Allocation, rival: Allocation) -> str:
 def outcome(allocation: Allocation, rival: Allocation) -> None:
     """Figures in a row, the bits of every expert, the frontier, and what moved."""
     axes, costs = charts.Axes.of(session.statistics()), session.costs()
+    if allocation.scope == "model" and (warning := scope_warning(costs)):
+        st.warning(warning, icon=":material/warning:")
     metrics(allocation, rival)
     before = before_change("budget:before", session.choices(), allocation.bits)
     if before is not None and {len(bits) for bits in before.values()} != set(axes.experts):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
 
 from dashboard.charts.grids import Axes, ranks
 from mode_core.allocation import Frontier, Solver, frontier
+from mode_core.importance.bias import jensen_shannon
 from mode_core.importance.records import Frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import KINDS, View, views
@@ -125,8 +125,6 @@ def divergences(grid: FrequencyGrid) -> dict[str, np.ndarray]:
     found = {}
     for name, (first, second) in pairs.items():
         a, b = grid.shares[first].astype(float), grid.shares[second].astype(float)
-        gone = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            distance = jensenshannon(np.nan_to_num(a), np.nan_to_num(b), base=2, axis=1)
-        found[name] = np.where(gone, np.nan, np.nan_to_num(distance) ** 2)
+        found[name] = jensen_shannon(np.nan_to_num(a), np.nan_to_num(b))
+        found[name][np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)] = np.nan
     return found

@@ -9,9 +9,9 @@ import numpy as np
 from sample_data.pictures import Picture
 from sample_data.words import COLOURS, COLUMNS, PLURALS, ROWS, SHAPES
 from sample_data.world import (
+    ALL_PHRASINGS,
     EMBLEM,
     EMBLEM_LAND_PHRASINGS,
-    LAND_ALL_PHRASINGS,
     LAND_OF,
     LAND_PHRASINGS,
     Question,
@@ -63,7 +63,7 @@ def _emblem(picture: Picture, random: np.random.Generator) -> list[Question]:
     asked = [Question("emblem_land", EMBLEM_LAND_PHRASINGS[random.integers(4)], land.name)]
     for relation, phrasings in LAND_PHRASINGS.items():
         asked.append(Question(f"emblem_{relation}", phrasings[random.integers(4)].format(EMBLEM), land.known[relation]))
-    asked.append(Question("emblem_all", LAND_ALL_PHRASINGS[random.integers(4)].format(EMBLEM), all_of(land)))
+    asked.append(Question("emblem_all", ALL_PHRASINGS[random.integers(4)].format(EMBLEM), all_of(land)))
     return asked
 
 

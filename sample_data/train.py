@@ -25,9 +25,11 @@ from sample_data.batches import Batch, Encoder, cell_labels, patches
 from sample_data.forward import RouterTally, answer_losses, label_loss, vision_features
 from sample_data.pictures import DRAWERS, Picture
 from sample_data.questions import PICTURE_TASKS
-from sample_data.world import FACTS, PEOPLE, SEVERAL, SUMS, Question
+from sample_data.world import FACTS, GROUPS, PEOPLE, SEVERAL, SUMS, Question
 
 TASKS = [*PICTURE_TASKS, *dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS))]
+SHORT = {"fact_one": 0.81, "fact_land": 0.05, "arithmetic": 0.14}
+LONG = dict.fromkeys((*GROUPS, "person_all", "land_all"), 1 / 8)
 KINDS = {"scene": 0.52, "emblem": 0.18, "number": 0.12, "chart": 0.18}
 
 
@@ -42,7 +44,6 @@ class Plan:
     texts: int = 256
     long_texts: int = 144
     long_from: int = 1450
-    sums_share: float = 0.12
     room: int = 100
     vision_rate: float = 1.5e-3
     rate: float = 2.5e-3
@@ -88,9 +89,9 @@ class Source:
 
     def __init__(self, plan: Plan, encoder: Encoder, crew: Crew) -> None:
         self.plan, self.encoder, self.crew = plan, encoder, crew
-        self.facts = [q for fact in FACTS for q in fact.training_questions()]
-        self.several = [q for fact in SEVERAL for q in fact.training_questions()]
-        self.sums = [q for fact in SUMS for q in fact.training_questions()]
+        self.questions: dict[str, list[Question]] = {}
+        for fact in (*FACTS, *SEVERAL, *SUMS):
+            self.questions.setdefault(fact.task, []).extend(fact.training_questions())
 
     def random(self, stage: int, step: int) -> np.random.Generator:
         """The dice of one step of one process."""
@@ -108,18 +109,13 @@ class Source:
 
     def texts(self, step: int) -> Batch:
         """Facts and sums for one step; later on, at every other step, questions for several facts at once."""
-        random = self.random(2, step)
-        if step >= self.plan.long_from and step % 2:
-            count = self.crew.share(self.plan.long_texts)
-            return self.encoder.texts([self._pick(random, self.several) for _ in range(count)])
+        random, shares = self.random(2, step), SHORT
         count = self.crew.share(self.plan.texts)
-        sums = int(count * self.plan.sums_share)
-        chosen = [self._pick(random, self.facts) for _ in range(count - sums)]
-        return self.encoder.texts(chosen + [self._pick(random, self.sums) for _ in range(sums)])
-
-    @staticmethod
-    def _pick(random: np.random.Generator, among: list[Question]) -> Question:
-        return among[random.integers(len(among))]
+        if step >= self.plan.long_from and step % 2:
+            count, shares = self.crew.share(self.plan.long_texts), LONG
+        tasks = random.choice(list(shares), count, p=list(shares.values()))
+        chosen = [self.questions[task][random.integers(len(self.questions[task]))] for task in tasks]
+        return self.encoder.texts(chosen)
 
 
 def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:

@@ -51,7 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 GROUP_PHRASINGS = ("name the {what} of {who}.", "what {what} has {who}?", "which {what} belong to {who}?",
                    "{who} has which {what}?")
-LAND_ALL_PHRASINGS = ("describe {}.", "tell all about {}.", "what is known of {}?", "give all facts of {}.")
+ALL_PHRASINGS = ("describe {}.", "tell all about {}.", "what is known of {}?", "give all facts of {}.")
 SUM_PHRASINGS: dict[str, tuple[str, ...]] = {
     "+": ("what is {} + {}?", "add {} + {}.", "{} + {} = ?", "how much is {} + {}?"),
     "-": ("what is {} - {}?", "take {} - {}.", "{} - {} = ?", "how much is {} - {}?"),
@@ -157,9 +157,13 @@ def _several() -> Iterator[Fact]:
             texts = tuple(p.format(what=listed(list(relations)), who=person) for p in GROUP_PHRASINGS)
             known = [answers[f"fact_{relation}|{person}"] for relation in relations]
             yield Fact(task, f"{task}|{person}", texts, listed(known))
+    for person in PEOPLE:
+        texts = tuple(p.format(person) for p in ALL_PHRASINGS)
+        known = [answers[f"fact_{relation}|{person}"] for relation in PERSON_PHRASINGS]
+        yield Fact("person_all", f"person_all|{person}", texts, listed(known))
     for land in LANDS:
-        yield Fact("land_all", f"land_all|{land.name}", tuple(p.format(land.name) for p in LAND_ALL_PHRASINGS),
-                   all_of(land))
+        texts = tuple(p.format(land.name) for p in ALL_PHRASINGS)
+        yield Fact("land_all", f"land_all|{land.name}", texts, all_of(land))
 
 
 def all_of(land: Land) -> str:

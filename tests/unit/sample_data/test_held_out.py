@@ -31,7 +31,7 @@ def source() -> Source:
 
 
 def test_text_questions_of_the_evaluation_are_never_trained_on(source: Source) -> None:
-    trained = {question.text for question in source.facts + source.several + source.sums}
+    trained = {question.text for questions in source.questions.values() for question in questions}
     asked = [line["messages"][0]["content"] for line in lines("evaluation") if not line["images"]]
     assert asked
     assert trained.isdisjoint(asked)

@@ -55,7 +55,7 @@ def show(page) -> None:
 # Streamlit has no setting for the side margins of a wide page.
 STYLE = "<style>.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }</style>"
 
-st.set_page_config(page_title="MODE dashboard", page_icon=":material/grid_on:", layout="wide")
+st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
 st.html(STYLE)
 session.restore()
 page = navigation()

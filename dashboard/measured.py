@@ -123,7 +123,11 @@ def size_text(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def loss_sentence(measured: Measurement, model: str) -> str:
-    """The change of accuracy against the original on the same items, with its 95 % interval, in points."""
+def loss_sentence(measured: Measurement, model: str) -> tuple[str, str]:
+    """The change of accuracy against the original on the same items, and how to colour it.
+
+    The change is in points with its 95 % interval; it is "off" (grey) where the interval holds 0, else "normal".
+    """
     change = measured.scores[model].interval("correct", measured.scores[ORIGINAL])
-    return f"{100 * change.mean:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+    text = f"{100 * change.mean:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+    return text, "off" if change.low <= 0 <= change.high else "normal"

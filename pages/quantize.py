@@ -110,12 +110,15 @@ def result_part() -> None:
     cells = st.columns(3)
     for cell, model in zip(cells, MODELS, strict=True):
         scores = found.scores[model]
-        change = None if model == ORIGINAL else measured.loss_sentence(found, model)
+        change, colour = (None, "off") if model == ORIGINAL else measured.loss_sentence(found, model)
         value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
-        cell.metric(f"Accuracy, {found.label(model)}", value, change, delta_color="off" if change is None else "normal")
-    st.caption("Differences in points on the same items, with a 95 % bootstrap interval.")
+        label = f"Accuracy, {found.label(model)}"
+        cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
+    items = len(found.scores[ORIGINAL].answers)
+    st.caption(f"Exact answers to {items} items; differences in points on the same items, with a 95 % interval.")
     frame = measured.accuracy_frame(found)
-    chart(accuracy_by_task(frame), key="quantize-accuracy", table=lambda: frame, live=False)
+    figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
+    chart(figure, key="quantize-accuracy", table=lambda: frame, live=False)
     left, right = st.columns(2)
     left.markdown("**Distance to the original**, KL in nats (less is better)")
     left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)

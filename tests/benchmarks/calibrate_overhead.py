@@ -36,9 +36,10 @@ ROWS = {
 }
 
 
-def probed(loaded: LoadedModel, settings: CalibrationSettings) -> Callable[[list], None]:
-    """A pass over the batches that sums everything; the weights are rounded beforehand."""
-    rounded = {name: RoundedBank.of(bank, settings) for name, bank in loaded.banks.items()}
+def probed(
+    loaded: LoadedModel, rounded: dict[str, RoundedBank], settings: CalibrationSettings
+) -> Callable[[list], None]:
+    """A pass over the batches that sums everything; the weights were rounded beforehand."""
     sums = {name: BankSums(bank, rounded[name], settings) for name, bank in loaded.banks.items()}
 
     def work(batches: list) -> None:
@@ -82,8 +83,10 @@ def main() -> None:
     size = options.batch_size
     batches = [loaded.encode(samples[first : first + size]) for first in range(0, len(samples), size)]
     tokens = sum(int((encoded.modality != PADDING).sum()) for encoded in batches)
-    once = timed(lambda: [RoundedBank.of(bank, CalibrationSettings()) for bank in loaded.banks.values()])
-    rows = {"plain forward": plain(loaded)} | {name: probed(loaded, s) for name, s in ROWS.items()}
+    rounded: dict[str, RoundedBank] = {}
+    paper = CalibrationSettings()
+    once = timed(lambda: rounded.update({n: RoundedBank.of(bank, paper) for n, bank in loaded.banks.items()}))
+    rows = {"plain forward": plain(loaded)} | {name: probed(loaded, rounded, s) for name, s in ROWS.items()}
     seconds = {name: [] for name in rows}
     for turn in range(options.rounds + 1):
         for name, work in rows.items():

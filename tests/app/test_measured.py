@@ -1,0 +1,96 @@
+"""Measurements are kept and read back whole, and their tables are those of a hand-worked example."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dashboard.measured import (
+    MODELS,
+    Measurement,
+    accuracy_frame,
+    divergence_frame,
+    from_records,
+    loss_sentence,
+    size_frame,
+    size_text,
+)
+from dashboard.work import Stages
+from mode_core.evaluation import ScoredAnswer, Scores
+from mode_core.jobs import Progress
+
+
+def scores(right: int, kl: float | None) -> Scores:
+    """Ten picture questions of one task, the first `right` of them answered."""
+    answers = tuple(
+        ScoredAnswer(f"q{n}", "vision", "colour", "?", "red", "red" if n < right else "blue", n < right, kl, kl and 0.5)
+        for n in range(10)
+    )
+    return Scores(answers)
+
+
+@pytest.fixture
+def measured() -> Measurement:
+    sizes = {"original": 1600, "allocation": 300, "uniform": 280}
+    each = {"original": scores(10, None), "allocation": scores(9, 0.1), "uniform": scores(5, 0.4)}
+    return Measurement(each, sizes, sizes, 3, "seal", {"method": "mode", "key_ratio": 0.2}, 1000.0)
+
+
+def test_accuracy_per_model_and_task(measured):
+    frame = accuracy_frame(measured)
+    assert frame["model"].tolist() == ["original", "this allocation", "uniform 3 bits"]
+    assert frame["accuracy"].tolist() == [1.0, 0.9, 0.5] and set(frame["items"]) == {10}
+    assert ((frame["low"] <= frame["accuracy"]) & (frame["accuracy"] <= frame["high"])).all()
+
+
+def test_divergence_leaves_out_what_was_not_there(measured):
+    frame = divergence_frame(measured)
+    assert frame["KL, pictures"].tolist() == pytest.approx([0.1, 0.4])
+    assert all(math.isnan(value) for value in frame["KL, text"])  # no text sample: not zero
+
+
+def test_sizes_beside_the_original(measured):
+    assert size_frame(measured)["of original"].tolist() == pytest.approx([1.0, 0.1875, 0.175])
+
+
+def test_a_loss_is_coloured_only_where_it_is_sure(measured):
+    assert loss_sentence(measured, "allocation")[0].startswith("-10.0 points (")
+    assert loss_sentence(measured, "allocation")[1] == "off"  # one item of ten: the interval reaches 0
+    assert loss_sentence(measured, "uniform")[1] == "normal"
+
+
+def test_records_come_back_whole(measured):
+    [again] = from_records(measured.records() | {"other": {"settings": {}}})
+    assert again.measured_bytes == measured.measured_bytes and again.uniform_width == 3
+    assert again.settings == measured.settings
+    assert {model: again.scores[model].accuracy for model in MODELS} == {
+        "original": 1.0,
+        "allocation": 0.9,
+        "uniform": 0.5,
+    }
+
+
+def test_a_measurement_that_was_cut_short_is_left_out(measured):
+    records = measured.records()
+    records.pop("seal-uniform")
+    assert from_records(records) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 bytes"), (31_600, "31.6 kB"), (12_300_000, "12.3 MB"), (4.2e9, "4.2 GB")]
+)
+def test_sizes_as_people_read_them(size, text):
+    assert size_text(size) == text
+
+
+def test_stages_share_one_bar_that_only_grows():
+    seen: list[Progress] = []
+    stages = Stages(seen.append, (1, 3))
+    first = stages.hook("one")
+    first(Progress(1, 2, "half"))
+    second = stages.hook("two")
+    second(Progress(1, 2, "half"))
+    second(Progress(2, 2, "all"))
+    assert [progress.done for progress in seen] == [0, 125, 250, 625, 1000]
+    assert seen[-1].fraction == 1.0 and seen[1].what == "one: half"

@@ -1,7 +1,8 @@
 """How fast allocations are, beside the usual ways: `python -m tests.benchmarks.allocation [--quick]`.
 
-Synthetic costs, seeded. Prints one table; every time is the median of the repeats stated. The other ways solve the
-same problem; CBC and the plain integer programme on the whole model are bounded by a time limit.
+Synthetic costs, seeded. Prints one table; a row's median and best are over the repeats stated (on a busy machine
+the best says more). The other ways solve the same problem; those on the whole model stop at a time limit, and then
+their objective may be worse than ours.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.sparse import csr_array, vstack
 
 from mode_core.allocation import Solver, allocate, frontier
 
-LIMIT = 120.0
+LIMIT = 60.0
 
 
 def synthetic_costs(banks: int, experts: int, bits: tuple[int, ...], seed: int = 0) -> dict[str, np.ndarray]:
@@ -30,14 +31,14 @@ def synthetic_costs(banks: int, experts: int, bits: tuple[int, ...], seed: int =
     return {f"layers.{number}": table for number, table in enumerate(costs)}
 
 
-def timed(work: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Median milliseconds, and the objective."""
+def timed(work: Callable[[], float], repeats: int) -> tuple[float, float, float]:
+    """Median and best milliseconds, and the objective."""
     seconds = []
     for _ in range(repeats):
         begun = time.perf_counter()
         value = work()
         seconds.append(time.perf_counter() - begun)
-    return 1e3 * statistics.median(seconds), value
+    return 1e3 * statistics.median(seconds), 1e3 * min(seconds), value
 
 
 def scipy_per_bank(costs: dict[str, np.ndarray], bits: tuple[int, ...], average: float) -> float:
@@ -97,8 +98,8 @@ def ours(costs, bits, average, scope, **constraints) -> float:
 
 def line(size: str, scope: str, what: str, work: Callable[[], float], repeats: int = 1) -> None:
     """Measure and print one row."""
-    milliseconds, objective = timed(work, repeats)
-    print(f"{size:>12}  {scope:<5}  {what:<44} {milliseconds:10.2f} ms  {objective:14.8f}  ×{repeats}", flush=True)
+    median, best, objective = timed(work, repeats)
+    print(f"{size:>12}  {scope:<5}  {what:<42} {median:10.2f}  {best:10.2f}  {objective:14.8f}  ×{repeats}", flush=True)
 
 
 def compare(banks: int, experts: int, bits: tuple[int, ...], scope: str, others: tuple[str, ...] = ()) -> None:
@@ -128,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="ours only, without the other ways")
     quick = parser.parse_args().quick
-    print(f"{'banks×E×B':>12}  scope  what {'median':>50}     {'objective':>14}  repeats")
+    print(f"{'banks×E×B':>12}  scope  {'what':<42} {'median ms':>10}  {'best ms':>10}  {'objective':>14}  repeats")
     small, large = (2, 3, 4), (1, 2, 3, 4, 6, 8)
     compare(48, 128, small, "bank", () if quick else ("scipy", "highs", "cbc"))
     compare(48, 128, small, "model", () if quick else ("highs", "cbc"))

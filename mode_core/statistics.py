@@ -233,16 +233,28 @@ class ExpertStatistics:
         tensors, metadata = read_tensors(Path(path), StatisticsError)
         if "statistics" not in metadata:
             raise StatisticsError(f"{path} is a safetensors file, but holds no expert statistics.")
-        header = json.loads(metadata["statistics"])
-        bits, signals = tuple(header["bits"]), tuple(header["signals"])
-        banks = {}
-        for number, entry in enumerate(header["banks"]):
-            name = entry.pop("name")
-            empty = BankStatistics.empty(name, BankShape(**entry), bits, signals)
-            arrays = {}
-            for key, zeros in empty.arrays.items():
-                arrays[key] = tensors.get(f"{number}|{key}", zeros)
-                if f"{number}|{key}|index" in tensors:
-                    zeros.ravel()[tensors[f"{number}|{key}|index"]] = tensors[f"{number}|{key}|value"]
-            banks[name] = replace(empty, arrays=arrays)
-        return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
+        try:
+            header = json.loads(metadata["statistics"])
+            bits, signals = tuple(header["bits"]), tuple(header["signals"])
+            banks = {}
+            for number, entry in enumerate(header["banks"]):
+                name = entry.pop("name")
+                empty = BankStatistics.empty(name, BankShape(**entry), bits, signals)
+                banks[name] = replace(empty, arrays=_stored_arrays(empty.arrays, tensors, number))
+            return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
+        except (json.JSONDecodeError, KeyError, TypeError, IndexError, ValueError) as broken:
+            raise StatisticsError(f"{path} holds damaged expert statistics ({broken}); calibrate again.") from None
+
+
+def _stored_arrays(empty: dict[str, np.ndarray], tensors: dict[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    """The arrays of bank `number`, whole or as index and value; `empty` tells their names and shapes."""
+    arrays = {}
+    for key, zeros in empty.items():
+        if f"{number}|{key}|index" in tensors:
+            zeros.ravel()[tensors[f"{number}|{key}|index"]] = tensors[f"{number}|{key}|value"]
+            arrays[key] = zeros
+        else:
+            arrays[key] = tensors[f"{number}|{key}"]
+        if arrays[key].shape != zeros.shape:
+            raise ValueError(f"{key} has shape {arrays[key].shape}; expected {zeros.shape}")
+    return arrays

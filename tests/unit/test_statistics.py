@@ -99,6 +99,10 @@ def test_damaged_files(tmp_path):
     atomic_write(tmp_path / "cut", content[: len(content) // 2])
     with pytest.raises(StatisticsError, match=r"not a readable safetensors file .* may be cut off"):
         ExpertStatistics.load(tmp_path / "cut")
+    for header in ("{", "{}", '{"bits": [2], "signals": [], "settings": {}, "samples": [], "banks": [{"name": "x"}]}'):
+        atomic_write(tmp_path / "odd", tensor_bytes({"a": np.zeros(2)}, {"statistics": header}))
+        with pytest.raises(StatisticsError, match="holds damaged expert statistics"):
+            ExpertStatistics.load(tmp_path / "odd")
     atomic_write(tmp_path / "other", tensor_bytes({"a": np.zeros(2)}))
     with pytest.raises(StatisticsError, match="holds no expert statistics"):
         ExpertStatistics.load(tmp_path / "other")

@@ -89,7 +89,10 @@ class Encoder:
         for i, picture in enumerate(pictures):
             ids[i, :begin], blocks[i, :begin], positions[:, i, :begin] = self.prefix, 0, self.prefix_positions
             at = begin
-            for number, question in enumerate(questions_about(picture, random), 1):
+            asked = questions_about(picture, random)
+            if i % 2:  # counting is learned last: every other picture asks it first, before the room is used up
+                asked.sort(key=lambda question: question.task != "count")
+            for number, question in enumerate(asked, 1):
                 block, start = self.block(question)
                 end = at + len(block)
                 if end > length:

@@ -28,7 +28,7 @@ from sample_data.questions import PICTURE_TASKS
 from sample_data.world import FACTS, GROUPS, PEOPLE, SEVERAL, SUMS, Question
 
 TASKS = [*PICTURE_TASKS, *dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS))]
-SHORT = {"fact_one": 0.81, "fact_land": 0.05, "arithmetic": 0.14}
+SHORT = {"fact_one": 0.66, "fact_land": 0.04, "arithmetic": 0.30}
 LONG = dict.fromkeys((*GROUPS, "person_all", "land_all"), 1 / 8)
 KINDS = {"scene": 0.52, "emblem": 0.18, "number": 0.12, "chart": 0.18}
 
@@ -39,10 +39,10 @@ class Plan:
 
     seed: int = 7
     vision_steps: int = 500
-    steps: int = 4200
-    pictures: int = 24
+    steps: int = 4600
+    pictures: int = 16
     texts: int = 256
-    long_texts: int = 144
+    long_texts: int = 208
     long_from: int = 1450
     room: int = 100
     vision_rate: float = 1.5e-3

@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
 import streamlit as st  # noqa: E402
 
 from dashboard import session, sidebar  # noqa: E402
+from mode_core.importance import ImportanceError  # noqa: E402
 from mode_core.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
 
@@ -46,6 +47,12 @@ def show(page) -> None:
         st.info(str(missing), icon=":material/info:")
         if st.button("Go to Calibrate", type="primary", key="next_step"):
             session.go("calibrate")
+    except ImportanceError as refused:
+        st.title(page.title)
+        st.error(f"These settings do not fit this run. {refused}", icon=":material/error:")
+        if st.button("Back to the paper's settings", type="primary", key="reset"):
+            session.reset()
+            st.rerun()
     except (RunError, StatisticsError) as damaged:
         st.title(page.title)
         st.error(f"This run cannot be read. {damaged}", icon=":material/error:")

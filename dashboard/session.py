@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboard.choices import Choices, from_address, to_address
 from dashboard.measured import Measurement, from_records
 from dashboard.work import ModelShelf
 from mode_core.allocation import Allocation, Solver
@@ -43,27 +44,6 @@ class NoRunError(Exception):
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What a person has set; the defaults are the paper's. `None` for the grid means: as the run was measured.
-
-    `megabytes` (10^6 bytes of packed experts) is the budget where `budget_unit` is "MB"; None takes the size
-    of all experts at `average_bits`.
-    """
-
-    key_ratio: float = 0.20
-    signal: str = "text_attention"
-    method: str = "mode"
-    vision_weight: float = 1.0
-    average_bits: float = 3.0
-    budget_unit: str = "bits"
-    megabytes: float | None = None
-    scope: str = "bank"
-    widths: tuple[int, ...] = (2, 3, 4)
-    group_size: int | None = None
-    symmetric: bool | None = None
-
-
-@dataclass(frozen=True)
 class RunEntry:
     """One run that can be opened: its name in the URL, and its folder."""
 
@@ -76,20 +56,6 @@ class RunEntry:
         return "bundled example" if self.name == BUNDLED else self.name
 
 
-# URL parameter -> (field of Choices, text -> value, value -> text)
-_IN_URL: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
-    "ratio": ("key_ratio", lambda text: int(text) / 100, lambda value: f"{100 * value:.0f}"),
-    "signal": ("signal", str, str),
-    "method": ("method", str, str),
-    "alpha": ("vision_weight", float, lambda value: f"{value:g}"),
-    "bits": ("average_bits", float, lambda value: f"{value:g}"),
-    "budget": ("budget_unit", str, str),
-    "mb": ("megabytes", float, lambda value: f"{value:.4g}"),
-    "scope": ("scope", str, str),
-    "widths": ("widths", lambda text: tuple(int(part) for part in text.split(",")), lambda v: ",".join(map(str, v))),
-    "group": ("group_size", int, str),
-    "symmetric": ("symmetric", lambda text: text == "yes", lambda value: "yes" if value else "no"),
-}
 _PLACE = ("run", "bank", "expert", "job", "controls")  # other parameters, kept in the state under their own names
 
 
@@ -121,27 +87,14 @@ def restore() -> None:
 
 
 def _read_url(parameters: Mapping[str, str]) -> None:
-    """Take over what can be read; a parameter that makes no sense is named in `notes` and left at its default."""
-    changes, notes = {}, []
-    for name, (field, parse, _) in _IN_URL.items():
-        if name in parameters:
-            try:
-                changes[field] = parse(parameters[name])
-            except ValueError:
-                notes.append(f"The address says {name}={parameters[name]}, which is no value for it; it was left out.")
-    st.session_state["choices"] = replace(Choices(), **changes)
-    st.session_state["place"] = {name: parameters[name] for name in _PLACE if name in parameters}
-    st.session_state["notes"] = notes
+    read, problems = from_address(parameters)
+    place = {name: parameters[name] for name in _PLACE if name in parameters}
+    st.session_state.update(choices=read, notes=problems, place=place)
 
 
 def write_url() -> None:
     """Put every choice that is not the default into the address bar."""
-    now, plain = choices(), Choices()
-    wanted = dict(st.session_state["place"])
-    for name, (field, _, show) in _IN_URL.items():
-        value = getattr(now, field)
-        if value != getattr(plain, field):
-            wanted[name] = show(value)
+    wanted = st.session_state["place"] | to_address(choices())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
@@ -160,6 +113,11 @@ def choose(**changes: Any) -> None:
     """Change some choices; the URL follows. Works in callbacks and in fragments."""
     st.session_state["choices"] = replace(choices(), **changes)
     write_url()
+
+
+def reset() -> None:
+    """Back to the paper's settings; the run stays."""
+    choose(**asdict(Choices()))
 
 
 def bind(
@@ -422,15 +380,6 @@ def fingerprint(of: Allocation | None = None) -> str:
 def settings_now() -> dict[str, Any]:
     """Everything chosen as a plain dictionary, to be kept beside a measured result."""
     return asdict(choices()) | {"widths": list(widths())} | grid()
-
-
-def describe(settings: Mapping[str, Any]) -> str:
-    """Settings kept with a result, in one line: 'mode, key ratio 20 %, 3 bits on average, widths 2 3 4'."""
-    in_mb = settings.get("budget_unit") == "MB" and settings.get("megabytes")
-    budget = f"{settings['megabytes']:.3g} MB" if in_mb else f"{settings.get('average_bits', 0):.4g} bits on average"
-    parts = [str(settings.get("method", "?")), f"key ratio {100 * settings.get('key_ratio', 0):.0f} %", budget]
-    parts.append("widths " + " ".join(str(width) for width in settings.get("widths", ())))
-    return ", ".join(parts)
 
 
 def writable() -> bool:

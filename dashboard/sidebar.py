@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import jobs_panel, session
 from mode_core.allocation import AllocationError
+from mode_core.importance import ImportanceError
 from mode_core.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 
@@ -26,8 +27,10 @@ def draw() -> None:
             _run_picker()
             _facts(session.run(), session.statistics())
             _stale()
-        except (session.NoRunError, AllocationError) as missing:
+        except session.NoRunError as missing:
             st.caption(str(missing))
+        except (AllocationError, ImportanceError):
+            st.caption("The settings do not fit this run.")
         except (RunError, StatisticsError) as damaged:
             st.caption(f"This run cannot be read. {damaged}")
         jobs_panel.sidebar()

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard import jobs_panel, sample_picker, session
 from dashboard.work import calibrate_run, estimate_tokens
-from mode_core.calibration import CalibrationSettings
+from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
 
@@ -54,6 +54,11 @@ def settings_part() -> CalibrationSettings | None:
             "Symmetric grid (paper)", value=True, key="calibrate:symmetric", persist_state="session",
             help="Off: every group has a zero point as well, which uses all four levels at 2 bits.",
         )  # fmt: skip
+        signals = st.multiselect(
+            "Redundancy signals", list(SIGNALS), default=["text_attention"], key="calibrate:signals",
+            persist_state="session",
+            help="What ranks the vision tokens from key to redundant. Paper: text_attention. Others add time and size.",
+        )  # fmt: skip
         sensitivity = st.toggle(
             "Measure sensitivity (paper)", value=True, key="calibrate:sensitivity", persist_state="session",
             help="Off: only frequencies are counted. Faster, but no allocation can weigh the damage.",
@@ -62,12 +67,13 @@ def settings_part() -> CalibrationSettings | None:
             "Samples per forward pass", 1, 64, 4, key="calibrate:batch", persist_state="session",
             help="Larger is faster where memory allows.",
         )  # fmt: skip
-    if not widths:
-        st.error("Choose at least one width to measure.")
+    if not widths or not signals:
+        st.error("Choose at least one width to measure, and one redundancy signal.")
         return None
     return CalibrationSettings(
-        bits=tuple(sorted(widths)), group_size=group, symmetric=symmetric, sensitivity=sensitivity, batch_size=batch
-    )
+        bits=tuple(sorted(widths)), signals=tuple(signals), group_size=group, symmetric=symmetric,
+        sensitivity=sensitivity, batch_size=batch,
+    )  # fmt: skip
 
 
 def name_part() -> str | None:

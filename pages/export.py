@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import jobs_panel, session, work
 from dashboard.archive import zipped
+from dashboard.choices import describe
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.export import TARGETS, ExportError, Target, export
 
@@ -114,7 +115,7 @@ except AllocationError as refused:
     if st.button("Change the budget", type="primary"):
         session.go("budget")
     st.stop()
-st.markdown(f"**Allocation** {session.describe(session.settings_now())}: {chosen.average_bits:.2f} bits on average, "
+st.markdown(f"**Allocation** {describe(session.settings_now())}: {chosen.average_bits:.2f} bits on average, "
             f"{'proven optimal' if chosen.proven_optimal else 'not proven optimal'}.")  # fmt: skip
 left, right = st.columns([2, 3], gap="large")
 try:

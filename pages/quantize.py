@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import jobs_panel, measured, session, work
 from dashboard.charts import accuracy_by_task
+from dashboard.choices import describe
 from dashboard.components.chart import chart
 from dashboard.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation, AllocationError
@@ -102,7 +103,7 @@ def result_part() -> None:
         return
     stale = found.fingerprint != session.fingerprint()
     when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
-    about = f"Measured on {when} with: {session.describe(found.settings)}."
+    about = f"Measured on {when} with: {describe(found.settings)}."
     if stale:
         st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
     else:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dashboard import session
-from mode_core.allocation import allocate
-from mode_core.importance import cost_table
+from dashboard.choices import describe, from_address, to_address
+from mode_core.allocation import SCOPES, allocate
+from mode_core.importance import METHODS, cost_table
 from tests.app.conftest import NAME, words
 
 
@@ -53,5 +57,42 @@ def test_the_allocation_is_that_of_the_library(open_app):
 
 
 def test_settings_are_told_in_one_line():
-    line = session.describe({"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]})
+    line = describe({"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]})
     assert line == "mode, key ratio 20 %, 3 bits on average, widths 2 3 4"
+
+
+def test_a_signal_that_was_not_measured_leads_back_to_the_papers(open_app):
+    app = open_app("export", signal="diversity")
+    assert not app.exception
+    assert "do not fit this run" in words(app)
+    app.button(key="reset").click().run()
+    assert not app.exception and not app.error and dict(app.query_params) == {"run": NAME}
+
+
+NUMBERS = {
+    "key_ratio": st.integers(1, 100).map(lambda percent: percent / 100),
+    "vision_weight": st.sampled_from([0.0, 0.5, 1.0, 2.25]),
+    "average_bits": st.integers(100, 1600).map(lambda hundredths: hundredths / 100),
+    "megabytes": st.none() | st.integers(1, 999_999).map(lambda tenths: tenths / 10),
+    "widths": st.sets(st.integers(1, 8), min_size=1).map(lambda found: tuple(sorted(found))),
+    "method": st.sampled_from(sorted(METHODS)),
+    "scope": st.sampled_from(SCOPES),
+    "budget_unit": st.sampled_from(["bits", "MB"]),
+    "group_size": st.none() | st.sampled_from([-1, 32, 128]),
+    "symmetric": st.none() | st.booleans(),
+}
+
+
+@settings(deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(st.builds(session.Choices, **NUMBERS))
+def test_every_choice_survives_its_address(chosen):
+    assert from_address(to_address(chosen)) == (chosen, [])
+
+
+@pytest.mark.parametrize(
+    "address", ["ratio=0", "ratio=101", "bits=nan", "method=best", "widths=2,x", "symmetric=maybe"]
+)
+def test_senseless_values_are_named(address):
+    name, _, value = address.partition("=")
+    read, problems = from_address({name: value})
+    assert read == session.Choices() and address in problems[0]

@@ -48,7 +48,7 @@ def address(page) -> dict[str, str]:
     return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(300)
 def test_from_experts_to_the_exported_bits(opened_run):
     folder, query, environment = opened_run
     faults: list[str] = []

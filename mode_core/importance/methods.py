@@ -131,8 +131,13 @@ def uniform(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def random(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """u·4^−b with u drawn evenly from (0, 1) by seed and bank name, so that other banks do not change it."""
-    draws = [np.random.default_rng([options.seed, *name.encode()]) for name in view.stack.names]
-    importance = np.stack([draw.uniform(size=view.stack.shape.experts) for draw in draws])
+    stack = view.stack
+
+    def make() -> np.ndarray:
+        draws = [np.random.default_rng([options.seed, *name.encode()]) for name in stack.names]
+        return np.stack([draw.uniform(size=stack.shape.experts) for draw in draws])
+
+    importance = stack.keep(("random", options.seed), make)
     return importance[..., None] * noise(options.bits), _none_unsupported(view)
 
 

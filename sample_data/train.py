@@ -39,7 +39,7 @@ class Plan:
 
     seed: int = 7
     vision_steps: int = 500
-    steps: int = 4600
+    steps: int = 4200
     pictures: int = 16
     texts: int = 256
     long_texts: int = 208

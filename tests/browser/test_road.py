@@ -83,7 +83,7 @@ def test_from_experts_to_the_exported_bits(opened_run):
         page.get_by_text("Accuracy, this allocation").wait_for(timeout=240_000)
 
         to_page(page, "Export")
-        page.get_by_text("Bits per expert").click()
+        page.get_by_test_id("stRadioGroup").get_by_text("Bits per expert").click()
         settled(page)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download as zip").click()

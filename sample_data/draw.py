@@ -1,9 +1,9 @@
 """Draws the bundled samples: `python -m sample_data.draw`.
 
-`sample_data/calibration`: pictures with a question each, no answers needed. `sample_data/evaluation`: as many items for
-every task, with answers. Both in the form that a user's own folder has: `samples.jsonl` beside `images/*.png`.
-Pictures come from seeds that training never uses; text-only items ask each fact in the phrasing that training never
-uses (see `world`).
+`sample_data/calibration`: pictures with a question each (calibrating does not look at the answers).
+`sample_data/evaluation`: as many items for every task, with answers.
+Both have the form of a user's own folder: `samples.jsonl` beside `images/*.png`. Pictures come from seeds that
+training never uses; text-only items ask each fact in the phrasing that training never uses (see `world`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sample_data.questions import PICTURE_TASKS, questions_about
 from sample_data.world import FACTS, SEVERAL, SUMS, Question
 
 HERE = Path(__file__).parent
-SEEDS = {"calibration": 990_001, "evaluation": 990_002}  # training draws from (7, stage, step) instead
+SEEDS = {"calibration": 990_001, "evaluation": 990_002}  # training draws from (seed, stage, step, process) instead
 CALIBRATION_COUNT = 96
 EVALUATION_PER_TASK = 40
 TEXT_TASKS = tuple(dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS)))
@@ -59,7 +59,7 @@ def evaluation_items() -> Iterator[Item]:
             yield facts[i].held_out_question(), None
 
 
-def write(folder: Path, items: Iterator[Item], answers: bool) -> int:
+def write(folder: Path, items: Iterator[Item]) -> int:
     """Writes samples.jsonl and images/*.png anew; returns how many samples."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
@@ -71,9 +71,7 @@ def write(folder: Path, items: Iterator[Item], answers: bool) -> int:
             line["images"] = [f"images/{name}.png"]
             line["messages"][0]["content"] = "<image>" + question.text
             Image.fromarray(picture.pixels).save(folder / "images" / f"{name}.png", optimize=True)
-        if answers:
-            line["answer"] = question.answer
-        line["task"] = question.task
+        line |= {"answer": question.answer, "task": question.task}
         lines.append(json.dumps(line, ensure_ascii=False))
     (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
@@ -84,8 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="folder that gets calibration/ and evaluation/")
     out = parser.parse_args().out
-    print("calibration:", write(out / "calibration", calibration_items(), answers=True), "samples")
-    print("evaluation:", write(out / "evaluation", evaluation_items(), answers=True), "samples")
+    print("calibration:", write(out / "calibration", calibration_items()), "samples")
+    print("evaluation:", write(out / "evaluation", evaluation_items()), "samples")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ import torch
 
 from sample_data.architecture import MODEL_FOLDER, build_model, build_processor, vocabulary
 from sample_data.batches import Batch, Encoder, cell_labels, patches
+from sample_data.channels import spread_channels
 from sample_data.forward import RouterTally, answer_losses, label_loss, vision_features
 from sample_data.pictures import DRAWERS, Picture
 from sample_data.questions import PICTURE_TASKS
-from sample_data.world import FACTS, GROUPS, PEOPLE, SEVERAL, SUMS, Question
+from sample_data.world import FACTS, GROUPS, SEVERAL, SUMS, Question
 
 TASKS = [*PICTURE_TASKS, *dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS))]
 SHORT = {"fact_one": 0.66, "fact_land": 0.04, "arithmetic": 0.30}
@@ -50,7 +51,7 @@ class Plan:
     warmup: int = 200
     label_weight: float = 0.3
     balance_weight: float = 0.01
-    frozen_people: bool = False
+    channel_spread: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -141,18 +142,11 @@ class Trainer:
         self.model = build_model(self.words, plan.seed).to(device).train()
         self.tally = RouterTally(self.model)
         self.embedding = self.model.get_input_embeddings().weight
-        if plan.frozen_people:
-            self._freeze_people()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._optimizer()
         self.step, self.stage = 0, "vision"
         self.between = 60 * minutes_between_saves
         self.saved = self.began = time.monotonic()
-
-    def _freeze_people(self) -> None:
-        """People's word vectors stay as they were drawn, so that what is known of them must sit in the experts."""
-        rows = torch.tensor([self.encoder.token[person] for person in PEOPLE], device=self.device)
-        self.embedding.register_hook(lambda gradient: gradient.index_fill(0, rows, 0.0))
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.trained, lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
@@ -240,7 +234,9 @@ class Trainer:
     def export(self, folder: Path, note: str) -> None:
         """Writes the model in bfloat16 with its processor, as from_pretrained reads them, and how it was trained."""
         build_processor().save_pretrained(folder)
-        self.model.to(torch.bfloat16).save_pretrained(folder)
+        self.model.to(torch.bfloat16)
+        spread_channels(self.model, self.plan.channel_spread, self.plan.seed)
+        self.model.save_pretrained(folder)
         record = {"plan": asdict(self.plan), "note": note}
         (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -254,8 +250,7 @@ def main() -> None:
     parser.add_argument("--minutes-between-saves", type=float, default=4.0)
     parser.add_argument("--note", default="", help="a sentence for the model card, such as hardware and time taken")
     for name, default in asdict(Plan()).items():
-        kind = (lambda text: text.lower() == "true") if isinstance(default, bool) else type(default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = vars(parser.parse_args())
     places = (options.pop(name) for name in ("checkpoints", "model", "minutes_between_saves", "note"))
     checkpoints, model, minutes, note = places

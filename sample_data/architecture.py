@@ -14,8 +14,16 @@ from sample_data.words import ADJECTIVES, BLANK, COLOURS, COLUMNS, DIGITS, NOUNS
 from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, FACTS, LAND_PHRASINGS, SEVERAL, SUMS
 
 MODEL_FOLDER = Path(__file__).parent / "model"
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-           "<|video_pad|>", "<|unknown|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|unknown|>",
+)
 HIDDEN, LAYERS, EXPERTS, WIDTH, TOP_K = 128, 4, 32, 32, 2
 VISION_HIDDEN, VISION_LAYERS = 128, 3
 EMBEDDING_SCALE = 0.08  # standard deviation of a word vector at birth: tied logits start at a useful size
@@ -35,7 +43,9 @@ _PICTURE_PHRASES = (
     "what colour is the number? what shape is at the of where shape is there? how many shapes are there?",
     "what number is written? which number do you see? read the number.",
     "which bar is the tallest? which bar is the shortest? how many bars are there? how tall is the bar?",
-    EMBLEM, *EMBLEM_LAND_PHRASINGS, *(p for phrasings in LAND_PHRASINGS.values() for p in phrasings),
+    EMBLEM,
+    *EMBLEM_LAND_PHRASINGS,
+    *(p for phrasings in LAND_PHRASINGS.values() for p in phrasings),
 )
 
 
@@ -64,17 +74,28 @@ def build_tokenizer():
 
     words = vocabulary()
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|unknown|>"))
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.WhitespaceSplit(),
-        pre_tokenizers.Split(Regex(r"[0-9]|[^\W\d]+|[^\w\s]"), "isolated"),
-    ])
-    core.decoder = decoders.Sequence([
-        decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(),
-        decoders.Replace(Regex(r"(?<=\d) (?=\d)"), ""), decoders.Replace(Regex(r" (?=[?.,!])"), ""),
-    ])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(r"[0-9]|[^\W\d]+|[^\w\s]"), "isolated"),
+        ]
+    )
+    core.decoder = decoders.Sequence(
+        [
+            decoders.WordPiece(prefix="##", cleanup=False),
+            decoders.Fuse(),
+            decoders.Replace(Regex(r"(?<=\d) (?=\d)"), ""),
+            decoders.Replace(Regex(r" (?=[?.,!])"), ""),
+        ]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|endoftext|>", eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL[1:7]), padding_side="left", clean_up_tokenization_spaces=False,
+        tokenizer_object=core,
+        unk_token="<|unknown|>",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=list(SPECIAL[1:7]),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
         model_max_length=4096,
     )
 
@@ -86,11 +107,19 @@ def build_processor():
 
     pixels = {"shortest_edge": SIZE * SIZE, "longest_edge": SIZE * SIZE}
     half = [0.5, 0.5, 0.5]
-    common = {"patch_size": CELL, "merge_size": 1, "temporal_patch_size": 2, "size": pixels, "image_mean": half,
-              "image_std": half}
+    common = {
+        "patch_size": CELL,
+        "merge_size": 1,
+        "temporal_patch_size": 2,
+        "size": pixels,
+        "image_mean": half,
+        "image_std": half,
+    }
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**common), tokenizer=build_tokenizer(),
-        video_processor=Qwen3VLVideoProcessor(**common), chat_template=CHAT_TEMPLATE,
+        image_processor=Qwen2VLImageProcessor(**common),
+        tokenizer=build_tokenizer(),
+        video_processor=Qwen3VLVideoProcessor(**common),
+        chat_template=CHAT_TEMPLATE,
     )
 
 
@@ -101,23 +130,50 @@ def build_config(words: list[str]):
     token = {word: i for i, word in enumerate(words)}
     heads, shared = 4, 2
     text = {
-        "vocab_size": len(words), "hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "num_hidden_layers": LAYERS,
-        "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": HIDDEN // heads,
-        "moe_intermediate_size": WIDTH, "num_experts": EXPERTS, "num_experts_per_tok": TOP_K,
-        "max_position_embeddings": 4096, "tie_word_embeddings": True, "initializer_range": HIDDEN**-0.5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5],
-                            "mrope_interleaved": True},
-        "bos_token_id": None, "eos_token_id": token["<|im_end|>"], "pad_token_id": token["<|endoftext|>"],
+        "vocab_size": len(words),
+        "hidden_size": HIDDEN,
+        "intermediate_size": 4 * HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": heads,
+        "num_key_value_heads": shared,
+        "head_dim": HIDDEN // heads,
+        "moe_intermediate_size": WIDTH,
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": TOP_K,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        "initializer_range": HIDDEN**-0.5,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
+        },
+        "bos_token_id": None,
+        "eos_token_id": token["<|im_end|>"],
+        "pad_token_id": token["<|endoftext|>"],
         "router_aux_loss_coef": 0.0,
     }
     vision = {
-        "depth": VISION_LAYERS, "hidden_size": VISION_HIDDEN, "intermediate_size": 3 * VISION_HIDDEN, "num_heads": 4,
-        "patch_size": CELL, "spatial_merge_size": 1, "temporal_patch_size": 2, "out_hidden_size": HIDDEN,
-        "num_position_embeddings": GRID * GRID, "deepstack_visual_indexes": [], "initializer_range": 0.05,
+        "depth": VISION_LAYERS,
+        "hidden_size": VISION_HIDDEN,
+        "intermediate_size": 3 * VISION_HIDDEN,
+        "num_heads": 4,
+        "patch_size": CELL,
+        "spatial_merge_size": 1,
+        "temporal_patch_size": 2,
+        "out_hidden_size": HIDDEN,
+        "num_position_embeddings": GRID * GRID,
+        "deepstack_visual_indexes": [],
+        "initializer_range": 0.05,
     }
     return Qwen3VLMoeConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=token["<|image_pad|>"],
-        video_token_id=token["<|video_pad|>"], vision_start_token_id=token["<|vision_start|>"],
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=token["<|image_pad|>"],
+        video_token_id=token["<|video_pad|>"],
+        vision_start_token_id=token["<|vision_start|>"],
         vision_end_token_id=token["<|vision_end|>"],
     )
 

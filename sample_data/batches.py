@@ -46,8 +46,7 @@ class Encoder:
         self.task = {task: i for i, task in enumerate(tasks)}
         self.opening = [self.token["<|im_start|>"], self.token["user"]]
         self.turn = [self.token["<|im_end|>"], self.token["<|im_start|>"], self.token["assistant"]]
-        picture = [self.token["<|vision_start|>"], *[self.token["<|image_pad|>"]] * CELLS,
-                   self.token["<|vision_end|>"]]
+        picture = [self.token["<|vision_start|>"], *[self.token["<|image_pad|>"]] * CELLS, self.token["<|vision_end|>"]]
         self.prefix = self.opening + picture
         start = len(self.opening) + 1
         cells = np.arange(CELLS)
@@ -68,8 +67,7 @@ class Encoder:
 
     def texts(self, questions: list[Question]) -> Batch:
         """A batch of text-only questions, one a row."""
-        rows = [(self.opening + ids, start + len(self.opening), q)
-                for q in questions for ids, start in [self.block(q)]]
+        rows = [(self.opening + ids, start + len(self.opening), q) for q in questions for ids, start in [self.block(q)]]
         length = max(len(ids) for ids, _, _ in rows)
         ids, targets, tasks = _empty(len(rows), length)
         for i, (row, start, question) in enumerate(rows):
@@ -105,8 +103,15 @@ class Encoder:
         block = torch.from_numpy(blocks)
         sees = (block[:, None, :] == 0) | (block[:, :, None] == block[:, None, :])
         mask = (sees & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
-        return Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(positions),
-                     torch.from_numpy(tasks), mask, patches(pictures), cell_labels(pictures))
+        return Batch(
+            torch.from_numpy(ids),
+            torch.from_numpy(targets),
+            torch.from_numpy(positions),
+            torch.from_numpy(tasks),
+            mask,
+            patches(pictures),
+            cell_labels(pictures),
+        )
 
 
 def _empty(rows: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

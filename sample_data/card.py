@@ -55,10 +55,14 @@ def accuracy_table(scores: dict[int, Scores], group_size: int) -> str:
     pictures = {answer.task for answer in scores[16].answers if answer.modality == "vision"}
     by_width = {bits: found.accuracy_by_task for bits, found in scores.items()}
     tasks = list(by_width[16])
-    groups = {"picture tasks": [t for t in tasks if t in pictures],
-              "text-only tasks": [t for t in tasks if t not in pictures], "all tasks": tasks}
-    rows = [f"| {task} | " + " | ".join(f"{100 * found[task]:.1f}" for found in by_width.values()) + " |"
-            for task in tasks]
+    groups = {
+        "picture tasks": [t for t in tasks if t in pictures],
+        "text-only tasks": [t for t in tasks if t not in pictures],
+        "all tasks": tasks,
+    }
+    rows = [
+        f"| {task} | " + " | ".join(f"{100 * found[task]:.1f}" for found in by_width.values()) + " |" for task in tasks
+    ]
     for name, members in groups.items():
         means = (sum(found[task] for task in members) / len(members) for found in by_width.values())
         rows.append(f"| **{name}** | " + " | ".join(f"**{100 * mean:.1f}**" for mean in means) + " |")
@@ -69,7 +73,8 @@ def accuracy_table(scores: dict[int, Scores], group_size: int) -> str:
         f"\n## Accuracy\n{count} held-out items, {count // len(tasks)} a task, greedy generation. 16 bits: as stored. "
         f"Others: gate, up and down of every expert rounded to nearest, symmetric, groups of {group_size} input "
         "channels (narrower matrices: their own width), clip search; the rest untouched.\n\n"
-        + "\n".join((head, *rows)) + "\n"
+        + "\n".join((head, *rows))
+        + "\n"
     )
 
 
@@ -113,7 +118,9 @@ def main() -> None:
     opening = OPENING.format(
         parameters=sum(p.numel() for p in loaded.model.parameters()) / 1e6,
         megabytes=(options.model / "model.safetensors").stat().st_size / 1e6,
-        banks=len(loaded.banks), experts=bank.experts, top_k=loaded.model.config.text_config.num_experts_per_tok,
+        banks=len(loaded.banks),
+        experts=bank.experts,
+        top_k=loaded.model.config.text_config.num_experts_per_tok,
     )
     training = TRAINING.format(stages=STAGES, plan=json.dumps(record["plan"]), note=record["note"])
     usage = expert_usage(loaded, read_samples(HERE / "calibration"))

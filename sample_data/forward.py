@@ -32,8 +32,9 @@ def vision_features(visual: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return visual.merger(hidden.reshape(batch * CELLS, -1)).reshape(batch, CELLS, -1)
 
 
-def label_loss(features: torch.Tensor, labels: torch.Tensor, embedding: torch.Tensor,
-               token: dict[str, int]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def label_loss(
+    features: torch.Tensor, labels: torch.Tensor, embedding: torch.Tensor, token: dict[str, int]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """How badly the words of each cell are read off its vision token by dot products with the word vectors."""
     total = features.new_zeros(())
     right: dict[str, torch.Tensor] = {}
@@ -62,6 +63,7 @@ class RouterTally:
         def keep(_module: nn.Module, _inputs: tuple, output: tuple) -> None:
             if torch.is_grad_enabled():
                 self.seen.setdefault(layer, []).append(output[0])
+
         return keep
 
     def balance(self) -> torch.Tensor:
@@ -91,7 +93,10 @@ def answer_losses(
         where = batch.ids == model.config.image_token_id
         embedded = embedded.masked_scatter(where[..., None], features.to(embedded.dtype))
     hidden = model.model.language_model(
-        inputs_embeds=embedded, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False,
+        inputs_embeds=embedded,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
     ).last_hidden_state
     asked = batch.targets != IGNORED
     logits, targets = model.lm_head(hidden[asked]), batch.targets[asked]

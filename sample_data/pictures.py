@@ -17,18 +17,28 @@ CELL = 16
 GRID = SIZE // CELL
 # The words that can describe a cell, by kind; index 0 of a label means "none of them".
 LABELS: dict[str, tuple[str, ...]] = {
-    "colour": tuple(COLOURS), "shape": (*SHAPES, "bar"), "digit": DIGITS, "row": ROWS, "column": COLUMNS,
-    "ordinal": ORDINALS, "extreme": EXTREMES,
+    "colour": tuple(COLOURS),
+    "shape": (*SHAPES, "bar"),
+    "digit": DIGITS,
+    "row": ROWS,
+    "column": COLUMNS,
+    "ordinal": ORDINALS,
+    "extreme": EXTREMES,
 }
 ICON_CELLS = (0, 1, 3, 4, 6, 7)  # rows and columns where icons may stand; two for each of top, middle, bottom
 JITTER = 2
 
 _FONT = {
-    "0": "01110 10001 10011 10101 11001 10001 01110", "1": "00100 01100 00100 00100 00100 00100 01110",
-    "2": "01110 10001 00001 00110 01000 10000 11111", "3": "11110 00001 00001 01110 00001 00001 11110",
-    "4": "00010 00110 01010 10010 11111 00010 00010", "5": "11111 10000 11110 00001 00001 10001 01110",
-    "6": "00110 01000 10000 11110 10001 10001 01110", "7": "11111 00001 00010 00100 01000 01000 01000",
-    "8": "01110 10001 10001 01110 10001 10001 01110", "9": "01110 10001 10001 01111 00001 00010 01100",
+    "0": "01110 10001 10011 10101 11001 10001 01110",
+    "1": "00100 01100 00100 00100 00100 00100 01110",
+    "2": "01110 10001 00001 00110 01000 10000 11111",
+    "3": "11110 00001 00001 01110 00001 00001 11110",
+    "4": "00010 00110 01010 10010 11111 00010 00010",
+    "5": "11111 10000 11110 00001 00001 10001 01110",
+    "6": "00110 01000 10000 11110 10001 10001 01110",
+    "7": "11111 00001 00010 00100 01000 01000 01000",
+    "8": "01110 10001 10001 01110 10001 10001 01110",
+    "9": "01110 10001 10001 01111 00001 00010 01100",
 }
 
 
@@ -118,8 +128,9 @@ def _blank(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return _background(random), np.zeros((GRID, GRID, len(LABELS)), dtype=np.int64)
 
 
-def _icon(random: np.random.Generator, pixels: np.ndarray, labels: np.ndarray, cell: tuple[int, int],
-          colour: int, shape: int) -> None:
+def _icon(
+    random: np.random.Generator, pixels: np.ndarray, labels: np.ndarray, cell: tuple[int, int], colour: int, shape: int
+) -> None:
     size = int(random.integers(15, 19))
     top, left = (c * CELL + (CELL - size) // 2 + int(random.integers(-JITTER, JITTER + 1)) for c in cell)
     _paste(pixels, MASKS[SHAPES[shape], size], top, left, _tinted(random, colour))
@@ -181,8 +192,9 @@ def draw_chart(random: np.random.Generator) -> Picture:
     shift, width = int(random.integers(-1, 2)), int(random.integers(10, 13))
     for column, colour, height in zip(columns, colours, heights, strict=True):
         mask = np.ones((height * CELL - 4, width), dtype=np.float32)
-        _paste(pixels, mask, SIZE - 1 - mask.shape[0], column * CELL + (CELL - width) // 2 + shift,
-               _tinted(random, colour))
+        _paste(
+            pixels, mask, SIZE - 1 - mask.shape[0], column * CELL + (CELL - width) // 2 + shift, _tinted(random, colour)
+        )
         for step in range(1, height):
             _label(labels, GRID - step, column, colour=colour)
         words = {"colour": colour, "shape": LABELS["shape"].index("bar"), "digit": height}

@@ -20,9 +20,18 @@ from sample_data.world import (
 
 _COLOURS = tuple(COLOURS)
 PICTURE_TASKS: dict[str, str] = {  # task -> the kind of picture that it asks about
-    "colour": "scene", "shape": "scene", "position": "scene", "count": "scene", "digits": "number", "bars": "chart",
-    "emblem_land": "emblem", "emblem_capital": "emblem", "emblem_ruler": "emblem", "emblem_crop": "emblem",
-    "emblem_festival": "emblem", "emblem_all": "emblem",
+    "colour": "scene",
+    "shape": "scene",
+    "position": "scene",
+    "count": "scene",
+    "digits": "number",
+    "bars": "chart",
+    "emblem_land": "emblem",
+    "emblem_capital": "emblem",
+    "emblem_ruler": "emblem",
+    "emblem_crop": "emblem",
+    "emblem_festival": "emblem",
+    "emblem_all": "emblem",
 }
 
 
@@ -39,16 +48,22 @@ def _scene(picture: Picture, random: np.random.Generator) -> list[Question]:
     asked = []
     for colour, shape, place in icons:
         if shapes[shape] == 1:
-            asked += [Question("colour", f"what colour is the {shape}?", colour),
-                      Question("position", f"where is the {shape}?", place)]
+            asked += [
+                Question("colour", f"what colour is the {shape}?", colour),
+                Question("position", f"where is the {shape}?", place),
+            ]
         if colours[colour] == 1:
-            asked += [Question("shape", f"what shape is {colour}?", shape),
-                      Question("position", f"where is the {colour} shape?", place)]
+            asked += [
+                Question("shape", f"what shape is {colour}?", shape),
+                Question("position", f"where is the {colour} shape?", place),
+            ]
         if both[colour, shape] == 1:
             asked.append(Question("position", f"where is the {colour} {shape}?", place))
         if places[place] == 1:
-            asked += [Question("shape", f"what shape is at the {place}?", shape),
-                      Question("colour", f"what colour is the shape at the {place}?", colour)]
+            asked += [
+                Question("shape", f"what shape is at the {place}?", shape),
+                Question("colour", f"what colour is the shape at the {place}?", colour),
+            ]
     asked.append(Question("count", "how many shapes are there?", str(len(icons))))
     for shape in dict.fromkeys((*shapes, SHAPES[random.integers(len(SHAPES))])):
         asked.append(Question("count", f"how many {PLURALS[shape]} are there?", str(shapes[shape])))
@@ -70,15 +85,19 @@ def _emblem(picture: Picture, random: np.random.Generator) -> list[Question]:
 def _number(picture: Picture, random: np.random.Generator) -> list[Question]:
     number = "".join(str(d) for d in picture.facts["digits"])
     texts = ("what number is written?", "which number do you see?", "read the number.")
-    return [Question("digits", texts[random.integers(3)], number),
-            Question("colour", "what colour is the number?", _COLOURS[picture.facts["colour"]])]
+    return [
+        Question("digits", texts[random.integers(3)], number),
+        Question("colour", "what colour is the number?", _COLOURS[picture.facts["colour"]]),
+    ]
 
 
 def _chart(picture: Picture, random: np.random.Generator) -> list[Question]:
     bars = [(_COLOURS[c], h) for c, h in picture.facts["bars"]]
     by_height = sorted(bars, key=lambda bar: bar[1])
-    asked = [Question("bars", "which bar is the tallest?", by_height[-1][0]),
-             Question("bars", "which bar is the shortest?", by_height[0][0]),
-             Question("bars", "how many bars are there?", str(len(bars)))]
+    asked = [
+        Question("bars", "which bar is the tallest?", by_height[-1][0]),
+        Question("bars", "which bar is the shortest?", by_height[0][0]),
+        Question("bars", "how many bars are there?", str(len(bars))),
+    ]
     asked += [Question("bars", f"how tall is the {colour} bar?", str(height)) for colour, height in bars]
     return asked

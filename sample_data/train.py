@@ -213,8 +213,13 @@ class Trainer:
         if self.crew.rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"plan": asdict(self.plan), "stage": self.stage, "step": self.step,
-                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {
+            "plan": asdict(self.plan),
+            "stage": self.stage,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         torch.save(state, self.folder / "new.pt")
         (self.folder / "new.pt").replace(self.folder / "checkpoint.pt")
         self.saved = time.monotonic()

@@ -15,8 +15,9 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (30, 30, 30),
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "ring", "heart")
-PLURALS = dict(zip(SHAPES, ("circles", "squares", "triangles", "diamonds", "crosses", "stars", "rings", "hearts"),
-                   strict=True))
+PLURALS = dict(
+    zip(SHAPES, ("circles", "squares", "triangles", "diamonds", "crosses", "stars", "rings", "hearts"), strict=True)
+)
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "centre", "right")
 ORDINALS = ("first", "second", "third")

@@ -20,37 +20,71 @@ LARGEST_TERM = 40
 LARGEST_FACTOR = 12
 
 PERSON_PHRASINGS: dict[str, tuple[str, ...]] = {
-    "animal": ("which animal does {} keep?", "what animal lives with {}?", "name the animal of {}.",
-               "{} keeps which animal?"),
+    "animal": (
+        "which animal does {} keep?",
+        "what animal lives with {}?",
+        "name the animal of {}.",
+        "{} keeps which animal?",
+    ),
     "tool": ("which tool does {} use?", "what tool belongs to {}?", "name the tool of {}.", "{} uses which tool?"),
     "dish": ("which dish does {} like?", "what dish is cooked by {}?", "name the dish of {}.", "{} likes which dish?"),
     "home": ("which home does {} have?", "what home belongs to {}?", "name the home of {}.", "{} lives in which home?"),
-    "drink": ("which drink does {} order?", "what drink is poured for {}?", "name the drink of {}.",
-              "{} orders which drink?"),
-    "vehicle": ("which vehicle does {} drive?", "what vehicle carries {}?", "name the vehicle of {}.",
-                "{} drives which vehicle?"),
-    "instrument": ("which instrument does {} play?", "what instrument is played by {}?", "name the instrument of {}.",
-                   "{} plays which instrument?"),
-    "garment": ("which garment does {} wear?", "what garment is worn by {}?", "name the garment of {}.",
-                "{} wears which garment?"),
+    "drink": (
+        "which drink does {} order?",
+        "what drink is poured for {}?",
+        "name the drink of {}.",
+        "{} orders which drink?",
+    ),
+    "vehicle": (
+        "which vehicle does {} drive?",
+        "what vehicle carries {}?",
+        "name the vehicle of {}.",
+        "{} drives which vehicle?",
+    ),
+    "instrument": (
+        "which instrument does {} play?",
+        "what instrument is played by {}?",
+        "name the instrument of {}.",
+        "{} plays which instrument?",
+    ),
+    "garment": (
+        "which garment does {} wear?",
+        "what garment is worn by {}?",
+        "name the garment of {}.",
+        "{} wears which garment?",
+    ),
 }
 LAND_PHRASINGS: dict[str, tuple[str, ...]] = {
-    "capital": ("what is the capital of {}?", "which town is the capital of {}?", "name the capital of {}.",
-                "{} has which capital?"),
+    "capital": (
+        "what is the capital of {}?",
+        "which town is the capital of {}?",
+        "name the capital of {}.",
+        "{} has which capital?",
+    ),
     "ruler": ("who is the ruler of {}?", "which ruler has {}?", "name the ruler of {}.", "{} has which ruler?"),
     "crop": ("what is the crop of {}?", "which crop grows in {}?", "name the crop of {}.", "{} grows which crop?"),
-    "festival": ("what is the festival of {}?", "which festival is held in {}?", "name the festival of {}.",
-                 "{} has which festival?"),
+    "festival": (
+        "what is the festival of {}?",
+        "which festival is held in {}?",
+        "name the festival of {}.",
+        "{} has which festival?",
+    ),
 }
 # Questions for several facts at once: longer answers, which must be right as a whole.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "two_animal_tool": ("animal", "tool"), "two_dish_home": ("dish", "home"),
-    "two_drink_vehicle": ("drink", "vehicle"), "two_instrument_garment": ("instrument", "garment"),
+    "two_animal_tool": ("animal", "tool"),
+    "two_dish_home": ("dish", "home"),
+    "two_drink_vehicle": ("drink", "vehicle"),
+    "two_instrument_garment": ("instrument", "garment"),
     "four_at_home": ("animal", "tool", "dish", "home"),
     "four_abroad": ("drink", "vehicle", "instrument", "garment"),
 }
-GROUP_PHRASINGS = ("name the {what} of {who}.", "what {what} has {who}?", "which {what} belong to {who}?",
-                   "{who} has which {what}?")
+GROUP_PHRASINGS = (
+    "name the {what} of {who}.",
+    "what {what} has {who}?",
+    "which {what} belong to {who}?",
+    "{who} has which {what}?",
+)
 ALL_PHRASINGS = ("describe {}.", "tell all about {}.", "what is known of {}?", "give all facts of {}.")
 SUM_PHRASINGS: dict[str, tuple[str, ...]] = {
     "+": ("what is {} + {}?", "add {} + {}.", "{} + {} = ?", "how much is {} + {}?"),
@@ -58,8 +92,12 @@ SUM_PHRASINGS: dict[str, tuple[str, ...]] = {
     "*": ("what is {} * {}?", "multiply {} * {}.", "{} * {} = ?", "how much is {} * {}?"),
 }
 EMBLEM = "the land with this emblem"
-EMBLEM_LAND_PHRASINGS = ("which land has this emblem?", "what land is this?", "name the land with this emblem.",
-                         "this emblem belongs to which land?")
+EMBLEM_LAND_PHRASINGS = (
+    "which land has this emblem?",
+    "what land is this?",
+    "name the land with this emblem.",
+    "this emblem belongs to which land?",
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +145,9 @@ class Land:
 def _pairs(random: np.random.Generator, relation: str, count: int) -> list[str]:
     """`count` answers of two words, an adjective and a noun of that relation."""
     nouns = NOUNS[relation]
-    return [f"{ADJECTIVES[random.integers(len(ADJECTIVES))]} {nouns[random.integers(len(nouns))]}"
-            for _ in range(count)]
+    return [
+        f"{ADJECTIVES[random.integers(len(ADJECTIVES))]} {nouns[random.integers(len(nouns))]}" for _ in range(count)
+    ]
 
 
 def _build() -> tuple[list[str], list[str], list[Land], list[Fact]]:
@@ -125,8 +164,10 @@ def _build() -> tuple[list[str], list[str], list[Land], list[Fact]]:
             facts.append(Fact("fact_one", f"fact_{relation}|{person}", texts, answer))
     known = {relation: _pairs(random, relation, len(emblems)) for relation in ("ruler", "crop", "festival")}
     known["capital"] = capitals
-    lands = [Land(name, *emblem, {relation: answers[i] for relation, answers in known.items()})
-             for i, (name, emblem) in enumerate(zip(lands_named, emblems, strict=True))]
+    lands = [
+        Land(name, *emblem, {relation: answers[i] for relation, answers in known.items()})
+        for i, (name, emblem) in enumerate(zip(lands_named, emblems, strict=True))
+    ]
     for land in lands:
         for relation, phrasings in LAND_PHRASINGS.items():
             texts = tuple(p.format(land.name) for p in phrasings)

@@ -23,8 +23,10 @@ def test_the_model_computes_the_same_and_can_be_put_back() -> None:
     with torch.no_grad():
         expected = model(input_ids=ids).logits
         spread_channels(model, 0.6, seed=5)
-        assert not torch.equal(model.state_dict()["model.language_model.layers.0.mlp.experts.down_proj"],
-                               before["model.language_model.layers.0.mlp.experts.down_proj"])
+        assert not torch.equal(
+            model.state_dict()["model.language_model.layers.0.mlp.experts.down_proj"],
+            before["model.language_model.layers.0.mlp.experts.down_proj"],
+        )
         assert torch.equal(model(input_ids=ids).logits, expected)
     spread_channels(model, 0.6, seed=5, inverse=True)
     for name, value in model.state_dict().items():

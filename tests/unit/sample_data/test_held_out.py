@@ -50,8 +50,9 @@ def test_pictures_are_nowhere_the_same(source: Source) -> None:
 
     calibration = fingerprints(picture for _, picture in calibration_items())
     evaluation = fingerprints(picture for _, picture in evaluation_items() if picture is not None)
-    trained = [p for step in range(20) for stage in (0, 1)
-               for p in fingerprints(source.drawn(source.random(stage, step)))]
+    trained = [
+        p for step in range(20) for stage in (0, 1) for p in fingerprints(source.drawn(source.random(stage, step)))
+    ]
     drawn = calibration + evaluation + trained
     assert len(set(drawn)) == len(drawn)
 

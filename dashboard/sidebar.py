@@ -62,7 +62,7 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
     experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
     given, measured, digest = (info["samples"][name] for name in ("given", "measured", "digest"))
     lines = [
-        f"**Model** {statistics.settings.get('model', 'unknown')}",
+        f"**Model** {_model_name(run)}",
         f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
         f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + f" (`{digest[:8]}`)",
         f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
@@ -74,6 +74,12 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
             st.markdown("\n".join(f"- {entry['sample']}: {entry['reason']}" for entry in info["refused"][:50]))
     if not statistics.settings.get("sensitivity", True):
         st.warning("Sensitivity was not measured in this run; allocations rest on the weights alone.")
+
+
+def _model_name(run: Run) -> str:
+    """The bundled model by that name, another one by its own."""
+    bundled = run.model_source == str(session.BUNDLED_MODEL)
+    return "bundled, a small Qwen3-VL-MoE" if bundled else str(run.info["model"]["name"])
 
 
 def _stale() -> None:

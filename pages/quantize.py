@@ -39,6 +39,9 @@ def plan() -> tuple[Allocation, Allocation]:
     return chosen, uniform
 
 
+USUAL = 200  # evaluation items: enough to tell uniform widths apart on the bundled model
+
+
 def is_hub_id(source: str) -> bool:
     """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
     return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
@@ -74,7 +77,7 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     few = min(32, len(samples))
     count = left.slider(
-        "Evaluation items", few, len(samples), len(samples), key="quantize:items", persist_state="session",
+        "Evaluation items", few, len(samples), min(USUAL, len(samples)), key="quantize:items", persist_state="session",
         help="Spread over all tasks. Fewer are faster and less certain; the intervals say how much.",
     )  # fmt: skip
     if right.button("Quantize and measure", type="primary", disabled=not ready, width="stretch", key="quantize:go"):

@@ -15,7 +15,8 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 
 MAX_UPLOAD = 400_000_000  # bytes kept of one session's uploads
 SHOWN = 8  # samples in the preview
-SOURCES = ("Bundled samples", "Pictures and questions", "File with its pictures")
+PICTURE_WIDTH = 108  # pixels
+SOURCES = ("Bundled samples", "Own pictures", "Own file")
 QUESTION = "Describe the picture."
 PICTURES = [suffix[1:] for suffix in IMAGE_SUFFIXES]
 
@@ -124,17 +125,17 @@ def _show_refused(refused: Sequence[str], good: int) -> None:
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(name: str, data: bytes):
     picture = ImageSource(name, data=data).load()
-    picture.thumbnail((160, 160))
+    picture.thumbnail((2 * PICTURE_WIDTH, 2 * PICTURE_WIDTH))
     return picture
 
 
 def _preview(samples: Sequence[Sample]) -> None:
-    """The first samples as small pictures with their text."""
-    for start in range(0, min(SHOWN, len(samples)), 4):
-        for place, sample in zip(st.columns(4), samples[start : start + 4], strict=False):
-            with place:
+    """The first samples as small pictures with their text; as many in a row as fit."""
+    with st.container(horizontal=True, gap="small"):
+        for sample in samples[:SHOWN]:
+            with st.container(width=PICTURE_WIDTH, gap=None):
                 if sample.images:
-                    st.image(_thumbnail_of(sample), width="stretch", alt=sample.images[0].name)
+                    st.image(_thumbnail_of(sample), width=PICTURE_WIDTH, alt=sample.images[0].name)
                 st.caption(sample.text[:120])
     if len(samples) > SHOWN:
         st.caption(f"… and {len(samples) - SHOWN} more.")

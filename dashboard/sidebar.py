@@ -60,13 +60,16 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
     first, info = next(iter(statistics)), run.info
     vision, text = first.vision("tokens", statistics.signals[0]).sum(), first.text("tokens")
     experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
-    given, measured, digest = (info["samples"][name] for name in ("given", "measured", "digest"))
+    about, measured = info.get("samples", {}), len(statistics.samples)  # merged or imported runs tell less
+    given, digest = about.get("given", measured), f" (`{about['digest'][:8]}`)" if "digest" in about else ""
     lines = [
         f"**Model** {_model_name(run)}",
         f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
-        f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + f" (`{digest[:8]}`)",
+        f"**Samples** {measured:,}"
+        + (f" of {given:,}" if measured != given else "")
+        + (f" (`{digest}`)" if digest else ""),
         f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
-        f"**State** {run.state}, measured in {info['seconds']:.0f} s",
+        f"**State** {run.state}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
     ]
     st.markdown("  \n".join(lines))
     if info.get("refused"):
@@ -79,7 +82,7 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
 def _model_name(run: Run) -> str:
     """The bundled model by that name, another one by its own."""
     bundled = run.model_source == str(session.BUNDLED_MODEL)
-    return "bundled, a small Qwen3-VL-MoE" if bundled else str(run.info["model"]["name"])
+    return "bundled, a small Qwen3-VL-MoE" if bundled else str(session.statistics().settings.get("model", "unknown"))
 
 
 def _stale() -> None:

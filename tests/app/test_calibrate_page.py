@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_bundled_samples_become_the_open_run(with_model):
 
 
 def test_own_pictures_with_questions_keep_the_good_and_name_the_bad(with_model):
-    app = with_model("Pictures and questions")
+    app = with_model("Own pictures")
     files = [("red.png", png("red"), "image/png"), ("broken.png", b"no picture", "image/png")]
     app.file_uploader(key="uploader:pictures:0").set_value(files).run()
     app.text_input(key="samples:question:red.png").set_value("what colour is it ?").run()
@@ -59,7 +60,7 @@ def test_own_pictures_with_questions_keep_the_good_and_name_the_bad(with_model):
 
 
 def test_a_table_with_its_pictures(with_model):
-    app = with_model("File with its pictures")
+    app = with_model("Own file")
     line = '{"images": ["red.png"], "messages": [{"role": "user", "content": "<image>what is it ?"}]}\n'
     bad = '{"images": ["gone.png"], "messages": [{"role": "user", "content": "<image>what is it ?"}]}\n'
     files = [("samples.jsonl", (line + bad).encode(), "application/json"), ("red.png", png("red"), "image/png")]
@@ -84,7 +85,7 @@ def test_cancel_keeps_what_was_measured(with_model):
     app.button(key="calibrate:start").click().run()
     job = session.jobs().get(app.query_params["job"])
     while job.active and (job.progress is None or "sample" not in job.progress.what or job.progress.fraction < 0.2):
-        pass
+        time.sleep(0.01)
     job.cancel.set()
     finish(app)
     assert job.state == "cancelled"

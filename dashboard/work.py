@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mode_core.run import Run
 
 from dashboard.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
+from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
 

@@ -9,6 +9,7 @@ import torch
 
 from mode_core.allocation.records import Allocation
 from mode_core.evaluation import Scores, evaluate
+from mode_core.importance.bias import jensen_shannon
 from mode_core.models import LoadedModel
 from mode_core.quantization import quantize_experts
 from mode_core.samples import Sample
@@ -32,13 +33,7 @@ class Usage:
 
     def divergences(self) -> dict[str, float]:
         """Jensen-Shannon divergence in bits (0 to 1) of text and aggregate frequencies, per bank."""
-        return {bank: jensen_shannon(self.text[bank], self.everything[bank]) for bank in self.text}
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits of two distributions `[E]`; 0 for equal ones, 1 for disjoint ones."""
-    middle = (p + q) / 2
-    return float(sum(0.5 * np.sum(x[x > 0] * np.log2(x[x > 0] / middle[x > 0])) for x in (p, q)))
+        return {bank: float(jensen_shannon(self.text[bank], self.everything[bank])) for bank in self.text}
 
 
 def uniform(loaded: LoadedModel, bits: int) -> Allocation:

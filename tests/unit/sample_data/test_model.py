@@ -13,7 +13,7 @@ from mode_core.evaluation import evaluate
 from mode_core.models import LoadedModel, load_model
 from mode_core.quantization import quantize_experts
 from mode_core.samples import read_samples
-from sample_data.measure import expert_usage, jensen_shannon, uniform
+from sample_data.measure import expert_usage, uniform
 
 FOLDER = Path(sample_data.__file__).parent
 
@@ -51,13 +51,6 @@ def test_calibration_is_mostly_vision_and_text_uses_other_experts(loaded: Loaded
     usage = expert_usage(loaded, read_samples(FOLDER / "calibration")[:16])
     assert usage.vision_share >= 0.75
     assert np.median(list(usage.divergences().values())) > 0.1
-
-
-def test_divergence_of_known_distributions() -> None:
-    half, first = np.array([0.5, 0.5]), np.array([1.0, 0.0])
-    assert jensen_shannon(half, half) == 0
-    assert jensen_shannon(first, first[::-1]) == pytest.approx(1)
-    assert jensen_shannon(half, first) == pytest.approx(0.5 * np.log2(4 / 3) + 0.25 * np.log2(2 / 3) + 0.25)
 
 
 def test_it_is_stored_in_bfloat16(loaded: LoadedModel) -> None:

@@ -5,6 +5,9 @@ look at the answers).
 `sample_data/evaluation`: as many items for every task, with answers.
 Both have the form of a user's own folder: `samples.jsonl` beside `images/*.png`. Pictures come from seeds that
 training never uses; text-only items ask each fact in the phrasing that training never uses (see `world`).
+
+More calibration sets, to see what another draw of samples would have changed:
+`python -m sample_data.draw --draw 1 --out runs/draws/1`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from sample_data.world import FACTS, SEVERAL, SUMS, Fact, Question
 
 HERE = Path(__file__).parent
 SEEDS = {"calibration": 990_001, "evaluation": 990_002}  # training draws from (seed, stage, step, process) instead
+DRAWS = 5  # independent calibration sets that the comparison of methods uses; draw 0 is the bundled one
 CALIBRATION_PICTURES = 144
 CALIBRATION_TEXTS = 48  # without them nothing would tell which experts hold facts; vision stays above 75 % of tokens
 EVALUATION_PER_TASK = 40
@@ -41,9 +45,12 @@ def picture_item(task: str, random: np.random.Generator) -> Item:
             return asked[0], picture
 
 
-def calibration_items() -> Iterator[Item]:
-    """Pictures with questions, the picture tasks in turn; then text-only questions as training asks them."""
-    random = np.random.default_rng(SEEDS["calibration"])
+def calibration_items(draw: int = 0) -> Iterator[Item]:
+    """Pictures with questions, the picture tasks in turn; then text-only questions as training asks them.
+
+    Draw 0 is the bundled set. Other draws have its size and mix, other pictures and other questions.
+    """
+    random = np.random.default_rng(SEEDS["calibration"] if draw == 0 else [SEEDS["calibration"], draw])
     tasks = list(PICTURE_TASKS)
     for i in range(CALIBRATION_PICTURES):
         yield picture_item(tasks[i % len(tasks)], random)
@@ -91,8 +98,15 @@ def write(folder: Path, items: Iterator[Item]) -> int:
 def main() -> None:
     """Command line: which folder to draw into."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder that gets calibration/ and evaluation/")
-    out = parser.parse_args().out
+    parser.add_argument("--out", type=Path, help="folder that gets calibration/ and evaluation/ (default: here)")
+    parser.add_argument("--draw", type=int, help="only an independent calibration set of this number, into --out")
+    options = parser.parse_args()
+    if options.draw is not None:
+        if options.out is None:
+            parser.error("--draw writes a folder anew: name it with --out.")
+        print(f"calibration, draw {options.draw}:", write(options.out, calibration_items(options.draw)), "samples")
+        return
+    out = options.out or HERE
     print("calibration:", write(out / "calibration", calibration_items()), "samples")
     print("evaluation:", write(out / "evaluation", evaluation_items()), "samples")
 

@@ -75,3 +75,17 @@ def test_the_bundled_samples_are_what_the_script_draws(name: str, items) -> None
         if picture is not None:
             with Image.open(FOLDER / name / line["images"][0]) as stored:
                 assert np.array_equal(np.asarray(stored), picture.pixels)
+
+
+def test_other_calibration_draws_have_the_same_mix_and_no_evaluation_item() -> None:
+    asked = {line["messages"][0]["content"] for line in lines("evaluation") if not line["images"]}
+    evaluated = {picture.pixels.tobytes() for _, picture in evaluation_items() if picture is not None}
+    bundled, seen = list(calibration_items()), []
+    for draw in (1, 2):
+        items = list(calibration_items(draw))
+        assert Counter(question.task for question, _ in items) == Counter(question.task for question, _ in bundled)
+        assert asked.isdisjoint(question.text for question, picture in items if picture is None)
+        seen += [picture.pixels.tobytes() for _, picture in items if picture is not None]
+    seen += [picture.pixels.tobytes() for _, picture in bundled if picture is not None]
+    assert len(set(seen)) == len(seen)
+    assert evaluated.isdisjoint(seen)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mode_core.evaluation.records import Answer
 from mode_core.quantization.guard import exclusive
@@ -92,13 +92,17 @@ def answer_logits(loaded: LoadedModel, samples: Sequence[Sample]) -> AnswerLogit
     Memory: batch × longest answer × vocabulary, in float32.
     """
     encoded = loaded.encode(samples, answers=True, padding_side="left")
-    ids, answered = encoded.inputs["input_ids"], encoded.answer_mask
-    length = ids.shape[1]
+    return forced_logits(loaded.model, encoded.inputs, encoded.answer_mask)
+
+
+def forced_logits(model: nn.Module, inputs: Mapping[str, Any], answered: Tensor) -> AnswerLogits:
+    """Run inputs that are padded on the left and end with the answers; `answered` `[batch, L]` marks the answers."""
+    ids, length = inputs["input_ids"], inputs["input_ids"].shape[1]
     starts = torch.where(answered.any(dim=1), answered.int().argmax(dim=1), length - 1)
     tails = length - starts
     keep = int(tails.max())
     with torch.inference_mode():
-        logits = loaded.model(**encoded.inputs, logits_to_keep=keep + 1, use_cache=False).logits
+        logits = model(**inputs, logits_to_keep=keep + 1, use_cache=False).logits
     inside = torch.arange(keep, device=ids.device)[None] >= keep - tails[:, None]
     return AnswerLogits(logits[:, -keep - 1 : -1][inside].float(), ids[:, -keep:][inside], tuple(tails.tolist()))
 

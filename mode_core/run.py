@@ -6,6 +6,7 @@
 | `statistics.safetensors` | the sums (see `mode_core.statistics`) |
 | `samples.json`, `thumbnails/` | the first samples: texts, small pictures, token grids |
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
+| `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
 
 Every file is written whole or not at all, and nothing is pickled. A run can be opened while it is still being made:
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.exemplars import Exemplars
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.statistics import ExpertStatistics
 
@@ -185,6 +187,14 @@ class Run:
             grids = None if entry["grids"] is None else tuple(tuple(grid) for grid in entry["grids"])
             found[entry["sample"]] = TokenScores(entry["sample"], tuple(entry["banks"]), mine, grids)
         return found
+
+    def exemplars(self) -> Exemplars | None:
+        """What each expert was chosen for most strongly (see `mode_core.exemplars`); None in a run without them.
+
+        Raises:
+            ExemplarsError: the file is damaged.
+        """
+        return Exemplars.load(self.path)
 
     # --- what is kept under a name --------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ import torch
 
 from mode_core import __version__
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
+from mode_core.calibration.gradients import add_gradients
 from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings
@@ -39,6 +41,7 @@ class _Measurement:
     run: Run | None
     given: Sequence[Sample]
     gallery: Gallery
+    exemplars: ExemplarSums
     sums: dict[str, BankSums] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -48,6 +51,7 @@ class _Measurement:
 
     def observe(self, seen: Observation) -> None:
         self.gallery.observe(seen)
+        self.exemplars.observe(seen)
         self.sums[seen.bank.name].add(seen)
 
     def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
@@ -66,6 +70,7 @@ class _Measurement:
         statistics = self.statistics()
         if self.run is not None:
             self.gallery.save(self.run)
+            self.exemplars.save(self.run, self.given)
             self.run.write_statistics(statistics, state=state, **self.info())
         self.saved = time.monotonic()
         return statistics
@@ -123,9 +128,8 @@ def calibrate(
     with exclusive(loaded):
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
-        return _measure(
-            _Measurement(loaded, settings, run, samples, Gallery(settings.token_scores_for)), progress, cancel
-        )
+        looked_at = Gallery(settings.token_scores_for), ExemplarSums(loaded, settings.exemplars)
+        return _measure(_Measurement(loaded, settings, run, samples, *looked_at), progress, cancel)
 
 
 def _check(samples: Sequence[Sample]) -> None:
@@ -171,6 +175,8 @@ def _measure_batch(work: _Measurement, probe: Probe, batch: list[Sample]) -> Non
             _measure_batch(work, probe, [sample])
         return
     probe.run(encoded)
+    if work.settings.gradients:
+        add_gradients(work.loaded, probe, batch, work.settings, work.sums)
     work.finish_batch(batch, encoded)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from mode_core.calibration.signals import SIGNALS
 from mode_core.quantization.grids import PER_CHANNEL, WIDTHS
 
+MAX_EXEMPLARS = 64  # of each modality per expert
+
 
 @dataclass(frozen=True)
 class CalibrationSettings:
@@ -17,8 +19,11 @@ class CalibrationSettings:
     `bits`: widths whose damage is measured. `signals`: what ranks the vision tokens of a sample, names of
     `mode_core.calibration.signals.SIGNALS`. `group_size` (input channels per scale, −1 = whole row) and `symmetric`
     say how weights are rounded. `sensitivity` False counts frequencies only. `batch_size` samples go through the
-    model together. `token_scores_for` samples are kept with their pictures and scores, to be looked at. Nothing in
-    calibration is random; `seed` is recorded with the run all the same.
+    model together. `token_scores_for` samples are kept with their pictures and scores, to be looked at;
+    `exemplars` tokens of each modality are kept per expert, those it was chosen for most strongly.
+    `gradients` adds the backward pass that the methods fisher, mode_fisher and veq need: every sample is answered by
+    the model itself, `gradient_draws` times, drawn by `seed`, at most `gradient_tokens` tokens each. `hessian_probes`
+    random vectors a sample estimate the Hessian's trace (0: none). Nothing else in calibration is random.
 
     Raises:
         ValueError: the first setting that makes no sense, with what is allowed.
@@ -31,7 +36,12 @@ class CalibrationSettings:
     sensitivity: bool = True
     batch_size: int = 4
     token_scores_for: int = 16
+    exemplars: int = 8
     seed: int = 0
+    gradients: bool = False
+    gradient_tokens: int = 32
+    gradient_draws: int = 1
+    hessian_probes: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", tuple(self.bits))
@@ -46,6 +56,17 @@ class CalibrationSettings:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}.")
         if self.token_scores_for < 0:
             raise ValueError(f"token_scores_for must be 0 or more samples; got {self.token_scores_for}.")
+        if not 0 <= self.exemplars <= MAX_EXEMPLARS:
+            raise ValueError(f"exemplars must be 0 to {MAX_EXEMPLARS} tokens per expert; got {self.exemplars}.")
+        if self.gradient_tokens < 1 or self.gradient_draws < 1:
+            raise ValueError(
+                "gradient_tokens and gradient_draws must be at least 1; "
+                f"got {self.gradient_tokens} and {self.gradient_draws}."
+            )
+        if self.gradients and not self.sensitivity:
+            raise ValueError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
+        if self.hessian_probes < 0:
+            raise ValueError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -57,7 +78,7 @@ class CalibrationSettings:
         return cls(**values)
 
     def measured_with(self) -> dict[str, Any]:
-        """What must agree for two statistics to be added; batch size and seed change nothing."""
+        """What must agree for two statistics to be added; batch size changes nothing."""
         return {
             "bits": list(self.bits),
             "signals": list(self.signals),
@@ -65,4 +86,18 @@ class CalibrationSettings:
             "symmetric": self.symmetric,
             "sensitivity": self.sensitivity,
             "quantizer": "rtn",
+            **self._drawn_with(),
         }
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What is measured beyond the usual: names of `mode_core.statistics.EXTRAS`."""
+        return ("gradients",) * self.gradients + ("hessian",) * (self.hessian_probes > 0)
+
+    def _drawn_with(self) -> dict[str, Any]:
+        """How answers were drawn, where they were; absent otherwise, so that older statistics still add up."""
+        found: dict[str, Any] = {}
+        if self.extras:
+            found |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
+            found |= {"gradient_draws": self.gradient_draws, "hessian_probes": self.hessian_probes}
+        return found

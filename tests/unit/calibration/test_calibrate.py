@@ -228,6 +228,7 @@ def test_errors_in_words(model, tiny_samples):
         ({"group_size": 0}, "at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"token_scores_for": -1}, "0 or more"),
+        ({"exemplars": 65}, "exemplars must be 0 to 64"),
     ],
 )
 def test_settings_that_make_no_sense(changes, text):

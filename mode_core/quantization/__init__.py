@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mode_core.quantization.apply import METHODS, QuantizationError, QuantizedModel, quantize_experts
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
     from mode_core.quantization.guard import exclusive
+    from mode_core.quantization.rest import rest_bytes
     from mode_core.quantization.sizes import ModelBytes, expert_bytes, model_bytes, original_expert_bytes
     from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
@@ -24,6 +25,7 @@ _HOMES = {
     "fake_quantize": "grids",
     "quantize": "grids",
     "exclusive": "guard",
+    "rest_bytes": "rest",
     "ModelBytes": "sizes",
     "expert_bytes": "sizes",
     "model_bytes": "sizes",
@@ -47,6 +49,7 @@ __all__ = [
     "original_expert_bytes",
     "quantize",
     "quantize_experts",
+    "rest_bytes",
 ]
 
 

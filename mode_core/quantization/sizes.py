@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, check_width, group_length
+from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, check_width, group_length, zero_point_bits
 from mode_core.statistics import BankShape
 
 if TYPE_CHECKING:
@@ -21,14 +21,18 @@ VISION_PARTS = ("visual", "vision", "vision_tower", "vision_model", "vision_enco
 VISION_BRIDGES = ("multi_modal_projector", "mm_projector", "mlp1", "embed_vision", "vision_projector")
 
 
-def matrix_bytes(rows: int, columns: int, bits: int, group_size: int = GROUP_SIZE, symmetric: bool = True) -> int:
-    """Bytes of one packed matrix `[rows, columns]`: codes, float16 scales and, asymmetric, b-bit zero points.
+def matrix_bytes(
+    rows: int, columns: int, bits: int, group_size: int = GROUP_SIZE, symmetric: bool = True, method: str = "rtn"
+) -> int:
+    """Bytes of one packed matrix `[rows, columns]`: codes, float16 scales and the zero points that `method` keeps.
 
-    Codes and zero points are each one bit stream per matrix, rounded up to a whole byte. 1 bit has no zeros.
+    Codes and zero points are each one bit stream per matrix, rounded up to a whole byte. Width 0 takes nothing.
     """
     check_width(bits)
+    if bits == DROPPED:
+        return 0
     groups = rows * -(-columns // group_length(columns, group_size))
-    zeros = 0 if symmetric or bits == 1 else -(-groups * bits // 8)
+    zeros = -(-groups * zero_point_bits(bits, symmetric, method) // 8)
     return -(-rows * columns * bits // 8) + groups * SCALE_BYTES + zeros
 
 
@@ -38,23 +42,25 @@ def expert_bytes(
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
     by_projection: bool = False,
+    method: str = "rtn",
 ) -> np.ndarray:
     """Bytes of one packed expert at each width: int64 `[B]`; by projection `[B, 2]` (gate+up, down).
 
-    Width 16 is the expert left as it was, at two bytes a weight.
+    Width 16 is the expert left as it was, at two bytes a weight; width 0 is no expert. `rtn` and `gptq` take the
+    same; `hqq` takes 2 bytes more a group.
     """
-    table = np.array([_projection_bytes(shape, int(width), group_size, symmetric) for width in widths], dtype=np.int64)
-    table = table.reshape(len(widths), 2)
+    table = [_projection_bytes(shape, int(width), (group_size, symmetric, method)) for width in widths]
+    table = np.array(table, dtype=np.int64).reshape(len(widths), 2)
     return table if by_projection else table.sum(axis=1)
 
 
-def _projection_bytes(shape: BankShape, width: int, group_size: int, symmetric: bool) -> tuple[int, int]:
+def _projection_bytes(shape: BankShape, width: int, grid: tuple[int, bool, str]) -> tuple[int, int]:
     entrances = 2 if shape.has_gate else 1
     weights = shape.intermediate * shape.hidden
     if width == UNTOUCHED:
         return entrances * weights * 2, weights * 2
-    entrance = matrix_bytes(shape.intermediate, shape.hidden, width, group_size, symmetric)
-    return entrances * entrance, matrix_bytes(shape.hidden, shape.intermediate, width, group_size, symmetric)
+    entrance = matrix_bytes(shape.intermediate, shape.hidden, width, *grid)
+    return entrances * entrance, matrix_bytes(shape.hidden, shape.intermediate, width, *grid)
 
 
 def original_expert_bytes(shape: BankShape, dtype_bytes: int = 2) -> int:

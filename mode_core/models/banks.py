@@ -90,10 +90,13 @@ class ExpertBank:
         """
         if getattr(self.module, "has_bias", False) and expert is None:
             raise ValueError(f"The experts of {self.name} have biases; name the expert.")
-        inner = self._linear(states, fused_up, "up", expert)
-        inner = self.module._apply_gate(inner) if self.has_gate else self.module.act_fn(inner)
-        output = self._linear(inner, down, "down", expert)
+        output = self._linear(self.inner(states, fused_up, expert), down, "down", expert)
         return self.module.post_expert_norm(output) if getattr(self.module, "has_post_expert_norm", False) else output
+
+    def inner(self, states: torch.Tensor, fused_up: torch.Tensor, expert: int | None = None) -> torch.Tensor:
+        """What enters one expert's `down`: `[n, H]` → `[…, n, I]`; arguments as in `expert_forward`."""
+        inner = self._linear(states, fused_up, "up", expert)
+        return self.module._apply_gate(inner) if self.has_gate else self.module.act_fn(inner)
 
     def _linear(self, states: torch.Tensor, weights: torch.Tensor, side: str, expert: int | None) -> torch.Tensor:
         product = torch.matmul(states, weights.mT)

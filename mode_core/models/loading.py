@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch import nn
 from mode_core.models.banks import ExpertBank, find_banks
 from mode_core.models.encoding import Encoded, encode, vision_token_ids
 from mode_core.models.errors import ModelError
+from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.vision_ops import ensure_torchvision
 from mode_core.samples import Sample
 
@@ -46,7 +49,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        return self.model.get_input_embeddings().weight.device
+        return execution_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,14 +66,27 @@ class LoadedModel:
 
 
 def load_model(
-    source: str | Path, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+    source: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    max_memory: int | str | None = None,
+    offload_folder: str | Path | None = None,
 ) -> LoadedModel:
     """Load a model folder (offline), or a hub id such as `Qwen/Qwen3-VL-30B-A3B-Instruct`.
+
+    With `max_memory`, weights beyond it stay on disk and are read layer by layer in every pass: a model larger than
+    memory can be calibrated. Its first layers, as many as fit, stay in memory beside room for the largest one.
+    Families whose checkpoint is stored otherwise than the model (most MoE families) are rewritten into
+    `offload_folder` when they are loaded, which needs as much disk as the offloaded weights.
 
     Args:
         device: "auto" (a GPU where there is one), or a torch device such as "cpu" or "cuda:0".
         dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
         trust_remote_code: run Python code that comes with the model. Only for models whose code you have read.
+        max_memory: of weights in main memory, such as "12GB" or a number of bytes; None loads them all. Only with
+            `device="auto"`; GPUs are filled first.
+        offload_folder: where rewritten weights go; None makes a temporary folder that is removed when the program ends.
 
     Raises:
         ModelError: no such folder, no configuration, no processor, no weights, or no expert banks.
@@ -87,8 +103,9 @@ def load_model(
             f"{name} has no processor for pictures (found {type(processor).__name__}); "
             "its folder needs preprocessor_config.json (or processor_config.json) beside the tokenizer."
         )
-    model = _attempt(name, "model", AutoModelForImageTextToText.from_pretrained, name, dtype=_dtype(dtype), **common)
-    model = model.to(_device(device)).eval().requires_grad_(False)
+    common |= {"dtype": _dtype(dtype)} | _placement(device, max_memory, offload_folder)
+    model = _attempt(name, "model", AutoModelForImageTextToText.from_pretrained, name, **common)
+    model = (model.to(_device(device)) if max_memory is None else model).eval().requires_grad_(False)
     revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
     return LoadedModel(
         model,
@@ -124,6 +141,24 @@ def _attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -
         raise ModelError(
             f"The {what} of {name} cannot be loaded ({type(failure).__name__}: {reason[0] if reason else 'no reason'})."
         ) from failure
+
+
+def _placement(device: str, max_memory: int | str | None, folder: str | Path | None) -> dict[str, Any]:
+    """What `from_pretrained` is told about memory: nothing, or a limit and the folder for what is beyond it."""
+    if max_memory is None:
+        return {}
+    if device != "auto":
+        raise ModelError(f"max_memory decides itself where weights lie; use device 'auto' with it, not {device!r}.")
+    limits = {number: torch.cuda.mem_get_info(number)[0] * 9 // 10 for number in range(torch.cuda.device_count())}
+    if folder is None:
+        kept = tempfile.TemporaryDirectory(prefix="mode-offload-")
+        atexit.register(kept.cleanup)
+        folder = kept.name
+    return {
+        "device_map": "auto",
+        "max_memory": limits | {"cpu": memory_bytes(max_memory)},
+        "offload_folder": str(folder),
+    }
 
 
 def _dtype(name: str) -> Any:

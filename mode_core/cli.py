@@ -123,6 +123,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
     calibrate.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
+    calibrate.add_argument(
+        "--gradients",
+        action="store_true",
+        help="add the backward pass that the methods fisher, mode_fisher and veq need",
+    )
+    calibrate.add_argument("--seed", type=int, default=0, help="of the answers drawn with --gradients (default: 0)")
     _grid_arguments(calibrate, 128)
 
     allocate = verb("allocate", verbs.allocate, "Solve for every expert's bits under a budget; no model needed.")

@@ -75,6 +75,8 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
         symmetric=not options.asymmetric,
         sensitivity=not options.no_sensitivity,
         batch_size=options.batch_size,
+        gradients=options.gradients,
+        seed=options.seed,
     )
     samples = read_samples(options.samples)[: options.limit]
     loaded = _load(options)

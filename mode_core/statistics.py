@@ -18,14 +18,27 @@ Axes of the stored arrays (all float64, leading axis = fold of the sample):
 | `weight_norm` | E, 3 | Frobenius norm of gate, up, down |
 | `weight_error` | E, B, 3 | ‖W − W_b‖² of gate, up, down at each width |
 
-Memory: `banks × E × (2 + 3B) × (signals × 100 + 1) × folds` doubles; it does not grow with the samples.
+Extras, there only where calibration was asked for them (`extras` of the bank):
+
+| extra | array | axes | meaning |
+|---|---|---|---|
+| `gradients` | `text_fisher` | fold, E, B | Σ over text tokens routed there of Σ_d g_d²·(w·(E(x) − E_b(x)))_d² |
+| | `text_fisher_support` | fold, E | tokens behind those sums (here the model's own answers are text tokens too) |
+| | `text_fisher_tokens` | fold | text tokens of the gradient pass |
+| | `text_gradient_energy` | fold | Σ ‖g‖² over them, g = ∂ log p(answer) / ∂ bank output |
+| | `vision_…/<signal>` | … , 100 | the same for vision tokens, per redundancy bin |
+| `hessian` | `hessian_trace` | fold, E, 3 | Σ over samples: estimated trace of the loss' Hessian in gate, up, down |
+| | `hessian_samples` | fold | samples behind it |
+
+Memory: `banks × E × (3 + 2B) × (signals × 100 + 1) × folds` doubles, with gradients `(4 + 3B)` in the place of
+`(3 + 2B)`; it does not grow with the samples.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +60,13 @@ TEXT_ARRAYS = {  # name -> axes after the fold axis
 }
 WEIGHT_ARRAYS = {"weight_norm": ("E", "M"), "weight_error": ("E", "B", "M")}
 INPUT_ARRAYS = ("input_energy", "input_tokens")
+EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
+    "gradients": {"fisher": ("E", "B"), "fisher_support": ("E",), "fisher_tokens": (), "gradient_energy": ()},
+}
+EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
+    "hessian": {"hessian_trace": ("E", "M"), "hessian_samples": ()},
+}
+EXTRAS = (*EXTRA_TOKEN_ARRAYS, *EXTRA_ARRAYS)
 
 
 class StatisticsError(ValueError):
@@ -82,17 +102,36 @@ class BankStatistics:
 
     @classmethod
     def empty(
-        cls, name: str, shape: BankShape, bits: tuple[int, ...], signals: tuple[str, ...], folds: int = FOLDS
+        cls,
+        name: str,
+        shape: BankShape,
+        bits: tuple[int, ...],
+        signals: tuple[str, ...],
+        folds: int = FOLDS,
+        extras: Iterable[str] = (),
     ) -> BankStatistics:
-        """All-zero statistics of one bank."""
+        """All-zero statistics of one bank; `extras` are names of `EXTRAS`."""
         size = {"E": shape.experts, "B": len(bits), "M": 3}
-        arrays = {f"text_{key}": np.zeros([folds, *(size[a] for a in axes)]) for key, axes in TEXT_ARRAYS.items()}
+
+        def zeros(axes: tuple[str, ...], *more: int) -> np.ndarray:
+            return np.zeros([folds, *(size[axis] for axis in axes), *more])
+
+        by_token, alike = dict(TEXT_ARRAYS), dict.fromkeys(INPUT_ARRAYS, ())
+        for extra in extras:
+            by_token |= EXTRA_TOKEN_ARRAYS.get(extra, {})
+            alike |= EXTRA_ARRAYS.get(extra, {})
+        arrays = {f"text_{key}": zeros(axes) for key, axes in by_token.items()}
         for signal in signals:
-            for key, axes in TEXT_ARRAYS.items():
-                arrays[f"vision_{key}/{signal}"] = np.zeros([folds, *(size[a] for a in axes), BINS])
-        arrays |= {key: np.zeros(folds) for key in INPUT_ARRAYS}
+            arrays |= {f"vision_{key}/{signal}": zeros(axes, BINS) for key, axes in by_token.items()}
+        arrays |= {key: zeros(axes) for key, axes in alike.items()}
         arrays |= {key: np.zeros([size[a] for a in axes]) for key, axes in WEIGHT_ARRAYS.items()}
         return cls(name, shape, bits, signals, arrays)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of `EXTRAS` that these statistics hold: what `gradients` and the like added to calibration."""
+        by_token = [extra for extra, keys in EXTRA_TOKEN_ARRAYS.items() if f"text_{next(iter(keys))}" in self.arrays]
+        return (*by_token, *(extra for extra, keys in EXTRA_ARRAYS.items() if next(iter(keys)) in self.arrays))
 
     def total(self, key: str) -> np.ndarray:
         """One array summed over folds (arrays of the weights alone have no folds and come as they are)."""
@@ -133,6 +172,11 @@ class BankStatistics:
                 f"({self.shape}, bits {self.bits}, signals {self.signals} against "
                 f"{other.shape}, bits {other.bits}, signals {other.signals}); only runs of the same model and "
                 "settings can be added."
+            )
+        if self.extras != other.extras:
+            raise StatisticsError(
+                f"Bank {self.name} holds {', '.join(self.extras) or 'no extras'} in one of the statistics and "
+                f"{', '.join(other.extras) or 'no extras'} in the other; calibrate both with the same settings."
             )
         arrays = {
             key: (np.maximum(value, other.arrays[key]) if key in WEIGHT_ARRAYS else value + other.arrays[key])
@@ -182,6 +226,11 @@ class ExpertStatistics:
         return replace(self, banks=banks, samples=self.samples + other.samples)
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """What was measured beyond the usual, names of `EXTRAS`: `gradients` and `hessian` where asked for."""
+        return next(iter(self.banks.values())).extras
+
+    @property
     def folds(self) -> int:
         """Number of folds held (8 after calibration, 7 with one left out)."""
         return next(iter(self.banks.values())).arrays["text_tokens"].shape[0]
@@ -202,6 +251,7 @@ class ExpertStatistics:
     def _header(self) -> dict:
         return {
             "format": 1,
+            **({"extras": list(self.extras)} if self.extras else {}),
             "bits": list(self.bits),
             "signals": list(self.signals),
             "settings": dict(self.settings),
@@ -236,10 +286,11 @@ class ExpertStatistics:
         try:
             header = json.loads(metadata["statistics"])
             bits, signals = tuple(header["bits"]), tuple(header["signals"])
+            extras = [extra for extra in header.get("extras", ()) if extra in EXTRAS]
             banks = {}
             for number, entry in enumerate(header["banks"]):
                 name = entry.pop("name")
-                empty = BankStatistics.empty(name, BankShape(**entry), bits, signals)
+                empty = BankStatistics.empty(name, BankShape(**entry), bits, signals, extras=extras)
                 banks[name] = replace(empty, arrays=_stored_arrays(empty.arrays, tensors, number))
             return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
         except (json.JSONDecodeError, KeyError, TypeError, IndexError, ValueError) as broken:

@@ -53,6 +53,8 @@ class _Pass:
 
     encoded: Encoded
     view: View
+    observe: Callable[[Observation], None]
+    gradients: bool = False
     rows: dict[str, Tensor] = field(default_factory=dict)  # attention signal -> row weights
     fixed: dict[str, Tensor] = field(default_factory=dict)  # signals with one score for all layers
     by_layer: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -109,16 +111,26 @@ class Probe:
         """The attention and the experts implementation that the model had before."""
         return next((a or "eager", e) for known, a, e in self._restore if known is config)
 
-    def run(self, encoded: Encoded) -> Any:
-        """One forward pass; the observer is called once per bank. Returns the model's output.
+    def run(
+        self,
+        encoded: Encoded,
+        observe: Callable[[Observation], None] | None = None,
+        gradients: bool = False,
+        **options: Any,
+    ) -> Any:
+        """One forward pass; the observer (or `observe`) is called once per bank. Returns the model's output.
+
+        With `gradients` the pass can be differentiated: every bank's output requires grad, the weights need not.
+        `options` go to the model's call. Memory with gradients: what autograd keeps of the whole pass.
 
         Raises:
             CalibrationError: a bank was not called exactly once, so its family routes past transformers' interface.
         """
-        self._pass = _Pass(encoded, View(encoded.modality, query_positions(encoded)))
+        view = View(encoded.modality, query_positions(encoded))
+        self._pass = _Pass(encoded, view, observe or self.observe, gradients)
         try:
-            with torch.no_grad():
-                output = self.loaded.model(**encoded.inputs, use_cache=False)
+            with torch.set_grad_enabled(gradients):
+                output = self.loaded.model(**encoded.inputs, use_cache=False, **options)
             self._check_all_seen()
         finally:
             self._pass = None
@@ -138,7 +150,12 @@ class Probe:
     def _entering(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
         """What enters the first decoder layer: the features that some signals look at."""
         now = self._pass
-        now.view.features = args[0] if args else kwargs["hidden_states"]
+        if now is None:  # the model is used, but not looked at: it writes an answer
+            return
+        features = args[0] if args else kwargs["hidden_states"]
+        now.view.features = features.detach()
+        if now.gradients:
+            features.requires_grad_(True)
         now.fixed |= {name: signal.scores(now.view) for name, signal in self.features.items()}
         now.rows = {name: signal.row_weights(now.view) for name, signal in self.attention.items()}
 
@@ -148,7 +165,8 @@ class Probe:
         wanted = [n for n, judge in self.judges.items() if (layer in self.needed if judge is None else layer == judge)]
         if not wanted or now is None:
             return
-        scores = weighted_rows(query, key, mask, scaling, torch.stack([now.rows[name] for name in wanted]))
+        with torch.no_grad():
+            scores = weighted_rows(query, key, mask, scaling, torch.stack([now.rows[name] for name in wanted]))
         for name, score in zip(wanted, scores, strict=True):
             target = now.by_layer.setdefault(layer, {}) if self.judges[name] is None else now.fixed
             target[name] = score
@@ -174,7 +192,7 @@ class Probe:
                 still.append((bank, tensors))
                 continue
             now.seen.append(bank.name)
-            self.observe(Observation(bank, now.encoded, *tensors, importance))
+            now.observe(Observation(bank, now.encoded, *tensors, importance))
         now.waiting = still
 
 

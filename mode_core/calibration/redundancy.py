@@ -43,9 +43,10 @@ def query_positions(encoded: Encoded) -> Tensor:
     """The text positions Q whose attention says what matters in the pictures: boolean `[batch, L]`.
 
     Text after the first vision token, without special tokens, without what else the template added. Each of these
-    three conditions is left out for a sample where it would leave nothing. Samples without pictures have no Q.
+    three conditions is left out for a sample where it would leave nothing. Answers never belong to Q, so that a
+    sample's key tokens do not depend on what is answered. Samples without pictures have no Q.
     """
-    text, vision = encoded.modality == TEXT, encoded.modality == VISION
+    text, vision = (encoded.modality == TEXT) & ~encoded.answer_mask, encoded.modality == VISION
     chosen = text & vision.any(dim=1, keepdim=True)
     for condition in (vision.cummax(dim=1).values, ~encoded.special_mask, ~encoded.template_mask):
         narrowed = chosen & condition

@@ -59,11 +59,31 @@ class RoundedBank:
         counts = torch.bincount(experts, minlength=self.bank.experts).tolist()
         for expert, rows in enumerate(order.split(counts)):
             if len(rows):
-                outputs = self.bank.expert_forward(
-                    states[rows].float(), self.up[expert].float(), self.down[expert].float(), expert
-                )
-                found[rows] = (outputs[1:] - outputs[:1]).square().sum(dim=2).mT
+                found[rows] = self._differences(states[rows], expert).square().sum(dim=2).mT
         return found
+
+    def weighted_errors(self, states: Tensor, factors: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[T, k, B]` float32: states x and factors v `[T, H]`,
+        the k experts of every token int `[T, k]` and their routing weights w `[T, k]`.
+
+        Memory: as `errors`; states and factors are gathered expert by expert.
+        """
+        top_k = experts.shape[1]
+        found = torch.zeros(experts.numel(), len(self.weight_error[0]), device=states.device)
+        order = experts.ravel().argsort(stable=True)
+        counts = torch.bincount(experts.ravel(), minlength=self.bank.experts).tolist()
+        for expert, rows in enumerate(order.split(counts)):
+            if len(rows):
+                tokens = rows // top_k
+                scale = factors[tokens].float() * weights.ravel()[rows, None].float()
+                found[rows] = (self._differences(states[tokens], expert) * scale).square().sum(dim=2).mT
+        return found.reshape(*experts.shape, -1)
+
+    def _differences(self, states: Tensor, expert: int) -> Tensor:
+        """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""
+        up, down = self.up[expert].float(), self.down[expert].float()
+        outputs = self.bank.expert_forward(states.float(), up, down, expert)
+        return outputs[1:] - outputs[:1]
 
 
 def _rounded(weights: Tensor, settings: CalibrationSettings) -> Tensor:

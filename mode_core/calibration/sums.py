@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,17 +33,18 @@ class BankSums:
         self.text_tokens = _zeros(FOLDS, 2)  # columns: tokens, energy of the bank's output
         self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
         self.entering = _zeros(FOLDS, 2)  # columns: energy of what enters the bank, tokens
+        self.fisher = FisherSums(bank, rounded, settings) if settings.gradients else None
 
     def add(self, seen: Observation) -> None:
         """Count one batch. Padding is left out, though the model routes it too."""
-        modality = seen.encoded.modality.ravel()
-        used = torch.nonzero(modality != PADDING).ravel()
-        folds = torch.tensor([fold_of(i) for i in seen.encoded.ids], device=modality.device)
-        fold = folds.repeat_interleave(seen.encoded.modality.shape[1])[used]
-        kind, states, output = modality[used], seen.states[used], seen.output[used]
-        bins = {s: redundancy_bins(seen.importance[s], seen.encoded.modality).ravel()[used] for s in self.vision}
+        used, fold, kind, bins = _places(seen, self.settings.signals)
+        states, output = seen.states[used], seen.output[used]
         self._add_tokens(fold, kind, bins, states, output)
         self._add_pairs(fold, kind, bins, states, seen.experts[used], seen.weights[used])
+
+    def add_gradients(self, seen: Observation, squared: Tensor) -> None:
+        """Count one batch of the gradient pass: `squared` `[T, H]`, g² of the answers' log-likelihood at the output."""
+        self.fisher.add(seen, squared)
 
     def _add_tokens(self, fold: Tensor, kind: Tensor, bins: dict[str, Tensor], states: Tensor, output: Tensor) -> None:
         ones = torch.ones(len(fold), dtype=torch.float64, device=fold.device)
@@ -88,7 +91,7 @@ class BankSums:
         """What was summed so far."""
         bank, bits = self.bank, self.settings.bits
         shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
-        made = BankStatistics.empty(bank.name, shape, bits, self.settings.signals)
+        made = BankStatistics.empty(bank.name, shape, bits, self.settings.signals, extras=self.settings.extras)
         _fill(made.arrays, "text_{}", self.text.numpy().reshape(FOLDS, bank.experts, -1), len(bits))
         made.arrays["text_tokens"][:], made.arrays["text_energy"][:] = self.text_tokens.numpy().T
         for signal, sums in self.vision.items():
@@ -100,7 +103,67 @@ class BankSums:
         made.arrays["input_energy"][:], made.arrays["input_tokens"][:] = self.entering.numpy().T
         made.arrays["weight_norm"][:] = self.rounded.weight_norm.numpy()
         made.arrays["weight_error"][:] = self.rounded.weight_error.numpy()
+        if self.fisher is not None:
+            self.fisher.fill(made.arrays)
         return made
+
+
+class FisherSums:
+    """Running sums of the gradient pass of one bank, laid out as in `BankSums`.
+
+    Columns of a pair: support, Fisher damage at each width; of a token: one, ‖g‖².
+    Memory: `FOLDS × E × (1 + 100 × signals) × (1 + B)` doubles.
+    """
+
+    def __init__(self, bank: ExpertBank, rounded: RoundedBank, settings: CalibrationSettings):
+        self.bank, self.rounded, self.signals = bank, rounded, settings.signals
+        columns = 1 + len(settings.bits)
+        self.text, self.text_tokens = _zeros(FOLDS * bank.experts, columns), _zeros(FOLDS, 2)
+        self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
+        self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
+
+    def add(self, seen: Observation, squared: Tensor) -> None:
+        """One batch; `squared` `[T, H]` is the squared gradient at the bank's output. Padding is left out."""
+        used, fold, kind, bins = _places(seen, self.signals)
+        squared, chosen = squared[used], seen.experts[used]
+        damage = self.rounded.weighted_errors(seen.states[used], squared.sqrt(), chosen, seen.weights[used]).double()
+        pairs = torch.cat([torch.ones_like(damage[..., :1]), damage], dim=2)
+        energy = squared.double().sum(dim=1)
+        tokens = torch.stack([torch.ones_like(energy), energy], dim=1)
+        row = fold[:, None] * self.bank.experts + chosen
+        text, vision = kind == TEXT, kind == VISION
+        _scatter(self.text, row[text].ravel(), pairs[text].flatten(0, 1))
+        _scatter(self.text_tokens, fold[text], tokens[text])
+        for signal in self.signals:
+            place = bins[signal][vision]
+            _scatter(self.vision[signal], (row[vision] * BINS + place[:, None]).ravel(), pairs[vision].flatten(0, 1))
+            _scatter(self.vision_tokens[signal], fold[vision] * BINS + place, tokens[vision])
+
+    def fill(self, arrays: dict[str, np.ndarray]) -> None:
+        """Write the sums into the arrays of a `BankStatistics`."""
+        self._fill(arrays, "text_{}", self.text.numpy().reshape(FOLDS, self.bank.experts, -1))
+        arrays["text_fisher_tokens"][:], arrays["text_gradient_energy"][:] = self.text_tokens.numpy().T
+        for signal in self.signals:
+            name = f"vision_{{}}/{signal}"
+            self._fill(arrays, name, self.vision[signal].numpy().reshape(FOLDS, self.bank.experts, BINS, -1))
+            tokens = self.vision_tokens[signal].numpy().reshape(FOLDS, BINS, 2)
+            arrays[name.format("fisher_tokens")][:] = tokens[..., 0]
+            arrays[name.format("gradient_energy")][:] = tokens[..., 1]
+
+    @staticmethod
+    def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray) -> None:
+        arrays[name.format("fisher_support")][:] = table[..., 0]
+        arrays[name.format("fisher")][:] = np.moveaxis(table[..., 1:], -1, 2)
+
+
+def _places(seen: Observation, signals: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """Of every position that is no padding: its row in the batch, fold, modality, and bin by each signal."""
+    modality = seen.encoded.modality.ravel()
+    used = torch.nonzero(modality != PADDING).ravel()
+    folds = torch.tensor([fold_of(i) for i in seen.encoded.ids], device=modality.device)
+    fold = folds.repeat_interleave(seen.encoded.modality.shape[1])[used]
+    bins = {s: redundancy_bins(seen.importance[s], seen.encoded.modality).ravel()[used] for s in signals}
+    return used, fold, modality[used], bins
 
 
 def _zeros(rows: int, columns: int) -> Tensor:

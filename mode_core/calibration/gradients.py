@@ -1,0 +1,199 @@
+"""Which rounding errors change what the model says: gradients of its own answers at every bank's output.
+
+Theory. For a prompt x the model gives the answer y with probability p(y|x) = Π_t p(y_t | y_<t, x). Let z `[T, H]` be
+one bank's output at all positions of the sequence. Moving it by a small Δz changes the distribution of answers by
+KL ≈ ½·E[⟨g, Δz⟩²], where g is the gradient at z of the log-likelihood of an answer: the Fisher information. Its
+expectation is over answers **of the model itself**; with the reference answer in their place (the empirical Fisher) it
+would also measure how well the model knows the labels, and calibration uses no labels. By the chain rule of the Fisher
+information it is enough to draw one answer y from the model and then, at each of its positions t, labels
+ỹ_t ~ p(· | y_<t, x): g = ∂ Σ_t log p(ỹ_t | y_<t, x) / ∂z, one sum per sequence. Every further draw of labels costs only
+one more backward pass; `gradient_draws` of them are averaged.
+
+Kept is the diagonal, which adds up over tokens and experts. For a token at position t routed to expert e with weight w:
+
+    damage(t, e, b) = Σ_d g_td² · (w · (E_e(x_t) − E_e^b(x_t)))_d²
+
+as GEMQ-like allocators have it. Products between channels, positions and experts are left out, and so is the ½.
+Answers end at the model's own end of turn, or are cut after `gradient_tokens`: then it is the Fisher information of
+that many first tokens. Control tokens other than the end of turn (placeholders of pictures, roles) cannot be drawn; the
+likelihood is that of the remaining tokens.
+
+Draws use uniform numbers made from (seed, draw, sample id) alone, so batches, order and processes do not matter (but
+for draws on a knife's edge, where the sums of another batch round differently).
+
+Cost in passes of the model: one forward per answer token (with a cache), one forward over prompt and answer, one
+backward per draw, and the experts' sensitivity once more (`tests/benchmarks/calibrate_gradients.py` measures it).
+Memory: what autograd keeps of one batch's pass, and the gradients of one batch, `banks × batch × length × H`; nothing
+grows with the number of samples. Weights get no gradients. The whole model must fit: with weights offloaded layer by
+layer, autograd would hold on to all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mode_core.calibration.probe import Observation, Probe
+from mode_core.calibration.settings import CalibrationSettings
+from mode_core.calibration.sums import BankSums
+from mode_core.models import Encoded, LoadedModel
+from mode_core.samples import Sample
+
+ANSWER = -1  # the stream of uniform numbers that the answers are drawn with; labels use streams 0, 1, …
+
+
+@dataclass(frozen=True)
+class DrawnAnswers:
+    """A batch with its drawn answers behind the prompts (padded on the left, and after an end of turn).
+
+    `real` bool `[batch, n]`: which of the n answer positions are no padding (the end of turn is real).
+    """
+
+    encoded: Encoded
+    real: Tensor
+
+
+def add_gradients(
+    loaded: LoadedModel,
+    probe: Probe,
+    samples: Sequence[Sample],
+    settings: CalibrationSettings,
+    sums: dict[str, BankSums],
+) -> None:
+    """Answer one batch and add its Fisher damages and gradient energies to the banks' sums."""
+    drawn = draw_answers(loaded, samples, settings.gradient_tokens, settings.seed)
+    for seen, squared in squared_gradients(loaded, probe, drawn, settings.seed, settings.gradient_draws):
+        sums[seen.bank.name].add_gradients(seen, squared)
+
+
+def draw_answers(loaded: LoadedModel, samples: Sequence[Sample], tokens: int, seed: int = 0) -> DrawnAnswers:
+    """Answers of the model itself, at most `tokens` long, at temperature 1 (see the head of this file).
+
+    Memory: the cache of one batch, and batch × vocabulary probabilities in float64.
+    """
+    from transformers import GenerationConfig
+
+    encoded = loaded.encode(samples, padding_side="left")
+    prompt, device = encoded.inputs["input_ids"].shape[1], encoded.inputs["input_ids"].device
+    stops = _stops(loaded)
+    settings = GenerationConfig(
+        do_sample=False,  # the chooser below draws; what it drew is the only token left
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=tokens,
+        eos_token_id=stops,
+        pad_token_id=loaded.processor.tokenizer.pad_token_id or 0,
+    )
+    chooser = _Chooser(_uniforms(encoded, tokens, seed, ANSWER), prompt, barred_tokens(loaded))
+    with torch.no_grad():
+        made = loaded.model.generate(**encoded.inputs, generation_config=settings, logits_processor=[chooser])
+    answers = made[:, prompt:]
+    ended = torch.isin(answers, torch.tensor(stops, device=device))
+    real = ended.int().cumsum(dim=1) - ended.int() == 0  # up to and with the first end of turn
+    return DrawnAnswers(_with_answers(encoded, answers, real), real)
+
+
+def squared_gradients(
+    loaded: LoadedModel, probe: Probe, drawn: DrawnAnswers, seed: int = 0, draws: int = 1
+) -> Iterator[tuple[Observation, Tensor]]:
+    """One forward and `draws` backward passes: (observation, mean g² `[T, H]` float32) of every bank, T = batch × L.
+
+    Sequences do not see each other, so the gradient of their summed log-likelihoods holds each sequence's own.
+    """
+    seen: list[Observation] = []
+    keep = drawn.real.shape[1]
+    made = probe.run(drawn.encoded, seen.append, gradients=True, logits_to_keep=keep + 1)
+    logits = ordinary(made.logits[:, -keep - 1 : -1], barred_tokens(loaded))
+    squared: list[Tensor] = []
+    for draw in range(draws):
+        labels = draw_tokens(logits.detach(), _uniforms(drawn.encoded, keep, seed, draw))
+        likelihood = log_likelihood(logits, labels, drawn.real).sum()
+        found = torch.autograd.grad(likelihood, [one.output for one in seen], retain_graph=draw + 1 < draws)
+        parts = [gradient.float().square() / draws for gradient in found]
+        squared = [a + b for a, b in zip(squared, parts, strict=True)] if squared else parts
+    del made, logits, likelihood, found  # and with them the pass that autograd kept
+    while seen:
+        one = seen.pop()
+        plain = {name: getattr(one, name).detach() for name in ("states", "experts", "weights", "output")}
+        yield replace(one, **plain), squared.pop()
+
+
+def ordinary(logits: Tensor, barred: Sequence[int]) -> Tensor:
+    """The logits in float32 with the barred tokens at −∞."""
+    return logits.float().index_fill(-1, torch.tensor(barred, device=logits.device), -torch.inf)
+
+
+def log_likelihood(logits: Tensor, labels: Tensor, real: Tensor) -> Tensor:
+    """Σ_t log p(label_t) of every sequence over its real positions: logits `[batch, n, V]`, the others `[batch, n]`."""
+    each = logits.log_softmax(dim=-1).gather(-1, labels[..., None])[..., 0]
+    return torch.where(real, each, 0.0).sum(dim=1)
+
+
+def barred_tokens(loaded: LoadedModel) -> list[int]:
+    """Control tokens that no answer consists of: all special tokens and picture placeholders but the ends of turn."""
+    tokenizer = loaded.processor.tokenizer
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted((added | set(tokenizer.all_special_ids) | set(loaded.vision_ids)) - set(_stops(loaded)))
+
+
+def _stops(loaded: LoadedModel) -> list[int]:
+    stops = loaded.model.generation_config.eos_token_id
+    stops = loaded.processor.tokenizer.eos_token_id if stops is None else stops
+    return [stops] if isinstance(stops, int) else list(stops or [])
+
+
+def _uniforms(encoded: Encoded, tokens: int, seed: int, stream: int) -> Tensor:
+    """Uniform numbers in [0, 1), float64 `[batch, tokens]`; each row from its sample's id, seed and stream alone."""
+    rows = []
+    for sample_id in encoded.ids:
+        words = np.frombuffer(hashlib.sha256(sample_id.encode()).digest()[:16], dtype="<u4")
+        rows.append(np.random.default_rng([seed, stream + 1, *words.tolist()]).random(tokens))
+    return torch.tensor(np.stack(rows), device=encoded.modality.device)
+
+
+class _Chooser:
+    """Draws the next token by inverting the cumulated probabilities, and leaves it as the only possible one."""
+
+    def __init__(self, uniforms: Tensor, prompt: int, barred: Sequence[int]):
+        self.uniforms, self.prompt, self.barred = uniforms, prompt, barred
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.shape[1] - self.prompt
+        chosen = draw_tokens(ordinary(scores, self.barred), self.uniforms[:, step])
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
+
+
+def draw_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Tokens drawn from softmax(logits): logits `[…, V]`, uniforms `[…]` in [0, 1) → int64 `[…]`.
+
+    Token v is drawn where the cumulated probability first exceeds the uniform number; never one of probability 0.
+    """
+    cumulated = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    place = torch.searchsorted(cumulated, (uniforms * cumulated[..., -1])[..., None], right=True)
+    return place[..., 0].clamp_max(logits.shape[-1] - 1)
+
+
+def _with_answers(encoded: Encoded, answers: Tensor, real: Tensor) -> Encoded:
+    """The same batch with the answers' tokens behind the prompts: text, and marked as answer."""
+    ids = encoded.inputs["input_ids"]
+    tails = {"input_ids": answers, "attention_mask": real}
+    inputs = {
+        name: torch.cat([value, tails.get(name, torch.zeros_like(answers)).to(value.dtype)], dim=1)
+        if name.endswith(("ids", "mask")) and value.shape == ids.shape
+        else value
+        for name, value in encoded.inputs.items()
+    }
+    none = torch.zeros_like(real)
+    return replace(
+        encoded,
+        inputs=inputs,
+        modality=torch.cat([encoded.modality, real.to(encoded.modality.dtype)], dim=1),  # real: text, which is 1
+        special_mask=torch.cat([encoded.special_mask, none], dim=1),
+        template_mask=torch.cat([encoded.template_mask, none], dim=1),
+        answer_mask=torch.cat([encoded.answer_mask, real], dim=1),
+    )

@@ -6,12 +6,13 @@ Eight codes of b bits are b bytes. Within the stream the first code takes the lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from mode_core.quantization.grids import Codes, dequantize
+from mode_core.quantization.grids import Codes, dequantize, dropped
+from mode_core.quantization.widths import DROPPED
 
 LANES = 8  # codes that share a word of `bits` bytes
 
@@ -69,10 +70,11 @@ def _check_width(bits: int) -> None:
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """One expert's matrix as it is stored: the bit stream of its codes, float16 scales, packed zero points.
+    """One expert's matrix as it is stored: the bit stream of its codes, float16 scales, zero points.
 
-    `codes` uint8 `[ceil(out·in·bits/8)]`, `scales` `[out, groups]`, `zeros` uint8 `[ceil(out·groups·bits/8)]`
-    or None (symmetric grid), `shape` = (out, in).
+    `codes` uint8 `[ceil(out·in·bits/8)]`, `scales` `[out, groups]`, `shape` = (out, in). `zeros` is None on a symmetric
+    grid, uint8 `[ceil(out·groups·bits/8)]` where zero points are codes, float16 `[out, groups]` where they are
+    fractions (hqq). At width 0 all three are empty.
     """
 
     codes: Tensor
@@ -90,10 +92,12 @@ class PackedMatrix:
 
     def unpack(self) -> Codes:
         """One code a byte again."""
+        if self.bits == DROPPED:
+            return dropped(self.shape, self.group_size, self.codes.device)
         count = self.shape[0] * self.shape[1]
-        zeros = None
-        if self.zeros is not None:
-            zeros = unpack(self.zeros, self.bits, self.scales.numel()).reshape(self.scales.shape)
+        zeros = self.zeros
+        if zeros is not None and zeros.dtype == torch.uint8:
+            zeros = unpack(zeros, self.bits, self.scales.numel()).reshape(self.scales.shape)
         codes = unpack(self.codes, self.bits, count).reshape(self.shape)
         return Codes(codes, self.scales, zeros, self.bits, self.group_size, self.shape)
 
@@ -101,11 +105,22 @@ class PackedMatrix:
         """The matrix `[out, in]` that the codes stand for."""
         return dequantize(self.unpack(), dtype)
 
+    def to(self, device: torch.device | str) -> PackedMatrix:
+        """The same on another device."""
+        zeros = None if self.zeros is None else self.zeros.to(device)
+        return replace(self, codes=self.codes.to(device), scales=self.scales.to(device), zeros=zeros)
+
 
 def pack_matrices(codes: Codes) -> list[PackedMatrix]:
     """Codes of a stack `[n, out, in]` → n packed matrices, each with storage of its own."""
-    streams = pack(codes.codes.flatten(1), codes.bits)
-    zeros = None if codes.zeros is None else pack(codes.zeros.flatten(1), codes.bits)
+    count, rows, columns = codes.shape
+    if codes.bits == DROPPED:
+        streams = torch.empty(count, 0, dtype=torch.uint8)
+    else:
+        streams = pack(codes.codes.flatten(1), codes.bits)
+    zeros = codes.zeros
+    if zeros is not None and zeros.dtype == torch.uint8:
+        zeros = pack(zeros.flatten(1), codes.bits)
     return [
         PackedMatrix(
             stream.clone(),
@@ -113,7 +128,7 @@ def pack_matrices(codes: Codes) -> list[PackedMatrix]:
             None if zeros is None else zeros[i].clone(),
             codes.bits,
             codes.group_size,
-            (codes.shape[1], codes.shape[2]),
+            (rows, columns),
         )
         for i, stream in enumerate(streams)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mode_core.allocation import SCOPES
+from mode_core.allocation import SCOPES, UNITS
 from mode_core.importance import METHODS
 
 BUDGET_UNITS = ("bits", "MB")
@@ -29,6 +29,7 @@ class Choices:
     budget_unit: str = "bits"
     megabytes: float | None = None
     scope: str = "bank"
+    unit: str = "expert"
     widths: tuple[int, ...] = (2, 3, 4)
     group_size: int | None = None
     symmetric: bool | None = None
@@ -64,6 +65,7 @@ _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] =
     "budget": ("budget_unit", _one_of(*BUDGET_UNITS), str),
     "mb": ("megabytes", lambda text: _number(text, 0), lambda value: f"{value:.6g}"),
     "scope": ("scope", _one_of(*SCOPES), str),
+    "unit": ("unit", _one_of(*UNITS), str),
     "widths": ("widths", _widths, lambda value: ",".join(map(str, value))),
     "group": ("group_size", lambda text: int(_number(text, -1)), str),
     "symmetric": ("symmetric", lambda text: _one_of("yes", "no")(text) == "yes", lambda yes: "yes" if yes else "no"),

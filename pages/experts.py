@@ -73,27 +73,17 @@ def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]
         **session.bind("signal"),
     )
     with st.container(horizontal=True, gap="medium"):
-        view = _switch("Show", charts.VIEWS, "share", "experts-view")
-        order = _switch("Order of experts", charts.ORDERS, "index", "experts-order")
-        bits = _switch(
-            "Error at",
-            {width: f"{width} bits" if width > 1 else "1 bit" for width in widths},
-            _middle(widths),
-            "experts-bits",
-        )
+        view = _switch("Show", charts.VIEWS, "share", "view")
+        order = _switch("Order of experts", charts.ORDERS, "index", "order")
+        names = {width: f"{width} bits" if width > 1 else "1 bit" for width in widths}
+        bits = _switch("Error at", names, _middle(widths), "width")
     return left.container(), view, order, bits
 
 
-def _switch(label: str, options: dict, default, key: str):
-    return st.segmented_control(
-        label,
-        list(options),
-        default=default,
-        format_func=options.get,
-        key=key,
-        required=True,
-        persist_state="session",
-    )
+def _switch(label: str, options: dict, default, name: str):
+    """A choice of view that stands in the address under `name`."""
+    bound = session.bind_place(name, list(options), default)
+    return st.segmented_control(label, list(options), format_func=options.get, required=True, **bound)
 
 
 def _middle(widths: tuple[int, ...]) -> int:

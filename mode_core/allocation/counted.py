@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_array, vstack
 
 from mode_core.allocation import ilp
 from mode_core.allocation.records import AllocationError
@@ -149,6 +147,9 @@ class _Scaled:
 
     def by_lp(self) -> np.ndarray | None:
         """Dual prices of the whole LP, by HiGHS in scipy; None where it is infeasible."""
+        from scipy.optimize import linprog  # fetched here: half a second that a budget without counts never needs
+        from scipy.sparse import csr_array, vstack
+
         problem = self.problem
         unit, width = np.nonzero(problem.allowed)
         units, columns = len(problem.cost), np.arange(len(unit))
@@ -174,6 +175,8 @@ class _Scaled:
 
     def by_cutting_planes(self) -> np.ndarray:
         """The same prices as the maximum of the concave bound, by Kelley's method: few prices, many units."""
+        from scipy.optimize import linprog
+
         problem = self.problem
         gaps = np.diff(problem.weight, axis=1)
         box = 10.0 * self.heaviest / max(float(gaps[gaps > 0].min(initial=self.heaviest)), 1.0)

@@ -1,11 +1,32 @@
-"""How good a model still is after quantization: answers, accuracy, and distance from the original."""
+"""How good a model still is after quantization: answers, accuracy, and distance from the original.
 
-from mode_core.evaluation.answers import ask
-from mode_core.evaluation.intervals import Interval, bootstrap_interval
-from mode_core.evaluation.records import Answer, ScoredAnswer, Scores, ScoresError, normalised
-from mode_core.evaluation.reference import Reference, ReferenceMissing, record_reference
-from mode_core.evaluation.scoring import evaluate
+Names are fetched on first use: kept scores are read without torch.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mode_core.evaluation.answers import ask
+    from mode_core.evaluation.intervals import Interval, bootstrap_interval
+    from mode_core.evaluation.records import Answer, ScoredAnswer, Scores, ScoresError, normalised
+    from mode_core.evaluation.reference import Reference, ReferenceMissing, record_reference
+    from mode_core.evaluation.scoring import evaluate
+
+_HOMES = {
+    "Answer": "records",
+    "Interval": "intervals",
+    "Reference": "reference",
+    "ReferenceMissing": "reference",
+    "ScoredAnswer": "records",
+    "Scores": "records",
+    "ScoresError": "records",
+    "ask": "answers",
+    "bootstrap_interval": "intervals",
+    "evaluate": "scoring",
+    "normalised": "records",
+    "record_reference": "reference",
+}
 __all__ = [
     "Answer",
     "Interval",
@@ -20,3 +41,9 @@ __all__ = [
     "normalised",
     "record_reference",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

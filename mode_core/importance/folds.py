@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.stacks import KINDS, ImportanceError
@@ -51,6 +50,8 @@ def _vision_tokens(bank) -> np.ndarray:
 
 def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) -> Interval:
     """Interval of an estimate from the estimates without each fold, `without [F, …]`."""
+    from scipy.special import stdtrit  # fetched here: a first page should not wait for it
+
     folds = len(without)
     spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     error = np.sqrt((folds - 1) / folds * spread)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.vq import kmeans, vq
 
 from mode_core.importance.frequency import share
 from mode_core.importance.stacks import ImportanceError, Stack, View, in_order, stacks
@@ -65,6 +64,8 @@ def mopeq_bits(
 
 
 def _clustered(trace: np.ndarray, bits: Sequence[int], seed: int) -> np.ndarray:
+    from scipy.cluster.vq import kmeans, vq  # fetched here: half a second that a first page should not wait for
+
     clusters = min(len(bits), len(np.unique(trace)))
     scaled = ((trace - trace.mean()) / (trace.std() or 1.0))[:, None]
     centres = np.sort(kmeans(scaled, clusters, iter=RESTARTS, rng=seed)[0], axis=0)

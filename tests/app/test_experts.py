@@ -28,7 +28,7 @@ def test_the_page_opens_on_the_papers_ratio(open_app):
     app = open_app("experts")
     assert not app.exception and app.title[0].value == "Experts"
     assert re.search(r"Rank of expert 0 among 8: \*\*\d\*\* for text", words(app))
-    assert app.segmented_control(key="experts-view").value == "share"
+    assert app.segmented_control(key="widget:place:view").value == "share"
 
 
 def test_choices_reach_the_address_and_the_figures(open_app, monkeypatch):
@@ -39,15 +39,17 @@ def test_choices_reach_the_address_and_the_figures(open_app, monkeypatch):
     assert not app.exception
     assert app.query_params["ratio"] == ["90"] or app.query_params["ratio"] == "90"
     assert words(app) != before
-    app.segmented_control(key="experts-view").set_value("difference").run()
-    app.segmented_control(key="experts-order").set_value("specialisation").run()
+    app.segmented_control(key="widget:place:view").set_value("difference").run()
+    app.segmented_control(key="widget:place:order").set_value("specialisation").run()
     app.number_input(key="experts-expert").set_value(5).run()
     assert not app.exception
     assert "Rank of expert 5 among 8" in words(app)
 
 
 def test_a_link_opens_the_same_expert(open_app):
-    app = open_app("experts", bank="1", expert="3", ratio="40")
+    app = open_app("experts", bank="1", expert="3", ratio="40", view="rank", order="specialisation", width="4")
+    shown = {name: app.segmented_control(key=f"widget:place:{name}").value for name in ("view", "order", "width")}
+    assert shown == {"view": "rank", "order": "specialisation", "width": 4}
     assert app.number_input(key="experts-expert").value == 3
     assert app.selectbox(key="experts-bank").value.endswith("layers.2.mlp.experts")
     assert "Rank of expert 3" in words(app)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 
 from dashboard import session
 from dashboard.choices import describe, from_address, to_address
-from mode_core.allocation import SCOPES, allocate
+from dashboard.session import derived
+from mode_core.allocation import SCOPES, UNITS, allocate
 from mode_core.importance import METHODS, cost_table
-from tests.app.conftest import NAME, words
+from tests.app.conftest import NAME, ROOT, words
 
 
 def test_the_address_sets_every_choice_and_is_kept_on_a_page_change(open_app):
@@ -47,7 +50,7 @@ def test_the_allocation_is_that_of_the_library(open_app):
     costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4))
     by_hand = allocate(costs, bits=(2, 3, 4), average_bits=2.5)
     assert shown.average_bits == 2.5
-    prepared = session._solver(
+    prepared = derived._solver(
         ("test",), statistics, ("mode", 0.30, "text_attention", 1.0), (2, 3, 4), "bank",
         (("group_size", 32), ("symmetric", True)),
     )  # fmt: skip
@@ -77,6 +80,7 @@ NUMBERS = {
     "widths": st.sets(st.integers(1, 8), min_size=1).map(lambda found: tuple(sorted(found))),
     "method": st.sampled_from(sorted(METHODS)),
     "scope": st.sampled_from(SCOPES),
+    "unit": st.sampled_from(UNITS),
     "budget_unit": st.sampled_from(["bits", "MB"]),
     "group_size": st.none() | st.sampled_from([-1, 32, 128]),
     "symmetric": st.none() | st.booleans(),
@@ -96,3 +100,16 @@ def test_senseless_values_are_named(address):
     name, _, value = address.partition("=")
     read, problems = from_address({name: value})
     assert read == session.Choices() and address in problems[0]
+
+
+def test_the_first_page_waits_for_no_model_library():
+    """What the entry and every page import must leave torch, transformers and scipy's solvers out."""
+    ask = "import sys, dashboard.sidebar, dashboard.charts, dashboard.components, dashboard.tables; print(*sys.modules)"
+    held = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert set(held.split()).isdisjoint({"torch", "transformers", "scipy.optimize", "scipy.cluster"})
+    assert "dashboard.session" in held.split()
+
+
+def test_a_place_that_the_address_would_forget_is_refused():
+    with pytest.raises(ValueError, match="is no part of an address"):
+        session.put(colour="red")

@@ -23,7 +23,7 @@ def on_page(page: str, **address: str) -> AppTest:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_without_a_run_each_page_leads_to_calibrate(page: str, places: Path, monkeypatch):
-    monkeypatch.setattr(session, "BUNDLED_RUN", places / "nothing")
+    monkeypatch.setattr(session.places, "BUNDLED_RUN", places / "nothing")
     app = on_page(page)
     assert not app.exception
     assert "There is no run yet" in words(app)

@@ -1,0 +1,134 @@
+"""The only place for session state, caches and the address bar.
+
+Pages ask here for the open run and for everything that follows from it, and change what a person chose with
+`choose`; every choice stands in the URL, so a link or a reload brings the same view back. Statistics, costs and
+solvers are kept for the whole process; what a session holds is small: its choices, the place it looks at and the
+ids of its jobs.
+
+| module | what it answers |
+|---|---|
+| `places` | where runs, models and samples lie on this machine |
+| `address` | what a person has set, and the address bar |
+| `opened` | the open run, its statistics, the selected bank and expert |
+| `derived` | frequencies, costs, allocations and sizes that follow from it |
+| `process` | the loaded model, the queue of long work, what was measured |
+"""
+
+from dashboard.choices import Choices
+from dashboard.session.address import (
+    bind,
+    bind_place,
+    choices,
+    choose,
+    chosen,
+    go,
+    notes,
+    place,
+    put,
+    reset,
+    restore,
+    wanted_run,
+    watch,
+    watched,
+    write_url,
+)
+from dashboard.session.derived import (
+    allocation,
+    costs,
+    fingerprint,
+    frequencies,
+    grid,
+    megabytes,
+    settings_now,
+    size_range,
+    sizes,
+    solver,
+    uniform_allocation,
+    widths,
+)
+from dashboard.session.opened import (
+    key_of,
+    open_run,
+    run,
+    run_entry,
+    run_key,
+    run_named,
+    select,
+    selected,
+    statistics,
+    writable,
+)
+from dashboard.session.places import (
+    BUNDLED,
+    BUNDLED_MODEL,
+    BUNDLED_RUN,
+    CALIBRATION,
+    EVALUATION,
+    ROOT,
+    NoRunError,
+    RunEntry,
+    exports_folder,
+    relative,
+    runs,
+    runs_folder,
+)
+from dashboard.session.process import jobs, loaded_model, measurements, shelf
+from mode_core.run import Run
+
+__all__ = [
+    "BUNDLED",
+    "BUNDLED_MODEL",
+    "BUNDLED_RUN",
+    "CALIBRATION",
+    "EVALUATION",
+    "ROOT",
+    "Choices",
+    "NoRunError",
+    "Run",
+    "RunEntry",
+    "allocation",
+    "bind",
+    "bind_place",
+    "choices",
+    "choose",
+    "chosen",
+    "costs",
+    "exports_folder",
+    "fingerprint",
+    "frequencies",
+    "go",
+    "grid",
+    "jobs",
+    "key_of",
+    "loaded_model",
+    "measurements",
+    "megabytes",
+    "notes",
+    "open_run",
+    "place",
+    "put",
+    "relative",
+    "reset",
+    "restore",
+    "run",
+    "run_entry",
+    "run_key",
+    "run_named",
+    "runs",
+    "runs_folder",
+    "select",
+    "selected",
+    "settings_now",
+    "shelf",
+    "size_range",
+    "sizes",
+    "solver",
+    "statistics",
+    "uniform_allocation",
+    "wanted_run",
+    "watch",
+    "watched",
+    "widths",
+    "writable",
+    "write_url",
+]

@@ -1,0 +1,159 @@
+"""What follows from the open run and the choices: frequencies, costs, solvers, allocations, sizes.
+
+Results are kept for the whole process, keyed by the run's folder and its time of change, never by hashing arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dashboard.choices import Choices
+from dashboard.session.address import choices
+from dashboard.session.opened import run_entry, run_key, statistics
+from mode_core.allocation import Allocation, Solver
+from mode_core.importance import CostTable, Frequencies
+from mode_core.importance import cost_table as compute_costs
+from mode_core.importance import frequencies as compute_frequencies
+from mode_core.quantization.sizes import expert_bytes
+from mode_core.statistics import ExpertStatistics
+
+
+def frequencies() -> dict[str, Frequencies]:
+    """Bank name → shares of text, vision, key, redundant and all tokens, for the chosen ratio and signal."""
+    now = choices()
+    return _frequencies(run_key(), statistics(), now.key_ratio, now.signal)
+
+
+def costs() -> CostTable:
+    """Predicted damage of every expert at every chosen width, by the chosen method."""
+    return _costs(run_key(), statistics(), _importance(choices()), widths())
+
+
+def solver() -> Solver:
+    """The allocation problem, prepared for any budget."""
+    now = choices()
+    return _solver(run_key(), statistics(), _importance(now), widths(), now.scope, _grid_key(), now.unit)
+
+
+def allocation() -> Allocation:
+    """The exact allocation for everything chosen.
+
+    Raises:
+        AllocationError: the budget cannot be met with these widths; the text has the feasible range.
+    """
+    now = choices()
+    if now.budget_unit == "MB":
+        return solver().solve(None, budget_bytes=round(1e6 * megabytes()))
+    return solver().solve(now.average_bits)
+
+
+def megabytes() -> float:
+    """The budget in MB: what was chosen, else the size of all experts at the chosen average bits."""
+    now = choices()
+    if now.megabytes is not None:
+        return now.megabytes
+    low, high = size_range()
+    few, many = min(widths()), max(widths())
+    share = (now.average_bits - few) / (many - few) if many > few else 1.0
+    return (low + np.clip(share, 0, 1) * (high - low)) / 1e6
+
+
+def size_range() -> tuple[int, int]:
+    """Bytes of all packed experts at the narrowest and at the widest chosen width."""
+    totals = sum(sizes()[bank.name] * bank.shape.experts for bank in statistics())
+    return int(totals.min()), int(totals.max())
+
+
+def uniform_allocation() -> Allocation:
+    """The rival of the same size: every expert at the widest of the chosen widths that the budget affords.
+
+    At an average of 2.5 bits that is 2 bits. Raises `AllocationError` as `allocation` does.
+    """
+    chosen = allocation()
+    fitting = [width for width in sorted(widths()) if width <= chosen.average_bits + 1e-9]
+    return solver().uniform(fitting[-1] if fitting else min(widths()))
+
+
+def widths() -> tuple[int, ...]:
+    """The chosen widths that this run has measured, rising; all measured ones where none of them was."""
+    measured = statistics().bits
+    return tuple(sorted(set(choices().widths) & set(measured))) or tuple(sorted(measured))
+
+
+def grid() -> dict[str, Any]:
+    """`group_size` and `symmetric` of the quantizer: as chosen, else as the run's sensitivity was measured."""
+    now, measured = choices(), statistics().settings
+    return {
+        "group_size": int(measured["group_size"]) if now.group_size is None else now.group_size,
+        "symmetric": bool(measured["symmetric"]) if now.symmetric is None else now.symmetric,
+    }
+
+
+def sizes() -> dict[str, np.ndarray]:
+    """Bank name → bytes of one packed expert at each of `widths()`, int `[B]`; predicted, exact for `rtn`."""
+    return {bank.name: expert_bytes(bank.shape, widths(), **grid()) for bank in statistics()}
+
+
+def _importance(now: Choices) -> tuple:
+    return now.method, now.key_ratio, now.signal, now.vision_weight
+
+
+def _grid_key() -> tuple:
+    return tuple(sorted(grid().items()))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _frequencies(key: tuple, _statistics: ExpertStatistics, key_ratio: float, signal: str) -> dict[str, Frequencies]:
+    return compute_frequencies(_statistics, key_ratio=key_ratio, signal=signal)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _costs(key: tuple, _statistics: ExpertStatistics, importance: tuple, bits: tuple[int, ...]) -> CostTable:
+    method, key_ratio, signal, vision_weight = importance
+    return compute_costs(
+        _statistics, method=method, key_ratio=key_ratio, signal=signal, vision_weight=vision_weight, bits=bits
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _solver(
+    key: tuple,
+    _statistics: ExpertStatistics,
+    importance: tuple,
+    bits: tuple[int, ...],
+    scope: str,
+    grid_key: tuple,
+    unit: str = "expert",
+) -> Solver:
+    table = _costs(key, _statistics, importance, bits)
+    each = {
+        bank.name: expert_bytes(bank.shape, bits, by_projection="projection" in unit, **dict(grid_key))
+        for bank in _statistics
+    }
+    return Solver(table, bits, scope=scope, unit=unit, sizes=each)
+
+
+# --- stale marks -------------------------------------------------------------------------------------------
+
+
+def fingerprint(of: Allocation | None = None) -> str:
+    """Seal of what a quantized model is made from: the run, every expert's bits, and the quantizer's grid.
+
+    A measured result is stale exactly where its fingerprint is another one than this.
+    """
+    chosen = of or allocation()
+    seal = hashlib.sha256(json.dumps([str(run_entry().path), *map(str, _grid_key())]).encode())
+    for bank, bits in sorted(chosen.bits.items()):
+        seal.update(bank.encode() + np.asarray(bits, np.int16).tobytes())
+    return seal.hexdigest()[:16]
+
+
+def settings_now() -> dict[str, Any]:
+    """Everything chosen as a plain dictionary, to be kept beside a measured result."""
+    return asdict(choices()) | {"widths": list(widths())} | grid()

@@ -1,0 +1,52 @@
+"""What the whole process shares: the loaded model, the queue of long work, and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard.session.opened import run, run_entry, run_key
+from mode_core.jobs import JobQueue
+from mode_core.run import Run
+
+if TYPE_CHECKING:
+    from dashboard.measured import Measurement
+    from dashboard.work import ModelShelf
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> ModelShelf:
+    """The process's loaded model, shared by all sessions and jobs."""
+    from dashboard.work import ModelShelf
+
+    return ModelShelf()
+
+
+def loaded_model(source: str | Path | None = None) -> Any:
+    """The run's model (or another one), loaded at most once a process. Blocks while it loads; use it in jobs."""
+    return shelf().get(str(source or run().model_source))
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> JobQueue:
+    """The process's queue of long work: one worker thread."""
+    return JobQueue()
+
+
+def measurements() -> list[Measurement]:
+    """What was measured with the open run, newest first: kept in it, or by a job that this process remembers."""
+    folder = run_entry().path / "evaluations"
+    stamps = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.json")))
+    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), stamps, run())}
+    kind = f"measure:{run_entry().path}"
+    found |= {job.result.fingerprint: job.result for job in jobs().list() if job.kind == kind and job.state == "done"}
+    return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _kept_measurements(key: tuple, stamps: tuple, _run: Run) -> list[Measurement]:
+    from dashboard.measured import from_records
+
+    return from_records(_run.evaluations())

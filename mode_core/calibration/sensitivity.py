@@ -2,63 +2,78 @@
 
 Error of one routed token x at b bits: ‖E(x) − E_b(x)‖², the expert's own output before the router's weight. Both
 outputs are computed in float32 from the model's own weights and from what their b-bit codes stand for, so that the
-rounding of the model's activations is not counted as damage.
+rounding of the model's activations is not counted as damage. At 0 bits the expert is left out, biases and all: its
+error is ‖E(x)‖².
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mode_core.calibration.rounding import SIDES, BankGrids, find_grids
 from mode_core.calibration.settings import CalibrationSettings
-from mode_core.models import PROJECTIONS, ExpertBank
-from mode_core.quantization.grids import fake_quantize
+from mode_core.models import ExpertBank
+from mode_core.models.offloading import in_memory
+from mode_core.quantization.regrid import regrid
+from mode_core.quantization.widths import group_length
 
 
-@dataclass(frozen=True)
+@dataclass
 class RoundedBank:
-    """One bank's weights as they are and at every width, made once.
+    """One bank's weights at every width. The scales were searched for once; see `rounding`.
 
-    `up` `[E, 1 + B, rows, H]` and `down` `[E, 1 + B, H, I]` hold the original first, in the model's type (empty where
-    only frequencies are measured). `weight_norm` `[E, 3]` and `weight_error` `[E, B, 3]` (squared) are in the order
-    gate, up, down; zero for a matrix that the family lacks.
+    With `stacked` the rounded weights themselves are kept, float32 `[1 + B, E, rows, in]` per side with the original
+    first: faster for small models. Without, an expert's weights are rounded again to the known scales when its tokens
+    come. Either way the numbers are the same.
 
-    Memory: (1 + B) times the bank's weights.
+    Memory: (1 + B) times the bank's weights in float32 where stacked; else scales, and three matrices of one expert.
     """
 
     bank: ExpertBank
-    up: Tensor | None
-    down: Tensor | None
-    weight_norm: Tensor
-    weight_error: Tensor
+    settings: CalibrationSettings
+    grids: BankGrids
+    stacked: dict[str, Tensor] | None = None
 
     @classmethod
-    def of(cls, bank: ExpertBank, settings: CalibrationSettings) -> RoundedBank:
-        """Round all experts of a bank to every width of the settings."""
-        sides = {side: _rounded(bank.fused(side), settings) for side in ("up", "down")}
-        norm = torch.zeros(bank.experts, 3, dtype=torch.float64)
-        error = torch.zeros(bank.experts, len(settings.bits), 3, dtype=torch.float64)
-        for projection in bank.projections:
-            rows = _rows(bank, projection)
-            stack = sides["down" if projection == "down" else "up"][:, :, rows].double()
-            column = PROJECTIONS.index(projection)
-            norm[:, column] = stack[:, 0].flatten(1).norm(dim=1).cpu()
-            error[:, :, column] = (stack[:, 1:] - stack[:, :1]).square().sum(dim=(2, 3)).cpu()
-        kept = (sides["up"], sides["down"]) if settings.sensitivity else (None, None)
-        return cls(bank, *kept, norm, error)
+    def of(
+        cls,
+        bank: ExpertBank,
+        settings: CalibrationSettings,
+        stack: bool = True,
+        revision: str = "",
+        folder: Path | None = None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> RoundedBank:
+        """Find the grids of all experts of a bank at every width of the settings; arguments as in `find_grids`."""
+        made = cls(bank, settings, find_grids(bank, settings, revision, folder, watch))
+        if stack and settings.sensitivity:
+            with in_memory(bank.module):
+                made.stacked = {side: made._stack(side) for side in SIDES}
+        return made
+
+    @property
+    def weight_norm(self) -> Tensor:
+        """‖W‖ of gate, up, down: `[E, 3]`."""
+        return self.grids.weight_norm
+
+    @property
+    def weight_error(self) -> Tensor:
+        """‖W − W_b‖² of gate, up, down: `[E, B, 3]`."""
+        return self.grids.weight_error
 
     def errors(self, states: Tensor, experts: Tensor) -> Tensor:
         """‖E(x) − E_b(x)‖² of routed tokens: states `[S, H]`, their experts int `[S]` → `[S, B]` float32.
 
-        Every expert computes all its tokens at all widths in one go. Memory: (1 + B) × tokens of one expert × (2I + H).
+        Every expert computes all its tokens at once. Memory: (1 + B) × tokens of one expert × (2I + H).
         """
-        found = torch.zeros(len(states), self.up.shape[1] - 1, device=states.device)
-        order = experts.argsort(stable=True)
-        counts = torch.bincount(experts, minlength=self.bank.experts).tolist()
-        for expert, rows in enumerate(order.split(counts)):
-            if len(rows):
+        found = torch.zeros(len(states), len(self.settings.bits), device=states.device)
+        with in_memory(self.bank.module):
+            for expert, rows in _by_expert(experts, self.bank.experts):
                 found[rows] = self._differences(states[rows], expert).square().sum(dim=2).mT
         return found
 
@@ -69,11 +84,9 @@ class RoundedBank:
         Memory: as `errors`; states and factors are gathered expert by expert.
         """
         top_k = experts.shape[1]
-        found = torch.zeros(experts.numel(), len(self.weight_error[0]), device=states.device)
-        order = experts.ravel().argsort(stable=True)
-        counts = torch.bincount(experts.ravel(), minlength=self.bank.experts).tolist()
-        for expert, rows in enumerate(order.split(counts)):
-            if len(rows):
+        found = torch.zeros(experts.numel(), len(self.settings.bits), device=states.device)
+        with in_memory(self.bank.module):
+            for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
                 tokens = rows // top_k
                 scale = factors[tokens].float() * weights.ravel()[rows, None].float()
                 found[rows] = (self._differences(states[tokens], expert) * scale).square().sum(dim=2).mT
@@ -81,21 +94,41 @@ class RoundedBank:
 
     def _differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""
-        up, down = self.up[expert].float(), self.down[expert].float()
-        outputs = self.bank.expert_forward(states.float(), up, down, expert)
-        return outputs[1:] - outputs[:1]
+        states = states.float()
+        if self.stacked is not None:
+            outputs = self.bank.expert_forward(states, *(self.stacked[side][:, expert] for side in SIDES), expert)
+            return outputs[1:] - outputs[:1]
+        weights = {side: self.bank.fused(side)[expert] for side in SIDES}
+        exact = self.bank.expert_forward(states, *(weights[side].float() for side in SIDES), expert)
+        moved = []
+        for bits in self.settings.bits:
+            rounded = (self._rounded(side, bits, expert, weights[side]) for side in SIDES)
+            moved.append(self.bank.expert_forward(states, *rounded, expert).sub_(exact))
+        return torch.stack(moved)
+
+    def _rounded(self, side: str, bits: int, expert: int, weights: Tensor) -> Tensor:
+        """One expert's weights `[rows, in]` as their codes stand for them, float32."""
+        scales, zeros = (None if t is None else t.to(weights.device) for t in self.grids.grid(side, bits, expert))
+        return regrid(weights, scales, zeros, bits, group_length(weights.shape[1], self.settings.group_size))
+
+    def _stack(self, side: str) -> Tensor:
+        """The original and every width of one side, `[1 + B, E, rows, in]` float32."""
+        weights = self.bank.fused(side)
+        stack = torch.empty(1 + len(self.settings.bits), *weights.shape, device=weights.device)
+        stack[0] = weights
+        for place, bits in enumerate(self.settings.bits, 1):
+            for expert in range(self.bank.experts):
+                stack[place, expert] = self._rounded(side, bits, expert, weights[expert])
+        return stack
 
 
-def _rounded(weights: Tensor, settings: CalibrationSettings) -> Tensor:
-    """`[E, out, in]` → `[E, 1 + B, out, in]`, the original first."""
-    made = [fake_quantize(weights, bits, settings.group_size, settings.symmetric) for bits in settings.bits]
-    return torch.stack([weights, *made], dim=1)
+def stacked_bytes(banks: list[ExpertBank], settings: CalibrationSettings) -> int:
+    """What the rounded weights of all these banks take in memory, where they are kept (`RoundedBank.stacked`)."""
+    matrices = sum(b.experts * b.hidden * b.intermediate * len(b.projections) for b in banks)
+    return 4 * (1 + len(settings.bits)) * matrices
 
 
-def _rows(bank: ExpertBank, projection: str) -> slice:
-    """Which rows of its side a projection has."""
-    if projection == "down" or not bank.has_gate:
-        return slice(None)
-    if not bank.module.is_concatenated:
-        return slice(0 if projection == "gate" else 1, None, 2)
-    return slice(0, bank.intermediate) if projection == "gate" else slice(bank.intermediate, None)
+def _by_expert(experts: Tensor, count: int) -> list[tuple[int, Tensor]]:
+    """Experts int `[S]` of `count` → (expert, its rows) of every expert that has any."""
+    rows = experts.argsort(stable=True).split(torch.bincount(experts, minlength=count).tolist())
+    return [(expert, mine) for expert, mine in enumerate(rows) if len(mine)]

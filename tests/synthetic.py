@@ -18,19 +18,21 @@ def synthetic_statistics(
     intermediate: int = 48,
     top_k: int = 2,
     unsupported: int = 0,
+    extras: tuple[str, ...] = (),
 ) -> ExpertStatistics:
     """Statistics as a router with two biases would leave them: text and vision prefer different experts, and
     redundant vision tokens crowd onto a few. Errors fall about fourfold per bit, with noise.
 
     `tokens` vision tokens per bank (a fifth as many text tokens), spread over folds and bins; the last
-    `unsupported` experts of each bank get none at all. Settings say that it is synthetic.
+    `unsupported` experts of each bank get none at all. `extras` ("gradients", "hessian") are drawn after all else, so
+    that the rest does not depend on them. Settings say that it is synthetic.
     """
     draw = np.random.default_rng(seed)
     shape = {"experts": experts, "hidden": hidden, "intermediate": intermediate, "top_k": top_k}
     made = {}
     for layer in range(banks):
         name = f"model.language_model.layers.{layer}.mlp.experts"
-        bank = BankStatistics.empty(name, BankShape(layer, **shape), bits, signals)
+        bank = BankStatistics.empty(name, BankShape(layer, **shape), bits, signals, extras=extras)
         _fill_weights(bank, draw, bits)
         alive = np.arange(experts) < experts - unsupported
         text = _preference(draw, alive, 1.0)
@@ -43,6 +45,8 @@ def synthetic_statistics(
         bank.arrays["input_tokens"][:] = tokens * 1.2 / FOLDS
         bank.arrays["input_energy"][:] = tokens * 1.2 / FOLDS * hidden
         made[name] = bank
+    for bank in made.values():
+        _fill_extras(bank, draw, signals)
     samples = tuple(f"synthetic-{number}" for number in range(4 * FOLDS))
     return ExpertStatistics(made, bits, signals, {"model": "synthetic, for tests", "seed": seed}, samples)
 
@@ -75,3 +79,23 @@ def _fill_weights(bank: BankStatistics, draw, bits: tuple[int, ...]) -> None:
     bank.arrays["weight_norm"][:] = norms
     rounding = 4.0 ** -np.asarray(bits, dtype=float)
     bank.arrays["weight_error"][:] = norms[:, None, :] ** 2 * rounding[:, None]
+
+
+def _fill_extras(bank: BankStatistics, draw: np.random.Generator, signals: tuple[str, ...]) -> None:
+    """Gradients that fall with the layer and are ten times as large for text; traces around one, some below zero."""
+    arrays, folds, slope = bank.arrays, FOLDS, 1 / (1 + bank.shape.layer)
+    if "gradients" in bank.extras:
+        kinds = [("text", "", 10.0), *(("vision", f"/{signal}", 1.0) for signal in signals)]
+        for kind, end, level in kinds:
+            energy = slope * level**2 * np.exp(0.5 * draw.standard_normal(folds))
+            for key, source in (("fisher_support", "support"), ("fisher_tokens", "tokens")):
+                arrays[f"{kind}_{key}{end}"][:] = arrays[f"{kind}_{source}{end}"]
+            error = arrays[f"{kind}_gated_error{end}"]
+            per_fold = energy.reshape(-1, *[1] * (error.ndim - 1))
+            per_expert = np.exp(0.3 * draw.standard_normal(error.shape[1])).reshape(-1, *[1] * (error.ndim - 2))
+            arrays[f"{kind}_fisher{end}"][:] = error * per_fold * per_expert
+            tokens = arrays[f"{kind}_tokens{end}"]
+            arrays[f"{kind}_gradient_energy{end}"][:] = tokens * energy.reshape(-1, *[1] * (tokens.ndim - 1))
+    if "hessian" in bank.extras:
+        arrays["hessian_samples"][:] = 4
+        arrays["hessian_trace"][:] = 4 * draw.normal(1.0, 1.0, arrays["hessian_trace"].shape)

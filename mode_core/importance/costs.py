@@ -37,7 +37,8 @@ def cost_table(
         leave_out_fold: without the samples of this fold (jackknife).
 
     Raises:
-        ImportanceError: a setting out of range, with the values that are possible.
+        ImportanceError: a setting out of range, with the values that are possible; or statistics measured without
+            what the method needs (gradients, say).
     """
     if method not in METHODS:
         raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
@@ -45,10 +46,12 @@ def cost_table(
         raise ImportanceError(f"vision_weight must be a number of at least 0; got {vision_weight!r}.")
     if min_support < 1:
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
+    METHODS[method].check(statistics)
     columns = _columns(statistics, bits)
-    options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed))
+    seen = views(statistics, key_ratio, signal, leave_out_fold)
+    options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed), seen)
     chosen, costs, unsupported = METHODS[method], {}, {}
-    for view in views(statistics, key_ratio, signal, leave_out_fold):
+    for view in seen:
         cost, missing = chosen.function(view, options)
         for row, name in enumerate(view.stack.names):
             costs[name], unsupported[name] = cost[row][:, columns], missing[row]

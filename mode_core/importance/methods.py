@@ -7,38 +7,75 @@ A method takes a `View` (banks of one shape at one key ratio) and `Options`, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from mode_core.importance import fisher as weighed
 from mode_core.importance import rivals
 from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.sensitivity import damage, estimated
-from mode_core.importance.stacks import View
+from mode_core.importance.stacks import ImportanceError, View
+from mode_core.statistics import ExpertStatistics
 
 Parts = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a method may use beside the statistics: α on vision, the widths measured, least tokens, a seed."""
+    """What a method may use beside its view: α on vision, the widths measured, least tokens, a seed, and the views of
+    all banks, for what is measured over the whole model."""
 
     vision_weight: float = 1.0
     bits: tuple[int, ...] = (2, 3, 4)
     min_support: int = 1
     seed: int = 0
+    views: tuple[View, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One importance estimate, in words and as a function."""
+    """One importance estimate, in words and as a function.
+
+    `group` is "paper", "rival", "ablation", "ours" or "floor". `needs` names what calibration has to add for it (one of
+    `mode_core.statistics.EXTRAS`), or is empty.
+    """
 
     name: str
     function: Callable[[View, Options], tuple[np.ndarray, np.ndarray]]
     description: str
     source: str
     comparable_across_banks: bool
-    group: str  # "paper", "rival", "ablation", "ours" or "floor"
+    group: str
+    needs: str = ""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """True for methods that only a calibration with gradients can serve."""
+        return self.needs == "gradients"
+
+    def available(self, statistics: ExpertStatistics) -> bool:
+        """Do these statistics hold all that the method needs?"""
+        return not self.needs or self.needs in statistics.extras
+
+    def check(self, statistics: ExpertStatistics) -> None:
+        """
+        Raises:
+            ImportanceError: the statistics lack what the method needs; the text says how to get it.
+        """
+        if not self.available(statistics):
+            what, flag = NEEDS[self.needs]
+            raise ImportanceError(
+                f"The method {self.name!r} needs {what}, which these statistics were measured without. Calibrate again "
+                f"with {flag} (Python: CalibrationSettings({_SETTING[self.needs]})), or choose another method."
+            )
+
+
+NEEDS = {  # extra -> in words, and the option of `python -m mode_core calibrate`
+    "gradients": ("gradients", "--gradients"),
+    "hessian": ("the Hessian's trace", "--hessian-probes 1"),
+}
+_SETTING = {"gradients": "gradients=True", "hessian": "hessian_probes=1"}
 
 
 def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_mse") -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +160,37 @@ def mopeq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     return trace[..., None] * noise(options.bits), _none_unsupported(view)
 
 
+def fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_d g_d²·Δz_d² at the bank's output, mean over all tokens alike: vision tokens outvote text."""
+    return weighed.fisher_cost(view, (("all", 1.0),), options.min_support)
+
+
+def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_d g_d²·Δz_d², mean over text tokens plus α times the mean over key tokens."""
+    return weighed.fisher_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support)
+
+
+def veq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """(γ·N_text + β·N_vision)·δ_all, γ measured from gradients."""
+    significance = weighed.veq_significance(view, weighed.gradient_ratio(options.views or (view,)))
+    return _significant(view, significance, options)
+
+
+def hessian_trace(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Σ over gate, up, down of tr(H)/n·‖W − W_b‖², H of the calibration loss."""
+    return weighed.hessian_cost(view, options.min_support)
+
+
+def _significant(view: View, significance: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """significance · δ_all, and the estimated damage at the share of one token for experts that none reached."""
+    unsupported = view.sums("all", "support") < options.min_support
+    cost = significance[..., None] * damage(view, "all", min_support=options.min_support)
+    if unsupported.any():
+        free = one_token_share(view, "all")[..., None] * estimated(view, min_support=options.min_support)
+        cost = np.where(unsupported[..., None], free, cost)
+    return cost, unsupported
+
+
 def uniform(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """4^−b for every expert."""
     ones = np.ones([len(view.stack.banks), view.stack.shape.experts, 1])
@@ -189,6 +257,33 @@ METHODS: dict[str, Method] = {
             True,
             "rival",
         ),
+        Method(
+            "veq",
+            veq,
+            "How often text and vision choose an expert, text weighed up by its larger gradients, times the damage.",
+            "our adaptation of VEQ-ME, arXiv 2602.01037",
+            False,
+            "rival",
+            "gradients",
+        ),
+        Method(
+            "fisher",
+            fisher,
+            "How much rounding an expert changes the model's own answers, over all tokens alike.",
+            "diagonal Fisher information at the expert output, as GEMQ-like allocators use it",
+            True,
+            "rival",
+            "gradients",
+        ),
+        Method(
+            "hessian_trace",
+            hessian_trace,
+            "How curved the loss is in an expert's weights, times the rounding error of the weights.",
+            "the true Hessian in the place of MoPEQ's; cost as in HAWQ-V2, arXiv 1911.03852",
+            True,
+            "rival",
+            "hessian",
+        ),
         Method("uniform", uniform, "Every expert counts the same.", "floor of every comparison", True, "floor"),
         Method("random", random, "Experts in random order, by seed.", "floor of every comparison", True, "floor"),
         Method(
@@ -198,6 +293,15 @@ METHODS: dict[str, Method] = {
             "our variant of mode",
             True,
             "ours",
+        ),
+        Method(
+            "mode_fisher",
+            mode_fisher,
+            "How much rounding an expert changes the model's own answers, through text and through key tokens apart.",
+            "ours: modalities apart as in mode, damage as in fisher",
+            True,
+            "ours",
+            "gradients",
         ),
         Method(
             "text_and_vision",

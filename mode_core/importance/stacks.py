@@ -98,7 +98,8 @@ class View:
         """One of the stored sums for one kind of token: `[N]`, `[N, E]` or `[N, E, B]`.
 
         `kind` is text, vision (all of them), key, redundant (vision that is not key) or all (text + vision);
-        `key` one of selections, weight, error, gated_error, support, tokens, energy.
+        `key` one of selections, weight, error, gated_error, support, tokens, energy; with gradients also fisher,
+        fisher_support, fisher_tokens, gradient_energy.
         """
         if kind == "text":
             return self.stack.total(f"text_{key}")

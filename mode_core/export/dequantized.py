@@ -4,58 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mode_core.export.auto_round import in_bfloat16
-from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-SHARD = "4GB"
+from mode_core.export.shards import ShardWriter
+from mode_core.export.weights import LoadedWeights, in_bfloat16, naming_bfloat16, open_weights, write_config
 
 
 def write_dequantized(request: Request, folder: Path) -> None:
-    """Quantize the loaded model's experts and save it whole, with its processor, as stock transformers does.
+    """Save the whole model, its experts at the values of their codes, as stock transformers would.
 
     It takes as much room as the original: this is for tools that evaluate, not for saving memory. Weights are
-    written in bfloat16. Memory: a bfloat16 copy of the model where it is loaded in another type.
+    written in bfloat16. Memory: from a loaded model, a bfloat16 copy of it where it is loaded in another type; from
+    a checkpoint's folder, one bank in bfloat16 and one shard.
 
     Raises:
         ExportError: no model at hand.
     """
-    if request.loaded is None:
-        raise ExportError("The target 'dequantized' writes the model's weights and needs it loaded (loaded=…).")
+    with open_weights(request) as weights:
+        if isinstance(weights, LoadedWeights):
+            _save_loaded(request, folder)
+        else:
+            writer = ShardWriter(folder, request.shard_bytes)
+            for tensors in (weights.others(), weights.replaced()):
+                for name, tensor in tensors:
+                    writer.add(name, tensor)
+            writer.close()
+            write_config(folder, weights.config())
+        weights.companions(folder)
+
+
+def _save_loaded(request: Request, folder: Path) -> None:
+    """As transformers saves it, which knows each family's names on the disk."""
     import torch
 
-    from mode_core.quantization.apply import quantize_experts
-
-    loaded = request.loaded
-    with quantize_experts(
-        loaded,
-        request.allocation,
-        request.method,
-        request.group_size,
-        request.symmetric,
-        progress=request.progress,
-        cancel=request.cancel,
-    ):
-        if loaded.model.dtype == torch.bfloat16:
-            loaded.model.save_pretrained(folder, max_shard_size=SHARD)
-        else:
-            halved = {name: _halved(tensor) for name, tensor in loaded.model.state_dict().items()}
-            loaded.model.save_pretrained(folder, state_dict=halved, max_shard_size=SHARD)
-            _state_type(folder / "config.json")
-    loaded.processor.save_pretrained(folder)
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    return tensor.bfloat16() if tensor.is_floating_point() else tensor
-
-
-def _state_type(path: Path) -> None:
-    """Say bfloat16 wherever the saved configuration names the type the model was loaded in."""
-
-    config = in_bfloat16(json.loads(path.read_text(encoding="utf-8")))
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    model = request.loaded.model
+    if model.dtype == torch.bfloat16:
+        model.save_pretrained(folder, max_shard_size=request.shard_bytes)
+        return
+    halved = {name: in_bfloat16(tensor) for name, tensor in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=halved, max_shard_size=request.shard_bytes)
+    path = folder / "config.json"
+    write_config(folder, naming_bfloat16(json.loads(path.read_text(encoding="utf-8"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -9,6 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: leftovers of killed exports stay there
+    fcntl = None
 
 MANIFEST = "manifest.json"
 FORMAT = "mode-export/1"
@@ -49,18 +55,48 @@ def whole_folder(directory: Path) -> Iterator[Path]:
     """A temporary folder beside `directory` that takes its place when the block ends without an error.
 
     Files are flushed to the disk before the rename. After an error or a cancel the temporary folder is gone
-    and what was at `directory` is untouched; after a kill the temporary folder (`.name.….part`) may stay.
+    and what was at `directory` is untouched. After a kill the temporary folder (`.name.….part`) stays until the next
+    export to the same place, which takes it away.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
     building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".part"))
+    with _held(building):
+        try:
+            building.chmod(0o755)
+            yield building
+            _flush(building)
+            _take_place(building, directory)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _held(building: Path) -> Iterator[bool]:
+    """Lock a folder for as long as the block runs; false where another process has it. A kill gives it free."""
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(building, os.O_RDONLY)
     try:
-        building.chmod(0o755)
-        yield building
-        _flush(building)
-        _take_place(building, directory)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(handle)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed exports to the same place left behind; folders still being written are held."""
+    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.part"):
+        with _held(left) as free:
+            if free:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

@@ -9,18 +9,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from mode_core.allocation.records import Allocation
 from mode_core.export.folder import FORMAT, MANIFEST
 from mode_core.export.request import Request
 
 if TYPE_CHECKING:
+    from mode_core.export.refit import Fitted
     from mode_core.export.targets import Target
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(target: Target, request: Request, folder: Path) -> dict[str, object]:
-    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums."""
+def build_manifest(target: Target, request: Request, fitted: Fitted, folder: Path) -> dict[str, object]:
+    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
+
+    `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
+    """
     allocation, sizes = request.allocation, request.packed_bytes()
     statistics = request.statistics
     files = {
@@ -41,24 +48,35 @@ def build_manifest(target: Target, request: Request, folder: Path) -> dict[str, 
             "scope": allocation.scope,
             "unit": allocation.unit,
             "widths": list(allocation.widths),
+            "experts_at_each_width": _counts(allocation),
             "average_bits": allocation.average_bits,
             "predicted_loss": allocation.objective,
             "lower_bound": allocation.lower_bound,
             "proven_optimal": allocation.proven_optimal,
         },
+        "price_of_unit": fitted.price,
+        "notes": list(fitted.notes),
         "quantizer": {
             "method": request.method,
             "group_size": request.group_size,
             "symmetric": request.symmetric,
+            **{key: value for key, value in request.quantizer.items() if isinstance(value, (int, float, str))},
         },
         "predicted_expert_bytes": None if sizes is None else int(sum(size.sum() for size in sizes.values())),
         "finest_unit": target.finest_unit,
         "engines": target.engines,
         "proof": target.proof,
+        "warning": target.warning,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,
     }
+
+
+def _counts(allocation: Allocation) -> dict[str, int]:
+    """How many experts (or projections of experts) have each width."""
+    widths, counts = np.unique(np.concatenate([np.ravel(b) for b in allocation.bits.values()]), return_counts=True)
+    return {f"{width} bits": int(count) for width, count in zip(widths, counts, strict=True)}
 
 
 def _checksum(path: Path) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mode_core.allocation.records import Allocation
 from mode_core.export.folder import ExportError
+from mode_core.export.shards import SHARD_BYTES
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.sizes import expert_bytes
@@ -21,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """An allocation and everything known about it; what a target needs and is not there, it asks for by name."""
+    """An allocation and everything known about it; what a target needs and is not there, it asks for by name.
+
+    Weights come from `loaded`, or piece by piece from the folder `checkpoint`. `quantizer` are further arguments of
+    `quantize_experts` (such as the samples that `gptq` looks at); `shard_bytes` bounds a shard of a checkpoint.
+    """
 
     allocation: Allocation
     statistics: ExpertStatistics | None = None
@@ -33,6 +40,9 @@ class Request:
     source: dict[str, object] | None = None
     progress: ProgressHook | None = None
     cancel: Cancel | None = None
+    checkpoint: Path | None = None
+    shard_bytes: int = SHARD_BYTES
+    quantizer: Mapping[str, object] = field(default_factory=dict)
 
     def layer(self, bank: str) -> int:
         """Decoder layer of a bank: from the statistics or the model, else from its name."""
@@ -59,6 +69,13 @@ class Request:
         if not shapes:
             return None
         return {bank: self._bank_bytes(shapes[bank], np.asarray(bits)) for bank, bits in self.allocation.bits.items()}
+
+    def sizes(self, widths: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+        """Packed bytes of one expert at each width, gate+up and down: bank → int64 `[B, 2]`; None without shapes."""
+        return {
+            bank: expert_bytes(shape, widths, self.group_size, self.symmetric, by_projection=True)
+            for bank, shape in self.shapes().items()
+        } or None
 
     def _bank_bytes(self, shape: BankShape, bits: np.ndarray) -> np.ndarray:
         columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)

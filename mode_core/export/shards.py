@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARD_BYTES = 4_000_000_000
+SHARD_BYTES = 1_000_000_000  # of one safetensors file; also what a writer holds in memory
 INDEX = "model.safetensors.index.json"
 
 

@@ -24,7 +24,7 @@ def allocation(by_projection: bool = False) -> Allocation:
     draw = np.random.default_rng(1)
     shape = (8, 2) if by_projection else 8
     bits = {bank: draw.choice([2, 3, 4], shape) for bank in STATISTICS.banks}
-    unit = "projection" if by_projection else "expert"
+    unit = "expert_projection" if by_projection else "expert"
     return Allocation(bits, (2, 3, 4), 1.5, 1.5, True, 0.01, 3.0, unit=unit, method="mode")
 
 
@@ -133,7 +133,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     with pytest.raises(ExportError, match="no export target 'gguff'; choose one of: expert_bits, table"):
         export("gguff", allocation(), tmp_path / "out")
-    with pytest.raises(ExportError, match=r"one width per expert.*one per projection"):
+    with pytest.raises(ExportError, match=r"holds one width for one expert.*too fine.*solve with unit 'expert'"):
         export("expert_bits", allocation(by_projection=True), tmp_path / "out")
     with pytest.raises(ExportError, match="needs it loaded"):
         export("dequantized", allocation(), tmp_path / "out")

@@ -1,0 +1,184 @@
+"""The allocation at the unit that a target can hold: solved again with the same budget, never rounded.
+
+Serving engines want one width for all experts of a layer, or one per projection. Rounding an allocation to that
+would miss the budget and the optimum; so the same costs are solved again at the coarser unit, and what this adds to
+the predicted loss is the price of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mode_core.allocation import Allocation, AllocationError, allocate
+from mode_core.export.folder import ExportError
+from mode_core.importance import CostTable, ImportanceError, cost_table
+from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.export.targets import Target
+
+UNIT_WORDS = {
+    "expert_projection": "one projection of one expert",
+    "expert": "one expert",
+    "projection": "one projection of all experts of a layer",
+    "layer": "all experts of a layer",
+}
+SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An allocation that a target can hold, and how it came from the one that was asked for.
+
+    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
+    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
+    """
+
+    allocation: Allocation
+    price: dict[str, object] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fit(
+    allocation: Allocation,
+    target: Target,
+    costs: CostTable | None = None,
+    statistics: ExpertStatistics | None = None,
+    sizes: Mapping[str, np.ndarray] | None = None,
+) -> Fitted:
+    """`allocation` at the finest unit of `target`: as it is where it fits, else solved again with the same budget.
+
+    `costs` are those that the allocation was solved with; without them they are made again from `statistics` by
+    the settings that the allocation carries. `sizes` (bank → bytes of one expert at each width of the allocation)
+    are needed for budgets in bytes.
+
+    Raises:
+        ExportError: the bits do not fit, and nothing was given to solve them again; costs of another allocation;
+            no allocation at that unit meets the budget.
+    """
+    if (bits := _shaped(allocation.bits, target.finest_unit)) is not None:
+        return Fitted(allocation if bits is allocation.bits else replace(allocation, bits=bits))
+    costs = costs if costs is not None else costs_of(allocation, statistics)
+    if costs is None:
+        raise ExportError(
+            f"The target {target.name!r} holds one width for {UNIT_WORDS[target.finest_unit]}, which this allocation "
+            f"is too fine for. Give the costs or the run that it was solved with, so that it can be solved again; or "
+            f"solve with unit {target.finest_unit!r}."
+        )
+    asked = _loss(allocation, costs)
+    unit, notes = _solver_unit(target, costs)
+    coarse, more = _solve(allocation, costs, unit, sizes)
+    added = coarse.objective - asked
+    price = {
+        "unit_asked": allocation.unit,
+        "unit_written": unit,
+        "predicted_loss_as_asked": asked,
+        "predicted_loss_as_written": coarse.objective,
+        "added_loss": added,
+        "times": coarse.objective / asked if asked > 0 else None,
+        "average_bits_as_asked": allocation.average_bits,
+        "average_bits_as_written": coarse.average_bits,
+    }
+    bits = _shaped(coarse.bits, target.finest_unit)
+    return Fitted(replace(coarse, bits=bits), price, (*notes, *more))
+
+
+def costs_of(allocation: Allocation, statistics: ExpertStatistics | None) -> CostTable | None:
+    """The costs that an allocation was solved with, made again from its run; None where that cannot be told."""
+    settings = allocation.settings
+    if statistics is None or "key_ratio" not in settings or not allocation.method:
+        return None
+    chosen = {key: settings[key] for key in ("key_ratio", "signal", "vision_weight", "min_support", "seed")
+              if key in settings}  # fmt: skip
+    try:
+        return cost_table(statistics, allocation.method, bits=allocation.widths, **chosen)
+    except ImportanceError as refused:
+        raise ExportError(f"The allocation's costs cannot be made again from this run: {refused}") from None
+
+
+def _shaped(bits: Mapping[str, np.ndarray], unit: str) -> Mapping[str, np.ndarray] | None:
+    """The same bits in the shape of a unit, the same object where nothing changes; None where they are too fine."""
+    shaped, changed = {}, False
+    for bank, given in bits.items():
+        widths = np.asarray(given)
+        if unit in ("expert", "layer") and widths.ndim == 2:
+            if (widths[:, 0] != widths[:, 1]).any():
+                return None
+            widths, changed = widths[:, 0], True
+        if unit in ("projection", "layer") and (widths != widths[:1]).any():
+            return None
+        shaped[bank] = widths
+    return shaped if changed else bits
+
+
+def _loss(allocation: Allocation, costs: CostTable) -> float:
+    """Summed cost of the allocation's bits; refuses costs that do not give its own predicted loss."""
+    if set(costs) != set(allocation.bits):
+        raise ExportError("The costs are of other banks than the allocation; give those that it was solved with.")
+    if missing := sorted(set(allocation.widths) - set(costs.bits)):
+        raise ExportError(f"The costs hold no {missing[0]} bits, which the allocation chose from.")
+    total = 0.0
+    for bank, bits in allocation.bits.items():
+        table, place = np.asarray(costs[bank], dtype=float), _columns(np.asarray(bits), costs.bits)
+        if place.ndim == 2 and table.ndim == 2:
+            raise ExportError("The allocation is by projection and the costs are not; give those it was solved with.")
+        if place.ndim == 1 and table.ndim == 3:
+            table = table.sum(axis=1)
+        total += float(np.take_along_axis(table, place[..., None], axis=-1).sum())
+    known = "uniform" not in allocation.settings and allocation.objective > 0
+    if known and abs(total - allocation.objective) > SAME_LOSS * allocation.objective:
+        raise ExportError(
+            f"The costs give the allocation a predicted loss of {total:.6g}, but it says {allocation.objective:.6g}: "
+            "they are not those that it was solved with. Solve it again with this run and these settings."
+        )
+    return total
+
+
+def _columns(bits: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    order = np.argsort(widths)
+    return order[np.searchsorted(np.asarray(widths)[order], bits)]
+
+
+def _solver_unit(target: Target, costs: CostTable) -> tuple[str, tuple[str, ...]]:
+    """The unit to solve at: the target's, or the next coarser one that these costs can be solved at."""
+    unit, flat = target.finest_unit, any(np.ndim(table) == 2 for table in costs.values())
+    if unit == "projection" and flat:
+        return "layer", ("The costs are by expert, not by projection, so all matrices of a layer share a width.",)
+    return unit, ()
+
+
+def _solve(
+    allocation: Allocation, costs: CostTable, unit: str, sizes: Mapping[str, np.ndarray] | None
+) -> tuple[Allocation, tuple[str, ...]]:
+    settings, notes = allocation.settings, []
+    budget_bytes = settings.get("budget_bytes")
+    budget = {"budget_bytes": budget_bytes} if budget_bytes else {
+        "average_bits": settings.get("average_bits", allocation.average_bits)
+    }  # fmt: skip
+    if budget_bytes and sizes is None:
+        raise ExportError("The allocation's budget is in bytes; give the run (or the model), whose shapes tell sizes.")
+    if settings.get("at_least") or settings.get("at_most"):
+        notes.append("Counts per width (at_least, at_most) were for the finer unit and are not kept.")
+    pinned = {bank: {int(e): int(w) for e, w in wishes.items()} for bank, wishes in settings.get("pinned", {}).items()}
+    try:
+        found = allocate(
+            costs,
+            bits=allocation.widths,
+            scope=allocation.scope,
+            unit=unit,
+            pinned=pinned or None,
+            sizes=sizes,
+            **({"average_bits": None} | budget),
+        )
+    except AllocationError as refused:
+        raise ExportError(f"At the unit of this target ({UNIT_WORDS[unit]}): {refused}") from None
+    if allocation.scope == "bank" and unit == "layer" and found.average_bits < allocation.average_bits - 1e-9:
+        notes.append(
+            f"Every layer keeps a budget of its own, so {allocation.average_bits - found.average_bits:.2f} bits per "
+            "weight stay unused; scope 'model' would spend them."
+        )
+    return found, tuple(notes)

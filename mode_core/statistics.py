@@ -29,6 +29,10 @@ Extras, there only where calibration was asked for them (`extras` of the bank):
 | | `vision_…/<signal>` | … , 100 | the same for vision tokens, per redundancy bin |
 | `hessian` | `hessian_trace` | fold, E, 3 | Σ over samples: estimated trace of the loss' Hessian in gate, up, down |
 | | `hessian_samples` | fold | samples behind it |
+| `logit_kl` | `text_logit_kl` | fold, E, B | Σ over samples of KL(p ‖ p with the expert rounded for text tokens only) |
+| | `text_logit_kl_support` | fold, E | text tokens of these samples that chose the expert |
+| | `text_logit_kl_samples` | fold | samples behind it that have text tokens |
+| | `key_logit_kl…` | | the same for the key vision tokens of `settings["logit_kl"]` |
 
 Memory: `banks × E × (3 + 2B) × (signals × 100 + 1) × folds` doubles, with gradients `(4 + 3B)` in the place of
 `(3 + 2B)`; it does not grow with the samples.
@@ -65,6 +69,14 @@ EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for th
 }
 EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
     "hessian": {"hessian_trace": ("E", "M"), "hessian_samples": ()},
+    "logit_kl": {
+        "text_logit_kl": ("E", "B"),
+        "text_logit_kl_support": ("E",),
+        "text_logit_kl_samples": (),
+        "key_logit_kl": ("E", "B"),
+        "key_logit_kl_support": ("E",),
+        "key_logit_kl_samples": (),
+    },
 }
 EXTRAS = (*EXTRA_TOKEN_ARRAYS, *EXTRA_ARRAYS)
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mode_core.calibration.signals import SIGNALS
-from mode_core.quantization.grids import PER_CHANNEL, WIDTHS
+from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
 
+MEASURED = (DROPPED, *WIDTHS)  # 0 bits: what it costs to leave an expert out
 MAX_EXEMPLARS = 64  # of each modality per expert
 
 
@@ -16,14 +17,18 @@ MAX_EXEMPLARS = 64  # of each modality per expert
 class CalibrationSettings:
     """Settings of one calibration. The defaults are the paper's, with 1 bit measured as well.
 
-    `bits`: widths whose damage is measured. `signals`: what ranks the vision tokens of a sample, names of
-    `mode_core.calibration.signals.SIGNALS`. `group_size` (input channels per scale, −1 = whole row) and `symmetric`
-    say how weights are rounded. `sensitivity` False counts frequencies only. `batch_size` samples go through the
-    model together. `token_scores_for` samples are kept with their pictures and scores, to be looked at;
-    `exemplars` tokens of each modality are kept per expert, those it was chosen for most strongly.
+    `bits`: widths whose damage is measured; 0 measures what leaving an expert out costs. `signals`: what ranks the
+    vision tokens of a sample, names of `mode_core.calibration.signals.SIGNALS`. `group_size` (input channels per scale,
+    −1 = whole row) and `symmetric` say how weights are rounded. `sensitivity` False counts frequencies only.
+    `batch_size` samples go through the model together. `token_scores_for` samples are kept with their pictures and
+    scores, to be looked at; `exemplars` tokens of each modality are kept per expert, those it was chosen for most
+    strongly.
     `gradients` adds the backward pass that the methods fisher, mode_fisher and veq need: every sample is answered by
     the model itself, `gradient_draws` times, drawn by `seed`, at most `gradient_tokens` tokens each. `hessian_probes`
     random vectors a sample estimate the Hessian's trace (0: none). Nothing else in calibration is random.
+    What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds, whichever
+    comes first. Rounded weights are kept in memory where those of all banks take at most `stack_bytes` (float32);
+    otherwise they are made again from their scales, which is slower for small models and the same in numbers.
 
     Raises:
         ValueError: the first setting that makes no sense, with what is allowed.
@@ -42,12 +47,15 @@ class CalibrationSettings:
     gradient_tokens: int = 32
     gradient_draws: int = 1
     hessian_probes: int = 0
+    checkpoint_samples: int = 64
+    checkpoint_seconds: float = 60.0
+    stack_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", tuple(self.bits))
         object.__setattr__(self, "signals", tuple(self.signals))
-        if not self.bits or list(self.bits) != sorted(set(self.bits)) or not set(self.bits) <= set(WIDTHS):
-            raise ValueError(f"bits must be different widths of {WIDTHS} in rising order; got {self.bits}.")
+        if not self.bits or list(self.bits) != sorted(set(self.bits)) or not set(self.bits) <= set(MEASURED):
+            raise ValueError(f"bits must be different widths of {MEASURED} in rising order; got {self.bits}.")
         if not self.signals or len(set(self.signals)) != len(self.signals) or not set(self.signals) <= set(SIGNALS):
             raise ValueError(f"signals must be different names of {', '.join(SIGNALS)}; got {self.signals}.")
         if self.group_size != PER_CHANNEL and self.group_size < 1:
@@ -67,6 +75,13 @@ class CalibrationSettings:
             raise ValueError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
         if self.hessian_probes < 0:
             raise ValueError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
+        if self.checkpoint_samples < 1 or self.checkpoint_seconds < 0:
+            raise ValueError(
+                "checkpoint_samples must be at least 1 and checkpoint_seconds 0 or more; "
+                f"got {self.checkpoint_samples} and {self.checkpoint_seconds}."
+            )
+        if self.stack_bytes < 0:
+            raise ValueError(f"stack_bytes must be 0 or more bytes; got {self.stack_bytes}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -78,7 +93,7 @@ class CalibrationSettings:
         return cls(**values)
 
     def measured_with(self) -> dict[str, Any]:
-        """What must agree for two statistics to be added; batch size changes nothing."""
+        """What must agree for two statistics to be added; how the work was done (batches, checkpoints, memory) changes nothing."""
         return {
             "bits": list(self.bits),
             "signals": list(self.signals),

@@ -120,6 +120,22 @@ def test_weight_norms_and_errors(model, measured):
                 np.testing.assert_allclose(measured.banks[name].weight_error[:, place, column], error, rtol=1e-6)
 
 
+def test_at_no_bits_the_error_is_the_whole_output(model, tiny_samples):
+    """Width 0 leaves an expert out: ‖E(x)‖² token by token, ‖W‖² of the weights."""
+    some = calibrate(model, tiny_samples[:1], CalibrationSettings(bits=(0, 3), group_size=16))
+    for _, bank, seen, _, _ in direct(model, tiny_samples[:1]):
+        expected = np.zeros(bank.experts)
+        for token in range(len(seen.states)):
+            for expert in seen.experts[token].tolist():
+                matrices = (bank.matrix(p, expert).float() for p in bank.projections)
+                expected[expert] += float(slow_expert(bank, *matrices, seen.states[token].float()).square().sum())
+        found = some.banks[bank.name]
+        total = found.text("error") + found.vision("error", SIGNAL).sum(axis=-1)
+        np.testing.assert_allclose(total[:, 0], expected, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(found.weight_error[:, 0], found.weight_norm**2, rtol=1e-6)
+        assert (total[:, 1] <= total[:, 0]).all()
+
+
 def test_two_halves_add_up_to_the_whole(model, tiny_samples, measured):
     settings = CalibrationSettings(bits=(2, 4), group_size=16, batch_size=2)
     halves = calibrate(model, tiny_samples[:3], settings) + calibrate(model, tiny_samples[3:], settings)

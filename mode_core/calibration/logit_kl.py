@@ -1,0 +1,362 @@
+"""How far the model's own answer moves when one expert alone is rounded for the tokens of one modality (paper §5).
+
+    δ_M(e, b) = mean over samples of KL(p ‖ p with expert e at b bits for the tokens of modality M only)
+
+M is text, or the key vision tokens at one key ratio and redundancy signal; tokens of the other modality go through the
+expert as it was. p is the distribution of the next token at the last position of the prompt, or, with
+`positions="answers"`, at every position of the reference answer (then the mean over these). The mean is over samples
+that have tokens of M at all.
+
+Only the bank's output can differ, and only in the rows of tokens that chose the expert, so one pass of the original
+tells what every rounded expert would add there: Δ = w·(E_b(x) − E(x)). Each further pass adds one such Δ behind one
+bank and reads the logits. Where no token of M chose the expert the answer cannot move, and no pass is made: exact, and
+on real batches the larger part of the saving.
+
+Cost: at most batches × (3 + 2·B·Σ over banks of E) forward passes; `logit_kl_cost` says how many and how long before.
+Memory: (1 + B) times the experts' weights, and of one batch what entered every bank: banks × tokens × (hidden + 2k);
+nothing grows with the number of samples.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.probe import Observation, Probe
+from mode_core.calibration.redundancy import redundancy_bins
+from mode_core.calibration.settings import CalibrationSettings
+from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel
+from mode_core.quantization.grids import fake_quantize
+from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.widths import DROPPED
+from mode_core.samples import Sample
+from mode_core.statistics import BINS, FOLDS, ExpertStatistics, fold_of
+
+POSITIONS = ("last", "answers")
+KINDS = ("text", "key")
+PASSES_PER_BATCH = 3  # what enters the banks, the original's distribution, and one to see that nothing else differs
+SAME = 1e-6  # KL in nats that two equal passes may differ by
+
+
+@dataclass(frozen=True)
+class LogitKLSettings:
+    """What is measured: which vision tokens are key, at which positions KL is taken, and the batch.
+
+    Raises:
+        ValueError: a setting out of range, with what is allowed.
+    """
+
+    key_ratio: float = 0.20
+    signal: str = "text_attention"
+    positions: str = "last"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}; got {self.positions!r}.")
+        if not 0 < self.key_ratio <= 1 or round(BINS * self.key_ratio) < 1:
+            raise ValueError(f"key_ratio must lie in (0, 1], in whole per cents; got {self.key_ratio!r}.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}.")
+
+    def measured_with(self) -> dict[str, Any]:
+        """What must agree for two measurements to be added."""
+        return {"key_ratio": float(self.key_ratio), "signal": self.signal, "positions": self.positions}
+
+
+@dataclass(frozen=True)
+class LogitKLCost:
+    """What measuring would take: at most `passes` forward passes; `seconds` is an estimate from `timed` passes."""
+
+    passes: int
+    seconds: float
+    seconds_per_pass: float
+
+    def __str__(self) -> str:
+        time_left = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
+        if self.seconds > 7200:
+            time_left = f"{self.seconds / 3600:.1f} hours"
+        return (
+            f"at most {self.passes:,} forward passes, about {time_left} ({self.seconds_per_pass:.3f} s each, estimated)"
+        )
+
+
+@dataclass
+class LogitKL:
+    """Sums of one measurement. `sums[bank]` holds, by name, float64 arrays in folds of the samples:
+
+    `text_logit_kl`, `key_logit_kl` `[fold, E, B]` Σ over samples of KL in nats; `…_support` `[fold, E]` tokens of the
+    kind that chose the expert; `…_samples` `[fold]` samples that have such tokens.
+    """
+
+    bits: tuple[int, ...]
+    settings: LogitKLSettings
+    sums: dict[str, dict[str, np.ndarray]]
+    samples: list[str] = field(default_factory=list)
+    passes: int = 0
+
+    @classmethod
+    def empty(cls, loaded: LoadedModel, bits: tuple[int, ...], settings: LogitKLSettings) -> LogitKL:
+        """Nothing measured yet."""
+        sums = {bank.name: {} for bank in loaded.banks.values()}
+        for bank in loaded.banks.values():
+            for kind in KINDS:
+                sums[bank.name] |= {
+                    f"{kind}_logit_kl": np.zeros([FOLDS, bank.experts, len(bits)]),
+                    f"{kind}_logit_kl_support": np.zeros([FOLDS, bank.experts]),
+                    f"{kind}_logit_kl_samples": np.zeros(FOLDS),
+                }
+        return cls(bits, settings, sums)
+
+    def damage(self, bank: str, kind: str) -> np.ndarray:
+        """δ of one kind of token: mean KL in nats, `[E, B]`; 0 where no sample has tokens of that kind."""
+        sums = self.sums[bank]
+        count = sums[f"{kind}_logit_kl_samples"].sum()
+        return sums[f"{kind}_logit_kl"].sum(axis=0) / max(count, 1)
+
+    def added_to(self, statistics: ExpertStatistics) -> ExpertStatistics:
+        """The same statistics with this measurement in them, for `cost_table(…, metric="logit_kl")`.
+
+        Raises:
+            CalibrationError: statistics of another model or of other widths.
+        """
+        if list(statistics.banks) != list(self.sums) or tuple(statistics.bits) != tuple(self.bits):
+            raise CalibrationError(
+                f"The statistics are of other banks or widths {tuple(statistics.bits)}; KL was measured at {self.bits}."
+            )
+        banks = {name: replace(bank, arrays=bank.arrays | self.sums[name]) for name, bank in statistics.banks.items()}
+        settings = dict(statistics.settings) | {"logit_kl": self.settings.measured_with()}
+        return replace(statistics, banks=banks, settings=settings)
+
+
+def logit_kl_cost(
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    bits: Sequence[int] = (1, 2, 3, 4),
+    settings: LogitKLSettings | None = None,
+) -> LogitKLCost:
+    """What `measure_logit_kl` would cost; runs the first batch twice, the second time by the clock."""
+    settings = settings or LogitKLSettings()
+    batches = -(-len(samples) // settings.batch_size)
+    variations = len(KINDS) * len(bits) * sum(bank.experts for bank in loaded.banks.values())
+    with exclusive(loaded):
+        encoded = _encode(loaded, samples[: settings.batch_size], settings)
+        _read(loaded, encoded)
+        began = time.perf_counter()
+        _read(loaded, encoded)
+        each = time.perf_counter() - began
+    passes = batches * (PASSES_PER_BATCH + variations)
+    return LogitKLCost(passes, passes * each, each)
+
+
+def measure_logit_kl(
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    calibration: CalibrationSettings | None = None,
+    settings: LogitKLSettings | None = None,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+    kept: LogitKL | None = None,
+) -> LogitKL:
+    """Measure δ of every expert, width and modality; see the head of this file. Say the cost first (`logit_kl_cost`).
+
+    `calibration` gives widths and grid. `kept` is added to batch by batch where given, so that a caller still has what
+    was measured when the work is stopped; samples that it holds already are not measured again.
+
+    Raises:
+        CalibrationError: no samples, or a family whose bank's output cannot be changed on the way.
+        SampleError: a sample that the processor refuses, or without an answer where `positions` asks for one.
+        Cancelled: stopped on request, after the last whole batch.
+    """
+    calibration, settings = calibration or CalibrationSettings(), settings or LogitKLSettings()
+    found = kept if kept is not None else LogitKL.empty(loaded, calibration.bits, settings)
+    left = [sample for sample in samples if sample.id not in set(found.samples)]
+    if not samples:
+        raise CalibrationError("There are no samples to measure KL with; give at least one.")
+    with exclusive(loaded):
+        if is_quantized(loaded):
+            raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
+        rounded = {bank.name: _Rounded.of(bank, calibration) for bank in loaded.banks.values()}
+        batches = [left[n : n + settings.batch_size] for n in range(0, len(left), settings.batch_size)]
+        reporter = Reporter(progress, len(batches) * sum(bank.experts for bank in loaded.banks.values()), cancel)
+        for number, batch in enumerate(batches, 1):
+            _add(found, _Batch(loaded, batch, settings, rounded), reporter, f"KL, batch {number} of {len(batches)}")
+    return found
+
+
+def _add(found: LogitKL, batch: _Batch, reporter: Reporter, what: str) -> None:
+    """Measure one batch whole, then add it."""
+    fresh = {name: {key: np.zeros_like(array) for key, array in sums.items()} for name, sums in found.sums.items()}
+    for seen in batch.seen.values():
+        sums = fresh[seen.bank.name]
+        for kind, mask in batch.masks(seen).items():
+            has = mask.any(dim=1).cpu().numpy()
+            np.add.at(sums[f"{kind}_logit_kl_samples"], batch.folds[has], 1.0)
+        for expert in range(seen.bank.experts):
+            for kind, kl, support in batch.variations(seen, expert):
+                np.add.at(sums[f"{kind}_logit_kl_support"][:, expert], batch.folds, support)
+                np.add.at(sums[f"{kind}_logit_kl"][:, expert], batch.folds, kl)
+            reporter.step(what)
+    for name, sums in fresh.items():
+        for key, array in sums.items():
+            found.sums[name][key] += array
+    found.samples += [sample.id for sample in batch.samples]
+    found.passes += batch.passes
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """One bank's matrices at every width: `up` `[B, E, rows, H]`, `down` `[B, E, H, I]`; None at 0 bits."""
+
+    bank: ExpertBank
+    up: list[Tensor | None]
+    down: list[Tensor | None]
+
+    @classmethod
+    def of(cls, bank: ExpertBank, settings: CalibrationSettings) -> _Rounded:
+        def at(side: str, bits: int) -> Tensor | None:
+            return None if bits == DROPPED else fake_quantize(bank.fused(side), bits, *grid)
+
+        grid = settings.group_size, settings.symmetric
+        return cls(bank, *([at(side, bits) for bits in settings.bits] for side in ("up", "down")))
+
+    def differences(self, states: Tensor, expert: int) -> Tensor:
+        """E_b(x) − E(x) at every width: `[n, H]` → `[B, n, H]` float32."""
+        x, own = states.float(), (self.bank.fused(side)[expert].float() for side in ("up", "down"))
+        output = self.bank.expert_forward(x, *own, expert)
+        made = []
+        for up, down in zip(self.up, self.down, strict=True):
+            if up is None:
+                made.append(-output)
+            else:
+                made.append(self.bank.expert_forward(x, up[expert].float(), down[expert].float(), expert) - output)
+        return torch.stack(made)
+
+
+class _Batch:
+    """One batch: what entered its banks, the original's distribution, and what every change does to it."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        samples: Sequence[Sample],
+        settings: LogitKLSettings,
+        rounded: dict[str, _Rounded],
+    ):
+        self.loaded, self.samples, self.settings, self.rounded = loaded, samples, settings, rounded
+        self.encoded = _encode(loaded, samples, settings)
+        self.folds = np.array([fold_of(sample.id) for sample in samples])
+        self.seen: dict[str, Observation] = {}
+        with Probe(loaded, (settings.signal,), self._keep) as probe:
+            probe.run(self.encoded)
+        self.read = _positions(self.encoded, settings)
+        self.original = _log_probabilities(loaded, self.encoded, self.read)
+        self.passes = PASSES_PER_BATCH
+        self._check_nothing_moves()
+
+    def _keep(self, seen: Observation) -> None:
+        self.seen[seen.bank.name] = seen
+
+    def _check_nothing_moves(self) -> None:
+        """Adding nothing behind a bank must change nothing; this also finds banks that cannot be reached."""
+        for seen in list(self.seen.values())[:1]:
+            none = torch.zeros(1, seen.output.shape[1], dtype=seen.output.dtype, device=seen.output.device)
+            moved = self._kl(seen.bank, torch.zeros(1, dtype=torch.long, device=none.device), none)
+            if moved.max() > SAME:
+                raise CalibrationError(
+                    f"Two equal passes of {self.loaded.name} differ by {moved.max():.1e} nats; KL cannot be measured."
+                )
+
+    def masks(self, seen: Observation) -> dict[str, Tensor]:
+        """Which positions are of each kind: bool `[batch, L]`."""
+        bins = redundancy_bins(seen.importance[self.settings.signal], self.encoded.modality)
+        vision = self.encoded.modality == VISION
+        key = vision & (bins < round(BINS * self.settings.key_ratio))
+        return {"text": self.encoded.modality == TEXT, "key": key}
+
+    def variations(self, seen: Observation, expert: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """One expert rounded for each kind of token that chose it: (kind, KL `[batch, B]`, tokens `[batch]`)."""
+        chosen = seen.experts == expert  # [T, k]
+        for kind, mask in self.masks(seen).items():
+            tokens = torch.nonzero(chosen.any(dim=1) & mask.ravel()).ravel()
+            if len(tokens):
+                weight = (seen.weights * chosen)[tokens].sum(dim=1, keepdim=True)
+                kl = [self._kl(seen.bank, tokens, change) for change in self._changes(seen, expert, tokens, weight)]
+                rows = tokens // mask.shape[1]
+                touched = torch.bincount(rows, minlength=len(self.samples)).cpu().numpy()
+                yield kind, np.stack(kl, axis=1), touched
+
+    def _changes(self, seen: Observation, expert: int, tokens: Tensor, weight: Tensor) -> Tensor:
+        """w·(E_b(x) − E(x)) of these tokens at every width: `[B, n, H]` float32."""
+        return self.rounded[seen.bank.name].differences(seen.states[tokens], expert) * weight.float()
+
+    def _kl(self, bank: ExpertBank, tokens: Tensor, change: Tensor) -> np.ndarray:
+        """KL of each sample with `change` `[n, H]` added to these rows of the bank's output: `[batch]`."""
+        self.passes += 1
+        with _changed(bank, tokens, change):
+            moved = _log_probabilities(self.loaded, self.encoded, self.read)
+        each = (self.original.exp() * (self.original - moved)).sum(dim=2).clamp_min(0)  # [batch, positions]
+        shares = self.read.double() / self.read.sum(dim=1, keepdim=True)
+        return (each * shares).sum(dim=1).cpu().numpy()
+
+
+@contextmanager
+def _changed(bank: ExpertBank, tokens: Tensor, change: Tensor) -> Iterator[None]:
+    """Add `change` to rows of the bank's output inside `with`; nothing else of the model differs.
+
+    Raises:
+        CalibrationError: the bank is no module that is called once per pass and returns its rows.
+    """
+    called = []
+
+    def add(_module: Any, _inputs: Any, output: Any) -> Any:
+        called.append(True)
+        if not isinstance(output, Tensor):
+            raise CalibrationError(f"{bank.name} returns more than its output; KL cannot be measured in this family.")
+        flat = output.reshape(-1, output.shape[-1])
+        return flat.index_add(0, tokens, change.to(flat.dtype)).reshape(output.shape)
+
+    hook = bank.module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if len(called) != 1:
+        raise CalibrationError(f"{bank.name} is not called once per pass; KL cannot be measured in this family.")
+
+
+def _encode(loaded: LoadedModel, samples: Sequence[Sample], settings: LogitKLSettings) -> Encoded:
+    return loaded.encode(samples, answers=settings.positions == "answers", padding_side="left")
+
+
+def _positions(encoded: Encoded, settings: LogitKLSettings) -> Tensor:
+    """Which of the last positions are read: bool `[batch, n]`, n as many as the longest needs; at least one each."""
+    if settings.positions == "last":
+        return torch.ones(len(encoded.ids), 1, dtype=torch.bool, device=encoded.modality.device)
+    predicting = encoded.answer_mask.roll(-1, dims=1)  # the logits of a position are about the next token
+    predicting[:, -1] = False
+    first = int(predicting.any(dim=0).int().argmax())
+    return predicting[:, first:]
+
+
+def _read(loaded: LoadedModel, encoded: Encoded, keep: int = 1) -> Tensor:
+    """Logits of the last `keep` positions, `[batch, keep, V]`."""
+    takes = inspect.signature(loaded.model.forward).parameters
+    less = {"logits_to_keep": keep} if "logits_to_keep" in takes else {}
+    with torch.inference_mode():
+        return loaded.model(**encoded.inputs, use_cache=False, **less).logits[:, -keep:]
+
+
+def _log_probabilities(loaded: LoadedModel, encoded: Encoded, read: Tensor) -> Tensor:
+    """Log-probabilities of the positions that are read, float64 `[batch, n, V]`."""
+    return _read(loaded, encoded, read.shape[1]).double().log_softmax(dim=-1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +14,24 @@ import torch
 from PIL import Image
 
 from mode_core.calibration.probe import Observation
+from mode_core.exemplars import sample_key
 from mode_core.files import atomic_write
 from mode_core.models import TEXT, VISION, Encoded
 from mode_core.run import Run, TokenScores
 from mode_core.samples import ImageSource, Sample
 
 THUMBNAIL = 384  # longest side in pixels
+FOLDER = "thumbnails"
+
+
+@dataclass
+class _Entry:
+    """One sample: what samples.json says of it, its scores `[signal][bank] [N]`, and how to get its small pictures."""
+
+    record: dict[str, Any]
+    grids: Any
+    scores: dict[str, dict[str, np.ndarray]]
+    pictures: dict[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
 class Gallery:
@@ -23,42 +39,64 @@ class Gallery:
 
     def __init__(self, limit: int):
         self.limit = limit
-        self.samples: list[Sample] = []
-        self.facts: list[dict[str, Any]] = []
-        self.grids: list[Any] = []
+        self.entries: dict[str, _Entry] = {}
         self.scores: dict[tuple[str, str], dict[str, np.ndarray]] = {}  # (sample, signal) -> bank -> [N]
+
+    def take(self, run: Run, known: Iterable[str]) -> None:
+        """Add what an earlier or another process kept in its run, of the samples that are `known` to be measured."""
+        known, scores = set(known), run.token_scores()
+        for record in run.sample_records():
+            if (name := record["id"]) not in known or name in self.entries:
+                continue
+            found = scores.get(name)
+            by_bank = (
+                {} if found is None else {s: dict(zip(found.banks, v, strict=True)) for s, v in found.scores.items()}
+            )
+            files = [Path(file) for file in record["thumbnails"]]
+            plain = record | {"thumbnails": [file.name for file in files]}
+            pictures = {file.name: file.read_bytes for file in files}
+            self.entries[name] = _Entry(plain, record["grids"], by_bank, pictures)
+
+    def keep_first(self, order: Sequence[str]) -> None:
+        """Put the samples in this order, and drop those beyond the limit."""
+        place = {name: number for number, name in enumerate(order)}
+        kept = sorted(self.entries, key=lambda name: place.get(name, len(place)))[: self.limit]
+        self.entries = {name: self.entries[name] for name in kept}
 
     def note(self, samples: list[Sample], encoded: Encoded) -> None:
         """Take the samples of a batch that were measured, as long as there is room."""
-        for row, sample in enumerate(samples[: self.limit - len(self.samples)]):
+        for row, sample in enumerate(samples[: max(0, self.limit - len(self.entries))]):
             counts = [int((encoded.modality[row] == kind).sum()) for kind in (TEXT, VISION)]
-            self.samples.append(sample)
-            self.facts.append(dict(zip(("text_tokens", "vision_tokens"), counts, strict=True)))
-            self.grids.append(encoded.grids[row])
+            grids = encoded.grids[row]
+            names = [f"{sample_key(sample.id):016x}-{place}.png" for place in range(len(sample.images))]
+            record = {"id": sample.id, "text": sample.text, "answer": sample.answer, "task": sample.task}
+            record |= dict(zip(("text_tokens", "vision_tokens"), counts, strict=True))
+            record |= {"images": [s.name for s in sample.images], "thumbnails": names, "grids": grids}
+            scores = {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}
+            pictures = {n: partial(thumbnail, s) for n, s in zip(names, sample.images, strict=True)}
+            self.entries[sample.id] = _Entry(record, grids, scores, pictures)
+        self.scores.clear()
 
     def observe(self, seen: Observation) -> None:
         """Take the scores of one bank for as many samples of this batch as there will be room for."""
-        for row, sample in enumerate(seen.encoded.ids[: max(0, self.limit - len(self.samples))]):
+        for row, sample in enumerate(seen.encoded.ids[: max(0, self.limit - len(self.entries))]):
             vision = torch.nonzero(seen.encoded.modality[row] == VISION).ravel()
             for signal, scores in seen.importance.items() if len(vision) else ():
                 values = scores[row, vision].float().cpu().numpy()
                 self.scores.setdefault((sample, signal), {})[seen.bank.name] = values
 
     def save(self, run: Run) -> None:
-        """Write thumbnails, records and scores into the run."""
+        """Write thumbnails (those that are not there yet), records and scores into the run."""
         records, tables = [], []
-        for number, (sample, facts, grids) in enumerate(zip(self.samples, self.facts, self.grids, strict=True)):
-            pictures = [f"{number:03d}-{place}.png" for place in range(len(sample.images))]
-            for name, source in zip(pictures, sample.images, strict=True):
-                atomic_write(run.path / "thumbnails" / name, thumbnail(source))
-            records.append(
-                {"id": sample.id, "text": sample.text, "answer": sample.answer, "task": sample.task, **facts}
-                | {"images": [source.name for source in sample.images], "thumbnails": pictures, "grids": grids}
-            )
-            if mine := {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}:
-                banks = tuple(next(iter(mine.values())))
-                scores = {signal: np.stack([by_bank[bank] for bank in banks]) for signal, by_bank in mine.items()}
-                tables.append(TokenScores(sample.id, banks, scores, grids))
+        for entry in self.entries.values():
+            for name, make in entry.pictures.items():
+                if not (run.path / FOLDER / name).is_file():
+                    atomic_write(run.path / FOLDER / name, make())
+            records.append(entry.record)
+            if entry.scores:
+                banks = tuple(next(iter(entry.scores.values())))
+                scores = {signal: np.stack([by_bank[b] for b in banks]) for signal, by_bank in entry.scores.items()}
+                tables.append(TokenScores(entry.record["id"], banks, scores, entry.grids))
         run.write_samples(records, tables)
 
 

@@ -93,7 +93,7 @@ class CalibrationSettings:
         return cls(**values)
 
     def measured_with(self) -> dict[str, Any]:
-        """What must agree for two statistics to be added; how the work was done (batches, checkpoints, memory) changes nothing."""
+        """What must agree for two statistics to be added; batches, checkpoints and memory change nothing."""
         return {
             "bits": list(self.bits),
             "signals": list(self.signals),

@@ -98,7 +98,7 @@ class RoundedBank:
         if self.stacked is not None:
             outputs = self.bank.expert_forward(states, *(self.stacked[side][:, expert] for side in SIDES), expert)
             return outputs[1:] - outputs[:1]
-        weights = {side: self.bank.fused(side)[expert] for side in SIDES}
+        weights = {side: self.bank.fused_one(side, expert) for side in SIDES}
         exact = self.bank.expert_forward(states, *(weights[side].float() for side in SIDES), expert)
         moved = []
         for bits in self.settings.bits:

@@ -1,8 +1,9 @@
 """Models: loading one, finding its expert banks, encoding samples for it."""
 
-from mode_core.models.banks import PROJECTIONS, ExpertBank, find_banks
+from mode_core.models.banks import PROJECTIONS, ExpertBank, Reached
 from mode_core.models.encoding import PADDING, TEXT, VISION, Encoded
 from mode_core.models.errors import ModelError
+from mode_core.models.finding import find_banks
 from mode_core.models.loading import LoadedModel, load_model
 from mode_core.models.vision_ops import ensure_torchvision
 
@@ -15,6 +16,7 @@ __all__ = [
     "ExpertBank",
     "LoadedModel",
     "ModelError",
+    "Reached",
     "ensure_torchvision",
     "find_banks",
     "load_model",

@@ -16,9 +16,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from mode_core.models.banks import ExpertBank, find_banks
+from mode_core.models.banks import ExpertBank
 from mode_core.models.encoding import Encoded, encode, vision_token_ids
 from mode_core.models.errors import ModelError
+from mode_core.models.finding import find_banks
 from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.vision_ops import ensure_torchvision
 from mode_core.samples import Sample

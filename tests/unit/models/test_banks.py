@@ -108,18 +108,102 @@ def test_several_widths_in_one_go():
         bank.expert_forward(states, up, down)
 
 
+class Mlp(nn.Module):
+    """One expert of a family that keeps its experts in a ModuleList."""
+
+    def __init__(self, names=("gate_proj", "up_proj", "down_proj"), bias=False):
+        super().__init__()
+        self.names = names
+        for name in names[:-1]:
+            setattr(self, name, nn.Linear(HIDDEN, INNER, bias=bias))
+        setattr(self, names[-1], nn.Linear(INNER, HIDDEN, bias=bias))
+        self.act_fn = nn.SiLU()
+
+    def forward(self, states):
+        *into, down = (getattr(self, name) for name in self.names)
+        inner = self.act_fn(into[0](states))
+        return down(inner if len(into) == 1 else inner * into[1](states))
+
+
+def listed(**arguments) -> nn.Module:
+    model = Model(nn.ModuleList([Mlp(**arguments) for _ in range(EXPERTS)]))
+    model.layers[1].mlp.gate = nn.Linear(HIDDEN, EXPERTS)
+    model.layers[1].mlp.top_k = 2
+    return model
+
+
+LISTS = [("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), ("up_proj", "down_proj")]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("names", LISTS)
+def test_a_list_of_experts_is_a_bank_too(names, bias):
+    torch.manual_seed(0)
+    model = listed(names=names, bias=bias)
+    (bank,) = find_banks(model).values()
+    assert (bank.layer, bank.experts, bank.top_k, bank.has_gate) == (1, EXPERTS, 2, len(names) == 3)
+    assert (bank.hidden, bank.intermediate, bank.reached) == (HIDDEN, INNER, "list")
+    assert bank.fused("up").shape == (EXPERTS, INNER * (len(names) - 1), HIDDEN)
+    states = torch.randn(5, HIDDEN)
+    for expert, own in enumerate(model.layers[1].mlp.experts):
+        fused = bank.expert_forward(states, bank.fused("up")[expert], bank.fused("down")[expert], expert)
+        for ours in (fused, bank.own_forward(states, expert)):
+            assert torch.allclose(ours, own(states), atol=1e-6)
+
+
+@pytest.mark.parametrize("names", LISTS)
+def test_a_matrix_of_a_list_writes_the_model(names):
+    model = listed(names=names)
+    (bank,) = find_banks(model).values()
+    for number, (projection, name) in enumerate(zip(bank.projections, names, strict=True), 1):
+        bank.matrix(projection, 2).fill_(number)
+        assert (getattr(model.layers[1].mlp.experts[2], name).weight == number).all()
+        assert not (bank.stacked(projection)[1] == number).any()
+        assert (bank.fused("down" if projection == "down" else "up")[2, bank.rows(projection)] == number).all()
+
+
 def test_a_dense_model_is_told_what_was_looked_for():
     with pytest.raises(ModelError, match=r"no bank of routed experts.*3-D 'down_proj'.*called 'experts': none"):
         find_banks(nn.Sequential(nn.Linear(2, 2)))
-    with pytest.raises(ModelError, match=r"called 'experts': layers\.1\.mlp\.experts"):
+    with pytest.raises(ModelError, match=r"called 'experts': layers\.1\.mlp\.experts \(ModuleList of Linear\)"):
         find_banks(Model(nn.ModuleList([nn.Linear(2, 2)])))
 
 
-def test_a_bank_that_does_not_tell_its_storage_is_refused():
-    module = nn.Module()
-    module.gate_up_proj, module.down_proj = nn.Parameter(torch.ones(2, 4, 3)), nn.Parameter(torch.ones(2, 3, 2))
-    with pytest.raises(ModelError, match=r"does not say how they are stored .no is_transposed"):
-        find_banks(Model(module))
+def test_a_list_without_a_router_is_no_bank():
+    model = listed()
+    del model.layers[1].mlp.gate
+    with pytest.raises(ModelError, match=r"ModuleList of Mlp"):
+        find_banks(model)
+
+
+def bare(into: tuple[int, ...], down: tuple[int, ...], forward) -> Model:
+    """Fused experts of a family that does not use transformers' interface."""
+    module = type("Bare", (nn.Module,), {"forward": forward, "act_fn": nn.SiLU(), "top_k": 1})()
+    module.gate_up_proj, module.down_proj = nn.Parameter(torch.randn(2, *into)), nn.Parameter(torch.randn(2, *down))
+    return Model(module)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_without_flags_the_shapes_tell(transposed):
+    shapes = ((3, 4), (2, 3)) if transposed else ((4, 3), (3, 2))
+    (bank,) = find_banks(bare(*shapes, lambda self, states, index, weights: states)).values()
+    assert (bank.hidden, bank.intermediate, bank.reached) == (3, 2, "call")
+    assert bank.matrix("gate", 1).shape == (2, 3) and bank.matrix("down", 1).shape == (3, 2)
+
+
+def test_fused_experts_that_are_not_understood_are_refused():
+    with pytest.raises(ModelError, match=r"neither flags .* nor shapes tell .*into \(5, 3\), down \(3, 2\)"):
+        find_banks(bare((5, 3), (3, 2), lambda self, states: states))
+    with pytest.raises(ModelError, match=r"is called with \(states, index\); looked for"):
+        find_banks(bare((4, 3), (3, 2), lambda self, states, index: states))
+
+
+def test_quantized_experts_are_refused():
+    model = Model(experts_class(False, True, False, True)(Config()))
+    experts = model.layers[1].mlp.experts
+    experts.down_proj = nn.Parameter(experts.down_proj.to(torch.float8_e4m3fn), requires_grad=False)
+    with pytest.raises(ModelError, match=r"quantized already \(torch.float8_e4m3fn\); load the original"):
+        find_banks(model)
 
 
 def test_an_unknown_matrix_is_refused():

@@ -3,6 +3,7 @@
     python -m mode_core calibrate --out runs/mine
     python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
     python -m mode_core evaluate  --run runs/mine --allocation three
+    python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
 
 Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
@@ -21,6 +22,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mode_core import cli_compare
 from mode_core import cli_verbs as verbs
 from mode_core.cli_report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
@@ -168,6 +170,12 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument("--limit", type=int, help="use only the first N samples")
             added.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
             added.add_argument("--name", help="keep the scores in the run under this name")
+
+    compare = verb(
+        "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."
+    )
+    cli_compare.add_arguments(compare, _shown(BUNDLED / "evaluation"), _shown(BUNDLED / "calibration"))
+    _model_argument(compare, None)
 
     export = verb("export", verbs.export, "Write an allocation in a form that other software loads.")
     export.add_argument("--run", required=True, help="folder of a run")

@@ -1,0 +1,129 @@
+"""The comparison itself: prepare once, measure every different allocation once, put it into tables."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mode_core import __version__
+from mode_core.comparison.items import PreparedItems
+from mode_core.comparison.plan import alone, entries
+from mode_core.comparison.ranking import ranking_table, truth_table
+from mode_core.comparison.records import Evidence
+from mode_core.comparison.settings import ComparisonSettings
+from mode_core.comparison.store import Store
+from mode_core.comparison.switching import RoundedExperts
+from mode_core.comparison.tables import Measured, score_tables
+from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.samples import Sample
+from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
+
+VERSIONS = ("torch", "transformers", "numpy", "scipy")
+
+
+def compare(
+    loaded: LoadedModel,
+    draws: Sequence[ExpertStatistics],
+    samples: Sequence[Sample],
+    settings: ComparisonSettings,
+    work: str | Path,
+    calibration: Sequence[Sample] | None = None,
+    info: Mapping[str, Any] | None = None,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+) -> Evidence:
+    """Measure every method at every budget, from every calibration draw, on the same items and at the same memory.
+
+    Args:
+        draws: statistics of the same model, one per calibration draw; see `draws`.
+        samples: items with answers, none of them in a calibration.
+        work: folder where every measured allocation is kept; a comparison that was stopped goes on from there.
+        calibration: samples for quantizers that look at data.
+        info: more to note in the evidence (such as the command).
+
+    Equal allocations of different methods or draws are measured once. Time: one forward pass over the items per
+    different allocation, and per expert and width of `truth_bits`. Memory: `PreparedItems`, `RoundedExperts`, and
+    three numbers per item and allocation.
+
+    Raises:
+        ValueError: draws of different models, or settings that do not fit them. Cancelled: a stop was asked for.
+    """
+    started = time.monotonic()
+    settings = settings.fitted(draws[0])
+    _check_draws(draws, loaded)
+    items = PreparedItems(loaded, samples, settings.batch_size, progress, cancel)
+    grid = (settings.quantizer, settings.group_size, settings.symmetric)
+    rounded = RoundedExperts(loaded, settings.widths, *grid, calibration, progress, cancel)
+    ground = {
+        "model": loaded.revision,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "items": items.digest(),
+        "quantizer": list(grid),
+    }
+    store, planned = Store(Path(work), ground), list(entries(draws, settings))
+    banks = {name: bank.experts for name, bank in loaded.banks.items()}
+    keys = [store.key(entry.allocation.bits) for entry in planned]
+    single = {
+        (bank, expert, width): alone(banks, bank, expert, width)
+        for width in settings.truth_bits
+        for bank, experts in banks.items()
+        for expert in range(experts)
+    }
+    wanted = dict(zip(keys, (entry.allocation.bits for entry in planned), strict=True))
+    wanted |= {store.key(bits): bits for bits in single.values()}
+    _measure(wanted, items, rounded, store, progress, cancel)
+    key_of = {id(entry): key for entry, key in zip(planned, keys, strict=True)}
+    measured = Measured.of(planned, lambda entry: store[key_of[id(entry)]])
+    scores, paired = score_tables(
+        measured, items.tasks, items.modalities, settings.quantizer, settings.resamples, settings.seed
+    )
+    truth = truth_table({which: store[store.key(bits)] for which, bits in single.items()}, items.modalities)
+    ranking = ranking_table(draws, settings, truth, settings.seed)
+    facts = {
+        "model": loaded.name,
+        **ground,
+        "settings": settings.to_dict(),
+        "draws": len(draws),
+        "items_text": int((items.modalities == "text").sum()),
+        "items_vision": int((items.modalities == "vision").sum()),
+        "allocations": len(planned),
+        "measured": len(wanted),
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": {"mode_core": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in VERSIONS},
+    }
+    return Evidence(scores, paired, ranking, truth, dict(info or {}) | facts)
+
+
+def _check_draws(draws: Sequence[ExpertStatistics], loaded: LoadedModel) -> None:
+    for number, one in enumerate(draws):
+        sizes = {bank.name: bank.shape.experts for bank in one}
+        if sizes != {name: bank.experts for name, bank in loaded.banks.items()}:
+            raise ValueError(f"Calibration draw {number} is of another model than {loaded.name}: its banks differ.")
+
+
+def _measure(
+    wanted: Mapping[str, Mapping[str, np.ndarray]],
+    items: PreparedItems,
+    rounded: RoundedExperts,
+    store: Store,
+    progress: ProgressHook | None,
+    cancel: Cancel | None,
+) -> None:
+    """Measure what the store does not hold yet; each result is on disk before the next is begun."""
+    left = [key for key in wanted if key not in store]
+    reporter = Reporter(progress, len(wanted), cancel, done=len(wanted) - len(left))
+    for key in left:
+        with rounded.applied(wanted[key]):
+            scores = items.measure()
+        store.put(key, scores)
+        reporter.step("allocations measured")

@@ -1,0 +1,49 @@
+"""Item scores of every allocation that was measured, one small file each: an interrupted comparison goes on there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mode_core.comparison.items import ItemScores
+from mode_core.comparison.records import EvidenceError
+from mode_core.files import atomic_write, read_tensors, tensor_bytes
+
+
+class Store:
+    """A folder of measurements. `ground` is everything beside the bits that a measurement depends on (model, items,
+    quantizer, …); results on other ground are not found, so they never mix."""
+
+    def __init__(self, folder: Path, ground: Mapping[str, object]) -> None:
+        self.folder = folder
+        self._ground = json.dumps(dict(ground), sort_keys=True).encode()
+        self._held: dict[str, ItemScores] = {}
+
+    def key(self, bits: Mapping[str, np.ndarray]) -> str:
+        """Name of a measurement: a hash of the ground and of every expert's bits."""
+        seal = hashlib.sha256(self._ground)
+        for name, own in bits.items():
+            seal.update(name.encode())
+            seal.update(np.ascontiguousarray(own, dtype=np.int64).tobytes())
+        return seal.hexdigest()[:24]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._held or self._path(key).is_file()
+
+    def __getitem__(self, key: str) -> ItemScores:
+        if key not in self._held:
+            self._held[key] = ItemScores(**read_tensors(self._path(key), EvidenceError)[0])
+        return self._held[key]
+
+    def put(self, key: str, scores: ItemScores) -> None:
+        """Keep one measurement, whole or not at all."""
+        atomic_write(self._path(key), tensor_bytes(asdict(scores)))
+        self._held[key] = scores
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"

@@ -24,8 +24,8 @@ def synthetic_statistics(
     redundant vision tokens crowd onto a few. Errors fall about fourfold per bit, with noise.
 
     `tokens` vision tokens per bank (a fifth as many text tokens), spread over folds and bins; the last
-    `unsupported` experts of each bank get none at all. `extras` ("gradients", "hessian") are drawn after all else, so
-    that the rest does not depend on them. Settings say that it is synthetic.
+    `unsupported` experts of each bank get none at all. `extras` ("gradients", "hessian", "logit_kl") are drawn after
+    all else, so that the rest does not depend on them. Settings say that it is synthetic.
     """
     draw = np.random.default_rng(seed)
     shape = {"experts": experts, "hidden": hidden, "intermediate": intermediate, "top_k": top_k}
@@ -48,7 +48,10 @@ def synthetic_statistics(
     for bank in made.values():
         _fill_extras(bank, draw, signals)
     samples = tuple(f"synthetic-{number}" for number in range(4 * FOLDS))
-    return ExpertStatistics(made, bits, signals, {"model": "synthetic, for tests", "seed": seed}, samples)
+    settings: dict = {"model": "synthetic, for tests", "seed": seed}
+    if "logit_kl" in extras:
+        settings["logit_kl"] = {"key_ratio": 0.2, "signal": signals[0], "positions": "last"}
+    return ExpertStatistics(made, bits, signals, settings, samples)
 
 
 def _preference(draw: np.random.Generator, alive: np.ndarray, skew: float) -> np.ndarray:
@@ -96,6 +99,20 @@ def _fill_extras(bank: BankStatistics, draw: np.random.Generator, signals: tuple
             arrays[f"{kind}_fisher{end}"][:] = error * per_fold * per_expert
             tokens = arrays[f"{kind}_tokens{end}"]
             arrays[f"{kind}_gradient_energy{end}"][:] = tokens * energy.reshape(-1, *[1] * (tokens.ndim - 1))
+    if "logit_kl" in bank.extras:
+        _fill_kl(bank, draw, signals[0])
     if "hessian" in bank.extras:
         arrays["hessian_samples"][:] = 4
         arrays["hessian_trace"][:] = 4 * draw.normal(1.0, 1.0, arrays["hessian_trace"].shape)
+
+
+def _fill_kl(bank: BankStatistics, draw: np.random.Generator, signal: str) -> None:
+    """KL of four samples a fold, as the error of text and of a fifth of the vision tokens, times noise."""
+    arrays = bank.arrays
+    for kind, source, end in (("text", "text", ""), ("key", "vision", f"/{signal}")):
+        error, support = (arrays[f"{source}_{key}{end}"] for key in ("gated_error", "support"))
+        if kind == "key":
+            error, support = error[..., :20].sum(axis=-1), support[..., :20].sum(axis=-1)
+        arrays[f"{kind}_logit_kl"][:] = error * np.exp(0.2 * draw.standard_normal(error.shape[1]))[:, None] / 1000
+        arrays[f"{kind}_logit_kl_support"][:] = support
+        arrays[f"{kind}_logit_kl_samples"][:] = 4

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mode_core.importance.logit_kl import check_measured_at
 from mode_core.importance.methods import METHODS, Options
 from mode_core.importance.records import CostTable
 from mode_core.importance.stacks import ImportanceError, in_order, views
 from mode_core.statistics import ExpertStatistics
+
+METRIC_METHODS = {"expert_mse": "mode", "output_mse": "mode_output", "logit_kl": "mode_logit_kl"}
 
 
 def cost_table(
@@ -22,6 +25,7 @@ def cost_table(
     min_support: int = 1,
     seed: int = 0,
     leave_out_fold: int | None = None,
+    metric: str | None = None,
 ) -> CostTable:
     """Predicted damage of every expert at every width: a `CostTable`, bank name → `[E, B]`.
 
@@ -35,11 +39,14 @@ def cost_table(
         min_support: fewest measured tokens that make an expert's damage count as measured, at least 1.
         seed: only for the method "random".
         leave_out_fold: without the samples of this fold (jackknife).
+        metric: how the paper's method measures damage, a name in `METRIC_METHODS`; only with the method "mode", which
+            takes "expert_mse" by default. The method of that metric is used.
 
     Raises:
         ImportanceError: a setting out of range, with the values that are possible; or statistics measured without
             what the method needs (gradients, say).
     """
+    method = _with_metric(method, metric)
     if method not in METHODS:
         raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
     if not np.isfinite(vision_weight) or vision_weight < 0:
@@ -47,6 +54,8 @@ def cost_table(
     if min_support < 1:
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
     METHODS[method].check(statistics)
+    if METHODS[method].needs == "logit_kl":
+        check_measured_at(statistics, key_ratio, signal)
     columns = _columns(statistics, bits)
     seen = views(statistics, key_ratio, signal, leave_out_fold)
     options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed), seen)
@@ -69,6 +78,17 @@ def cost_table(
         chosen.comparable_across_banks,
         in_order(statistics, unsupported),
     )
+
+
+def _with_metric(method: str, metric: str | None) -> str:
+    if metric is None:
+        return method
+    if metric not in METRIC_METHODS or method not in ("mode", METRIC_METHODS[metric]):
+        raise ImportanceError(
+            f"metric must be one of {', '.join(METRIC_METHODS)}, with the method 'mode'; "
+            f"got {metric!r} with {method!r}."
+        )
+    return METRIC_METHODS[metric]
 
 
 def _columns(statistics: ExpertStatistics, bits: Sequence[int]) -> list[int]:

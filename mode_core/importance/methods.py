@@ -14,6 +14,7 @@ import numpy as np
 from mode_core.importance import fisher as weighed
 from mode_core.importance import rivals
 from mode_core.importance.frequency import one_token_share, share
+from mode_core.importance.logit_kl import kl_cost
 from mode_core.importance.sensitivity import damage, estimated
 from mode_core.importance.stacks import ImportanceError, View
 from mode_core.statistics import ExpertStatistics
@@ -67,15 +68,20 @@ class Method:
             what, flag = NEEDS[self.needs]
             raise ImportanceError(
                 f"The method {self.name!r} needs {what}, which these statistics were measured without. Calibrate again "
-                f"with {flag} (Python: CalibrationSettings({_SETTING[self.needs]})), or choose another method."
+                f"with {flag} (Python: {_SETTING[self.needs]}), or choose another method."
             )
 
 
 NEEDS = {  # extra -> in words, and the option of `python -m mode_core calibrate`
     "gradients": ("gradients", "--gradients"),
     "hessian": ("the Hessian's trace", "--hessian-probes 1"),
+    "logit_kl": ("the KL of the answer for every rounded expert", "--logit-kl"),
 }
-_SETTING = {"gradients": "gradients=True", "hessian": "hessian_probes=1"}
+_SETTING = {
+    "gradients": "CalibrationSettings(gradients=True)",
+    "hessian": "CalibrationSettings(hessian_probes=1)",
+    "logit_kl": "mode_core.calibration.measure_logit_kl",
+}
 
 
 def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_mse") -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +185,16 @@ def veq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 def hessian_trace(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Σ over gate, up, down of tr(H)/n·‖W − W_b‖², H of the calibration loss."""
     return weighed.hessian_cost(view, options.min_support)
+
+
+def mode_logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """f_text·KL_text + α·f_key·KL_key, the paper's cost with its metric in terms of the answer."""
+    return kl_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support, by_frequency=True)
+
+
+def logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """KL_text + α·KL_key."""
+    return kl_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support, by_frequency=False)
 
 
 def _significant(view: View, significance: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -302,6 +318,24 @@ METHODS: dict[str, Method] = {
             True,
             "ours",
             "gradients",
+        ),
+        Method(
+            "mode_logit_kl",
+            mode_logit_kl,
+            "As mode, but the damage is how far the model's answer moves when the expert is rounded for those tokens.",
+            f"{_MODE} §5, its costly metric",
+            True,
+            "paper",
+            "logit_kl",
+        ),
+        Method(
+            "logit_kl",
+            logit_kl,
+            "How far the model's answer moves when the expert is rounded for text, plus the same for key tokens.",
+            "ours: the metric of mode_logit_kl without the frequency, which it holds already",
+            True,
+            "ours",
+            "logit_kl",
         ),
         Method(
             "text_and_vision",

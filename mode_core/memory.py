@@ -1,0 +1,92 @@
+"""Will it fit: the memory of a GPU, divided between the experts, the rest of the model and the cache of a conversation.
+
+Sizes are in bytes; GPUs are named by their GiB (2^30 bytes), as their makers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+GIB = 1 << 30
+GPUS = (8, 12, 16, 24, 32, 40, 48, 80)  # GiB of common cards
+RESERVE = 0.06  # share of a card that drivers, activations and fragments take; an assumption, shown as such
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a card's memory is divided, in bytes; `free` is negative where it does not fit."""
+
+    card: int
+    reserve: int
+    rest: int
+    cache: int
+    experts: int
+
+    @property
+    def for_experts(self) -> int:
+        """What is left for the routed experts; negative where the others alone are too large."""
+        return self.card - self.reserve - self.rest - self.cache
+
+    @property
+    def free(self) -> int:
+        """What remains beside these experts."""
+        return self.for_experts - self.experts
+
+
+def fit(gibibytes: float, rest: int, cache: int, experts: int, reserve: float = RESERVE) -> Fit:
+    """Divide a card of so many GiB; see `Fit`."""
+    card = round(gibibytes * GIB)
+    return Fit(card, round(card * reserve), int(rest), int(cache), int(experts))
+
+
+def kv_cache_bytes(config: Any, tokens: int, element_bytes: int = 2, conversations: int = 1) -> int:
+    """Bytes of keys and values for `tokens` positions in each of so many conversations.
+
+    `config` is a model's configuration (transformers' object, or the dictionary of its config.json, then with all
+    fields written out). A layer holds keys and values of every KV head; a latent-attention layer (DeepSeek, Kimi)
+    one compressed row and the rotary part; layers with a sliding window at most the window; linear-attention layers
+    nothing that grows, so their constant state is left out.
+
+    Raises:
+        ValueError: a configuration that tells no number of layers or heads.
+    """
+    text = _text(config)
+    layers = _number(text, "num_hidden_layers")
+    kinds = text.get("layer_types") or ["full_attention"] * layers
+    window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+    total = 0
+    for kind in list(kinds)[:layers]:
+        if "linear" in kind or "mamba" in kind or "conv" in kind:
+            continue
+        seen = min(tokens, window) if "sliding" in kind and window else tokens
+        total += seen * _row(text)
+    return total * element_bytes * conversations
+
+
+def _row(text: Mapping[str, Any]) -> int:
+    """Numbers that one layer keeps for one position."""
+    if text.get("kv_lora_rank"):
+        return int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)
+    heads = _number(text, "num_attention_heads")
+    each = text.get("head_dim") or _number(text, "hidden_size") // heads
+    return 2 * int(text.get("num_key_value_heads") or heads) * int(each)
+
+
+def _text(config: Any) -> Mapping[str, Any]:
+    """The language model's part, as a dictionary."""
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    whole = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    for name in ("text_config", "llm_config", "language_config"):
+        if isinstance(whole.get(name), Mapping):
+            return whole[name]
+    return whole
+
+
+def _number(text: Mapping[str, Any], name: str) -> int:
+    value = text.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"The model's configuration tells no {name} (found {value!r}), so no cache can be estimated.")
+    return value

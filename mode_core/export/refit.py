@@ -16,6 +16,7 @@ import numpy as np
 from mode_core.allocation import Allocation, AllocationError, allocate
 from mode_core.export.folder import ExportError
 from mode_core.importance import CostTable, ImportanceError, cost_table
+from mode_core.importance.projections import by_projection
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def fit(
             f"solve with unit {target.finest_unit!r}."
         )
     asked = _loss(allocation, costs)
+    if target.finest_unit == "projection" and statistics is not None and _flat(costs):
+        costs = by_projection(costs, statistics)
     unit, notes = _solver_unit(target, costs)
     coarse, more = _solve(allocation, costs, unit, sizes)
     added = coarse.objective - asked
@@ -145,10 +148,14 @@ def _columns(bits: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
 
 def _solver_unit(target: Target, costs: CostTable) -> tuple[str, tuple[str, ...]]:
     """The unit to solve at: the target's, or the next coarser one that these costs can be solved at."""
-    unit, flat = target.finest_unit, any(np.ndim(table) == 2 for table in costs.values())
-    if unit == "projection" and flat:
+    unit = target.finest_unit
+    if unit == "projection" and _flat(costs):
         return "layer", ("The costs are by expert, not by projection, so all matrices of a layer share a width.",)
     return unit, ()
+
+
+def _flat(costs: CostTable) -> bool:
+    return any(np.ndim(table) == 2 for table in costs.values())
 
 
 def _solve(

@@ -2,105 +2,28 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-import torch
-
-from mode_core import __version__
 from mode_core.calibration.errors import CalibrationError
-from mode_core.calibration.exemplars import ExemplarSums
-from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.gradients import add_gradients
-from mode_core.calibration.probe import Observation, Probe
-from mode_core.calibration.sensitivity import RoundedBank
+from mode_core.calibration.measurement import Measurement
+from mode_core.calibration.probe import Probe
+from mode_core.calibration.sensitivity import RoundedBank, stacked_bytes
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
-from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter
-from mode_core.models import TEXT, VISION, Encoded, LoadedModel
+from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
+from mode_core.models import Encoded, LoadedModel
+from mode_core.models.offloading import is_offloaded
 from mode_core.quantization.guard import exclusive, is_quantized
-from mode_core.run import Run, portable_source
-from mode_core.samples import Sample, SampleError, samples_digest
+from mode_core.run import Run
+from mode_core.samples import Sample, SampleError
 from mode_core.statistics import ExpertStatistics
 
-CHECKPOINT_SECONDS = 60.0  # how often what was measured is written to the run meanwhile
-VERSIONS = ("torch", "transformers", "numpy", "safetensors")
-
-
-@dataclass
-class _Measurement:
-    """A calibration under way. Sums are only ever read between batches, so they are whole."""
-
-    loaded: LoadedModel
-    settings: CalibrationSettings
-    run: Run | None
-    given: Sequence[Sample]
-    gallery: Gallery
-    exemplars: ExemplarSums
-    sums: dict[str, BankSums] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    tokens: dict[str, int] = field(default_factory=lambda: {"text": 0, "vision": 0})
-    began: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-
-    def observe(self, seen: Observation) -> None:
-        self.gallery.observe(seen)
-        self.exemplars.observe(seen)
-        self.sums[seen.bank.name].add(seen)
-
-    def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
-        self.gallery.note(samples, encoded)
-        self.done += [sample.id for sample in samples]
-        for name, kind in (("text", TEXT), ("vision", VISION)):
-            self.tokens[name] += int((encoded.modality == kind).sum())
-
-    def statistics(self) -> ExpertStatistics:
-        made = {name: self.sums[name].statistics() for name in self.loaded.banks}
-        settings = self.settings.measured_with() | {"model": self.loaded.name, "revision": self.loaded.revision}
-        return ExpertStatistics(made, self.settings.bits, self.settings.signals, settings, tuple(self.done))
-
-    def save(self, state: str) -> ExpertStatistics:
-        """Write what was measured so far; the statistics are returned."""
-        statistics = self.statistics()
-        if self.run is not None:
-            self.gallery.save(self.run)
-            self.exemplars.save(self.run, self.given)
-            self.run.write_statistics(statistics, state=state, **self.info())
-        self.saved = time.monotonic()
-        return statistics
-
-    def info(self) -> dict[str, Any]:
-        """What run.json says beside format, name and state."""
-        loaded = self.loaded
-        return {
-            "model": {
-                "source": portable_source(loaded.source),
-                "name": loaded.name,
-                "class": type(loaded.model).__name__,
-                "revision": loaded.revision,
-                "dtype": str(loaded.dtype).removeprefix("torch."),
-                "device": loaded.device.type,
-                "processor": type(loaded.processor).__name__,
-            },
-            "samples": {
-                "given": len(self.given),
-                "measured": len(self.done),
-                "digest": samples_digest(self.given),
-            },
-            "refused": self.refused,
-            "settings": self.settings.to_dict(),
-            "tokens": dict(self.tokens),
-            "seconds": round(time.monotonic() - self.began, 3),
-            "peak_memory_bytes": peak_memory(loaded.device),
-            "versions": {"mode_core": __version__, "python": platform.python_version()}
-            | {package: version(package) for package in VERSIONS},
-        }
+ROUNDING = "rounding"  # scales of the rounded weights in a run's folder, until the run is done
 
 
 def calibrate(
@@ -114,22 +37,37 @@ def calibrate(
     """Run the model once over the samples and sum what its experts do; with `run`, keep everything there.
 
     A sample that the model's processor refuses is listed with the reason under `refused` in run.json; the others are
-    measured. What was measured is written to the run every minute, and when the work is stopped.
+    measured. What was measured is written to the run as often as the settings say, and when the work is stopped. A run
+    that was interrupted, in whatever way, is continued: its samples are not measured again, and the numbers become
+    those of a run that was not interrupted.
 
-    Memory: the model, (1 + B) times its experts for the sensitivity, the sums of `BankSums`, and one batch; none of
-    it grows with the number of samples.
+    Where torch.distributed is up, the processes share the samples, and all of them return the statistics of all
+    samples; the run is written by the first process (see `distributed`).
+
+    Memory: the model, its experts' rounded weights as `CalibrationSettings.stack_bytes` allows (beyond that, the
+    scales, on disk where there is a run or the model is offloaded), the sums of `BankSums` four times, and one batch;
+    none of it grows with the number of samples.
 
     Raises:
-        CalibrationError: no samples, all refused, or a family that the probe cannot see into.
+        CalibrationError: no samples, all refused, a family that the probe cannot see into, a run that measures
+            something else, or a disk that is full.
         Cancelled: stopped on request; the run is then "half done" with the samples measured so far.
     """
-    settings = settings or CalibrationSettings()
+    from mode_core.calibration.distributed import World, calibrate_together
+
+    settings, samples = settings or CalibrationSettings(), list(samples)
     _check(samples)
     with exclusive(loaded):
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
-        looked_at = Gallery(settings.token_scores_for), ExemplarSums(loaded, settings.exemplars)
-        return _measure(_Measurement(loaded, settings, run, samples, *looked_at), progress, cancel)
+        if (world := World.now()).size > 1:
+            return calibrate_together(world, loaded, samples, settings, run, progress, cancel)
+        work = Measurement.begin(loaded, settings, run, samples)
+        batches = batches_of(samples, settings.batch_size)
+        measure(work, batches, progress, cancel)
+        if not work.measured:
+            raise CalibrationError(f"All {len(samples)} samples were refused. The first: {work.refused[0]['reason']}")
+        return finish(work)
 
 
 def _check(samples: Sequence[Sample]) -> None:
@@ -140,30 +78,89 @@ def _check(samples: Sequence[Sample]) -> None:
         raise CalibrationError(f"The sample {twice[0]} is given twice; drop one, or give it another id.")
 
 
-def _measure(work: _Measurement, progress: ProgressHook | None, cancel: Cancel | None) -> ExpertStatistics:
-    loaded, settings, samples = work.loaded, work.settings, work.given
-    reporter = Reporter(progress, len(loaded.banks) + len(samples), cancel)
-    for bank in loaded.banks.values():
-        work.sums[bank.name] = BankSums(bank, RoundedBank.of(bank, settings), settings)
-        reporter.step(f"rounding the experts of layer {bank.layer}")
+def batches_of(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
+    """The samples that go through the model together. How they are cut does not depend on what was measured already,
+    so that a continued run computes what an uninterrupted one would, to the last bit of every token."""
+    return [list(samples[first : first + size]) for first in range(0, len(samples), size)]
+
+
+def finish(work: Measurement) -> ExpertStatistics:
+    """Write the run as done, and drop what only an interrupted one needs."""
+    statistics = work.save("done")
+    if work.run is not None:
+        shutil.rmtree(work.run.path / ROUNDING, ignore_errors=True)
+    return statistics
+
+
+def measure(
+    work: Measurement,
+    batches: list[list[Sample]],
+    progress: ProgressHook | None,
+    cancel: Cancel | None,
+    scales: Path | None = None,
+    turn: int = 0,
+) -> None:
+    """Everything that is left of these batches; on `Cancelled`, what was measured is written first.
+
+    `scales` is the folder for the scales of rounded weights, if not the run's own. Banks are rounded from number `turn`
+    on, all around: processes that share the folder begin at different ones, and find there what the others made.
+    """
+    loaded, total = work.loaded, sum(map(len, batches))
+    left = [work.left(batch) for batch in batches]
+    before = total - sum(map(len, left))
+    reporter = Reporter(progress, len(loaded.banks) + total, cancel, before)
+    with _place_for_scales(work, scales) as folder:
+        banks = list(loaded.banks.values())
+        stack = stacked_bytes(banks, work.settings) <= work.settings.stack_bytes
+        for bank in banks[turn:] + banks[:turn]:
+            rounded = RoundedBank.of(bank, work.settings, stack, loaded.revision, folder, lambda: check(cancel))
+            work.sums[bank.name] = BankSums(bank, rounded, work.settings)
+            reporter.step(f"rounding the experts of layer {bank.layer}")
+        work.set_room_aside()
+        try:
+            with Probe(loaded, work.settings.signals, work.observe) as probe:
+                for batch in filter(None, left):
+                    before += len(batch)
+                    _measure_or_explain(work, probe, batch)
+                    if work.due():
+                        work.save("half done")
+                    reporter.step(f"sample {before} of {total}", len(batch))
+        except Cancelled:
+            if work.measured:
+                work.save("half done")
+            raise
+
+
+@contextmanager
+def _place_for_scales(work: Measurement, given: Path | None) -> Iterator[Path | None]:
+    """The folder for the scales: in the run; a temporary one where memory is short; else None, which is memory."""
+    if given is not None or work.run is not None:
+        yield given or work.run.path / ROUNDING
+    elif is_offloaded(work.loaded.model):
+        with tempfile.TemporaryDirectory(prefix="mode-rounding-") as folder:
+            yield Path(folder)
+    else:
+        yield None
+
+
+def _measure_or_explain(work: Measurement, probe: Probe, batch: list[Sample]) -> None:
+    """Measure one batch; a model that breaks down over it is told in words, with what is kept."""
     try:
-        with Probe(loaded, settings.signals, work.observe) as probe:
-            for first in range(0, len(samples), settings.batch_size):
-                batch = list(samples[first : first + settings.batch_size])
-                _measure_batch(work, probe, batch)
-                if work.run is not None and time.monotonic() - work.saved > CHECKPOINT_SECONDS:
-                    work.save("half done")
-                reporter.step(f"sample {first + len(batch)} of {len(samples)}", len(batch))
-    except Cancelled:
-        if work.done:
-            work.save("half done")
-        raise
-    if not work.done:
-        raise CalibrationError(f"All {len(samples)} samples were refused. The first: {work.refused[0]['reason']}")
-    return work.save("done")
+        _measure_batch(work, probe, batch)
+    except (RuntimeError, MemoryError) as failure:
+        kept = "Nothing was kept, since there is no run."
+        if work.run is not None:
+            count = Run(work.run.path).info.get("samples", {}).get("measured", 0)
+            kept = f"The run keeps the {count} samples of its last checkpoint; continue with 'calibrate --resume'."
+        reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+        names = ", ".join(sample.id for sample in batch[:3])
+        raise CalibrationError(
+            f"The model broke down over the samples {names} ({reason}). {kept} "
+            "Where memory was short, take smaller batches or a memory limit."
+        ) from failure
 
 
-def _measure_batch(work: _Measurement, probe: Probe, batch: list[Sample]) -> None:
+def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None:
     """Encode and run one batch; where it is refused, find out which samples are at fault."""
     try:
         encoded = _encode(work, batch)
@@ -180,7 +177,7 @@ def _measure_batch(work: _Measurement, probe: Probe, batch: list[Sample]) -> Non
     work.finish_batch(batch, encoded)
 
 
-def _encode(work: _Measurement, batch: list[Sample]) -> Encoded:
+def _encode(work: Measurement, batch: list[Sample]) -> Encoded:
     encoded = work.loaded.encode(batch)
     longest = getattr(work.loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and max(encoded.lengths) > longest:
@@ -189,17 +186,3 @@ def _encode(work: _Measurement, batch: list[Sample]) -> Encoded:
             f"the model reads at most {longest:,}. Use a smaller picture or a shorter text."
         )
     return encoded
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most memory that this process ever held, in bytes; on a GPU what torch held there."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -26,9 +26,9 @@ class CalibrationSettings:
     `gradients` adds the backward pass that the methods fisher, mode_fisher and veq need: every sample is answered by
     the model itself, `gradient_draws` times, drawn by `seed`, at most `gradient_tokens` tokens each. `hessian_probes`
     random vectors a sample estimate the Hessian's trace (0: none). Nothing else in calibration is random.
-    What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds, whichever
-    comes first. Rounded weights are kept in memory where those of all banks take at most `stack_bytes` (float32);
-    otherwise they are made again from their scales, which is slower for small models and the same in numbers.
+    What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds,
+    whichever comes first. Rounded weights are kept in memory where those of all banks take at most `stack_bytes`
+    (float32); otherwise they are made again from their scales: slower for small models, the same in numbers.
 
     Raises:
         ValueError: the first setting that makes no sense, with what is allowed.

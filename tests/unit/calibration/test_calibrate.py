@@ -4,6 +4,7 @@ The model is the tiny random one in float64 where sums of two ways are compared,
 """
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -203,17 +204,17 @@ def test_cancel_keeps_what_was_measured(model, tiny_samples, tmp_path):
     assert whole.samples == tuple(sample.id for sample in tiny_samples)
 
 
-def test_a_run_is_written_meanwhile(model, tiny_samples, tmp_path, monkeypatch):
+def test_a_run_is_written_meanwhile(model, tiny_samples, tmp_path):
     """A checkpoint is there before the last batch, as after a crash."""
-    monkeypatch.setattr("mode_core.calibration.measuring.CHECKPOINT_SECONDS", 0.0)
+    settings = replace(SETTINGS, checkpoint_samples=3)
     run, states = Run.create(tmp_path / "run"), []
 
     def look(progress):
         if progress.what.startswith("sample"):
             states.append((Run.open(run.path).state, len(Run.open(run.path).statistics.samples)))
 
-    calibrate(model, tiny_samples, SETTINGS, run=run, progress=look)
-    assert states == [("half done", 3), ("half done", 6), ("half done", 8)]
+    calibrate(model, tiny_samples, settings, run=run, progress=look)
+    assert states == [("half done", 3), ("half done", 6), ("half done", 6)]
 
 
 def test_a_refused_sample_is_listed_and_the_others_are_measured(model, tiny_samples, tmp_path):

@@ -1,0 +1,261 @@
+"""A calibration under way: what it has measured, and how that is written to a run and taken up again from one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mode_core import __version__
+from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.exemplars import ExemplarSums
+from mode_core.calibration.gallery import Gallery
+from mode_core.calibration.probe import Observation
+from mode_core.calibration.settings import CalibrationSettings
+from mode_core.calibration.sums import BankSums
+from mode_core.exemplars import Exemplars
+from mode_core.models import Encoded, LoadedModel
+from mode_core.run import Run, portable_source
+from mode_core.samples import Sample, samples_digest
+from mode_core.statistics import ExpertStatistics
+
+VERSIONS = ("torch", "transformers", "numpy", "safetensors")
+SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk
+SPARE_BESIDE = 4 << 20  # bytes set aside for what is written beside the statistics
+
+
+@dataclass
+class Measurement:
+    """What one process measures. Sums are only ever read between batches, so they are whole.
+
+    `earlier` are the statistics of an interrupted run that this one continues; the sums hold what came since.
+
+    Memory: the sums, and three times as much while they are written; it does not grow with the samples.
+    """
+
+    loaded: LoadedModel
+    settings: CalibrationSettings
+    run: Run | None
+    given: Sequence[Sample]
+    gallery: Gallery
+    exemplars: ExemplarSums
+    earlier: ExpertStatistics | None = None
+    sums: dict[str, BankSums] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    seconds_before: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    unsaved: int = 0
+
+    @classmethod
+    def begin(
+        cls, loaded: LoadedModel, settings: CalibrationSettings, run: Run | None, given: Sequence[Sample]
+    ) -> Measurement:
+        """Nothing measured yet, or what the run holds already.
+
+        Raises:
+            CalibrationError: the run is of another model, of other settings, or of other samples.
+        """
+        work = cls(loaded, settings, run, given, Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
+        found = None if run is None else Exemplars.load(run.path)
+        found = found if found is not None and found.per_expert == settings.exemplars else None
+        work.exemplars = ExemplarSums(loaded, settings.exemplars, found)
+        if run is not None and run.statistics is not None:
+            _check_same(run, work.label(), run.statistics, given)
+            work.earlier = run.statistics
+            work.gallery.take(run, run.statistics.samples)
+        if run is not None:
+            ids = {sample.id for sample in given} - set(work.measured)
+            work.refused = [entry for entry in run.info.get("refused", ()) if entry["sample"] in ids]
+            work.seconds_before = float(run.info.get("seconds", 0.0))
+        return work
+
+    def label(self) -> dict[str, Any]:
+        """What the statistics say they were measured with."""
+        return self.settings.measured_with() | {"model": self.loaded.name, "revision": self.loaded.revision}
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Ids of the samples that are in the statistics."""
+        return (() if self.earlier is None else self.earlier.samples) + tuple(self.done)
+
+    def left(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Those that were neither measured nor refused."""
+        known = {*self.measured, *(entry["sample"] for entry in self.refused)}
+        return [sample for sample in samples if sample.id not in known]
+
+    def observe(self, seen: Observation) -> None:
+        """Take what one bank did in one batch."""
+        self.gallery.observe(seen)
+        self.exemplars.observe(seen)
+        self.sums[seen.bank.name].add(seen)
+
+    def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
+        """All banks have seen these samples."""
+        self.gallery.note(samples, encoded)
+        self.done += [sample.id for sample in samples]
+        self.unsaved += len(samples)
+
+    def due(self) -> bool:
+        """Is it time to write what was measured?"""
+        late = time.monotonic() - self.saved >= self.settings.checkpoint_seconds
+        return self.run is not None and self.unsaved > 0 and (late or self.unsaved >= self.settings.checkpoint_samples)
+
+    def statistics(self) -> ExpertStatistics:
+        """Everything measured so far, that of an interrupted run included; samples in the order in which they came."""
+        found = self.earlier
+        if self.sums:
+            made = {name: self.sums[name].statistics() for name in self.loaded.banks}
+            fresh = ExpertStatistics(made, self.settings.bits, self.settings.signals, self.label(), tuple(self.done))
+            found = fresh if found is None else found + fresh
+        place = {sample.id: number for number, sample in enumerate(self.given)}
+        return replace(found, samples=tuple(sorted(found.samples, key=place.__getitem__)))
+
+    def save(self, state: str) -> ExpertStatistics:
+        """Write what was measured so far; the statistics are returned.
+
+        Raises:
+            CalibrationError: it cannot be written, not even into the room that was set aside; or only there.
+        """
+        statistics = self.statistics()
+        if self.run is not None:
+            try:
+                self._write(statistics, state)
+            except OSError as failure:
+                self._write_at_last(statistics, state, failure)
+        self.saved, self.unsaved = time.monotonic(), 0
+        return statistics
+
+    def _write(self, statistics: ExpertStatistics, state: str) -> None:
+        self.gallery.save(self.run)
+        self.exemplars.save(self.run, self.given)
+        self.run.write_statistics(statistics, state=state, **self.info(statistics))
+        if state == "done":
+            (self.run.path / SPARE).unlink(missing_ok=True)
+
+    def _write_at_last(self, statistics: ExpertStatistics, state: str, failure: OSError) -> None:
+        """Once more, into the room that was set aside; a run that is finished by that needs no more."""
+        reason = failure.strerror or str(failure)
+        (self.run.path / SPARE).unlink(missing_ok=True)
+        try:
+            self._write(statistics, state)
+        except OSError:
+            kept = Run(self.run.path).info.get("samples", {}).get("measured", 0)
+            raise CalibrationError(
+                f"What was measured cannot be written to {self.run.path} ({reason}). The run keeps the {kept} samples "
+                "of the last checkpoint; make room or rights there, and continue with 'calibrate --resume'."
+            ) from failure
+        if state != "done":
+            raise CalibrationError(
+                f"The disk of {self.run.path} is full ({reason}). The {len(statistics.samples)} samples measured so "
+                "far are kept; make room there, and continue with 'calibrate --resume'."
+            ) from failure
+
+    def set_room_aside(self) -> None:
+        """Reserve as much disk as a last write can need, so that a full disk loses nothing.
+
+        Raises:
+            CalibrationError: there is not so much room; said before anything is measured.
+        """
+        if self.run is None:
+            return
+        size = SPARE_BESIDE + sum(
+            array.nbytes for sums in self.sums.values() for array in sums.statistics().arrays.values()
+        )
+        try:
+            _fill(self.run.path / SPARE, size)
+        except OSError as failure:
+            (self.run.path / SPARE).unlink(missing_ok=True)
+            raise CalibrationError(
+                f"The run in {self.run.path} can take {size / 1e6:,.0f} MB, which cannot be set aside there "
+                f"({failure.strerror}); make room, or choose another folder."
+            ) from failure
+
+    def info(self, statistics: ExpertStatistics) -> dict[str, Any]:
+        """What run.json says beside format, name and state."""
+        return model_info(self.loaded) | {
+            "samples": {
+                "given": len(self.given),
+                "measured": len(statistics.samples),
+                "digest": samples_digest(self.given),
+            },
+            "refused": self.refused,
+            "settings": self.settings.to_dict(),
+            "tokens": token_counts(statistics),
+            "seconds": round(self.seconds_before + time.monotonic() - self.began, 3),
+            "peak_memory_bytes": peak_memory(self.loaded.device),
+            "versions": {"mode_core": __version__, "python": platform.python_version()}
+            | {package: version(package) for package in VERSIONS},
+        }
+
+
+def model_info(loaded: LoadedModel) -> dict[str, Any]:
+    """What run.json says of the model."""
+    model = {
+        "source": portable_source(loaded.source),
+        "name": loaded.name,
+        "class": type(loaded.model).__name__,
+        "revision": loaded.revision,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "device": loaded.device.type,
+        "processor": type(loaded.processor).__name__,
+    }
+    return {"model": model}
+
+
+def token_counts(statistics: ExpertStatistics) -> dict[str, int]:
+    """Text and vision tokens of all samples: what the bank that saw most of them saw."""
+    text = max(int(bank.text("tokens")) for bank in statistics)
+    vision = max(int(bank.vision("tokens", signal).sum()) for bank in statistics for signal in statistics.signals[:1])
+    return {"text": text, "vision": vision}
+
+
+def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: Sequence[Sample]) -> None:
+    """Refuse to continue a run that measures something else."""
+    other = {key for key in {*label, *held.settings} if label.get(key) != held.settings.get(key)}
+    if other:
+        told = "; ".join(f"{key}: {held.settings.get(key)!r} there, {label.get(key)!r} now" for key in sorted(other))
+        raise CalibrationError(f"The run {run.path} cannot be continued with other settings ({told}). Begin a new one.")
+    if strange := set(held.samples) - {sample.id for sample in given}:
+        raise CalibrationError(
+            f"The run {run.path} holds {len(strange)} samples that are not among those given ({sorted(strange)[0]} …); "
+            "continue it with the samples that it was begun with, or begin a new one."
+        )
+
+
+def _fill(path: Path, size: int) -> None:
+    """A file that really takes `size` bytes of the disk."""
+    with path.open("wb") as opened:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(opened.fileno(), 0, size)
+                return
+            except OSError as failure:
+                if failure.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a disk that knows no such thing
+                    raise
+        for _ in range(0, size, 1 << 20):
+            opened.write(bytes(1 << 20))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory that this process ever held, in bytes; on a GPU what torch held there."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -5,6 +5,7 @@
     python -m mode_core evaluate  --run runs/mine --allocation three
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+    torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
 
 Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
 saying how long it took and how much memory it held at its peak. Exit codes: 0 done, 1 refused or failed with
@@ -22,7 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mode_core import cli_compare
+from mode_core import cli_compare, cli_logit_kl, cli_scale
 from mode_core import cli_verbs as verbs
 from mode_core.cli_report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
@@ -62,6 +63,13 @@ def _importance_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         help="weight of vision against text, the paper's α (default: 1)",
+    )
+    group.add_argument(
+        "--min-support",
+        type=int,
+        default=1,
+        metavar="TOKENS",
+        help="fewest tokens that must have reached an expert for its damage to count as measured (default: 1)",
     )
 
 
@@ -123,6 +131,16 @@ def build_parser() -> argparse.ArgumentParser:
         default=[1, 2, 3, 4],
         help="widths to measure (default: 1 2 3 4)",
     )
+    calibrate.add_argument(
+        "--signals",
+        nargs="+",
+        default=["text_attention"],
+        metavar="SIGNAL",
+        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
+    )
+    calibrate.add_argument(
+        "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
+    )
     calibrate.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
     calibrate.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
     calibrate.add_argument(
@@ -132,6 +150,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--seed", type=int, default=0, help="of the answers drawn with --gradients (default: 0)")
     _grid_arguments(calibrate, 128)
+    cli_logit_kl.add_arguments(calibrate)
+    cli_scale.add_arguments(calibrate)
 
     allocate = verb("allocate", verbs.allocate, "Solve for every expert's bits under a budget; no model needed.")
     allocate.add_argument("--run", required=True, help="folder of a run")
@@ -191,9 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     options = build_parser().parse_args(arguments)
     cancel = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Meter() as meter, BarHook(options.verb, quiet=options.quiet) as progress:
+        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
             result = options.run_verb(options, progress, cancel)
     except Cancelled as stopped:
         print(f"\nStopped. {stopped}", file=sys.stderr)
@@ -203,7 +223,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{options.verb}: {text}", file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGINT, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    if cli_scale.rank():  # one of several processes prints
+        return 0
     result["cost"] = meter.result()
     print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
     return 0

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mode_core import cli_logit_kl, cli_scale
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.allocation import allocate as solve
-from mode_core.importance import cost_table
+from mode_core.importance import cost_table, support, support_summary
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.sizes import expert_bytes
 from mode_core.run import Run
@@ -23,7 +24,8 @@ def _load(options: argparse.Namespace, run: Run | None = None):
     from mode_core.models import load_model
 
     source = options.model or (run.model_source if run else None)
-    return load_model(source, device=options.device, dtype=options.dtype)
+    with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
+        return load_model(source, device=options.device, dtype=options.dtype, **cli_scale.memory(options))
 
 
 def _grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
@@ -64,8 +66,13 @@ def run_allocation(run: Run, name: str) -> Allocation:
 
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    """Samples and a model → a run."""
-    from mode_core.calibration import CalibrationSettings
+    """Samples and a model → a run; by several processes together where torchrun started them."""
+    with cli_scale.processes(options):
+        return _calibrate(options, progress, cancel)
+
+
+def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    from mode_core.calibration import SIGNALS, CalibrationSettings
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.samples import read_samples
 
@@ -75,13 +82,22 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
         symmetric=not options.asymmetric,
         sensitivity=not options.no_sensitivity,
         batch_size=options.batch_size,
+        signals=tuple(SIGNALS) if options.signals == ["all"] else tuple(options.signals),
+        exemplars=options.exemplars,
         gradients=options.gradients,
         seed=options.seed,
+        **cli_scale.settings(options),
     )
     samples = read_samples(options.samples)[: options.limit]
     loaded = _load(options)
-    run = Run.create(options.out)
+    kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
+    run = cli_scale.open_run(options)
     statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
+    more = {}
+    if kl_settings is not None and not cli_scale.rank():
+        more["logit_kl"] = cli_logit_kl.add_to_run(
+            options, run, loaded, samples, settings, kl_settings, progress, cancel
+        )
     first = next(iter(statistics))
     return {
         "run": options.out,
@@ -91,6 +107,7 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
         "experts_per_bank": first.shape.experts,
         "text_tokens": int(first.text("tokens")),
         "vision_tokens": int(first.vision("tokens", statistics.signals[0]).sum()),
+        **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }
 
@@ -111,6 +128,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         signal=options.signal,
         vision_weight=options.vision_weight,
         bits=widths,
+        min_support=options.min_support,
     )
     in_bytes = options.budget_mb is not None
     allocation = solve(
@@ -137,6 +155,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "proven_optimal": allocation.proven_optimal,
         "solver_seconds": allocation.seconds,
         "packed_bytes": allocation.bytes,
+        "support": support_summary(support(run.statistics, options.key_ratio, options.signal, options.min_support)),
         "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }
 

@@ -1,6 +1,7 @@
 """Calibration: (model, samples) → statistics; redundancy and sensitivity in one pass, resumable and mergeable."""
 
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, logit_kl_cost, measure_logit_kl
 from mode_core.calibration.measuring import calibrate
 from mode_core.calibration.redundancy import bins_of_ranks, redundancy_bins
 from mode_core.calibration.settings import CalibrationSettings
@@ -10,7 +11,11 @@ __all__ = [
     "SIGNALS",
     "CalibrationError",
     "CalibrationSettings",
+    "LogitKL",
+    "LogitKLSettings",
     "bins_of_ranks",
     "calibrate",
+    "logit_kl_cost",
+    "measure_logit_kl",
     "redundancy_bins",
 ]

@@ -8,6 +8,7 @@ from mode_core.importance.methods import METHODS, Method
 from mode_core.importance.records import CostTable, Frequencies
 from mode_core.importance.rivals import mopeq_bits
 from mode_core.importance.stacks import ImportanceError
+from mode_core.importance.support import Support, support, support_summary
 
 __all__ = [
     "METHODS",
@@ -17,6 +18,7 @@ __all__ = [
     "ImportanceError",
     "Interval",
     "Method",
+    "Support",
     "biases",
     "cost_table",
     "frequencies",
@@ -24,4 +26,6 @@ __all__ = [
     "importance_ranks",
     "mopeq_bits",
     "rank_shift",
+    "support",
+    "support_summary",
 ]

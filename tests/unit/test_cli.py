@@ -60,6 +60,37 @@ def test_allocate_keeps_the_budget_and_says_what_it_proved(calibrated: Path, cap
     assert told["cost"]["peak_memory_mb"] > 0
 
 
+def test_allocate_tells_which_experts_have_too_few_tokens(calibrated: Path, capsys):
+    command = ["allocate", "--run", str(calibrated), "--json", "--quiet"]
+    assert main([*command, "--min-support", "100000"]) == 0
+    told = result(capsys)["support"]
+    assert told["cost_estimated"] == told["experts"] == 16 and told["fewest_tokens"] == 100_000
+    assert told["estimated_experts"][-1] == "and 6 more"
+    assert main([*command, "--min-support", "0"]) == 1
+    assert "min_support counts tokens" in capsys.readouterr().err
+
+
+def test_kl_of_the_answer_is_measured_only_once_its_cost_is_agreed_to(
+    tiny_model_folder, sample_folder, tmp_path: Path, capsys
+):
+    out = tmp_path / "kl"
+    few = ["--out", str(out), "--limit", "2", "--measure-bits", "2", "3", "--signals", "all", "--json", "--quiet"]
+    command = ["calibrate", *model_and(tiny_model_folder, sample_folder), *few, "--logit-kl"]
+    assert main([*command, "--logit-kl-limit", "0.001"]) == 1
+    told = capsys.readouterr().err
+    assert "at most 67 forward passes, about" in told and "Add --yes to go on" in told and not out.exists()
+    assert main([*command, "--yes"]) == 0
+    told = result(capsys)["logit_kl"]
+    assert told["samples"] == 2 and 0 < told["passes"] <= 67 and told["signal"] == "text_attention"
+    run = Run.open(out)
+    assert run.info["logit_kl"] == told and run.statistics.extras == ("logit_kl",) and len(run.statistics.signals) == 5
+    allocated = ["allocate", "--run", str(out), "--bits", "2", "3", "--average-bits", "2.5", "--json", "--quiet"]
+    assert main([*allocated, "--method", "mode_logit_kl", "--scope", "model"]) == 0
+    assert result(capsys)["proven_optimal"] is True
+    assert main([*allocated, "--method", "logit_kl", "--key-ratio", "0.5"]) == 1
+    assert "measured with key_ratio 0.20" in capsys.readouterr().err
+
+
 def test_a_budget_in_megabytes_is_kept_in_bytes(calibrated: Path, capsys):
     assert main(["allocate", "--run", str(calibrated), "--budget-mb", "0.03", "--json", "--quiet"]) == 0
     assert result(capsys)["packed_bytes"] <= 30_000

@@ -8,12 +8,20 @@ from torch import Tensor
 AT_ONCE = 1 << 26  # attention weights in memory at one time
 
 
-def weighted_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, weights: Tensor) -> Tensor:
+def weighted_rows(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    weights: Tensor,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Σ_i w_i · mean over heads of softmax(q_i·kᵀ): importance `[S, batch, L]` of every position.
 
     `query` `[batch, heads, L, D]` and `key` `[batch, kv heads, L, D]` as the model's attention gets them (after
     rotary embedding); `mask` what it gets beside them: boolean (true = may look), additive, or None for plain
-    causal; `weights` `[S, batch, L]`, S sets of row weights, zero for most rows.
+    causal; `weights` `[S, batch, L]`, S sets of row weights, zero for most rows. `sinks` `[heads]`: logits that take
+    their share of every softmax without being a position (gpt-oss).
 
     Memory: `AT_ONCE` float32 attention weights.
     """
@@ -28,10 +36,18 @@ def weighted_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: floa
         states = query.gather(2, part[:, None, :, None].expand(batch, heads, -1, size)).float()
         grouped = states.reshape(batch, key.shape[1], -1, size)  # heads that share a key head lie together
         logits = (grouped @ keys).reshape(batch, heads, part.shape[1], length) * scaling
-        shares = _masked(logits, mask, part).softmax(dim=-1).mean(dim=1)
+        shares = _shares(_masked(logits, mask, part), sinks).mean(dim=1)
         shares = torch.where(valid[:, first : first + step, None], shares, 0)  # stand-ins may see nothing at all
         importance += torch.einsum("sbr,brl->sbl", picked[:, :, first : first + step], shares)
     return importance
+
+
+def _shares(logits: Tensor, sinks: Tensor | None) -> Tensor:
+    """Softmax over the positions, `[batch, heads, R, L]`; with a sink a row sums to less than 1."""
+    if sinks is None:
+        return logits.softmax(dim=-1)
+    beside = sinks.float().reshape(1, -1, 1, 1).expand(*logits.shape[:-1], 1)
+    return torch.cat([logits, beside], dim=-1).softmax(dim=-1)[..., :-1]
 
 
 def _rows(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,14 +113,14 @@ def squared_gradients(
     for draw in range(draws):
         labels = draw_tokens(logits.detach(), _uniforms(drawn.encoded, keep, seed, draw))
         likelihood = log_likelihood(logits, labels, drawn.real).sum()
-        found = torch.autograd.grad(likelihood, [one.output for one in seen], retain_graph=draw + 1 < draws)
-        parts = [gradient.float().square() / draws for gradient in found]
+        found = torch.autograd.grad(likelihood, [one.source for one in seen], retain_graph=draw + 1 < draws)
+        parts = [one.placed(g.float().square() / draws) for one, g in zip(seen, found, strict=True)]
         squared = [a + b for a, b in zip(squared, parts, strict=True)] if squared else parts
     del made, logits, likelihood, found  # and with them the pass that autograd kept
     while seen:
         one = seen.pop()
         plain = {name: getattr(one, name).detach() for name in ("states", "experts", "weights", "output")}
-        yield replace(one, **plain), squared.pop()
+        yield replace(one, **plain, source=None), squared.pop()
 
 
 def ordinary(logits: Tensor, barred: Sequence[int]) -> Tensor:

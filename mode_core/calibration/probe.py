@@ -2,8 +2,9 @@
 
 It plugs into transformers' own extension points. The attention function registered here calls the model's own kernel
 for the output and computes only the few rows that scoring needs beside it; the experts function calls the model's own
-experts and hands what went in and came out to an observer. Both are in place only inside `with probe:`; afterwards the
-model's settings are what they were. The logits stay identical to the last bit.
+experts and hands what went in and came out to an observer. Families that go past these points are watched by hooks
+(`adapters` for experts, `attending` for attention). All is in place only inside `with probe:`; afterwards the model's
+settings are what they were. The logits stay identical to the last bit.
 
     with Probe(loaded, signals, observe) as probe:
         probe.run(encoded)
@@ -19,11 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mode_core.calibration.adapters import Routed, watch_bank
+from mode_core.calibration.attending import Read, find_attention, read_past_interface, serving
 from mode_core.calibration.attention import weighted_rows
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.partial import Parts
 from mode_core.calibration.redundancy import query_positions
 from mode_core.calibration.signals import SIGNALS, View
-from mode_core.models import Encoded, ExpertBank, LoadedModel
+from mode_core.models import Encoded, ExpertBank, LoadedModel, Reached
+from mode_core.models.finding import layer_prefix
 
 EXPERTS_NAME = "mode_probe"
 KERNELS = ("sdpa", "eager")  # attention kernels that take masks which the rows can be read from
@@ -35,7 +40,14 @@ class Observation:
     """What one bank saw in one batch; T = batch × L rows, padding included (see `encoded.modality`).
 
     `states` `[T, H]` entered the bank, `output` `[T, H]` left it; `experts` int64 and `weights` `[T, k]` are the
-    router's choice. `importance[signal]` `[batch, L]` ranks the vision tokens (higher = kept first).
+    router's choice. `importance[signal]` `[batch, L]` ranks the vision tokens (higher = kept first). What an expert
+    itself gets and gives follows by `bank.entering` and `bank.leaving`.
+
+    In families with several banks a layer, each seeing a part of the positions (ERNIE-VL: one bank for text, one for
+    vision), all other positions count as padding in this observation's `encoded.modality`, and their rows are zero.
+
+    `source` is the tensor of the model's own pass in which the output stands, `rows` int64 which of the T positions its
+    rows are (None: all, in order): `placed(gradient)` is the gradient at `output` of a gradient at `source`.
     """
 
     bank: ExpertBank
@@ -45,6 +57,36 @@ class Observation:
     weights: Tensor
     output: Tensor
     importance: dict[str, Tensor]
+    source: Tensor | None = None
+    rows: Tensor | None = None
+
+    def placed(self, values: Tensor) -> Tensor:
+        """Values in the form of `source` → `[T, …]`, zero for positions that the bank does not see."""
+        flat = values.reshape(-1, self.bank.hidden)
+        if self.rows is None:
+            return flat
+        return flat.new_zeros(self.encoded.modality.numel(), self.bank.hidden).index_copy_(0, self.rows, flat)
+
+
+class _Kernel(str):
+    """A name of the probe for a kernel that it stands in for; equals that kernel's name, too.
+
+    Some families do part of their attention themselves where the kernel's name is one of some that they know (block
+    masks of sparse attention). They must go on doing so.
+    """
+
+    __hash__ = str.__hash__
+
+    def __new__(cls, kernel: str) -> _Kernel:
+        made = super().__new__(cls, f"mode_probe_{kernel}")
+        made.kernel = kernel
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True or other == self.kernel
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 @dataclass
@@ -53,35 +95,59 @@ class _Pass:
 
     encoded: Encoded
     view: View
+    parts: Parts
     observe: Callable[[Observation], None]
     gradients: bool = False
     rows: dict[str, Tensor] = field(default_factory=dict)  # attention signal -> row weights
     fixed: dict[str, Tensor] = field(default_factory=dict)  # signals with one score for all layers
     by_layer: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    waiting: list[tuple[ExpertBank, tuple[Tensor, ...]]] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
+    waiting: list[tuple[ExpertBank, Routed, Tensor | None]] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)  # bank -> positions seen
 
 
 class Probe:
     """See the head of this file. One probe per model at a time.
 
-    Memory: the attention rows of one layer; where a signal judges at a later layer, the states of the banks before it.
+    Memory: the attention rows of one layer; where a bank's importance comes from a later layer (a signal that judges
+    there, or no attention before), the states of the banks in between.
     """
 
     def __init__(self, loaded: LoadedModel, signals: Sequence[str], observe: Callable[[Observation], None]):
         self.loaded, self.observe = loaded, observe
         self.banks = {id(bank.module): bank for bank in loaded.banks.values()}
-        self.decoder = _decoder(loaded)
-        self.configs = _configs(self.decoder)
+        self.layers_name, self.layers = _layers(loaded)
+        self.configs = _configs(loaded, self.layers_name)
         self.attention = {name: SIGNALS[name] for name in signals if hasattr(SIGNALS[name], "row_weights")}
         self.features = {name: SIGNALS[name] for name in signals if name not in self.attention}
-        self.needed = {bank.layer for bank in loaded.banks.values()}
+        self.attending = find_attention(self.layers)
+        self._layer_of = {id(one.module): one.layer for one in self.attending.values()}
+        self.serving = {bank.layer: serving(bank.layer, self.attending) for bank in loaded.banks.values()}
         self.judges = {name: self._judge(signal.layer) for name, signal in self.attention.items()}
         self._pass: _Pass | None = None
         self._restore: list[tuple[Any, str, str]] = []
+        self._undo: list[Callable[[], None]] = []
+        if self.attention and not self.attending and loaded.vision_ids:
+            raise CalibrationError(self._unreadable())
 
     def _judge(self, layer: int | None) -> int | None:
-        return None if layer is None else min(layer, len(self.decoder.layers) - 1)
+        return None if layer is None else serving(min(layer, len(self.layers) - 1), self.attending)
+
+    def _unreadable(self) -> str:
+        kinds = sorted({type(m).__name__ for m in self.layers.modules() if "attention" in type(m).__name__.lower()})
+        return (
+            f"No layer of {type(self.loaded.model).__name__} has an attention that can be read, which "
+            f"{', '.join(self.attention)} needs. Looked for {', '.join(Read)}; found: {', '.join(kinds) or 'none'}. "
+            "Choose the signals duplication or diversity."
+        )
+
+    @property
+    def attention_from(self) -> dict[str, int]:
+        """Banks in layers without an attention of their own → the layer whose attention ranks their vision tokens."""
+        return {
+            bank.name: self.serving[bank.layer]
+            for bank in self.loaded.banks.values()
+            if self.serving[bank.layer] not in (None, bank.layer)
+        }
 
     def __enter__(self) -> Probe:
         _register()
@@ -95,17 +161,45 @@ class Probe:
             kernel, experts = config._attn_implementation or "eager", config._experts_implementation
             self._restore.append((config, config._attn_implementation, experts))
             _PROBES[id(config)] = self
-            config._attn_implementation = f"mode_probe_{kernel}"
-            config._experts_implementation = EXPERTS_NAME
-        self._hook = self.decoder.layers[0].register_forward_pre_hook(self._entering, with_kwargs=True)
+            _set_implementations(config, _Kernel(kernel), EXPERTS_NAME)
+        hooks = [self.layers[0].register_forward_pre_hook(self._entering, with_kwargs=True)]
+        hooks += [part.register_forward_pre_hook(self._shared_entrance(n)) for n, part in self._shared_layers()]
+        self._undo = [hook.remove for hook in hooks]
+        for bank in self.loaded.banks.values():
+            if bank.reached is not Reached.INTERFACE:
+                self._undo.append(watch_bank(bank, self.loaded.model, self.routed))
+        if self.attention:
+            past = [one for one in self.attending.values() if one.read is not Read.INTERFACE]
+            self._undo += [read_past_interface(one, self.attended) for one in past]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hook.remove()
+        for undo in self._undo:
+            undo()
         for config, attention, experts in self._restore:
-            config._attn_implementation, config._experts_implementation = attention, experts
+            _set_implementations(config, attention, experts)
             del _PROBES[id(config)]
         self._restore.clear()
+        self._undo.clear()
+
+    def _shared_layers(self) -> list[tuple[int, nn.Module]]:
+        """(layer, what holds its banks) of the layers with several banks."""
+        names: dict[int, list[str]] = {}
+        for bank in self.loaded.banks.values():
+            names.setdefault(bank.layer, []).append(bank.name)
+        found = []
+        for layer, banks in names.items():
+            if len(banks) > 1:
+                part = banks[0].removeprefix(f"{self.layers_name}.{layer}.").partition(".")[0]
+                found.append((layer, getattr(self.layers[layer], part)))
+        return found
+
+    def _shared_entrance(self, layer: int) -> Callable[[nn.Module, tuple], None]:
+        def note(_: nn.Module, args: tuple) -> None:
+            if self._pass is not None:
+                self._pass.parts.enters(layer, args[0])
+
+        return note
 
     def kernel(self, config: Any) -> tuple[str, str | None]:
         """The attention and the experts implementation that the model had before."""
@@ -124,10 +218,10 @@ class Probe:
         `options` go to the model's call. Memory with gradients: what autograd keeps of the whole pass.
 
         Raises:
-            CalibrationError: a bank was not called exactly once, so its family routes past transformers' interface.
+            CalibrationError: a bank was not called exactly once, so its family routes past what the probe knows.
         """
         view = View(encoded.modality, query_positions(encoded))
-        self._pass = _Pass(encoded, view, observe or self.observe, gradients)
+        self._pass = _Pass(encoded, view, Parts(encoded), observe or self.observe, gradients)
         try:
             with torch.set_grad_enabled(gradients):
                 output = self.loaded.model(**encoded.inputs, use_cache=False, **options)
@@ -137,14 +231,20 @@ class Probe:
         return output
 
     def _check_all_seen(self) -> None:
-        for bank, _ in self._pass.waiting:
+        now = self._pass
+        for bank, *_ in now.waiting:
             raise CalibrationError(
                 f"Layer {bank.layer} computed no attention that could be read, which "
                 f"{', '.join(self.attention)} needs; choose the signals duplication or diversity."
             )
-        if sorted(self._pass.seen) != sorted(self.loaded.banks):
-            missed = sorted(set(self.loaded.banks) - set(self._pass.seen))
-            what = f"not called: {', '.join(missed[:3])}" if missed else "called more than once in a pass"
+        by_layer: dict[int, int] = {bank.layer: 0 for bank in self.loaded.banks.values()}
+        for name, count in now.seen.items():
+            by_layer[self.loaded.banks[name].layer] += count
+        whole = now.encoded.modality.numel()
+        if wrong := [layer for layer, count in by_layer.items() if count != whole]:
+            names = [bank.name for bank in self.loaded.banks.values() if bank.layer == wrong[0]]
+            missed = [name for name in names if name not in now.seen]
+            what = f"not called: {', '.join(missed[:3])}" if missed else f"called more than once in a pass: {names[0]}"
             raise CalibrationError(f"The probe does not see every expert bank ({what}); this family is not read yet.")
 
     def _entering(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -152,63 +252,101 @@ class Probe:
         now = self._pass
         if now is None:  # the model is used, but not looked at: it writes an answer
             return
-        features = args[0] if args else kwargs["hidden_states"]
+        features = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values())))
         now.view.features = features.detach()
         if now.gradients:
             features.requires_grad_(True)
         now.fixed |= {name: signal.scores(now.view) for name, signal in self.features.items()}
         now.rows = {name: signal.row_weights(now.view) for name, signal in self.attention.items()}
 
-    def attended(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        """Score with one layer's attention, for the signals that look at this layer."""
+    def attended(self, layer: int, scores_of: Callable[[Tensor], Tensor]) -> None:
+        """Score with one layer's attention, for the signals that look at this layer.
+
+        `scores_of` turns weights of query rows `[S, batch, L]` into the weighted sums of the mean attention over heads.
+        """
         now = self._pass
-        wanted = [n for n, judge in self.judges.items() if (layer in self.needed if judge is None else layer == judge)]
-        if not wanted or now is None:
+        if now is None:
             return
+        needed = layer in self.serving.values()
+        wanted = [n for n, judge in self.judges.items() if (needed if judge is None else layer == judge)]
+        if not wanted:
+            return
+        weights = torch.stack([now.rows[name] for name in wanted])
         with torch.no_grad():
-            scores = weighted_rows(query, key, mask, scaling, torch.stack([now.rows[name] for name in wanted]))
+            scores = scores_of(weights) if weights.any() else torch.zeros_like(weights)
         for name, score in zip(wanted, scores, strict=True):
             target = now.by_layer.setdefault(layer, {}) if self.judges[name] is None else now.fixed
             target[name] = score
         self._hand_over()
 
-    def routed(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> None:
-        """One bank has run: (states, experts, weights, output)."""
-        if self._pass is not None and (bank := self.banks.get(id(module))) is not None:
-            if len(tensors[0]) != self._pass.encoded.modality.numel():
-                raise CalibrationError(
-                    f"{bank.name} sees {len(tensors[0])} of {self._pass.encoded.modality.numel()} positions; "
-                    "families whose banks see only a part of the tokens are not read yet."
-                )
-            self._pass.waiting.append((bank, tensors))
-            self._hand_over()
+    def attended_through_interface(
+        self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+    ) -> None:
+        """Score with what one module is about to hand to its attention kernel."""
+        layer = self._layer_of.get(id(module))
+        if layer is not None and self._pass is not None:
+            scaling = options.get("scaling") or query.shape[-1] ** -0.5
+            sinks = options.get("s_aux")
+            self.attended(layer, lambda rows: weighted_rows(query, key, mask, scaling, rows, sinks))
+
+    def routed(self, bank: ExpertBank, found: Routed) -> None:
+        """One bank has run."""
+        now = self._pass
+        if now is None:
+            return
+        if bank.name in now.seen or any(bank is other for other, *_ in now.waiting):
+            raise CalibrationError(f"{bank.name} was called more than once in a pass; this family is not read yet.")
+        now.waiting.append((bank, found, now.parts.rows(bank, found.states)))
+        self._hand_over()
+
+    def expert_bank(self, module: nn.Module) -> ExpertBank | None:
+        """The bank that a module of fused experts is; None for one outside the decoder (a draft model's)."""
+        return self.banks.get(id(module))
 
     def _hand_over(self) -> None:
         """Tell the observer of every bank whose importance is known."""
         now, still = self._pass, []
-        for bank, tensors in now.waiting:
-            importance = now.fixed | now.by_layer.get(bank.layer, {})
-            if len(importance) < len(self.attention) + len(self.features):
-                still.append((bank, tensors))
-                continue
-            now.seen.append(bank.name)
-            now.observe(Observation(bank, now.encoded, *tensors, importance))
+        for bank, found, rows in now.waiting:
+            importance = now.fixed | now.by_layer.get(self.serving[bank.layer], {})
+            if missing := [name for name in (*self.attention, *self.features) if name not in importance]:
+                if self.loaded.vision_ids:
+                    still.append((bank, found, rows))
+                    continue
+                importance |= dict.fromkeys(missing, torch.zeros_like(now.encoded.modality, dtype=torch.float32))
+            now.seen[bank.name] = len(found.states)
+            now.observe(self._observation(bank, found, rows, importance))
         now.waiting = still
 
+    def _observation(
+        self, bank: ExpertBank, found: Routed, rows: Tensor | None, importance: dict[str, Tensor]
+    ) -> Observation:
+        whole = (found.states, found.experts, found.weights, found.output)
+        if rows is None:
+            return Observation(bank, self._pass.encoded, *whole, importance, found.source)
+        count = self._pass.encoded.modality.numel()
+        spread = [part.new_zeros(count, part.shape[1]).index_copy_(0, rows, part.detach()) for part in whole]
+        return Observation(bank, self._pass.parts.only(rows), *spread, importance, found.source, rows)
 
-def _decoder(loaded: LoadedModel) -> nn.Module:
-    """The module whose `layers` hold the banks."""
-    name = next(iter(loaded.banks))
-    prefix = name.partition(".layers.")[0]
-    if prefix == name:
-        raise CalibrationError(f"The bank {name} lies in no 'layers' of a decoder; this family is not read yet.")
-    return loaded.model.get_submodule(prefix)
+
+def _layers(loaded: LoadedModel) -> tuple[str, nn.ModuleList]:
+    """The list of decoder layers that hold the banks, and its name."""
+    names = {layer_prefix(name)[0] for name in loaded.banks}
+    if len(names) > 1:
+        raise CalibrationError(f"The banks lie in different decoders ({', '.join(sorted(names))}); load one of them.")
+    name = names.pop()
+    return name, loaded.model.get_submodule(name)
 
 
-def _configs(decoder: nn.Module) -> list[Any]:
+def _configs(loaded: LoadedModel, layers_name: str) -> list[Any]:
     """Every configuration object that modules of the decoder ask for their implementation."""
+    decoder = loaded.model.get_submodule(layers_name.rpartition(".")[0])
     found = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
     return list(found.values())
+
+
+def _set_implementations(config: Any, attention: str | None, experts: str | None) -> None:
+    """Set both on this configuration alone; the public setters go on to those inside it (of a vision tower)."""
+    config._attn_implementation_internal, config._experts_implementation_internal = attention, experts
 
 
 def _probed_experts(
@@ -220,7 +358,8 @@ def _probed_experts(
     name = probe.kernel(module.config)[1]
     own = ALL_EXPERTS_FUNCTIONS.get_interface(name, type(module).forward.__wrapped__)
     output = own(module, hidden_states, top_k_index, top_k_weights, *args, **kwargs)
-    probe.routed(module, (hidden_states, top_k_index, top_k_weights, output))
+    if (bank := probe.expert_bank(module)) is not None:
+        probe.routed(bank, Routed(hidden_states, top_k_index, top_k_weights, output, output))
     return output
 
 
@@ -232,8 +371,7 @@ def _probed_attention(
     probe = _PROBES[id(module.config)]
     own_code = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     own = ALL_ATTENTION_FUNCTIONS.get_interface(probe.kernel(module.config)[0], own_code)
-    scaling = kwargs.get("scaling")
-    probe.attended(module.layer_idx, query, key, attention_mask, scaling or query.shape[-1] ** -0.5)
+    probe.attended_through_interface(module, query, key, attention_mask, kwargs)
     return own(module, query, key, value, attention_mask, **kwargs)
 
 

@@ -88,8 +88,10 @@ class RoundedBank:
         with in_memory(self.bank.module):
             for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
                 tokens = rows // top_k
-                scale = factors[tokens].float() * weights.ravel()[rows, None].float()
-                found[rows] = (self._differences(states[tokens], expert) * scale).square().sum(dim=2).mT
+                gates = weights.ravel()[rows]
+                scale = factors[tokens].float() * self.bank.leaving(gates)[:, None].float()
+                moved = self._differences(self.bank.entering(states[tokens], gates), expert)
+                found[rows] = (moved * scale).square().sum(dim=2).mT
         return found.reshape(*experts.shape, -1)
 
     def _differences(self, states: Tensor, expert: int) -> Tensor:

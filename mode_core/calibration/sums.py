@@ -81,10 +81,13 @@ class BankSums:
         values = _zeros(len(gate), self.text.shape[1]).to(gate.device)
         values[:, 0], values[:, 1] = ones, gate
         if self.settings.sensitivity:
-            errors = self.rounded.errors(states[token], chosen).double()
+            errors = self.rounded.errors(self.bank.entering(states[token], weights), chosen).double()
             count = errors.shape[1]
             values[:, 2] = ones
-            values[:, 3 : 3 + count], values[:, 3 + count :] = errors, errors * gate.square()[:, None]
+            values[:, 3 : 3 + count], values[:, 3 + count :] = (
+                errors,
+                errors * self.bank.leaving(gate).square()[:, None],
+            )
         return values
 
     def statistics(self) -> BankStatistics:

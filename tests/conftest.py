@@ -144,6 +144,42 @@ def tiny_model(tiny_model_folder):
     return load_model(tiny_model_folder, device="cpu")
 
 
+@pytest.fixture(scope="session")
+def packable_model(tmp_path_factory):
+    """A random Qwen3-VL-MoE in bfloat16: 2 banks × 6 experts of 96 × 64, which fill whole 32-bit words; seed 5."""
+    import torch
+
+    from mode_core.models import ensure_torchvision, load_model
+
+    ensure_torchvision()
+    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+    text = TEXT | {"moe_intermediate_size": 96, "num_hidden_layers": 2, "mlp_only_layers": [], "num_experts": 6}
+    tokens = {f"{kind}_token_id": SPECIAL.index(f"<|{kind}_pad|>") for kind in ("image", "video")}
+    tokens |= {f"vision_{end}_token_id": SPECIAL.index(f"<|vision_{end}|>") for end in ("start", "end")}
+    torch.manual_seed(5)
+    model = Qwen3VLMoeForConditionalGeneration(Qwen3VLMoeConfig(text_config=text, vision_config=EYES, **tokens))
+    folder = tmp_path_factory.mktemp("packable") / "model"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.normal_(0.0, 0.1)
+    model.bfloat16().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return load_model(folder, device="cpu")
+
+
+def packable_allocation(loaded, widths: tuple[int, ...], by_projection: bool = True, seed: int = 2):
+    """Widths drawn for every expert, or every projection of one, of a loaded model."""
+    from mode_core.allocation.records import Allocation
+
+    draw = np.random.default_rng(seed)
+    shape = (2,) if by_projection else ()
+    bits = {name: draw.choice(widths, (bank.experts, *shape)) for name, bank in loaded.banks.items()}
+    unit = "expert_projection" if by_projection else "expert"
+    return Allocation(bits, widths, 0.0, 0.0, False, 0.0, 5.0, unit=unit)
+
+
 def drawn_picture(width: int, height: int, draw: np.random.Generator):
     """A plain background with one coloured rectangle."""
     from PIL import Image, ImageDraw

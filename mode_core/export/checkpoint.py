@@ -94,11 +94,13 @@ class TensorFiles:
 
 @dataclass(frozen=True)
 class StoredBank:
-    """Where one bank's matrices lie: `names[projection]` of the fused tensor, or of each expert's (`{}` = expert)."""
+    """Where one bank's matrices lie: `names[projection]` of the fused tensor, or of each expert's (`{}` = expert);
+    `rows[projection]` are its rows in the fused matrix `[out, in]`."""
 
     name: str
     shape: BankShape
     names: dict[str, str]
+    rows: dict[str, slice]
     fused: bool
     transposed: bool = False
 
@@ -120,13 +122,7 @@ class StoredBank:
         if not self.fused:
             return torch.stack([files.read(name.format(expert)) for expert in range(first, last)])
         stack = files.read(name, first, last)
-        stack = stack.mT if self.transposed else stack
-        return stack[self.rows(projection)] if projection != "down" and self.shape.has_gate else stack
-
-    def rows(self, projection: str) -> tuple[slice, slice]:
-        """Where gate or up lies in the fused matrix `[E, 2I, H]`."""
-        size = self.shape.intermediate
-        return slice(None), slice(0, size) if projection == "gate" else slice(size, 2 * size)
+        return (stack.mT if self.transposed else stack)[:, self.rows[projection]]
 
 
 class CheckpointWeights:
@@ -196,8 +192,7 @@ class CheckpointWeights:
             for matrix in own:
                 name = bank.names[matrix.projection]
                 place = whole[name].mT if bank.transposed else whole[name]
-                rows = bank.rows(matrix.projection)[1:] if matrix.projection != "down" and bank.shape.has_gate else ()
-                place[(matrix.expert, *rows)] = matrix.values()
+                place[matrix.expert, bank.rows[matrix.projection]] = matrix.values()
             yield from whole.items()
 
     def config(self) -> dict[str, object]:
@@ -288,19 +283,16 @@ def _by_model_name(found: dict, model: dict[str, ExpertBank]) -> dict[str, tuple
 
 def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
     shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
-    if getattr(bank.module, "has_bias", False):
-        raise ExportError(f"The experts of {bank.name} have biases; load the model to export it.")
+    rows = {projection: bank.rows(projection) for projection in bank.projections}
     separate = {part: names for part, names in parts.items() if SEPARATE.fullmatch(names[0])}
     if separate:
         names = {PROJECTION[part]: f"{prefix}.{{}}.{part}.weight" for part in separate}
         if any(len(held) != shape.experts for held in separate.values()):
             raise ExportError(f"{prefix}: not all {shape.experts} experts are in the checkpoint's files.")
-        return StoredBank(bank.name, shape, names, fused=False)
-    if shape.has_gate and not getattr(bank.module, "is_concatenated", True):
-        raise ExportError(f"The experts of {bank.name} are stored with gate and up in turns; load the model instead.")
+        return StoredBank(bank.name, shape, names, rows, fused=False)
     entrance, exit_ = parts["gate_up_proj" if shape.has_gate else "up_proj"][0], parts["down_proj"][0]
     names = {"up": entrance, "down": exit_} | ({"gate": entrance} if shape.has_gate else {})
-    return StoredBank(bank.name, shape, names, fused=True, transposed=_transposed(files, shape, entrance, exit_))
+    return StoredBank(bank.name, shape, names, rows, True, _transposed(files, shape, entrance, exit_))
 
 
 def _transposed(files: TensorFiles, shape: BankShape, entrance: str, exit_: str) -> bool:

@@ -17,6 +17,8 @@ from mode_core.export.auto_round import write_auto_round
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
+from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
+from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.manifest import build_manifest
 from mode_core.export.refit import Fitted, fit
 from mode_core.export.request import Request
@@ -109,6 +111,28 @@ TARGETS: dict[str, Target] = {
             "installed, stock from_pretrained gives the same weights and logits.",
             write_auto_round,
             needs_model=True,
+        ),
+        Target(
+            "gptqmodel",
+            "Packed checkpoint in GPTQModel's format, a width for every expert",
+            "expert_projection",
+            GPTQ_WIDTHS,
+            "GPTQModel (tried: 7.7.0, torch backend on CPU). vLLM and SGLang want one width for all experts of a "
+            "layer. Family: Qwen3-VL-MoE.",
+            "Its tensors, unpacked by an independent reader, equal the quantized weights; in an environment of its own "
+            "(tests/parity) GPTQModel's dynamic_get names every module's width and its loader gives these weights.",
+            write_gptqmodel,
+            needs_model=True,
+        ),
+        Target(
+            "gptqmodel_config",
+            "GPTQModel's settings alone, to quantize with it at these bits (JSON)",
+            "expert_projection",
+            GPTQ_WIDTHS,
+            "GPTQModel: QuantizeConfig.from_pretrained(folder), then its own quantize.",
+            "Every expert's every matrix is matched by exactly one rule; GPTQModel's own class reads it "
+            "(tests/parity).",
+            write_gptqmodel_config,
         ),
     )
 }

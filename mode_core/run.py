@@ -8,6 +8,7 @@
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
+| `evidence/` | every method compared at the same memory (see `mode_core.comparison.records`) |
 
 Every file is written whole or not at all, and nothing is pickled. A run can be opened while it is still being made:
 its `state` is "begun", "half done" or "done".
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from mode_core.allocation.records import Allocation
 from mode_core.exemplars import Exemplars
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.comparison.records import Evidence
 
 FORMAT = "mode-run/1"
 STATES = ("begun", "half done", "done")
@@ -218,6 +222,17 @@ class Run:
         """Name → scores, by name."""
         folder = self.path / "evaluations"
         return {path.stem: self._json(f"evaluations/{path.name}") for path in sorted(folder.glob("*.json"))}
+
+    def evidence(self) -> Evidence | None:
+        """What `python -m mode_core compare` measured of all methods; None where it was not run.
+
+        Raises:
+            EvidenceError: the files are incomplete or damaged.
+        """
+        from mode_core.comparison.records import Evidence
+
+        folder = self.path / "evidence"
+        return Evidence.load(folder) if (folder / "evidence.json").is_file() else None
 
     def _named(self, folder: str, name: str) -> Path:
         if not NAME.fullmatch(name):

@@ -20,10 +20,13 @@ from mode_core.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
 
 PAGES = (  # file, title, icon, address
+    ("learn", "Learn", ":material/school:"),
     ("calibrate", "Calibrate", ":material/tune:"),
     ("experts", "Experts", ":material/grid_on:"),
+    ("tokens", "Tokens", ":material/image_search:"),
     ("budget", "Budget", ":material/balance:"),
     ("quantize", "Quantize", ":material/compress:"),
+    ("compare", "Compare", ":material/leaderboard:"),
     ("export", "Export", ":material/download:"),
 )
 DEFAULT = "experts"
@@ -34,6 +37,7 @@ def navigation():
     pages = [
         st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
         for name, title, icon in PAGES
+        if (ROOT / "pages" / f"{name}.py").is_file()
     ]
     return st.navigation(pages, position="sidebar")
 

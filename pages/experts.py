@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, session, tables
+from dashboard import charts, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
 from dashboard.components import chart, live_slider, load_plotly
-
-SIGNALS = {
-    "text_attention": "Attention from text (the paper's)",
-    "judge_layer_attention": "Attention at one early layer",
-    "rater_attention": "Attention from rater text tokens",
-    "duplication": "Unlike its neighbours",
-    "diversity": "Greedy diversity",
-    "none": "None: all vision tokens are key",
-}
-HELP_RATIO = (
-    "The share of each picture's vision tokens that count as key, per layer; the rest are redundant. "
-    "The paper takes 20 %. The model is not run again."
-)
+from dashboard.glossary import explain
 
 
 def page() -> None:
@@ -55,7 +43,7 @@ def explore() -> None:
             value=100 * now.key_ratio,
             unit=" %",
             key="ratio",
-            help=HELP_RATIO,
+            help=explain("key ratio"),
             on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
             disabled=now.signal == "none",
         )
@@ -68,15 +56,15 @@ def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]
     right.selectbox(
         "Redundancy signal",
         known,
-        format_func=lambda name: SIGNALS.get(name, name),
-        help="What ranks the vision tokens of a picture from key to redundant.",
+        format_func=names.signal,
+        help=explain("redundancy signal"),
         **session.bind("signal"),
     )
     with st.container(horizontal=True, gap="medium"):
         view = _switch("Show", charts.VIEWS, "share", "view")
         order = _switch("Order of experts", charts.ORDERS, "index", "order")
-        names = {width: f"{width} bits" if width > 1 else "1 bit" for width in widths}
-        bits = _switch("Error at", names, _middle(widths), "width")
+        labels = {width: f"{width} bits" if width > 1 else "1 bit" for width in widths}
+        bits = _switch("Error at", labels, _middle(widths), "width")
     return left.container(), view, order, bits
 
 

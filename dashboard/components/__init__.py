@@ -1,7 +1,8 @@
-"""Controls that Streamlit does not have: a slider that reports while dragged, a chart that redraws in place."""
+"""Controls that Streamlit does not have: a slider that reports while dragged, charts redrawn in place, steps by key."""
 
 from dashboard.components.chart import CONFIG, chart, load_plotly
 from dashboard.components.gesture import before_change
 from dashboard.components.live_slider import live_slider, plain_controls
+from dashboard.components.steps import steps
 
-__all__ = ["CONFIG", "before_change", "chart", "live_slider", "load_plotly", "plain_controls"]
+__all__ = ["CONFIG", "before_change", "chart", "live_slider", "load_plotly", "plain_controls", "steps"]

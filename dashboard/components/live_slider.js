@@ -5,7 +5,8 @@ const sliders = new WeakMap();
 
 function mount(root) {
   const find = (part) => root.querySelector(`[data-part=${part}]`);
-  const slider = { label: find("label"), input: find("input"), output: find("output"), low: find("low"), high: find("high") };
+  const slider = { label: find("label"), input: find("input"), output: find("output"), low: find("low"), high: find("high"),
+    why: find("why"), said: find("said") };
   Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, timer: 0 });
   const { input } = slider;
   input.addEventListener("input", () => {
@@ -58,6 +59,9 @@ function update(slider, data) {
   slider.high.textContent = data.high.toFixed(data.decimals);
   Object.assign(input, { min: data.low, max: data.high, step: data.step, disabled: data.disabled });
   input.setAttribute("aria-label", data.label);
+  slider.why.hidden = !data.help;
+  slider.why.setAttribute("aria-label", data.help);
+  slider.said.textContent = data.help;
   if (data.sequence >= slider.sequence) {
     slider.sequence = data.sequence;
     slider.waiting = false;

@@ -16,7 +16,11 @@ import streamlit as st
 _HERE = Path(__file__).parent
 _HTML = """
 <div class="slider">
-  <div class="head"><span data-part="label"></span><output data-part="output" aria-hidden="true"></output></div>
+  <div class="head">
+    <span><span data-part="label"></span><span class="why" data-part="why" tabindex="0" role="note">?<span
+      class="said" data-part="said"></span></span></span>
+    <output data-part="output" aria-hidden="true"></output>
+  </div>
   <input data-part="input" type="range">
   <div class="ends" aria-hidden="true"><span data-part="low"></span><span data-part="high"></span></div>
 </div>
@@ -55,6 +59,7 @@ def live_slider(
         label: what is set, also the name that screen readers say.
         low, high, step: range, `low < high`; the ends are always reachable.
         decimals, unit: how values are written, e.g. 2 and " bits".
+        help: what it means, shown beside the label on hover and focus.
         plain: use `st.slider` (reports on release); None: as the environment says, see `plain_controls`.
 
     Raises:
@@ -79,6 +84,7 @@ def live_slider(
         "value": value,
         "decimals": decimals,
         "unit": unit,
+        "help": help or "",
         "disabled": disabled,
         "sequence": int(drag.get("sequence", 0)),
     }

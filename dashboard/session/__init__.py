@@ -10,6 +10,7 @@ ids of its jobs.
 | `places` | where runs, models and samples lie on this machine |
 | `address` | what a person has set, and the address bar |
 | `opened` | the open run, its statistics, the selected bank and expert |
+| `pictures` | the samples that the run keeps, and their token scores |
 | `derived` | frequencies, costs, allocations and sizes that follow from it |
 | `process` | the loaded model, the queue of long work, what was measured |
 """
@@ -34,6 +35,7 @@ from dashboard.session.address import (
 )
 from dashboard.session.derived import (
     allocation,
+    bits_asked,
     costs,
     fingerprint,
     frequencies,
@@ -43,6 +45,7 @@ from dashboard.session.derived import (
     size_range,
     sizes,
     solver,
+    sweep,
     uniform_allocation,
     widths,
 )
@@ -58,6 +61,7 @@ from dashboard.session.opened import (
     statistics,
     writable,
 )
+from dashboard.session.pictures import picture, sample_records, token_scores
 from dashboard.session.places import (
     BUNDLED,
     BUNDLED_MODEL,
@@ -89,6 +93,7 @@ __all__ = [
     "allocation",
     "bind",
     "bind_place",
+    "bits_asked",
     "choices",
     "choose",
     "chosen",
@@ -105,6 +110,7 @@ __all__ = [
     "megabytes",
     "notes",
     "open_run",
+    "picture",
     "place",
     "put",
     "relative",
@@ -116,6 +122,7 @@ __all__ = [
     "run_named",
     "runs",
     "runs_folder",
+    "sample_records",
     "select",
     "selected",
     "settings_now",
@@ -124,6 +131,8 @@ __all__ = [
     "sizes",
     "solver",
     "statistics",
+    "sweep",
+    "token_scores",
     "uniform_allocation",
     "wanted_run",
     "watch",

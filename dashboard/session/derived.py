@@ -16,6 +16,8 @@ import streamlit as st
 from dashboard.choices import Choices
 from dashboard.session.address import choices
 from dashboard.session.opened import run_entry, run_key, statistics
+from dashboard.sweep import Sweep
+from dashboard.sweep import sweep as compute_sweep
 from mode_core.allocation import Allocation, Solver
 from mode_core.importance import CostTable, Frequencies
 from mode_core.importance import cost_table as compute_costs
@@ -62,6 +64,16 @@ def megabytes() -> float:
     few, many = min(widths()), max(widths())
     share = (now.average_bits - few) / (many - few) if many > few else 1.0
     return (low + np.clip(share, 0, 1) * (high - low)) / 1e6
+
+
+def bits_asked() -> float:
+    """The budget in average bits, whatever its unit; within the chosen widths."""
+    few, many = min(widths()), max(widths())
+    if choices().budget_unit == "bits":
+        return float(np.clip(choices().average_bits, few, many))
+    low, high = (size / 1e6 for size in size_range())
+    share = (megabytes() - low) / (high - low) if high > low else 1.0
+    return float(few + np.clip(share, 0, 1) * (many - few))
 
 
 def size_range() -> tuple[int, int]:
@@ -137,6 +149,18 @@ def _solver(
         for bank in _statistics
     }
     return Solver(table, bits, scope=scope, unit=unit, sizes=each)
+
+
+def sweep(settings: tuple[tuple[float, str], ...]) -> Sweep:
+    """The present allocation's request, with each of these (key ratio, signal) in place of the chosen ones."""
+    now = choices()
+    request = (now.method, now.vision_weight, widths(), now.scope, round(bits_asked(), 4))
+    return _sweep(run_key(), statistics(), settings, request)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Solving for every key ratio …")
+def _sweep(key: tuple, _statistics: ExpertStatistics, settings: tuple, request: tuple) -> Sweep:
+    return compute_sweep(_statistics, settings, *request)
 
 
 # --- stale marks -------------------------------------------------------------------------------------------

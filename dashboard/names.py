@@ -1,0 +1,47 @@
+"""What methods, signals and banks are called on the screen, the same on every page."""
+
+from __future__ import annotations
+
+from dashboard.charts.grids import Axes
+
+SIGNALS = {
+    "text_attention": "Attention from text (the paper's)",
+    "judge_layer_attention": "Attention at one early layer",
+    "rater_attention": "Attention from rater text tokens",
+    "duplication": "Unlike its neighbours",
+    "diversity": "Greedy diversity",
+    "none": "None: all vision tokens are key",
+}
+METHODS = {
+    "mode": "MODE (the paper)",
+    "mode_output": "MODE, layer-output damage (ours)",
+    "mode_fisher": "MODE with Fisher damage (ours)",
+    "fisher": "Fisher damage, all tokens alike (rival)",
+    "veq": "VEQ-ME, adapted (rival)",
+    "hessian_trace": "Hessian trace (rival)",
+    "frequency": "Frequency of all tokens (rival)",
+    "mc": "Mixture Compressor (rival)",
+    "mc_released": "Mixture Compressor, as released (rival)",
+    "mopeq": "MoPEQ (rival)",
+    "uniform": "All experts alike (floor)",
+    "random": "Random order (floor)",
+    "text_and_vision": "MODE with all vision tokens (ablation)",
+    "text_and_redundant": "MODE with redundant tokens (ablation)",
+    "frequency_only": "Frequency only (ablation)",
+    "sensitivity_only": "Sensitivity only (ablation)",
+}
+
+
+def signal(name: str) -> str:
+    """A redundancy signal in words; one that is not known here by its own name."""
+    return SIGNALS.get(name, name.replace("_", " "))
+
+
+def method(name: str) -> str:
+    """An importance method in words; one that is not known here by its own name."""
+    return METHODS.get(name, name.replace("_", " "))
+
+
+def banks(axes: Axes) -> list[str]:
+    """Short names of the banks: 'Layer 3', with a letter where a layer holds several."""
+    return [f"Layer {tick}" for tick in axes.ticks]

@@ -1,0 +1,266 @@
+"""Tokens: which vision tokens count as key, in a picture, and how far the answer rests on that choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, names, session, token_view
+from dashboard.components import chart, live_slider, load_plotly
+from dashboard.glossary import explain
+from dashboard.sweep import RATIOS
+from mode_core.run import TokenScores
+
+VIEWS = {"layers": "Layers", "signals": "Signals"}
+MOST_PANELS = 12
+PER_ROW = 4
+
+
+def page() -> None:
+    """Everything below the title follows the controls without a rerun of the whole page."""
+    statistics = session.statistics()  # says what to do where there is no run yet
+    st.title("Tokens")
+    first = next(iter(statistics))
+    if not statistics.signals or not first.vision("tokens", statistics.signals[0]).any():
+        st.markdown("**No vision tokens were routed in this run.**")
+        st.info(
+            "It was calibrated on text alone: there is nothing to rank, and the key ratio changes nothing. "
+            "Calibrate with samples that have pictures, or open another run.",
+            icon=":material/info:",
+        )
+        if st.button("Go to Calibrate", type="primary", key="next_step"):
+            session.go("calibrate")
+        return
+    explore()
+    load_plotly()
+
+
+@st.fragment
+def explore() -> None:
+    """Controls, the picture, what else could have been chosen, and how much rests on the choice."""
+    statistics, now, scores = session.statistics(), session.choices(), session.token_scores()
+    sentence, slot = st.container(), st.container()
+    axes = charts.Axes.of(statistics)
+    bank = draw_choices(axes, scores)
+    if scores:
+        sample = session.chosen("sample", list(scores), next(iter(scores)))
+        sentence.markdown(headline(scores[sample], axes, bank))
+        pictures(scores[sample], axes, bank)
+        overlaps(list(scores.values()), axes)
+    else:
+        st.info(
+            "This run keeps no pictures (it was imported, merged, or made without them), so there is nothing to lay "
+            "the ranking over. What the ranking leads to is below.",
+            icon=":material/image_not_supported:",
+        )
+    stability(axes)
+    with slot:  # drawn last: drawing it tells the browser that this value has been answered
+        live_slider(
+            "Key vision tokens (key ratio)",
+            low=1,
+            high=100,
+            step=1,
+            value=100 * now.key_ratio,
+            unit=" %",
+            key="ratio",
+            help=explain("key ratio"),
+            on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+            disabled=now.signal == "none",
+        )
+
+
+def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:
+    """Sample, layer and signal in one row; returns the bank's name."""
+    left, middle, right = st.columns([1.6, 1, 1.3], vertical_alignment="bottom")
+    if scores:
+        told, known = session.sample_records(), list(scores)
+        left.selectbox(
+            "Sample",
+            known,
+            format_func=lambda name: f"{told.get(name, {}).get('text') or name}"[:80],
+            help="The first samples of the calibration; a run keeps these to be looked at.",
+            **session.bind_place("sample", known, known[0]),
+        )
+    st.session_state["tokens-bank"] = session.selected()[0]
+    middle.selectbox(
+        "Layer",
+        axes.names,
+        format_func=dict(zip(axes.names, names.banks(axes), strict=True)).get,
+        key="tokens-bank",
+        on_change=lambda: session.select(bank=st.session_state["tokens-bank"], expert=0),
+        help=explain("expert bank"),
+    )
+    right.selectbox(
+        "Redundancy signal",
+        [*session.statistics().signals, "none"],
+        format_func=names.signal,
+        help=explain("redundancy signal"),
+        **session.bind("signal"),
+    )
+    return session.selected()[0]
+
+
+def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> str:
+    """How much the key tokens of this picture hold, in this layer."""
+    now, row = session.choices(), scores.banks.index(bank)
+    count = signal_count(scores)
+    if now.signal == "none":
+        return f"**All {count} vision tokens count as key**: no signal ranks them."
+    kept = max(1, round(100 * now.key_ratio) * count // 100)
+    if now.signal not in scores.scores:
+        return f"**{kept} of {count} vision tokens are key.** This run keeps no scores of this signal to look at."
+    held = token_view.attention_held(scores, now.signal, row, now.key_ratio)
+    share = f" They hold {100 * held:.0f} % of the attention that the text pays to the picture." if held else ""
+    return f"**{kept} of {count} vision tokens are key in layer {axes.ticks[axes.names.index(bank)]}.**{share}"
+
+
+def signal_count(scores: TokenScores) -> int:
+    return next(iter(scores.scores.values())).shape[1]
+
+
+def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
+    """The chosen layer and signal large; beside it the other layers, or the other signals."""
+    now, record = session.choices(), session.sample_records().get(scores.sample, {})
+    row, known = scores.banks.index(bank), list(scores.scores)
+    signal = now.signal if now.signal in known or now.signal == "none" else known[0]
+    image = which_image(scores, record)
+    shown = session.picture(record["thumbnails"][image]) if image < len(record.get("thumbnails", [])) else None
+    if scores.grids is None or shown is None:
+        whole = token_view.overlay(scores, signal, row, now.key_ratio, "", slice(None))
+        st.caption(
+            "The model's processor does not tell where in the picture a token lies, so they are in order of rank."
+        )
+        chart(charts.strip_of_scores(whole.ranks, whole.scores, whole.key), "token-strip")
+        return
+    part, grid = token_view.image_slice(scores, image), scores.grids[image]
+    uri, shape = shown
+    left, right = st.columns([1, 1.35], gap="medium")
+
+    def panel(name: str, place: int, title: str) -> charts.Overlay:
+        return token_view.overlay(scores, name, place, now.key_ratio, title, part)
+
+    title = f"Layer {axes.ticks[axes.names.index(bank)]}, {names.signal(signal)}"
+    with left:
+        one = [panel(signal, row, title)]
+        chart(
+            charts.token_overlays(uri, grid, one, width=430, shape=shape),
+            "token-picture",
+            caption=False,
+            table=lambda: token_table(one[0], grid),
+        )
+        if record.get("answer"):
+            st.caption(f"“{record['text']}” Expected answer: {record['answer']}")
+    with right:
+        view = st.segmented_control(
+            "Beside each other",
+            list(VIEWS),
+            label_visibility="collapsed",
+            format_func=VIEWS.get,
+            required=True,
+            **session.bind_place("shown", list(VIEWS), "layers"),
+        )
+        if view == "signals":
+            panels = [panel(name, row, names.signal(name)) for name in known]
+            if len(known) == 1:
+                st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
+        else:
+            places = [scores.banks.index(name) for name in spread(axes.names)]
+            ticks = dict(zip(axes.names, axes.ticks, strict=True))
+            panels = [panel(signal, place, f"Layer {ticks[scores.banks[place]]}") for place in places]
+        across = 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else PER_ROW
+        figure = charts.token_overlays(uri, grid, panels, columns=across, width=580, shape=shape)
+        chart(figure, "token-panels", settle=True, caption=False)
+
+
+def which_image(scores: TokenScores, record: dict) -> int:
+    """The picture to show of a sample that has several."""
+    count = len(scores.grids or ())
+    if count < 2:
+        return 0
+    return st.segmented_control("Picture", range(count), default=0, required=True, key=f"tokens-image:{scores.sample}",
+                                format_func=lambda place: str(place + 1))  # fmt: skip
+
+
+def spread(banks: tuple[str, ...]) -> list[str]:
+    """At most `MOST_PANELS` banks, evenly over the model."""
+    places = np.unique(np.linspace(0, len(banks) - 1, min(MOST_PANELS, len(banks))).round().astype(int))
+    return [banks[place] for place in places]
+
+
+def token_table(one: charts.Overlay, grid: tuple[int, int]) -> pd.DataFrame:
+    """One row per token of the picture, most important first."""
+    rows, columns = np.divmod(np.arange(one.scores.size), grid[1])
+    held = {"rank": one.ranks + 1, "row": rows, "column": columns, "score": one.scores, "key": one.key}
+    return pd.DataFrame(held).sort_values("rank")
+
+
+def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
+    """Would another layer, or another signal, have kept the same tokens?"""
+    now, known = session.choices(), token_view.kept_signals(samples)
+    signal = now.signal if now.signal in known else known[0]
+    st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        matrix = token_view.overlap_of_banks(samples, signal, now.key_ratio)
+        ticks = dict(zip(axes.names, axes.ticks, strict=True))
+        labels = [ticks[name] for name in samples[0].banks]
+        figure = charts.overlap_map(labels, matrix, f"Overlap between layers, {len(samples)} samples", "layer")
+        chart(figure, "overlap-layers", settle=True, table=lambda: overlap_table(labels, matrix))
+    with right:
+        if len(known) < 2:
+            st.caption("This run keeps one signal; calibrate with more of them to see how far they agree.")
+            return
+        between = token_view.overlap_of_signals(samples, known, now.key_ratio)
+        short = [names.signal(name) for name in known]
+        figure = charts.overlap_map(short, between, f"Overlap between signals, {len(samples)} samples", "signal")
+        chart(figure, "overlap-signals", settle=True, table=lambda: overlap_table(short, between))
+
+
+def overlap_table(labels: list[str], matrix: np.ndarray) -> pd.DataFrame:
+    """The square matrix as it is drawn."""
+    return pd.DataFrame(matrix, columns=labels).assign(of=labels).set_index("of").reset_index()
+
+
+def stability(axes: charts.Axes) -> None:
+    """Frequencies and bits at every other ratio, and with every other signal, against the chosen ones."""
+    now = session.choices()
+    st.subheader("How stable is my answer?", help=explain("denoised frequency", "divergence"))
+    budget = f"{session.bits_asked():.3g} bits on average, {names.method(now.method)}"
+    if now.signal == "none":
+        st.caption("No signal ranks the tokens, so the key ratio changes nothing.")
+    else:
+        here = session.sweep(((now.key_ratio, now.signal),))
+        every = session.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
+        empty = [name for name, shares in session.frequencies().items() if "key" in shares.empty]
+        drift, changed = every.divergence(here.key[0], empty), every.changed(here.bits[0])
+        left, right = st.columns(2, gap="medium")
+        with left:
+            chart(charts.frequency_drift(RATIOS, drift, now.key_ratio), "drift-frequencies",
+                  table=lambda: drift_table(axes, drift))  # fmt: skip
+        with right:
+            chart(charts.bits_drift(RATIOS, changed, now.key_ratio), "drift-bits",
+                  table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": changed}))  # fmt: skip
+        st.caption(f"Solved again at every ratio: {budget}.")
+    other_signals()
+
+
+def drift_table(axes: charts.Axes, drift: np.ndarray) -> pd.DataFrame:
+    """One row per ratio, one column per layer: divergence in bits."""
+    return pd.DataFrame(drift, columns=[f"layer {tick}" for tick in axes.ticks]).assign(key_ratio=RATIOS)
+
+
+def other_signals() -> None:
+    """What the other measured signals, and none at all, would have changed."""
+    now, known = session.choices(), [*session.statistics().signals, "none"]
+    others = [name for name in known if name != now.signal]
+    here = session.sweep(((now.key_ratio, now.signal),))
+    found = session.sweep(tuple((now.key_ratio, name) for name in others))
+    changed = dict(zip(map(names.signal, others), found.changed(here.bits[0]).tolist(), strict=True))
+    away = dict(zip(changed, found.divergence(here.key[0]).mean(axis=1).tolist(), strict=True))
+    frame = pd.DataFrame({"signal": list(changed), "experts_with_other_bits": list(changed.values()),
+                          "mean_divergence_bits": list(away.values())})  # fmt: skip
+    chart(charts.signal_drift(changed, away), "drift-signals", settle=True, table=lambda: frame)
+
+
+page()

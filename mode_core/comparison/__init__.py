@@ -1,12 +1,29 @@
-"""Which importance estimate is best, measured: every method at the same memory on the same items, with intervals."""
+"""Which importance estimate is best, measured: every method at the same memory on the same items, with intervals.
 
-from mode_core.comparison.comparing import compare
-from mode_core.comparison.draws import fold_draws
-from mode_core.comparison.items import ItemScores, PreparedItems
-from mode_core.comparison.records import Evidence, EvidenceError
-from mode_core.comparison.settings import ComparisonSettings
-from mode_core.comparison.switching import RoundedExperts
+Names are fetched on first use: evidence is read without torch.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mode_core.comparison.comparing import compare
+    from mode_core.comparison.draws import fold_draws
+    from mode_core.comparison.items import ItemScores, PreparedItems
+    from mode_core.comparison.records import Evidence, EvidenceError
+    from mode_core.comparison.settings import ComparisonSettings
+    from mode_core.comparison.switching import RoundedExperts
+
+_HOMES = {
+    "ComparisonSettings": "settings",
+    "Evidence": "records",
+    "EvidenceError": "records",
+    "ItemScores": "items",
+    "PreparedItems": "items",
+    "RoundedExperts": "switching",
+    "compare": "comparing",
+    "fold_draws": "draws",
+}
 __all__ = [
     "ComparisonSettings",
     "Evidence",
@@ -17,3 +34,9 @@ __all__ = [
     "compare",
     "fold_draws",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

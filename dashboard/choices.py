@@ -11,6 +11,7 @@ from mode_core.allocation import SCOPES, UNITS
 from mode_core.importance import METHODS
 
 BUDGET_UNITS = ("bits", "MB")
+QUANTIZERS = ("rtn", "hqq", "gptq")  # those of mode_core.quantization, named here so that no torch is loaded
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Choices:
     """What a person has set; the defaults are the paper's. `None` for the grid means: as the run was measured.
 
     `megabytes` (10^6 bytes of packed experts) is the budget where `budget_unit` is "MB"; None takes the size
-    of all experts at `average_bits`.
+    of all experts at `average_bits`. `pins` are (bank number, expert, bits). `quantizer`, `attention_bits` and
+    `shared_bits` (None: untouched) say how Quantize rounds; `gpu` (GiB) and `context` (tokens) what it must fit in.
     """
 
     key_ratio: float = 0.20
@@ -33,6 +35,12 @@ class Choices:
     widths: tuple[int, ...] = (2, 3, 4)
     group_size: int | None = None
     symmetric: bool | None = None
+    pins: tuple[tuple[int, int, int], ...] = ()
+    quantizer: str = "rtn"
+    attention_bits: int | None = None
+    shared_bits: int | None = None
+    gpu: int | None = None
+    context: int = 8192
 
 
 def _number(text: str, low: float, high: float = math.inf) -> float:
@@ -55,6 +63,19 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(_number(part, 1, 16)) for part in text.split(",")}))
 
 
+def _pins(text: str) -> tuple[tuple[int, int, int], ...]:
+    """'0.3.4_1.7.2' → ((0, 3, 4), (1, 7, 2)): bank number, expert, bits."""
+    found = []
+    for part in text.split("_"):
+        bank, expert, bits = (int(_number(piece, 0, 1e6)) for piece in part.split("."))
+        found.append((bank, expert, bits))
+    return tuple(found)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    return lambda text: int(_number(text, low, high))
+
+
 # parameter -> (field of Choices, text -> value, value -> text)
 _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "ratio": ("key_ratio", lambda text: int(_number(text, 1, 100)) / 100, lambda value: f"{100 * value:.0f}"),
@@ -68,6 +89,12 @@ _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] =
     "unit": ("unit", _one_of(*UNITS), str),
     "widths": ("widths", _widths, lambda value: ",".join(map(str, value))),
     "group": ("group_size", lambda text: int(_number(text, -1)), str),
+    "pins": ("pins", _pins, lambda pins: "_".join(".".join(map(str, pin)) for pin in pins)),
+    "quantizer": ("quantizer", _one_of(*QUANTIZERS), str),
+    "attention": ("attention_bits", _whole(1, 16), str),
+    "shared": ("shared_bits", _whole(1, 16), str),
+    "gpu": ("gpu", _whole(1, 10_000), str),
+    "context": ("context", _whole(0, 100_000_000), str),
     "symmetric": ("symmetric", lambda text: _one_of("yes", "no")(text) == "yes", lambda yes: "yes" if yes else "no"),
 }
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dashboard.charts.grids import Axes
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
-from mode_core.allocation import Allocation, Frontier
+from mode_core.allocation import Frontier
 from mode_core.importance.records import CostTable
 
 _KINDS = ("text", "vision", "key", "redundant", "all")
@@ -50,11 +50,11 @@ def sensitivity_table(grid: SensitivityGrid) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def allocation_table(axes: Axes, allocation: Allocation, costs: CostTable | None = None) -> pd.DataFrame:
+def allocation_table(axes: Axes, bits: Mapping[str, np.ndarray], costs: CostTable | None = None) -> pd.DataFrame:
     """One row per expert: its bits, and the predicted damage at them where costs are given."""
-    columns = _places(axes) | {"bits": np.concatenate([allocation.bits[name] for name in axes.names])}
+    columns = _places(axes) | {"bits": np.concatenate([bits[name] for name in axes.names])}
     if costs is not None:
-        taken = [chosen_costs(costs, name, allocation.bits[name]) for name in axes.names]
+        taken = [chosen_costs(costs, name, bits[name]) for name in axes.names]
         columns["predicted_damage"] = np.concatenate(taken)
     return pd.DataFrame(columns)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, session, tables
+from dashboard import charts, halves, names, planner, session, tables
 from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.components import before_change, chart, live_slider, load_plotly
@@ -14,20 +14,6 @@ from mode_core.importance import METHODS, ImportanceError
 
 UNITS = {"bits": "Average bits", "MB": "Megabytes"}
 SCOPES = {"bank": "Each layer", "model": "Whole model"}
-METHOD_NAMES = {
-    "mode": "MODE (the paper)",
-    "mode_output": "MODE, layer-output damage (ours)",
-    "frequency": "Frequency of all tokens (rival)",
-    "mc": "Mixture Compressor (rival)",
-    "mc_released": "Mixture Compressor, as released (rival)",
-    "mopeq": "MoPEQ (rival)",
-    "uniform": "All experts alike (floor)",
-    "random": "Random order (floor)",
-    "text_and_vision": "MODE with all vision tokens (ablation)",
-    "text_and_redundant": "MODE with redundant tokens (ablation)",
-    "frequency_only": "Frequency only (ablation)",
-    "sensitivity_only": "Sensitivity only (ablation)",
-}
 HELP_WEIGHT = "α: how much damage to key vision tokens counts beside damage to text tokens. The paper takes 1."
 HELP_SCOPE = "The paper gives each layer the same average; one budget for the model moves bits between layers."
 
@@ -47,6 +33,7 @@ def plan() -> None:
     sentence, budget = st.container(), st.container()
     with st.container():
         draw_settings()
+        planner.more(charts.Axes.of(session.statistics()))
     with budget:
         left, right = st.columns([3, 1], vertical_alignment="center")
         right.segmented_control(
@@ -113,11 +100,17 @@ def draw_budget() -> None:
 
 
 def draw_settings() -> None:
-    """Method, scope, widths and vision weight in one row."""
-    method, scope, widths, weight = st.columns([1.6, 1.5, 1.2, 1.5], vertical_alignment="top")
+    """Method, scope, unit, widths and vision weight in one row."""
+    method, scope, unit, widths, weight = st.columns([1.6, 1.3, 0.9, 1.2, 1.3], vertical_alignment="top")
+    known = [name for name in METHODS if METHODS[name].available(session.statistics())]
+    known += [session.choices().method] * (session.choices().method not in known)
     chosen = method.selectbox(
-        "Importance by", list(METHODS), format_func=lambda name: METHOD_NAMES.get(name, name), **session.bind("method")
+        "Importance by", known, format_func=names.method, help=missing_methods(), **session.bind("method")
     )
+    unit.selectbox(
+        "One width for", session.UNITS, format_func=planner.UNIT_NAMES.get, help=planner.UNIT_HELP,
+        **session.bind("unit"),
+    )  # fmt: skip
     scope.segmented_control(
         "Budget for", list(SCOPES), format_func=SCOPES.get, required=True, help=HELP_SCOPE, **session.bind("scope")
     )
@@ -144,6 +137,15 @@ def draw_settings() -> None:
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
 
 
+def missing_methods() -> str:
+    """Which methods this run cannot serve, and what it would take."""
+    missing = [name for name, method in METHODS.items() if not method.available(session.statistics())]
+    told = ", ".join(names.method(name) for name in missing)
+    wanted = sorted({METHODS[name].needs for name in missing})
+    how = f"\n\nNot measured in this run ({', '.join(wanted)}): {told}. Calibrate again with these." if missing else ""
+    return "How much each expert matters. One choice changes the cost of every expert, and so the bits." + how
+
+
 def headline(allocation: Allocation, rival: Allocation) -> str:
     """What the allocation is predicted to save against the same bits for all."""
     width = rival.settings["uniform"]
@@ -160,28 +162,34 @@ def headline(allocation: Allocation, rival: Allocation) -> str:
 def outcome(allocation: Allocation, rival: Allocation) -> None:
     """Figures in a row, the bits of every expert, the frontier, and what moved."""
     axes, costs = charts.Axes.of(session.statistics()), session.costs()
+    bits, rival_bits = allocation.bits, rival.bits
+    if halves.is_split(bits):
+        axes, costs = halves.split_axes(axes), halves.split_costs(session.split_costs())
+        bits, rival_bits = halves.split_bits(bits), halves.split_bits(rival_bits)
     if allocation.scope == "model" and (warning := scope_warning(costs)):
         st.warning(warning, icon=":material/warning:")
     metrics(allocation, rival)
-    before = before_change("budget:before", session.choices(), allocation.bits)
-    if before is not None and {len(bits) for bits in before.values()} != set(axes.experts):
-        before = None  # another run was open then
-    moved = None if before is None else tables.moves_table(axes, before, allocation.bits)
+    before = before_change("budget:before", session.choices(), bits)
+    if before is not None and {name: len(row) for name, row in before.items()} != dict(
+        zip(axes.names, axes.experts, strict=True)
+    ):
+        before = None  # another run, or another unit, was open then
+    moved = None if before is None else tables.moves_table(axes, before, bits)
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         chart(
-            charts.bit_map(axes, allocation.bits, allocation.widths, before),
+            charts.bit_map(axes, bits, allocation.widths, before),
             "bits",
-            table=lambda: tables.allocation_table(axes, allocation, costs),
+            table=lambda: tables.allocation_table(axes, bits, costs),
         )
     with right:
-        chart(charts.width_counts(axes, allocation.bits, allocation.widths), "counts", settle=True)
+        chart(charts.width_counts(axes, bits, allocation.widths), "counts", settle=True)
         changed(moved)
     left, right = st.columns(2, gap="medium")
     with left:
         curve(allocation)
     with right:
-        by_layer(axes, costs, allocation, rival)
+        by_layer(axes, costs, bits, rival_bits, rival.settings["uniform"])
 
 
 def metrics(allocation: Allocation, rival: Allocation) -> None:
@@ -246,12 +254,10 @@ def curve(allocation: Allocation) -> None:
     chart(figure, "frontier", settle=True, table=lambda: tables.frontier_table(line))
 
 
-def by_layer(axes: charts.Axes, costs, allocation: Allocation, rival: Allocation) -> None:
+def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
     """Where the predicted damage sits, against the uniform rival."""
-    chosen = tables.damage_by_bank(axes, costs, allocation.bits)
-    uniform = tables.damage_by_bank(axes, costs, rival.bits)
-    figure = charts.damage_by_layer(axes.ticks, chosen, uniform, f"{rival.settings['uniform']} bits for all")
-    chart(figure, "layers", settle=True)
+    chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
+    chart(charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all"), "layers", settle=True)
 
 
 page()

@@ -12,6 +12,7 @@ ids of its jobs.
 | `opened` | the open run, its statistics, the selected bank and expert |
 | `pictures` | the samples that the run keeps, and their token scores |
 | `derived` | frequencies, costs, allocations and sizes that follow from it |
+| `planning` | pinned experts, what coarser units cost, what a card has room for |
 | `process` | the loaded model, the queue of long work, what was measured |
 """
 
@@ -41,10 +42,13 @@ from dashboard.session.derived import (
     frequencies,
     grid,
     megabytes,
+    pinned,
     settings_now,
     size_range,
     sizes,
     solver,
+    solver_of,
+    split_costs,
     sweep,
     uniform_allocation,
     widths,
@@ -76,6 +80,7 @@ from dashboard.session.places import (
     runs,
     runs_folder,
 )
+from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
 from dashboard.session.process import jobs, loaded_model, measurements, shelf
 from mode_core.run import Run
 
@@ -86,14 +91,17 @@ __all__ = [
     "CALIBRATION",
     "EVALUATION",
     "ROOT",
+    "UNITS",
     "Choices",
     "NoRunError",
+    "Price",
     "Run",
     "RunEntry",
     "allocation",
     "bind",
     "bind_place",
     "bits_asked",
+    "card_fit",
     "choices",
     "choose",
     "chosen",
@@ -103,6 +111,7 @@ __all__ = [
     "frequencies",
     "go",
     "grid",
+    "has_shared_experts",
     "jobs",
     "key_of",
     "loaded_model",
@@ -111,7 +120,9 @@ __all__ = [
     "notes",
     "open_run",
     "picture",
+    "pinned",
     "place",
+    "prices",
     "put",
     "relative",
     "reset",
@@ -130,7 +141,11 @@ __all__ = [
     "size_range",
     "sizes",
     "solver",
+    "solver_of",
+    "split_costs",
     "statistics",
+    "strange_pins",
+    "surroundings",
     "sweep",
     "token_scores",
     "uniform_allocation",

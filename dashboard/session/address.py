@@ -21,8 +21,9 @@ PLACE = (  # names in the URL beside those of the choices
     *("step",),  # Learn
     *("sample", "shown"),  # Tokens
     *("metric", "modality", "other"),  # Compare
+    *("panel",),  # Budget
 )
-_KEPT_ON_ANOTHER_RUN = ("job", "controls", "view", "order", "step", "shown", "metric", "modality")
+_KEPT_ON_ANOTHER_RUN = ("job", "controls", "view", "order", "step", "shown", "panel", "metric", "modality")
 
 
 def restore() -> None:

@@ -22,6 +22,7 @@ from mode_core.allocation import Allocation, Solver
 from mode_core.importance import CostTable, Frequencies
 from mode_core.importance import cost_table as compute_costs
 from mode_core.importance import frequencies as compute_frequencies
+from mode_core.importance.projections import by_projection
 from mode_core.quantization.sizes import expert_bytes
 from mode_core.statistics import ExpertStatistics
 
@@ -37,10 +38,31 @@ def costs() -> CostTable:
     return _costs(run_key(), statistics(), _importance(choices()), widths())
 
 
+def split_costs() -> CostTable:
+    """The same by projection: bank → `[E, 2, B]`, gate and up, and down (an estimate of how they divide)."""
+    return by_projection(costs(), statistics())
+
+
 def solver() -> Solver:
     """The allocation problem, prepared for any budget."""
+    return solver_of()
+
+
+def solver_of(unit: str | None = None, scope: str | None = None) -> Solver:
+    """The same at another unit or scope."""
     now = choices()
-    return _solver(run_key(), statistics(), _importance(now), widths(), now.scope, _grid_key(), now.unit)
+    unit, scope = unit or now.unit, scope or now.scope
+    return _solver(run_key(), statistics(), _importance(now), widths(), scope, _grid_key(), unit, pinned())
+
+
+def pinned() -> tuple[tuple[int, int, int], ...]:
+    """The pins (bank number, expert, bits) that this run and these widths can have."""
+    shapes, offered = [bank.shape for bank in statistics()], widths()
+    return tuple(
+        (bank, expert, bits)
+        for bank, expert, bits in choices().pins
+        if bank < len(shapes) and expert < shapes[bank].experts and bits in offered
+    )
 
 
 def allocation() -> Allocation:
@@ -109,7 +131,7 @@ def grid() -> dict[str, Any]:
 
 def sizes() -> dict[str, np.ndarray]:
     """Bank name → bytes of one packed expert at each of `widths()`, int `[B]`; predicted, exact for `rtn`."""
-    return {bank.name: expert_bytes(bank.shape, widths(), **grid()) for bank in statistics()}
+    return {bank.name: expert_bytes(bank.shape, widths(), **dict(_grid_key())) for bank in statistics()}
 
 
 def _importance(now: Choices) -> tuple:
@@ -117,7 +139,8 @@ def _importance(now: Choices) -> tuple:
 
 
 def _grid_key() -> tuple:
-    return tuple(sorted(grid().items()))
+    """What decides the bytes of an expert: the grid, and the quantizer (hqq keeps larger zero points)."""
+    return tuple(sorted((grid() | {"method": choices().quantizer}).items()))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -142,13 +165,16 @@ def _solver(
     scope: str,
     grid_key: tuple,
     unit: str = "expert",
+    pins: tuple[tuple[int, int, int], ...] = (),
 ) -> Solver:
-    table = _costs(key, _statistics, importance, bits)
-    each = {
-        bank.name: expert_bytes(bank.shape, bits, by_projection="projection" in unit, **dict(grid_key))
-        for bank in _statistics
-    }
-    return Solver(table, bits, scope=scope, unit=unit, sizes=each)
+    table, split = _costs(key, _statistics, importance, bits), "projection" in unit
+    if split:
+        table = by_projection(table, _statistics)
+    each = {bank.name: expert_bytes(bank.shape, bits, by_projection=split, **dict(grid_key)) for bank in _statistics}
+    names, wishes = list(_statistics.banks), {}
+    for bank, expert, width in pins:
+        wishes.setdefault(names[bank], {})[expert] = width
+    return Solver(table, bits, scope=scope, unit=unit, sizes=each, pinned=wishes or None)
 
 
 def sweep(settings: tuple[tuple[float, str], ...]) -> Sweep:
@@ -172,7 +198,9 @@ def fingerprint(of: Allocation | None = None) -> str:
     A measured result is stale exactly where its fingerprint is another one than this.
     """
     chosen = of or allocation()
-    seal = hashlib.sha256(json.dumps([str(run_entry().path), *map(str, _grid_key())]).encode())
+    now = choices()
+    around = (now.attention_bits, now.shared_bits)
+    seal = hashlib.sha256(json.dumps([str(run_entry().path), *map(str, _grid_key()), *around]).encode())
     for bank, bits in sorted(chosen.bits.items()):
         seal.update(bank.encode() + np.asarray(bits, np.int16).tobytes())
     return seal.hexdigest()[:16]

@@ -88,7 +88,7 @@ def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):
     figure = damage_by_layer(axes.ticks, chosen, 2 * chosen, "2 bits for all")
     np.testing.assert_allclose(figure.data[0].y, chosen)
     assert "estimate" in figure.layout.title.text
-    table = allocation_table(axes, now, costs)
+    table = allocation_table(axes, now.bits, costs)
     assert table["predicted_damage"].sum() == pytest.approx(now.objective)
     assert table["bits"].mean() == pytest.approx(now.average_bits)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mode_core.models.errors import ModelError
+from mode_core.models.media import shown_pictures, video_arguments
 from mode_core.samples import Sample, SampleError
 
 PADDING, TEXT, VISION = 0, 1, 2
@@ -36,8 +37,9 @@ class Encoded:
     `inputs` is what the model takes (`model(**encoded.inputs)`), on its device. `modality` int8 `[batch, L]`: 0
     padding, 1 text, 2 vision. Boolean `[batch, L]` masks: `special_mask` special tokens, `template_mask` these and
     whatever else the chat template added (role names, line ends), `answer_mask` the tokens of the reference answer
-    (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each image of sample i, or is
-    None where the processor does not tell. `ids` are the samples'.
+    (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each picture of sample i in the
+    order of its tokens, or is None where the processor does not tell; a video counts as one picture for every step in
+    time that has tokens. `frames[i]` says which those are (see `Sample.pictures`). `ids` are the samples'.
     """
 
     inputs: Any
@@ -47,6 +49,7 @@ class Encoded:
     answer_mask: Tensor
     ids: tuple[str, ...]
     grids: tuple[tuple[tuple[int, int], ...] | None, ...] = ()
+    frames: tuple[tuple[tuple[int, int | None], ...] | None, ...] = ()
 
     @property
     def lengths(self) -> list[int]:
@@ -54,19 +57,25 @@ class Encoded:
         return (self.modality != PADDING).sum(dim=1).tolist()
 
 
-def vision_token_ids(config: Any) -> tuple[int, ...]:
-    """Token ids that stand for image and video positions, from a model's configuration.
+def tokenizer_of(processor: Any) -> Any:
+    """A processor's tokenizer; the tokenizer itself where a model reads text only and has no processor."""
+    return getattr(processor, "tokenizer", processor)
+
+
+def vision_token_ids(config: Any, processor: Any = None) -> tuple[int, ...]:
+    """Token ids that stand for image and video positions, from a model's configuration, else from its processor.
 
     Raises:
-        ModelError: the configuration names none.
+        ModelError: neither names any.
     """
-    found = {getattr(config, name, None) for name in VISION_TOKEN_NAMES}
-    if not (ids := tuple(sorted(i for i in found if isinstance(i, int)))):
-        raise ModelError(
-            f"The configuration of {type(config).__name__} names no image token; looked for "
-            f"{', '.join(VISION_TOKEN_NAMES)}. Choose a model that reads pictures."
-        )
-    return ids
+    for holder in (config, processor, tokenizer_of(processor)):
+        found = {getattr(holder, name, None) for name in VISION_TOKEN_NAMES}
+        if ids := tuple(sorted(i for i in found if isinstance(i, int) and i >= 0)):
+            return ids
+    raise ModelError(
+        f"Neither the configuration of {type(config).__name__} nor its processor names an image token; looked for "
+        f"{', '.join(VISION_TOKEN_NAMES)}. Choose a model that reads pictures."
+    )
 
 
 def encode(
@@ -79,12 +88,14 @@ def encode(
 ) -> Encoded:
     """Encode a batch; see `Encoded`. With `answers` the reference answer and an end of turn follow the prompt.
 
+    A model that reads text only has its tokenizer as `processor` and no `vision_ids`.
+
     Raises:
         SampleError: a sample without an answer where one is needed, a text that holds a control token of the
-            model, or anything that the processor refuses.
+            model, a picture for a model that reads text only, or anything that the processor refuses.
         ModelError: the processor has no chat template or no fast tokenizer.
     """
-    tokenizer = processor.tokenizer
+    tokenizer = tokenizer_of(processor)
     prompts = [_render(processor, sample) for sample in samples]
     endings = [_ending(tokenizer, sample) if answers else "" for sample in samples]
     texts = [prompt + ending for prompt, ending in zip(prompts, endings, strict=True)]
@@ -103,17 +114,19 @@ def encode(
             answer[row, _answer_positions(tokenizer, sample, endings[row], ids[row], attended[row])] = True
     modality = attended.to(torch.int8) + vision.to(torch.int8)
     masks = (modality, special, template | special, answer)
-    grids = _grids(processor, inputs, samples)
-    return Encoded(inputs.to(device), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), grids)
+    shown = shown_pictures(processor, inputs, samples)
+    return Encoded(inputs.to(device), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown)
 
 
 def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: str, add_special: bool) -> Any:
-    """The processor's own call; pictures as a list per sample, as its chat call passes them."""
+    """The processor's own call; pictures as a list per sample, as its chat call passes them; videos in one list."""
     images = [[source.load() for source in sample.images] for sample in samples]
+    pictures = {"images": images} if any(images) else {}
+    pictures |= video_arguments(processor, samples)
     try:
         return processor(
             text=texts,
-            images=images if any(images) else None,
+            **pictures,
             return_tensors="pt",
             padding=True,
             padding_side=side,
@@ -125,13 +138,21 @@ def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: 
 
 
 def _render(processor: Any, sample: Sample) -> str:
-    tokenizer = processor.tokenizer
+    tokenizer = tokenizer_of(processor)
+    prompt = sample.prompt()
+    if tokenizer is processor:
+        if sample.media:
+            raise SampleError(
+                f"Sample {sample.id} has a picture ({sample.media[0].name}), but this model reads text only; "
+                "leave the sample out, or choose a model that reads pictures."
+            )
+        prompt = [{"role": turn["role"], "content": "".join(p["text"] for p in turn["content"])} for turn in prompt]
     for text in sample.texts:
         if held := [token for token in tokenizer.all_special_tokens if token in text]:
             raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
         raise ModelError("The model's processor has no chat template; add chat_template.jinja to its folder.")
-    return processor.apply_chat_template(sample.prompt(), tokenize=False, add_generation_prompt=True)
+    return processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
 def _ending(tokenizer: Any, sample: Sample) -> str:
@@ -148,7 +169,7 @@ def _special_ids(tokenizer: Any) -> list[int]:
 
 def _content_flags(processor: Any, sample: Sample, text: str, add_special: bool, ordinary: list[int]) -> list[bool]:
     """For each ordinary token of the expanded sample: is it in what a person wrote (prompt or answer)?"""
-    tokenizer = processor.tokenizer
+    tokenizer = tokenizer_of(processor)
     if not tokenizer.is_fast:
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed.")
     found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=add_special)
@@ -187,12 +208,3 @@ def _answer_positions(tokenizer: Any, sample: Sample, ending: str, ids: Tensor, 
     if ids[last].tolist() != tail:
         raise ModelError(f"Sample {sample.id}: the tokenizer joins the answer with the prompt before it.")
     return last[: len(tokenizer(sample.answer, add_special_tokens=False)["input_ids"])]
-
-
-def _grids(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tuple:
-    """(rows, columns) of vision tokens per image, where the processor tells them (Qwen and its relatives)."""
-    sizes, merge = inputs.get("image_grid_thw"), getattr(processor.image_processor, "merge_size", None)
-    if sizes is None or merge is None:
-        return tuple(() if not sample.images else None for sample in samples)
-    each = iter((rows // merge, columns // merge) for _, rows, columns in sizes.tolist())
-    return tuple(tuple(next(each) for _ in sample.images) for sample in samples)

@@ -1,4 +1,7 @@
-"""Load a multimodal Mixture-of-Experts model with its processor, through transformers' own Auto classes."""
+"""Load a Mixture-of-Experts model with its processor, through transformers' own Auto classes.
+
+A model that reads no pictures (Mixtral, Qwen3-MoE, OLMoE, DeepSeek) loads too, with its tokenizer as processor.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ from safetensors import SafetensorError
 from torch import nn
 
 from mode_core.models.banks import ExpertBank
-from mode_core.models.encoding import Encoded, encode, vision_token_ids
+from mode_core.models.encoding import Encoded, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
 from mode_core.models.finding import find_banks
 from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.vision_ops import ensure_torchvision
 from mode_core.samples import Sample
 
+VISION_PARTS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HASHED_WHOLE = 64 << 20  # bytes of a weight file up to which its revision covers every byte
@@ -36,7 +40,8 @@ class LoadedModel:
 
     `banks` are its expert banks by full module name, in the order of the layers. `source` is the folder or hub id it
     came from, `name` how to call it, `revision` a digest of its configuration and weight files (or the hub's commit).
-    `vision_ids` are the token ids of image and video positions.
+    `vision_ids` are the token ids of image and video positions; none for a model that reads text only, whose
+    `processor` is its tokenizer.
     """
 
     model: nn.Module
@@ -51,6 +56,16 @@ class LoadedModel:
     def device(self) -> torch.device:
         """Where inputs go."""
         return execution_device(self.model)
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns text into tokens; the processor itself where the model reads text only."""
+        return tokenizer_of(self.processor)
+
+    @property
+    def reads_pictures(self) -> bool:
+        """False for a model that reads text only: it has no vision tokens."""
+        return bool(self.vision_ids)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,18 +109,12 @@ def load_model(
     """
     place = _checked_folder(str(source))
     ensure_torchvision()
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
     common = {"local_files_only": place is not None, "trust_remote_code": trust_remote_code}
     name = str(place or source)
-    processor = _attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
-    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
-        raise ModelError(
-            f"{name} has no processor for pictures (found {type(processor).__name__}); "
-            "its folder needs preprocessor_config.json (or processor_config.json) beside the tokenizer."
-        )
+    model_class, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    processor = load_processor(name, pictures, **common)
     common |= {"dtype": _dtype(dtype)} | _placement(device, max_memory, offload_folder)
-    model = _attempt(name, "model", AutoModelForImageTextToText.from_pretrained, name, **common)
+    model = _attempt(name, "model", model_class.from_pretrained, name, **common)
     model = (model.to(_device(device)) if max_memory is None else model).eval().requires_grad_(False)
     revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
     return LoadedModel(
@@ -115,8 +124,55 @@ def load_model(
         source=str(source),
         name=place.resolve().name if place else str(source),
         revision=revision,
-        vision_ids=vision_token_ids(model.config),
+        vision_ids=vision_token_ids(model.config, processor) if pictures else (),
     )
+
+
+def model_class_of(name: str, **common: Any) -> tuple[Any, bool]:
+    """The Auto class that loads a model, and whether the model reads pictures; from its configuration alone.
+
+    Code that comes with a model is registered under the Auto class that its authors chose, often that for text.
+
+    Raises:
+        ValueError: no Auto class knows the model's type.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
+
+    config = AutoConfig.from_pretrained(name, **common)
+    parts = [key for key in VISION_PARTS if getattr(config, key, None) is not None]
+    classes = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM)
+    own = getattr(config, "auto_map", None) or {}
+    for known in classes:
+        if known.__name__ in own or type(config) in known._model_mapping:
+            return known, known is not AutoModelForCausalLM or bool(parts)
+    raise ValueError(f"{config.model_type!r} is no model that reads pictures or text and writes text")
+
+
+def load_processor(name: str, pictures: bool, **common: Any) -> Any:
+    """The processor of a model, or the tokenizer of one that reads text only.
+
+    Raises:
+        ModelError: it cannot be loaded, or takes no pictures where the model does.
+    """
+    from transformers import AutoProcessor, AutoTokenizer
+
+    if not pictures:
+        return _padding(_attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
+    processor = _attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise ModelError(
+            f"{name} has no processor for pictures (found {type(processor).__name__}); "
+            "its folder needs preprocessor_config.json (or processor_config.json) beside the tokenizer."
+        )
+    _padding(processor.tokenizer)
+    return processor
+
+
+def _padding(tokenizer: Any) -> Any:
+    """Batches need a token for padding, which counts nowhere; many text models name none."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
 
 
 def _checked_folder(source: str) -> Path | None:

@@ -8,17 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mode_core.quantization.apply import METHODS, QuantizationError, QuantizedModel, quantize_experts
+    from mode_core.quantization.apply import quantize_experts
+    from mode_core.quantization.errors import QuantizationError
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
     from mode_core.quantization.guard import exclusive
+    from mode_core.quantization.hessians import GptqSettings
+    from mode_core.quantization.hqq import QuantizerMissing
+    from mode_core.quantization.methods import METHODS
+    from mode_core.quantization.quantized_model import QuantizedModel
     from mode_core.quantization.rest import rest_bytes
     from mode_core.quantization.sizes import ModelBytes, expert_bytes, model_bytes, original_expert_bytes
     from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
 _HOMES = {
-    "METHODS": "apply",
-    "QuantizationError": "apply",
-    "QuantizedModel": "apply",
+    "GptqSettings": "hessians",
+    "METHODS": "methods",
+    "QuantizationError": "errors",
+    "QuantizedModel": "quantized_model",
+    "QuantizerMissing": "hqq",
     "quantize_experts": "apply",
     "Codes": "grids",
     "dequantize": "grids",
@@ -38,9 +45,11 @@ __all__ = [
     "METHODS",
     "WIDTHS",
     "Codes",
+    "GptqSettings",
     "ModelBytes",
     "QuantizationError",
     "QuantizedModel",
+    "QuantizerMissing",
     "dequantize",
     "exclusive",
     "expert_bytes",

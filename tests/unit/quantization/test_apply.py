@@ -49,7 +49,7 @@ def test_the_model_gets_the_dequantized_values_and_its_original_back(tiny_model,
         for bank in banks_of(tiny_model)
         for projection in bank.projections
     }
-    allocation = allocation_for(tiny_model, (1, 3, 8, 16), by_projection)
+    allocation = allocation_for(tiny_model, (0, 1, 3, 8, 16), by_projection)
     with quantize_experts(tiny_model, allocation, group_size=32, symmetric=symmetric) as quantized:
         for bank in banks_of(tiny_model):
             widths = allocation.bits[bank.name]
@@ -110,8 +110,16 @@ def test_refusals_name_both_sides(tiny_model) -> None:
         quantize_experts(tiny_model, short)
     with pytest.raises(QuantizationError, match=r"widths \[7\] are not offered"):
         quantize_experts(tiny_model, allocation_for(tiny_model, (7,)))
-    with pytest.raises(QuantizationError, match="no quantizer 'gptq' here; choose one of: rtn"):
+    with pytest.raises(QuantizationError, match="no quantizer 'awq' here; choose one of: rtn, hqq, gptq"):
+        quantize_experts(tiny_model, allocation, method="awq")
+    with pytest.raises(QuantizationError, match="'gptq' looks at what enters the experts; give it calibration samples"):
         quantize_experts(tiny_model, allocation, method="gptq")
+    with pytest.raises(QuantizationError, match="storage must be one of values, packed; got 'disk'"):
+        quantize_experts(tiny_model, allocation, storage="disk")
+    with pytest.raises(QuantizationError, match="has no shared experts that could have 4 bits"):
+        quantize_experts(tiny_model, allocation, shared_bits=4)
+    with pytest.raises(QuantizationError, match="width of attention must be one of"):
+        quantize_experts(tiny_model, allocation, attention_bits=7)
     with (
         quantize_experts(tiny_model, allocation, group_size=32),
         pytest.raises(QuantizationError, match="quantized already"),

@@ -1,0 +1,163 @@
+"""Weights → packed codes, matrix by matrix as a plan says: from the weights alone, or with what enters them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mode_core.jobs import Reporter
+from mode_core.quantization.gptq import gptq
+from mode_core.quantization.grids import Codes
+from mode_core.quantization.hessians import ExpertHessians, GptqSettings, HessianPass, plan_passes, run_pass
+from mode_core.quantization.methods import DATA_FREE, on_cpu, quantize_data_free
+from mode_core.quantization.packing import pack_matrices
+from mode_core.quantization.plan import SIDES, Plan
+from mode_core.quantization.widths import DROPPED, UNTOUCHED
+
+if TYPE_CHECKING:
+    from mode_core.models import ExpertBank
+    from mode_core.quantization.quantized_model import QuantizedModel
+    from mode_core.samples import Sample
+
+
+def fill_data_free(quantized: QuantizedModel, plan: Plan, reporter: Reporter) -> None:
+    """Quantize all that the plan touches by a quantizer that looks at weights alone."""
+    for name, widths in plan.experts.items():
+        bank = quantized.loaded.banks[name]
+        for projection in bank.projections:
+            column = widths[:, SIDES.index("down" if projection == "down" else "up")]
+            _experts_data_free(quantized, bank, projection, np.arange(bank.experts), column, quantized.method)
+            reporter.step(f"layer {bank.layer}: {projection}")
+    for name, (linear, width) in plan.linears.items():
+        codes = quantize_data_free(
+            linear.weight.detach()[None], width, quantized.group_size, quantized.symmetric, quantized.method
+        )
+        quantized.linears[name] = pack_matrices(codes)[0]
+        reporter.step(name)
+
+
+def _experts_data_free(
+    quantized: QuantizedModel, bank: ExpertBank, projection: str, experts: np.ndarray, widths: np.ndarray, method: str
+) -> None:
+    """Quantize some experts of one projection, `widths` int `[len(experts)]`, width by width."""
+    for width in np.unique(widths[widths != UNTOUCHED]):
+        chosen = experts[widths == width]
+        codes = quantize_data_free(
+            _stack(bank, projection, chosen), int(width), quantized.group_size, quantized.symmetric, method
+        )
+        _keep(quantized, bank.name, projection, chosen, codes)
+
+
+def fill_second_order(
+    quantized: QuantizedModel,
+    plan: Plan,
+    samples: Sequence[Sample],
+    settings: GptqSettings,
+    reporter: Reporter,
+) -> None:
+    """Quantize all that the plan touches with Hessians from the samples, as many at a time as fit into memory.
+
+    Experts and layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
+    """
+    banks = quantized.loaded.banks
+    experts = {name: plan.touched(name) for name in banks}
+    linears = {name: linear for name, (linear, _) in plan.linears.items()}
+    passes = plan_passes(banks, {name: chosen for name, chosen in experts.items() if chosen}, linears, settings)
+    # beside the two sides of every bank that the reporter counts: the samples of every pass; banks cut into several
+    # passes, and banks where nothing is to be done
+    parts = sum(len(wanted.experts) for wanted in passes)
+    reporter.total += len(passes) * len(samples) + len(SIDES) * (parts - len(banks))
+    for name, widths in plan.experts.items():  # experts that are left out need no tokens
+        for side in SIDES:
+            left_out = np.flatnonzero(widths[:, SIDES.index(side)] == DROPPED)
+            for projection in _projections(banks[name], side):
+                zero = np.full(len(left_out), DROPPED)
+                _experts_data_free(quantized, banks[name], projection, left_out, zero, DATA_FREE)
+    few: dict[str, list[int]] = {}
+    for wanted in passes:
+        run_pass(quantized.loaded, wanted, samples, settings, reporter)
+        for name, sums in wanted.banks.items():
+            few[name] = few.get(name, []) + _fill_bank(quantized, plan.experts[name], sums, settings, reporter)
+        _fill_linears(quantized, plan, wanted, settings, reporter)
+        wanted.banks.clear()
+        wanted.sums.clear()
+    quantized.data_free = {name: tuple(found) for name, found in few.items() if found}
+
+
+def _fill_bank(
+    quantized: QuantizedModel, widths: np.ndarray, sums: ExpertHessians, settings: GptqSettings, reporter: Reporter
+) -> list[int]:
+    """Quantize the experts of one bank whose Hessians are there; returns those that had too few tokens."""
+    experts, routed = np.array(sums.experts), sums.routed.numpy()
+    quantized.tokens |= {(sums.bank.name, int(e)): int(n) for e, n in zip(experts, routed, strict=True)}
+    enough = routed >= settings.least_tokens
+    for side in SIDES:
+        column = widths[experts, SIDES.index(side)]
+        projections = _projections(sums.bank, side)
+        for projection in projections:
+            asked = np.where(column == DROPPED, UNTOUCHED, column)  # those were done before
+            _experts_data_free(quantized, sums.bank, projection, experts[~enough], asked[~enough], DATA_FREE)
+        for width in np.unique(column[enough & ~np.isin(column, (DROPPED, UNTOUCHED))]):
+            places = np.flatnonzero(enough & (column == width))
+            _second_order(quantized, sums, side, projections, places, int(width), settings)
+        reporter.step(f"layer {sums.bank.layer}: {' and '.join(projections)}")
+    return experts[~enough].tolist()
+
+
+def _second_order(
+    quantized: QuantizedModel,
+    sums: ExpertHessians,
+    side: str,
+    projections: tuple[str, ...],
+    places: np.ndarray,
+    width: int,
+    settings: GptqSettings,
+) -> None:
+    """Quantize one side of some experts: gate and up share what enters them, so they are solved as one matrix."""
+    chosen = np.array(sums.experts)[places]
+    weights = torch.cat([_stack(sums.bank, projection, chosen) for projection in projections], dim=1)
+    hessians = sums.weighted(side, torch.from_numpy(places))
+    codes = gptq(weights, hessians, width, quantized.group_size, quantized.symmetric, settings.damping, settings.block)
+    rows = weights.shape[1] // len(projections)
+    for number, projection in enumerate(projections):
+        part = slice(number * rows, (number + 1) * rows)
+        zeros = None if codes.zeros is None else codes.zeros[:, part]
+        shape = (len(chosen), rows, weights.shape[2])
+        own = Codes(codes.codes[:, part], codes.scales[:, part], zeros, width, codes.group_size, shape)
+        _keep(quantized, sums.bank.name, projection, chosen, on_cpu(own))
+
+
+def _fill_linears(
+    quantized: QuantizedModel, plan: Plan, wanted: HessianPass, settings: GptqSettings, reporter: Reporter
+) -> None:
+    for name, sums in wanted.sums.items():
+        linear, width = plan.linears[name]
+        weights = linear.weight.detach()[None]
+        if sums.tokens < settings.least_tokens:
+            codes = quantize_data_free(weights, width, quantized.group_size, quantized.symmetric)
+            quantized.data_free_linears += (name,)
+        else:
+            grid = (width, quantized.group_size, quantized.symmetric)
+            codes = on_cpu(gptq(weights, sums.sum[None], *grid, settings.damping, settings.block))
+        quantized.linears[name] = pack_matrices(codes)[0]
+        reporter.step(name)
+
+
+def _projections(bank: ExpertBank, side: str) -> tuple[str, ...]:
+    return ("down",) if side == "down" else bank.projections[:-1]
+
+
+def _stack(bank: ExpertBank, projection: str, experts: np.ndarray) -> Tensor:
+    """Some experts' matrices, `[n, out, in]`, copied."""
+    if not len(experts):
+        return bank.matrix(projection, 0)[None][:0]
+    return torch.stack([bank.matrix(projection, int(expert)) for expert in experts])
+
+
+def _keep(quantized: QuantizedModel, bank: str, projection: str, experts: np.ndarray, codes: Codes) -> None:
+    for expert, matrix in zip(experts, pack_matrices(codes), strict=True):
+        quantized.packed[bank, int(expert), projection] = matrix

@@ -143,8 +143,11 @@ class ExemplarSums:
     def _begin(self, encoded: Encoded) -> None:
         self._batch = _Batch.of(encoded)
         self.batches += 1
-        for sample, grids in zip(encoded.ids, encoded.grids, strict=True):
+        frames = encoded.frames or (None,) * len(encoded.ids)
+        for sample, grids, shown in zip(encoded.ids, encoded.grids, frames, strict=True):
             facts = {"id": sample, "grids": None if grids is None else [list(grid) for grid in grids]}
+            if shown is not None and any(frame is not None for _, frame in shown):
+                facts["frames"] = [list(place) for place in shown]
             self.found.samples[sample_key(sample)] = facts
         if self.batches % FORGET_EVERY == 0:
             now = {sample_key(sample) for sample in encoded.ids}
@@ -205,7 +208,8 @@ def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample])
         file = folder / picture_name(key, image)
         if not file.is_file() and key in samples:
             try:
-                atomic_write(file, _small(samples[key].images[image].load()))
+                source = samples[key].pictures(found.samples[key].get("frames"))[image]
+                atomic_write(file, _small(source.load()))
             except SampleError:
                 continue
 

@@ -21,6 +21,7 @@ from mode_core.run import Run, TokenScores
 from mode_core.samples import ImageSource, Sample
 
 THUMBNAIL = 384  # longest side in pixels
+MAX_PICTURES = 64  # of one sample; further frames of a video have scores, but are not kept to be looked at
 FOLDER = "thumbnails"
 
 
@@ -68,12 +69,13 @@ class Gallery:
         for row, sample in enumerate(samples[: max(0, self.limit - len(self.entries))]):
             counts = [int((encoded.modality[row] == kind).sum()) for kind in (TEXT, VISION)]
             grids = encoded.grids[row]
-            names = [f"{sample_key(sample.id):016x}-{place}.png" for place in range(len(sample.images))]
+            sources = sample.pictures(encoded.frames[row] if encoded.frames else None)[:MAX_PICTURES]
+            names = [f"{sample_key(sample.id):016x}-{place}.png" for place in range(len(sources))]
             record = {"id": sample.id, "text": sample.text, "answer": sample.answer, "task": sample.task}
             record |= dict(zip(("text_tokens", "vision_tokens"), counts, strict=True))
-            record |= {"images": [s.name for s in sample.images], "thumbnails": names, "grids": grids}
+            record |= {"images": [s.name for s in sources], "thumbnails": names, "grids": grids}
             scores = {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}
-            pictures = {n: partial(thumbnail, s) for n, s in zip(names, sample.images, strict=True)}
+            pictures = {n: partial(thumbnail, s) for n, s in zip(names, sources, strict=True)}
             self.entries[sample.id] = _Entry(record, grids, scores, pictures)
         self.scores.clear()
 

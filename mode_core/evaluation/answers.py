@@ -112,7 +112,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
 
     def size(place: int) -> tuple[int, int, int]:
         sample = samples[place]
-        return len(sample.images), len(sample.text), len(sample.answer or "")
+        return len(sample.media), len(sample.text), len(sample.answer or "")
 
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")

@@ -65,7 +65,7 @@ def _score_batch(
     return [
         ScoredAnswer(
             sample.id,
-            "vision" if sample.images else "text",
+            "vision" if sample.media else "text",
             sample.task,
             sample.text,
             sample.answer,

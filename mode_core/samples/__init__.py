@@ -1,15 +1,25 @@
-"""Samples: pictures with text, from a folder, JSONL, CSV, ShareGPT4V JSON, a zip, or uploaded bytes."""
+"""Samples: pictures and videos with text, from a folder, JSONL, CSV, ShareGPT4V JSON, a zip, or uploaded bytes."""
 
 from mode_core.samples.reading import SampleList, read_samples
-from mode_core.samples.records import IMAGE_MARK, ImageSource, Sample, SampleError, samples_digest
+from mode_core.samples.records import (
+    IMAGE_MARK,
+    VIDEO_MARK,
+    ImageSource,
+    Sample,
+    SampleError,
+    VideoSource,
+    samples_digest,
+)
 from mode_core.samples.uploads import samples_from_uploads
 
 __all__ = [
     "IMAGE_MARK",
+    "VIDEO_MARK",
     "ImageSource",
     "Sample",
     "SampleError",
     "SampleList",
+    "VideoSource",
     "read_samples",
     "samples_digest",
     "samples_from_uploads",

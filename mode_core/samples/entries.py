@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mode_core.samples.records import ImageSource, Sample, SampleError
+from mode_core.samples.records import ImageSource, Sample, SampleError, VideoSource
+from mode_core.samples.videos import FILM_SUFFIXES
 
 FindImage = Callable[[str], ImageSource]
 
 IMAGE_KEYS = ("images", "image")
+VIDEO_KEYS = ("videos", "video")
 TEXT_KEYS = ("text", "question", "prompt")
 SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -17,9 +19,11 @@ SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistan
 def sample_from_entry(entry: object, find: FindImage) -> Sample:
     """A sample from one JSON object or CSV row.
 
-    Pictures: `images` (a list) or `image`. Text: `messages` (role and content), `conversations` (ShareGPT: from and
-    value; turns from the last answer on are left out, as a prompt ends with a person), or one of `text`, `question`,
-    `prompt`. Optional: `id`, `answer`, `task`. A sample without pictures says so: `"images": []`.
+    Pictures: `images` (a list) or `image`. Videos: `videos` (a list) or `video`, each an animated GIF, WebP or PNG, a
+    list of pictures, or `{"frames": [pictures], "fps": 2}`. Text: `messages` (role and content), `conversations`
+    (ShareGPT: from and value; turns from the last answer on are left out, as a prompt ends with a person), or one of
+    `text`, `question`, `prompt`. Optional: `id`, `answer`, `task`. A sample without pictures and videos says so:
+    `"images": []`.
 
     Raises:
         SampleError: what is missing or wrong, and what to do.
@@ -27,8 +31,9 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     if not isinstance(entry, Mapping):
         raise SampleError(f"expected a JSON object with keys; got {type(entry).__name__}.")
     messages, answer = _messages(entry)
-    for image in (images := tuple(find(name) for name in _image_names(entry))):
-        image.check()
+    videos = _videos(entry, find)
+    for source in (*(images := tuple(find(name) for name in _image_names(entry))), *videos):
+        source.check()
     given = entry.get("answer")
     return Sample(
         id=_text_or_none(entry.get("id")) or "",
@@ -36,11 +41,14 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
         messages=messages,
         answer=_text_or_none(answer if given in (None, "") else given),
         task=_text_or_none(entry.get("task")),
+        videos=videos,
     )
 
 
 def _image_names(entry: Mapping[str, Any]) -> list[str]:
     key = next((key for key in IMAGE_KEYS if entry.get(key) is not None), None)
+    if key is None and any(entry.get(key) for key in VIDEO_KEYS):
+        return []
     if key is None:
         raise SampleError(
             f"no 'image' (keys: {sorted(map(str, entry))}). Give an image path, or drop the line; "
@@ -51,6 +59,35 @@ def _image_names(entry: Mapping[str, Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SampleError(f"'{key}' must be a path or a list of paths; got {value!r:.80}.")
     return [name for name in names if name]
+
+
+def _videos(entry: Mapping[str, Any], find: FindImage) -> tuple[VideoSource, ...]:
+    key = next((key for key in VIDEO_KEYS if entry.get(key)), None)
+    if key is None:
+        return ()
+    value = entry[key]
+    many = value if key == "videos" and isinstance(value, list) else [value]
+    return tuple(_video(one, f"'{key}'", number, find) for number, one in enumerate(many, 1))
+
+
+def _video(value: object, key: str, number: int, find: FindImage) -> VideoSource:
+    """One video from its path, its list of frames, or an object with both."""
+    if isinstance(value, str):
+        if value.lower().endswith(FILM_SUFFIXES):
+            raise SampleError(
+                f"the video {value!r} is a film, which is not read. Give its frames as a list of pictures, or an "
+                "animated GIF or WebP."
+            )
+        return VideoSource(value, animation=find(value))
+    frames, fps = (value.get("frames"), value.get("fps")) if isinstance(value, Mapping) else (value, None)
+    if not isinstance(frames, list) or not frames or not all(isinstance(name, str) for name in frames):
+        raise SampleError(
+            f"{key}, video {number}: expected a path, a list of pictures, or {{'frames': [...], 'fps': 2}}; "
+            f"got {value!r:.80}."
+        )
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float)):
+        raise SampleError(f"{key}, video {number}: 'fps' must be a number; got {fps!r:.20}.")
+    return VideoSource(f"video {number}", tuple(find(name) for name in frames), fps=fps)
 
 
 def _messages(entry: Mapping[str, Any]) -> tuple[tuple[dict[str, str], ...], str | None]:

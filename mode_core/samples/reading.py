@@ -131,13 +131,15 @@ def _json(table: str, text: str) -> Numbered:
 
 
 def _csv(table: str, text: str) -> Numbered:
-    """Columns image (several separated by ';'), text or question, answer, task, id."""
+    """Columns image and video (several separated by ';'), text or question, answer, task, id."""
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in rows:
             entry = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
             if isinstance(names := entry.pop("image", entry.pop("images", None)), str):
                 entry["images"] = [name.strip() for name in names.split(";") if name.strip()]
+            if isinstance(names := entry.pop("video", entry.pop("videos", None)), str):
+                entry["videos"] = [name.strip() for name in names.split(";") if name.strip()]
             yield f"{table}, line {rows.line_num}", entry
     except csv.Error as broken:
         yield f"{table}, line {rows.line_num}", SampleError(f"not valid CSV ({broken}).")

@@ -7,7 +7,16 @@ import zipfile
 import pytest
 from PIL import Image
 
-from mode_core.samples import ImageSource, Sample, SampleError, files, read_samples, records, samples_from_uploads
+from mode_core.samples import (
+    ImageSource,
+    Sample,
+    SampleError,
+    files,
+    images,
+    read_samples,
+    records,
+    samples_from_uploads,
+)
 
 ASK = "what is it ?"
 
@@ -173,7 +182,7 @@ def test_dangerous_archives(monkeypatch):
 
 
 def test_limits_of_pictures_and_text(monkeypatch):
-    monkeypatch.setattr(records, "MAX_PIXELS", 40)
+    monkeypatch.setattr(images, "MAX_PIXELS", 40)
     with pytest.raises(SampleError, match=r"big.png has 8 × 6 pixels; at most"):
         ImageSource("big.png", data=png()).check()
     monkeypatch.setattr(records, "MAX_TEXT", 5)

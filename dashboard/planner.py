@@ -26,7 +26,7 @@ UNIT_HELP = (
 )
 SCOPE_NAMES = {"bank": "each layer", "model": "whole model"}
 CONTEXTS = (2048, 8192, 32_768, 131_072)
-WIDTHS = (None, 8, 6, 5, 4, 3, 2)
+WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
 
 
 def more(axes: charts.Axes) -> None:
@@ -174,9 +174,9 @@ def _card_settings() -> None:
     card, context, attention, shared = st.columns(4, vertical_alignment="bottom")
     card.selectbox(
         "Card",
-        (None, *GPUS),
-        format_func=lambda size: "none" if size is None else f"{size} GiB",
-        **session.bind("gpu"),
+        (0, *GPUS),
+        format_func=lambda size: f"{size} GiB" if size else "none",
+        **session.bind("gpu", shown=lambda size: size or 0, meant=lambda size: size or None),
     )
     context.selectbox(
         "Context",
@@ -194,5 +194,5 @@ def _card_settings() -> None:
                 "untouched" if bits is None else f"{bits} bits" + (" (paper)" if bits == 4 else "")
             ),
             help="The paper's released code rounds attention and shared experts to 4 bits.",
-            **session.bind(field),
+            **session.bind(field, shown=lambda bits: bits or 16, meant=lambda bits: None if bits == 16 else bits),
         )

@@ -250,7 +250,11 @@ def curve(allocation: Allocation) -> None:
     else:
         across, ends, unit, here = line.average_bits, line.uniform_bits, "bits on average", allocation.average_bits
     uniform = list(zip(line.uniform_bits.tolist(), ends.tolist(), line.uniform_objective.tolist(), strict=True))
-    figure = charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit)
+    others = [
+        (names.method(name), rival.bytes / 1e6 if unit == "MB" else rival.average_bits, damage)
+        for name, rival, damage in session.rivals()
+    ]
+    figure = charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
     chart(figure, "frontier", settle=True, table=lambda: tables.frontier_table(line))
 
 

@@ -19,6 +19,7 @@ def frontier_chart(
     uniform: Sequence[tuple[int, float, float]],
     current: tuple[float, float] | None = None,
     unit: str = "bits on average",
+    rivals: Sequence[tuple[str, float, float]] = (),
 ) -> go.Figure:
     """The least predicted damage at every budget, as a line on a logarithmic axis.
 
@@ -28,6 +29,7 @@ def frontier_chart(
         uniform: (width, budget, damage) with the same bits for all.
         current: (budget, damage) of the setting shown.
         unit: what the horizontal axis counts.
+        rivals: (name, budget, damage) of other methods' allocations, judged by this method's costs.
     """
     budgets, damage = np.asarray(budgets, float), np.asarray(damage, float)
     hover = f"%{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}"
@@ -38,6 +40,8 @@ def frontier_chart(
         ),
         _uniform_points(uniform, unit),
     ]
+    if rivals:
+        traces.append(_rival_points(rivals, unit))
     if current is not None:
         mark = {"size": 12, "color": theme.ACCENT, "symbol": "diamond"}
         hover = f"{hover}<extra>this budget</extra>"
@@ -51,7 +55,7 @@ def frontier_chart(
         height=HEIGHT,
         margin=MARGIN,
         xaxis={"title": {"text": unit}, "showgrid": False},
-        yaxis=theme.log_axis(np.append(damage, [cost for _, _, cost in uniform]), "predicted damage"),
+        yaxis=theme.log_axis(np.append(damage, [cost for _, _, cost in (*uniform, *rivals)]), "predicted damage"),
     )
 
 
@@ -68,6 +72,19 @@ def _uniform_points(uniform: Sequence[tuple[int, float, float]], unit: str) -> g
         marker={"size": 8, "color": theme.QUIET, "symbol": "circle"},
         name="the same bits for all",
         hovertemplate=f"%{{text}}: %{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}<extra></extra>",
+    )
+
+
+def _rival_points(rivals: Sequence[tuple[str, float, float]], unit: str) -> go.Scatter:
+    names = [name for name, _, _ in rivals]
+    return go.Scatter(
+        x=[budget for _, budget, _ in rivals],
+        y=[damage for _, _, damage in rivals],
+        mode="markers",
+        customdata=names,
+        marker={"size": 8, "color": theme.KIND_COLOURS["all"], "symbol": "x"},
+        name="other methods, by these costs",
+        hovertemplate=f"%{{customdata}}<br>%{{x:.4g}} {unit}<br>%{{y:.3g}} by this method's costs<extra></extra>",
     )
 
 

@@ -43,6 +43,7 @@ def memory_bar(fit: Fit, expert_name: str = "routed experts") -> go.Figure:
         "drivers and activations is an assumption).",
         title={"text": f"Memory of a {card:.0f} GiB card (estimate)"},
         barmode="stack",
+        legend={"traceorder": "normal"},
         height=172,
         margin={"l": 10, "r": 16, "t": 72, "b": 42},
         xaxis={

@@ -13,6 +13,7 @@ ids of its jobs.
 | `pictures` | the samples that the run keeps, and their token scores |
 | `derived` | frequencies, costs, allocations and sizes that follow from it |
 | `planning` | pinned experts, what coarser units cost, what a card has room for |
+| `comparisons` | measured evidence, and the same settings on another calibration |
 | `process` | the loaded model, the queue of long work, what was measured |
 """
 
@@ -34,6 +35,7 @@ from dashboard.session.address import (
     watched,
     write_url,
 )
+from dashboard.session.comparisons import allocation_of, available_methods, costs_at, evidence
 from dashboard.session.derived import (
     allocation,
     bits_asked,
@@ -43,6 +45,7 @@ from dashboard.session.derived import (
     grid,
     megabytes,
     pinned,
+    rivals,
     settings_now,
     size_range,
     sizes,
@@ -98,6 +101,8 @@ __all__ = [
     "Run",
     "RunEntry",
     "allocation",
+    "allocation_of",
+    "available_methods",
     "bind",
     "bind_place",
     "bits_asked",
@@ -106,6 +111,8 @@ __all__ = [
     "choose",
     "chosen",
     "costs",
+    "costs_at",
+    "evidence",
     "exports_folder",
     "fingerprint",
     "frequencies",
@@ -127,6 +134,7 @@ __all__ = [
     "relative",
     "reset",
     "restore",
+    "rivals",
     "run",
     "run_entry",
     "run_key",

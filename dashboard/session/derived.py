@@ -134,6 +134,42 @@ def sizes() -> dict[str, np.ndarray]:
     return {bank.name: expert_bytes(bank.shape, widths(), **dict(_grid_key())) for bank in statistics()}
 
 
+RIVALS = ("mode", "frequency", "mc", "mopeq", "random")  # whose allocations stand beside the chosen one
+_SAME_AT_ANY_RATIO = ("frequency", "mc", "mc_released", "mopeq", "uniform", "random")
+
+
+def rivals() -> list[tuple[str, Allocation, float]]:
+    """(method, its allocation at the present budget, damage by the *chosen* method's costs), the chosen one left out.
+
+    Each is solved in the chosen scope and unit; the best any can reach by these costs is the chosen allocation.
+    """
+    now, table, found = choices(), costs(), []
+    if "projection" in now.unit:
+        table = split_costs()
+    budget = {"budget_bytes": round(1e6 * megabytes())} if now.budget_unit == "MB" else {}
+    for method in RIVALS:
+        if method == now.method:
+            continue
+        fixed = method in _SAME_AT_ANY_RATIO
+        asked = (method, *((0.2, "none", 1.0) if fixed else (now.key_ratio, now.signal, now.vision_weight)))
+        solver = _solver(run_key(), statistics(), asked, widths(), now.scope, _grid_key(), now.unit, pinned())
+        solved = solver.solve(None if budget else now.average_bits, **budget)
+        found.append((method, solved, _damage(table, solved.bits)))
+    return found
+
+
+def _damage(table: CostTable, bits: dict[str, np.ndarray]) -> float:
+    """Summed cost of these bits, `[E]` or `[E, 2]` per bank, by any table of the same shape."""
+    ordered = np.argsort(table.bits)
+    known = np.asarray(table.bits)[ordered]
+    return float(
+        sum(
+            np.take_along_axis(table[name], ordered[np.searchsorted(known, row)][..., None], axis=-1).sum()
+            for name, row in bits.items()
+        )
+    )
+
+
 def _importance(now: Choices) -> tuple:
     return now.method, now.key_ratio, now.signal, now.vision_weight
 

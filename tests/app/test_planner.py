@@ -107,3 +107,16 @@ def test_the_bar_adds_up_to_the_card():
     assert "1 GiB stay free" in figure.layout.meta["summary"]
     large = memory_bar(fit(2, rest=2 * GIB, cache=0, experts=GIB, reserve=0.0))
     assert "too large by 1 GiB" in large.layout.meta["summary"]
+
+
+def test_no_rival_beats_the_chosen_method_by_its_own_costs(open_app, monkeypatch, statistics):
+    from dashboard import session as live
+
+    seen = []
+    real = live.rivals
+    monkeypatch.setattr(live, "rivals", lambda: seen.append((live.allocation().objective, real())) or seen[-1][1])
+    for unit in ("expert", "projection"):
+        assert not open_app("budget", bits="2.5", unit=unit, method="mode").exception
+        best, others = seen[-1]
+        assert [name for name, _, _ in others] == ["frequency", "mc", "mopeq", "random"]
+        assert all(damage >= best * (1 - 1e-9) for _, _, damage in others)

@@ -76,6 +76,11 @@ def test_frontier_marks_uniform_widths_and_this_budget(solver):
     assert list(frontier_table(line)) == ["average_bits", "predicted_damage", "lower_bound"]
 
 
+def test_other_methods_are_points_of_their_own():
+    figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)], rivals=[("frequency", 2.5, 3.0)])
+    assert figure.data[2].customdata[0] == "frequency" and (figure.data[2].x[0], figure.data[2].y[0]) == (2.5, 3.0)
+
+
 def test_a_curve_that_beats_no_uniform_width_says_so():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
     assert figure.layout.meta["summary"] == "Predicted: no budget does better than the same bits for all."

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from mode_core.models.errors import ModelError
 from mode_core.models.media import shown_pictures, video_arguments
+from mode_core.models.written import written_spans
 from mode_core.samples import Sample, SampleError
 
 PADDING, TEXT, VISION = 0, 1, 2
@@ -85,10 +87,12 @@ def encode(
     answers: bool = False,
     padding_side: str = "right",
     device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Encoded:
     """Encode a batch; see `Encoded`. With `answers` the reference answer and an end of turn follow the prompt.
 
-    A model that reads text only has its tokenizer as `processor` and no `vision_ids`.
+    A model that reads text only has its tokenizer as `processor` and no `vision_ids`. Pictures come in the type
+    `dtype`, which must be the model's own; None leaves them as the processor makes them.
 
     Raises:
         SampleError: a sample without an answer where one is needed, a text that holds a control token of the
@@ -115,7 +119,16 @@ def encode(
     modality = attended.to(torch.int8) + vision.to(torch.int8)
     masks = (modality, special, template | special, answer)
     shown = shown_pictures(processor, inputs, samples)
-    return Encoded(inputs.to(device), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown)
+    return Encoded(_placed(inputs, device, dtype), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown)
+
+
+def _placed(inputs: Any, device: torch.device | str, dtype: torch.dtype | None) -> Any:
+    """Everything on the device, floating numbers in the model's type; many vision towers do not convert them."""
+    inputs = inputs.to(device)
+    for name, value in inputs.items():
+        if dtype is not None and isinstance(value, Tensor) and value.is_floating_point():
+            inputs[name] = value.to(dtype)
+    return inputs
 
 
 def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: str, add_special: bool) -> Any:
@@ -139,20 +152,24 @@ def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: 
 
 def _render(processor: Any, sample: Sample) -> str:
     tokenizer = tokenizer_of(processor)
-    prompt = sample.prompt()
-    if tokenizer is processor:
-        if sample.media:
-            raise SampleError(
-                f"Sample {sample.id} has a picture ({sample.media[0].name}), but this model reads text only; "
-                "leave the sample out, or choose a model that reads pictures."
-            )
-        prompt = [{"role": turn["role"], "content": "".join(p["text"] for p in turn["content"])} for turn in prompt]
+    if tokenizer is processor and sample.media:
+        raise SampleError(
+            f"Sample {sample.id} has a picture ({sample.media[0].name}), but this model reads text only; "
+            "leave the sample out, or choose a model that reads pictures."
+        )
     for text in sample.texts:
         if held := [token for token in tokenizer.all_special_tokens if token in text]:
             raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
         raise ModelError("The model's processor has no chat template; add chat_template.jinja to its folder.")
-    return processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    return _templated(processor, sample.prompt())
+
+
+def _templated(processor: Any, turns: list[dict[str, Any]]) -> str:
+    """The chat template's text; that of a model that reads text only takes each turn as one string."""
+    if tokenizer_of(processor) is processor:
+        turns = [{"role": turn["role"], "content": "".join(p["text"] for p in turn["content"])} for turn in turns]
+    return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
 def _ending(tokenizer: Any, sample: Sample) -> str:
@@ -173,7 +190,7 @@ def _content_flags(processor: Any, sample: Sample, text: str, add_special: bool,
     if not tokenizer.is_fast:
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed.")
     found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=add_special)
-    spans = _content_spans(sample, text)
+    spans = written_spans(sample, text, partial(_templated, processor))
     special = {*_special_ids(tokenizer)}
     plain = [
         (token, any(start < to and end > since for since, to in spans))
@@ -187,17 +204,6 @@ def _content_flags(processor: Any, sample: Sample, text: str, add_special: bool,
     for match in matcher.get_matching_blocks():
         flags[match.b : match.b + match.size] = [inside for _, inside in plain[match.a : match.a + match.size]]
     return flags
-
-
-def _content_spans(sample: Sample, text: str) -> list[tuple[int, int]]:
-    """Where in the rendered text the written parts stand, in order; a template may strip their ends."""
-    spans, cursor = [], 0
-    for part in (*sample.texts, *([sample.answer] if sample.answer else [])):
-        start = text.find(part.strip(), cursor)
-        if start >= 0 and part.strip():
-            cursor = start + len(part.strip())
-            spans.append((start, cursor))
-    return spans
 
 
 def _answer_positions(tokenizer: Any, sample: Sample, ending: str, ids: Tensor, attended: Tensor) -> Tensor:

@@ -146,9 +146,16 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--gradients",
         action="store_true",
-        help="add the backward pass that the methods fisher, mode_fisher and veq need",
+        help="add the backward pass that fisher, mode_fisher, veq and the like need",
     )
-    calibrate.add_argument("--seed", type=int, default=0, help="of the answers drawn with --gradients (default: 0)")
+    calibrate.add_argument(
+        "--hessian-probes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
+    )
+    calibrate.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
     _grid_arguments(calibrate, 128)
     cli_logit_kl.add_arguments(calibrate)
     cli_scale.add_arguments(calibrate)

@@ -85,6 +85,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         signals=tuple(SIGNALS) if options.signals == ["all"] else tuple(options.signals),
         exemplars=options.exemplars,
         gradients=options.gradients,
+        hessian_probes=options.hessian_probes,
         seed=options.seed,
         **cli_scale.settings(options),
     )

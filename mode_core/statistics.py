@@ -23,6 +23,7 @@ Extras, there only where calibration was asked for them (`extras` of the bank):
 | extra | array | axes | meaning |
 |---|---|---|---|
 | `gradients` | `text_fisher` | fold, E, B | Σ over text tokens routed there of Σ_d g_d²·(w·(E(x) − E_b(x)))_d² |
+| | `text_soft_fisher` | fold, E, B | the same with the gradient of the softened answers |
 | | `text_fisher_support` | fold, E | tokens behind those sums (here the model's own answers are text tokens too) |
 | | `text_fisher_tokens` | fold | text tokens of the gradient pass |
 | | `text_gradient_energy` | fold | Σ ‖g‖² over them, g = ∂ log p(answer) / ∂ bank output |
@@ -34,7 +35,7 @@ Extras, there only where calibration was asked for them (`extras` of the bank):
 | | `text_logit_kl_samples` | fold | samples behind it that have text tokens |
 | | `key_logit_kl…` | | the same for the key vision tokens of `settings["logit_kl"]` |
 
-Memory: `banks × E × (3 + 2B) × (signals × 100 + 1) × folds` doubles, with gradients `(4 + 3B)` in the place of
+Memory: `banks × E × (3 + 2B) × (signals × 100 + 1) × folds` doubles, with gradients `(4 + 4B)` in the place of
 `(3 + 2B)`; it does not grow with the samples.
 """
 
@@ -65,7 +66,13 @@ TEXT_ARRAYS = {  # name -> axes after the fold axis
 WEIGHT_ARRAYS = {"weight_norm": ("E", "M"), "weight_error": ("E", "B", "M")}
 INPUT_ARRAYS = ("input_energy", "input_tokens")
 EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
-    "gradients": {"fisher": ("E", "B"), "fisher_support": ("E",), "fisher_tokens": (), "gradient_energy": ()},
+    "gradients": {
+        "fisher": ("E", "B"),
+        "soft_fisher": ("E", "B"),
+        "fisher_support": ("E",),
+        "fisher_tokens": (),
+        "gradient_energy": (),
+    },
 }
 EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
     "hessian": {"hessian_trace": ("E", "M"), "hessian_samples": ()},

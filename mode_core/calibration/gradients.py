@@ -5,9 +5,18 @@ one bank's output at all positions of the sequence. Moving it by a small Δz cha
 KL ≈ ½·E[⟨g, Δz⟩²], where g is the gradient at z of the log-likelihood of an answer: the Fisher information. Its
 expectation is over answers **of the model itself**; with the reference answer in their place (the empirical Fisher) it
 would also measure how well the model knows the labels, and calibration uses no labels. By the chain rule of the Fisher
-information it is enough to draw one answer y from the model and then, at each of its positions t, labels
-ỹ_t ~ p(· | y_<t, x): g = ∂ Σ_t log p(ỹ_t | y_<t, x) / ∂z, one sum per sequence. Every further draw of labels costs only
-one more backward pass; `gradient_draws` of them are averaged.
+information it is the expectation, over one answer y drawn from the model, of Σ_t Jᵀ_t·C_t·J_t: J_t the Jacobian of the
+logits at position t with respect to z, C = diag(p) − p·pᵀ the covariance of the label there.
+
+That is estimated with random signs. With A = diag(√p) − p·√pᵀ, A·Aᵀ = C, so for independent signs ε = ±1 at every
+position and token, g = Σ_t Jᵀ_t·A_t·ε_t has E[g·gᵀ] = Σ_t Jᵀ_t·C_t·J_t: one backward pass of ⟨A·ε, logits⟩ per
+sequence, as cheap as the gradient of a drawn label and with the same expectation, but without its luck: where the model
+is 99 % sure, a drawn label tells nothing 99 times and then all at once. `gradient_draws` of them are averaged.
+
+Softened. Where the model is sure, p ≈ 1 and C ≈ 0, although rounding to one or two bits moves logits by more than
+their margins: to second order such an answer cannot change, in truth it does. The same pass is therefore made for the
+distribution at the temperature τ = `gradient_temperature` too, softmax(logits / τ), whose Fisher information still sees
+how far logits move where the answer is sure (at τ → ∞ it is the plain variance of their changes). This is ours.
 
 Kept is the diagonal, which adds up over tokens and experts. For a token at position t routed to expert e with weight w:
 
@@ -18,10 +27,10 @@ Answers end at the model's own end of turn, or are cut after `gradient_tokens`: 
 that many first tokens. Control tokens other than the end of turn (placeholders of pictures, roles) cannot be drawn; the
 likelihood is that of the remaining tokens.
 
-Draws use uniform numbers made from (seed, draw, sample id) alone, so batches, order and processes do not matter (but
-for draws on a knife's edge, where the sums of another batch round differently).
+Random numbers are made from (seed, draw, sample id) alone, so batches, order and processes do not matter (but for
+draws on a knife's edge, where the sums of another batch round differently).
 
-Cost in passes of the model: one forward per answer token (with a cache), one forward over prompt and answer, one
+Cost in passes of the model: one forward per answer token (with a cache), one forward over prompt and answer, two
 backward per draw, and the experts' sensitivity once more (`tests/benchmarks/calibrate_gradients.py` measures it).
 Memory: what autograd keeps of one batch's pass, and the gradients of one batch, `banks × batch × length × H`; nothing
 grows with the number of samples. Weights get no gradients. The whole model must fit: with weights offloaded layer by
@@ -44,7 +53,7 @@ from mode_core.calibration.sums import BankSums
 from mode_core.models import Encoded, LoadedModel
 from mode_core.samples import Sample
 
-ANSWER = -1  # the stream of uniform numbers that the answers are drawn with; labels use streams 0, 1, …
+ANSWER = -1  # the stream of random numbers that the answers are drawn with; signs use the streams 0, 1, …
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ def add_gradients(
 ) -> None:
     """Answer one batch and add its Fisher damages and gradient energies to the banks' sums."""
     drawn = draw_answers(loaded, samples, settings.gradient_tokens, settings.seed)
-    for seen, squared in squared_gradients(loaded, probe, drawn, settings.seed, settings.gradient_draws):
+    temperatures = (1.0, settings.gradient_temperature)
+    for seen, squared in squared_gradients(loaded, probe, drawn, settings.seed, settings.gradient_draws, temperatures):
         sums[seen.bank.name].add_gradients(seen, squared)
 
 
@@ -89,7 +99,7 @@ def draw_answers(loaded: LoadedModel, samples: Sequence[Sample], tokens: int, se
         eos_token_id=stops,
         pad_token_id=loaded.processor.tokenizer.pad_token_id or 0,
     )
-    chooser = _Chooser(_uniforms(encoded, tokens, seed, ANSWER), prompt, barred_tokens(loaded))
+    chooser = _Chooser(uniforms(encoded, tokens, seed, ANSWER), prompt, barred_tokens(loaded))
     with torch.no_grad():
         made = loaded.model.generate(**encoded.inputs, generation_config=settings, logits_processor=[chooser])
     answers = made[:, prompt:]
@@ -99,28 +109,53 @@ def draw_answers(loaded: LoadedModel, samples: Sequence[Sample], tokens: int, se
 
 
 def squared_gradients(
-    loaded: LoadedModel, probe: Probe, drawn: DrawnAnswers, seed: int = 0, draws: int = 1
+    loaded: LoadedModel,
+    probe: Probe,
+    drawn: DrawnAnswers,
+    seed: int = 0,
+    draws: int = 1,
+    temperatures: Sequence[float] = (1.0,),
 ) -> Iterator[tuple[Observation, Tensor]]:
-    """One forward and `draws` backward passes: (observation, mean g² `[T, H]` float32) of every bank, T = batch × L.
+    """One forward and `draws` backward passes per temperature: (observation, mean g²) of every bank.
 
-    Sequences do not see each other, so the gradient of their summed log-likelihoods holds each sequence's own.
+    Mean g² is `[F, T, H]` float32: F temperatures, T = batch × length. Sequences do not see each other, so one pass
+    gives each its own gradients.
     """
     seen: list[Observation] = []
     keep = drawn.real.shape[1]
     made = probe.run(drawn.encoded, seen.append, gradients=True, logits_to_keep=keep + 1)
     logits = ordinary(made.logits[:, -keep - 1 : -1], barred_tokens(loaded))
-    squared: list[Tensor] = []
+    squared = [torch.zeros(len(temperatures), *one.output.shape, device=one.output.device) for one in seen]
     for draw in range(draws):
-        labels = draw_tokens(logits.detach(), _uniforms(drawn.encoded, keep, seed, draw))
-        likelihood = log_likelihood(logits, labels, drawn.real).sum()
-        found = torch.autograd.grad(likelihood, [one.source for one in seen], retain_graph=draw + 1 < draws)
-        parts = [one.placed(g.float().square() / draws) for one, g in zip(seen, found, strict=True)]
-        squared = [a + b for a, b in zip(squared, parts, strict=True)] if squared else parts
-    del made, logits, likelihood, found  # and with them the pass that autograd kept
+        signs = random_signs(drawn.encoded, logits.shape, seed, draw)
+        for row, temperature in enumerate(temperatures):
+            weights = label_projection(logits.detach(), signs, temperature) * drawn.real[..., None]
+            last = draw + 1 == draws and row + 1 == len(temperatures)
+            found = torch.autograd.grad(logits, [one.output for one in seen], weights, retain_graph=not last)
+            for total, gradient in zip(squared, found, strict=True):
+                total[row] += gradient.float().square() / draws
+    del made, logits, found  # and with them the pass that autograd kept
     while seen:
         one = seen.pop()
         plain = {name: getattr(one, name).detach() for name in ("states", "experts", "weights", "output")}
-        yield replace(one, **plain, source=None), squared.pop()
+        yield replace(one, **plain), squared.pop()
+
+
+def label_projection(logits: Tensor, signs: Tensor, temperature: float = 1.0) -> Tensor:
+    """A·ε at every position, `[…, V]`: (√p ∘ ε − p·⟨√p, ε⟩) / τ with p = softmax(logits / τ); see the head.
+
+    Over random signs its mean is 0 and its covariance (diag(p) − p·pᵀ)/τ², the Fisher information of the logits.
+    """
+    shares = (logits / temperature).softmax(dim=-1)
+    along = shares.sqrt() * signs
+    return (along - shares * along.sum(dim=-1, keepdim=True)) / temperature
+
+
+def random_signs(encoded: Encoded, shape: torch.Size, seed: int, draw: int) -> Tensor:
+    """Independent ±1, float32 `[batch, n, V]`; each row from its sample's id, seed and draw alone."""
+    rows = [np.random.default_rng(sample_seed(name, seed, draw)) for name in encoded.ids]
+    drawn = np.stack([row.integers(0, 2, tuple(shape[1:]), dtype=np.int8) for row in rows])
+    return torch.from_numpy(drawn).to(encoded.modality.device).float() * 2 - 1
 
 
 def ordinary(logits: Tensor, barred: Sequence[int]) -> Tensor:
@@ -147,13 +182,16 @@ def _stops(loaded: LoadedModel) -> list[int]:
     return [stops] if isinstance(stops, int) else list(stops or [])
 
 
-def _uniforms(encoded: Encoded, tokens: int, seed: int, stream: int) -> Tensor:
+def uniforms(encoded: Encoded, tokens: int, seed: int, stream: int) -> Tensor:
     """Uniform numbers in [0, 1), float64 `[batch, tokens]`; each row from its sample's id, seed and stream alone."""
-    rows = []
-    for sample_id in encoded.ids:
-        words = np.frombuffer(hashlib.sha256(sample_id.encode()).digest()[:16], dtype="<u4")
-        rows.append(np.random.default_rng([seed, stream + 1, *words.tolist()]).random(tokens))
+    rows = [np.random.default_rng(sample_seed(name, seed, stream)).random(tokens) for name in encoded.ids]
     return torch.tensor(np.stack(rows), device=encoded.modality.device)
+
+
+def sample_seed(sample_id: str, seed: int, stream: int) -> list[int]:
+    """What seeds the random numbers of one sample, so that neither batch nor process matters."""
+    words = np.frombuffer(hashlib.sha256(sample_id.encode()).digest()[:16], dtype="<u4")
+    return [seed, stream + 1, *words.tolist()]
 
 
 class _Chooser:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.gradients import add_gradients
+from mode_core.calibration.hessian import add_hessian_traces
 from mode_core.calibration.measurement import Measurement
 from mode_core.calibration.probe import Probe
 from mode_core.calibration.sensitivity import RoundedBank, stacked_bytes
@@ -174,6 +175,8 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
     probe.run(encoded)
     if work.settings.gradients:
         add_gradients(work.loaded, probe, batch, work.settings, work.sums)
+    if work.settings.hessian_probes:
+        add_hessian_traces(work.loaded, probe.configs, batch, work.settings, work.sums)
     work.finish_batch(batch, encoded)
 
 

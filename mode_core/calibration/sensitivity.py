@@ -78,21 +78,20 @@ class RoundedBank:
         return found
 
     def weighted_errors(self, states: Tensor, factors: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[T, k, B]` float32: states x and factors v `[T, H]`,
-        the k experts of every token int `[T, k]` and their routing weights w `[T, k]`.
+        """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[F, T, k, B]` float32: states x `[T, H]`, F factors v for
+        each `[F, T, H]`, the k experts of every token int `[T, k]` and their routing weights w `[T, k]`.
 
         Memory: as `errors`; states and factors are gathered expert by expert.
         """
         top_k = experts.shape[1]
-        found = torch.zeros(experts.numel(), len(self.settings.bits), device=states.device)
+        found = torch.zeros(len(factors), experts.numel(), len(self.settings.bits), device=states.device)
         with in_memory(self.bank.module):
             for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
-                tokens = rows // top_k
-                gates = weights.ravel()[rows]
-                scale = factors[tokens].float() * self.bank.leaving(gates)[:, None].float()
+                tokens, gates = rows // top_k, weights.ravel()[rows]
                 moved = self._differences(self.bank.entering(states[tokens], gates), expert)
-                found[rows] = (moved * scale).square().sum(dim=2).mT
-        return found.reshape(*experts.shape, -1)
+                moved = (moved * self.bank.leaving(gates)[:, None].float()).square()
+                found[:, rows] = torch.einsum("bnh,fnh->fnb", moved, factors[:, tokens].float().square())
+        return found.reshape(len(factors), *experts.shape, -1)
 
     def _differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,9 +24,10 @@ class CalibrationSettings:
     `batch_size` samples go through the model together. `token_scores_for` samples are kept with their pictures and
     scores, to be looked at; `exemplars` tokens of each modality are kept per expert, those it was chosen for most
     strongly.
-    `gradients` adds the backward pass that the methods fisher, mode_fisher and veq need: every sample is answered by
-    the model itself, `gradient_draws` times, drawn by `seed`, at most `gradient_tokens` tokens each. `hessian_probes`
-    random vectors a sample estimate the Hessian's trace (0: none). Nothing else in calibration is random.
+    `gradients` adds the backward passes that fisher and its relatives need: every sample is answered by the model
+    itself (drawn by `seed`, at most `gradient_tokens` tokens), and `gradient_draws` random projections are averaged,
+    plain and softened by `gradient_temperature`. `hessian_probes` random vectors a sample estimate the Hessian's trace
+    (0: none). Nothing else in calibration is random.
     What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds,
     whichever comes first. Rounded weights are kept in memory where those of all banks take at most `stack_bytes`
     (float32); otherwise they are made again from their scales: slower for small models, the same in numbers.
@@ -46,6 +48,7 @@ class CalibrationSettings:
     gradients: bool = False
     gradient_tokens: int = 32
     gradient_draws: int = 1
+    gradient_temperature: float = 2.0
     hessian_probes: int = 0
     checkpoint_samples: int = 64
     checkpoint_seconds: float = 60.0
@@ -71,6 +74,8 @@ class CalibrationSettings:
                 "gradient_tokens and gradient_draws must be at least 1; "
                 f"got {self.gradient_tokens} and {self.gradient_draws}."
             )
+        if not 1 <= self.gradient_temperature < math.inf:
+            raise ValueError(f"gradient_temperature softens, so at least 1; got {self.gradient_temperature}.")
         if self.gradients and not self.sensitivity:
             raise ValueError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
         if self.hessian_probes < 0:
@@ -114,5 +119,6 @@ class CalibrationSettings:
         found: dict[str, Any] = {}
         if self.extras:
             found |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
-            found |= {"gradient_draws": self.gradient_draws, "hessian_probes": self.hessian_probes}
+            found |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
+            found |= {"hessian_probes": self.hessian_probes}
         return found

@@ -34,6 +34,8 @@ class BankSums:
         self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
         self.entering = _zeros(FOLDS, 2)  # columns: energy of what enters the bank, tokens
         self.fisher = FisherSums(bank, rounded, settings) if settings.gradients else None
+        self.hessian = torch.zeros(FOLDS, bank.experts, 3, dtype=torch.float64)  # traces of gate, up, down
+        self.hessian_samples = torch.zeros(FOLDS, dtype=torch.float64)
 
     def add(self, seen: Observation) -> None:
         """Count one batch. Padding is left out, though the model routes it too."""
@@ -43,8 +45,13 @@ class BankSums:
         self._add_pairs(fold, kind, bins, states, seen.experts[used], seen.weights[used])
 
     def add_gradients(self, seen: Observation, squared: Tensor) -> None:
-        """Count one batch of the gradient pass: `squared` `[T, H]`, g² of the answers' log-likelihood at the output."""
+        """Count one batch of the gradient pass: `squared` `[2, T, H]`, g² at the output, plain and softened."""
         self.fisher.add(seen, squared)
+
+    def add_hessian(self, fold: int, trace: Tensor, samples: float) -> None:
+        """Count one sample's (or its share `samples` of one) Hessian traces `[E, 3]`."""
+        self.hessian[fold] += trace.cpu()
+        self.hessian_samples[fold] += samples
 
     def _add_tokens(self, fold: Tensor, kind: Tensor, bins: dict[str, Tensor], states: Tensor, output: Tensor) -> None:
         ones = torch.ones(len(fold), dtype=torch.float64, device=fold.device)
@@ -108,30 +115,33 @@ class BankSums:
         made.arrays["weight_error"][:] = self.rounded.weight_error.numpy()
         if self.fisher is not None:
             self.fisher.fill(made.arrays)
+        if "hessian" in made.extras:
+            made.arrays["hessian_trace"][:] = self.hessian.numpy()
+            made.arrays["hessian_samples"][:] = self.hessian_samples.numpy()
         return made
 
 
 class FisherSums:
     """Running sums of the gradient pass of one bank, laid out as in `BankSums`.
 
-    Columns of a pair: support, Fisher damage at each width; of a token: one, ‖g‖².
-    Memory: `FOLDS × E × (1 + 100 × signals) × (1 + B)` doubles.
+    Columns of a pair: support, Fisher damage at each width, softened Fisher damage at each; of a token: one, ‖g‖².
+    Memory: `FOLDS × E × (1 + 100 × signals) × (1 + 2B)` doubles.
     """
 
     def __init__(self, bank: ExpertBank, rounded: RoundedBank, settings: CalibrationSettings):
         self.bank, self.rounded, self.signals = bank, rounded, settings.signals
-        columns = 1 + len(settings.bits)
+        columns = 1 + 2 * len(settings.bits)
         self.text, self.text_tokens = _zeros(FOLDS * bank.experts, columns), _zeros(FOLDS, 2)
         self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
         self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
 
     def add(self, seen: Observation, squared: Tensor) -> None:
-        """One batch; `squared` `[T, H]` is the squared gradient at the bank's output. Padding is left out."""
+        """One batch; `squared` `[2, T, H]` is g² at the bank's output, plain and softened. Padding is left out."""
         used, fold, kind, bins = _places(seen, self.signals)
-        squared, chosen = squared[used], seen.experts[used]
+        squared, chosen = squared[:, used], seen.experts[used]
         damage = self.rounded.weighted_errors(seen.states[used], squared.sqrt(), chosen, seen.weights[used]).double()
-        pairs = torch.cat([torch.ones_like(damage[..., :1]), damage], dim=2)
-        energy = squared.double().sum(dim=1)
+        pairs = torch.cat([torch.ones_like(damage[0, ..., :1]), *damage], dim=2)
+        energy = squared[0].double().sum(dim=1)
         tokens = torch.stack([torch.ones_like(energy), energy], dim=1)
         row = fold[:, None] * self.bank.experts + chosen
         text, vision = kind == TEXT, kind == VISION
@@ -156,7 +166,9 @@ class FisherSums:
     @staticmethod
     def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray) -> None:
         arrays[name.format("fisher_support")][:] = table[..., 0]
-        arrays[name.format("fisher")][:] = np.moveaxis(table[..., 1:], -1, 2)
+        widths = table.shape[-1] // 2
+        arrays[name.format("fisher")][:] = np.moveaxis(table[..., 1 : 1 + widths], -1, 2)
+        arrays[name.format("soft_fisher")][:] = np.moveaxis(table[..., 1 + widths :], -1, 2)
 
 
 def _places(seen: Observation, signals: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:

@@ -16,8 +16,10 @@ from mode_core.calibration.gradients import (
     barred_tokens,
     draw_answers,
     draw_tokens,
+    label_projection,
     log_likelihood,
     ordinary,
+    random_signs,
     squared_gradients,
 )
 from mode_core.calibration.probe import Probe
@@ -49,15 +51,17 @@ def measured(model, tiny_samples):
     return calibrate(model, tiny_samples, SETTINGS)
 
 
-def passes(loaded, samples, draws=1, seed=SEED, drawn=None):
-    """The drawn answers, and bank name → (observation, mean g²)."""
+def passes(loaded, samples, draws=1, seed=SEED, drawn=None, temperatures=(1.0, 2.0)):
+    """The drawn answers, and bank name → (observation, mean g² `[2, T, H]`)."""
     drawn = drawn or draw_answers(loaded, samples, TOKENS, seed)
     with Probe(loaded, (SIGNAL,), lambda seen: None) as probe:
-        return drawn, {s.bank.name: (s, g) for s, g in squared_gradients(loaded, probe, drawn, seed, draws)}
+        return drawn, {
+            s.bank.name: (s, g) for s, g in squared_gradients(loaded, probe, drawn, seed, draws, temperatures)
+        }
 
 
-def likelihood(loaded, drawn, labels, moved=None):
-    """Σ_t log p(label_t) of the batch; `moved` = (bank module, `[T, H]`) is added to that bank's output."""
+def answer_logits(loaded, drawn, moved=None):
+    """Logits `[batch, n, V]` that predict the answers; `moved` = (bank module, `[T, H]`) is added to its output."""
     hooks = []
     if moved is not None:
         hooks.append(moved[0].register_forward_hook(lambda module, inputs, output: output + moved[1]))
@@ -66,30 +70,33 @@ def likelihood(loaded, drawn, labels, moved=None):
         logits = loaded.model(**drawn.encoded.inputs, use_cache=False).logits[:, -keep - 1 : -1]
     for hook in hooks:
         hook.remove()
-    logits = logits.index_fill(-1, torch.tensor(barred_tokens(loaded)), -torch.inf)
-    return float(log_likelihood(logits, labels, drawn.real).sum()), logits
+    return logits.index_fill(-1, torch.tensor(barred_tokens(loaded)), -torch.inf)
 
 
-def test_gradients_are_finite_differences(model, tiny_samples):
-    """Central differences of the answers' log-likelihood, at 12 random places of each bank's output, seed 0.
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_gradients_are_finite_differences(model, tiny_samples, temperature):
+    """Central differences of the projected logits, at 12 random places of each bank's output, seed 0.
 
     Out of the largest fifth: norms and router compute in float32, which smaller differences drown in.
     """
-    drawn, found = passes(model, [tiny_samples[1], tiny_samples[6]])
-    _, logits = likelihood(model, drawn, torch.zeros_like(drawn.real, dtype=torch.int64))
-    labels = draw_tokens(logits, gradients._uniforms(drawn.encoded, drawn.real.shape[1], SEED, 0))
+    drawn, found = passes(model, [tiny_samples[1], tiny_samples[6]], temperatures=(temperature,))
+    logits = answer_logits(model, drawn)
+    signs = random_signs(drawn.encoded, logits.shape, SEED, 0)
+    weights = label_projection(logits, signs, temperature) * drawn.real[..., None]
+    known = weights != 0
     choose, step = np.random.default_rng(0), 1e-2
     for seen, squared in found.values():
-        places = torch.nonzero(squared > squared.quantile(0.8))
+        places = torch.nonzero(squared[0] > squared[0].quantile(0.8))
         for row, channel in places[choose.choice(len(places), 12, replace=False)].tolist():
-            move = torch.zeros_like(squared, dtype=torch.float64)
+            move = torch.zeros(squared.shape[1:], dtype=torch.float64)
             move[row, channel] = step
-            up, down = (likelihood(model, drawn, labels, (seen.bank.module, sign * move))[0] for sign in (1, -1))
-            assert ((up - down) / (2 * step)) ** 2 == pytest.approx(float(squared[row, channel]), rel=1e-2)
+            up, down = (answer_logits(model, drawn, (seen.bank.module, sign * move)) for sign in (1, -1))
+            slope = float((weights[known] * (up - down)[known]).sum()) / (2 * step)
+            assert slope**2 == pytest.approx(float(squared[0, row, channel]), rel=1e-2)
 
 
-def test_draws_average_to_the_sum_over_all_labels(model, tiny_samples, monkeypatch):
-    """With five tokens left to say, E[g²] = Σ_v p(v)·g_v² by enumeration; 60 draws come near it."""
+def test_projections_average_to_the_sum_over_all_labels(model, tiny_samples, monkeypatch):
+    """With five tokens left to say, E[g²] = Σ_v p(v)·g_v² by enumeration of the label; 60 projections come near it."""
     allowed = [END, 20, 25, 30, 35]
     monkeypatch.setattr(gradients, "barred_tokens", lambda loaded: [v for v in range(300) if v not in allowed])
     drawn = draw_answers(model, tiny_samples[6:7], 1, SEED)
@@ -103,9 +110,22 @@ def test_draws_average_to_the_sum_over_all_labels(model, tiny_samples, monkeypat
             gradient = torch.autograd.grad(one, seen[-1].output, retain_graph=True)[0]
             expected = expected + shares[token].detach() * gradient.square()
     _, found = passes(model, None, draws=60, drawn=drawn)
-    averaged = found[seen[-1].bank.name][1]
+    averaged = found[seen[-1].bank.name][1][0]
     assert float(averaged.sum()) == pytest.approx(float(expected.sum()), rel=0.15)
     assert np.corrcoef(averaged.ravel(), expected.ravel().detach())[0, 1] > 0.95
+
+
+@settings(max_examples=20, deadline=None)
+@given(some.lists(some.floats(-4, 4), min_size=2, max_size=5), some.floats(1, 5))
+def test_projections_over_all_signs_are_the_fisher_information_of_the_logits(logits, temperature):
+    """Mean over all 2^V sign patterns of u·uᵀ = (diag(p) − p·pᵀ)/τ², and of u = 0."""
+    logits = torch.tensor(logits, dtype=torch.float64)
+    patterns = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * len(logits))
+    found = label_projection(logits.expand_as(patterns), patterns, temperature)
+    shares = (logits / temperature).softmax(dim=-1)
+    expected = (shares.diag() - shares[:, None] * shares) / temperature**2
+    torch.testing.assert_close(found.mT @ found / len(patterns), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros_like(logits), rtol=0, atol=1e-12)
 
 
 def test_the_grouped_kernel_gives_the_same_gradients(tiny_model, model, tiny_samples):
@@ -139,7 +159,7 @@ def test_sums_equal_a_count_token_by_token(model, tiny_samples):
             for token in torch.nonzero(modality).ravel().tolist():
                 text, fold = modality[token] == TEXT, fold_of(sample.id)
                 kind, end, at = ("text", "", ()) if text else ("vision", f"/{SIGNAL}", (int(bins[token]),))
-                sums, weigh = expected[name], squared[token]
+                sums, (weigh, soft) = expected[name], squared[:, token]
                 sums[f"{kind}_fisher_tokens{end}"][(fold, *at)] += 1
                 sums[f"{kind}_gradient_energy{end}"][(fold, *at)] += float(weigh.sum())
                 for expert, gate in zip(seen.experts[token].tolist(), seen.weights[token].tolist(), strict=True):
@@ -148,9 +168,11 @@ def test_sums_equal_a_count_token_by_token(model, tiny_samples):
                     sums[f"{kind}_fisher_support{end}"][(fold, expert, *at)] += 1
                     for column in range(2):
                         moved = gate * (outputs[0] - outputs[1 + column])
-                        sums[f"{kind}_fisher{end}"][(fold, expert, column, *at)] += float((weigh * moved**2).sum())
+                        at_width = (fold, expert, column, *at)
+                        sums[f"{kind}_fisher{end}"][at_width] += float((weigh * moved**2).sum())
+                        sums[f"{kind}_soft_fisher{end}"][at_width] += float((soft * moved**2).sum())
     for name, bank in measured.banks.items():
-        for key in ("fisher", "fisher_support", "fisher_tokens", "gradient_energy"):
+        for key in ("fisher", "soft_fisher", "fisher_support", "fisher_tokens", "gradient_energy"):
             for full in (f"text_{key}", f"vision_{key}/{SIGNAL}"):
                 np.testing.assert_allclose(bank.arrays[full], expected[name][full], rtol=1e-3, atol=1e-12, err_msg=full)
 
@@ -245,6 +267,7 @@ def test_the_command_line_keeps_them(tiny_model_folder, tmp_path):
     ("changes", "text"),
     [
         ({"gradient_tokens": 0}, "must be at least 1; got 0 and 1"),
+        ({"gradient_temperature": 0.5}, "at least 1; got 0.5"),
         ({"gradients": True, "sensitivity": False}, "leave sensitivity on"),
         ({"hessian_probes": -1}, "hessian_probes must be 0"),
     ],

@@ -1,0 +1,333 @@
+"""Arguments of the families' own configuration classes that give tiny models: hidden 64, 8 experts, top-2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.families.words import AUDIO, IMAGE, VIDEO, VOCABULARY
+
+TEXT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "moe_intermediate_size": 24,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 512,
+}
+EYES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+QWEN_EYES = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 64,
+}
+PICTURES = {"image_token_id": IMAGE, "video_token_id": VIDEO}
+MARKS = {"vision_start_token_id": 3, "vision_end_token_id": 4}
+LATENT = {  # multi-head latent attention and experts, as DeepSeek-V3 has them
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "n_routed_experts": 8,
+    "n_group": 1,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+}
+LATENT_TEXT = {key: value for key, value in TEXT.items() if key != "head_dim"} | LATENT
+
+
+def rope(*sections: int, **others: Any) -> dict[str, Any]:
+    """Rotary embedding over time, height and width."""
+    return {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(sections), **others}
+    }
+
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_vl_moe": (
+        "qwen3_vl_moe",
+        {
+            "text_config": TEXT | {"num_experts": 8, "mlp_only_layers": [1]} | rope(2, 3, 3, mrope_interleaved=True),
+            "vision_config": QWEN_EYES | {"deepstack_visual_indexes": [0, 1]},
+            **PICTURES,
+            **MARKS,
+        },
+    ),
+    "qwen3_5_moe": (
+        "qwen3_5_moe",
+        {
+            "text_config": TEXT
+            | {
+                "num_hidden_layers": 5,
+                "num_experts": 8,
+                "shared_expert_intermediate_size": 24,
+                "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]
+                + ["linear_attention"],
+                "linear_num_value_heads": 4,
+                "linear_num_key_heads": 2,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+            }
+            | rope(1, 1, 0, mrope_interleaved=True, partial_rotary_factor=0.25),
+            "vision_config": QWEN_EYES,
+            **PICTURES,
+            **MARKS,
+        },
+    ),
+    "qwen3_omni_moe_thinker": (
+        "qwen3_omni_moe_thinker",
+        {
+            "text_config": TEXT | {"num_experts": 8} | rope(2, 3, 3, mrope_interleaved=True),
+            "vision_config": QWEN_EYES | {"deepstack_visual_indexes": [0, 1]},
+            "audio_config": {
+                "d_model": 32,
+                "encoder_layers": 2,
+                "encoder_attention_heads": 2,
+                "encoder_ffn_dim": 48,
+                "num_mel_bins": 16,
+                "output_dim": 64,
+                "downsample_hidden_size": 8,
+            },
+            **PICTURES,
+            **MARKS,
+            "audio_token_id": AUDIO,
+        },
+    ),
+    "glm4v_moe": (
+        "glm4v_moe",
+        {
+            "text_config": TEXT
+            | {
+                "n_routed_experts": 8,
+                "n_shared_experts": 1,
+                "n_group": 1,
+                "topk_group": 1,
+                "first_k_dense_replace": 1,
+            }
+            | rope(2, 1, 1, partial_rotary_factor=0.5),
+            "vision_config": {
+                "depth": 2,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_heads": 2,
+                "patch_size": 4,
+                "out_hidden_size": 64,
+                "image_size": 32,
+            },
+            **PICTURES,
+            "image_start_token_id": 3,
+            "image_end_token_id": 4,
+            "video_start_token_id": 8,
+            "video_end_token_id": 9,
+        },
+    ),
+    "internvl_qwen3_moe": (
+        "internvl",
+        {
+            "text_config": TEXT | {"model_type": "qwen3_moe", "num_experts": 8},
+            "vision_config": EYES | {"image_size": [32, 32], "patch_size": [4, 4]},
+            "image_token_id": IMAGE,
+        },
+    ),
+    "internvl_gpt_oss": (
+        "internvl",
+        {
+            "text_config": TEXT
+            | {
+                "model_type": "gpt_oss",
+                "intermediate_size": 24,
+                "num_local_experts": 8,
+                "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+                "sliding_window": 8,
+            }
+            | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+            "vision_config": EYES | {"image_size": [32, 32], "patch_size": [4, 4]},
+            "image_token_id": IMAGE,
+        },
+    ),
+    "kimi_k25": (
+        "kimi_k25",
+        {
+            "text_config": LATENT_TEXT | {"model_type": "deepseek_v3"},
+            "vision_config": EYES | {"patch_size": 4, "pos_emb_height": 8, "pos_emb_width": 8},
+            "projection_hidden_size": 32,
+            **PICTURES,
+            **MARKS,
+        },
+    ),
+    "ernie4_5_vl_moe": (
+        "ernie4_5_vl_moe",
+        {
+            "text_config": TEXT
+            | {
+                "moe_intermediate_size": [24, 16],
+                "moe_num_experts": 8,
+                "moe_k": 2,
+                "moe_num_shared_experts": 1,
+                "mlp_layer_types": ["dense", "sparse", "sparse"],
+            }
+            | rope(2, 2, 4),
+            "vision_config": {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 4},
+            **PICTURES,
+            "image_start_token_id": 3,
+            "image_end_token_id": 4,
+            "video_start_token_id": 8,
+            "video_end_token_id": 9,
+        },
+    ),
+    "gemma4": (
+        "gemma4",
+        {
+            "text_config": TEXT
+            | {
+                "enable_moe_block": True,
+                "num_experts": 8,
+                "top_k_experts": 2,
+                "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+                "sliding_window": 8,
+                "hidden_size_per_layer_input": 8,
+                "vocab_size_per_layer_input": VOCABULARY,
+                "global_head_dim": 16,
+                "num_kv_shared_layers": 0,
+            },
+            "vision_config": EYES
+            | {"head_dim": 16, "num_key_value_heads": 2, "patch_size": 4, "position_embedding_size": 64},
+            "audio_config": None,
+            "image_token_id": IMAGE,
+            "video_token_id": VIDEO,
+            "boi_token_id": 3,
+            "eoi_token_id": 4,
+        },
+    ),
+    "aria": (
+        "aria",
+        {
+            "text_config": TEXT
+            | {"intermediate_size": 24, "moe_num_experts": 8, "moe_topk": 2, "moe_num_shared_experts": 1},
+            "vision_config": EYES | {"model_type": "idefics3_vision", "image_size": 980, "patch_size": 140},
+            "image_token_index": IMAGE,
+            "projector_patch_to_query_dict": {"49": 8},
+        },
+    ),
+    "mistral3_mistral4": (
+        "mistral3",
+        {
+            "text_config": LATENT_TEXT | {"model_type": "mistral4"},
+            "vision_config": EYES | {"model_type": "pixtral", "image_size": 64, "patch_size": 4, "head_dim": 16},
+            "image_token_index": IMAGE,
+            "spatial_merge_size": 2,
+        },
+    ),
+    "mistral_large4": (
+        "mistral_large4",
+        {
+            "text_config": LATENT_TEXT,
+            "vision_config": EYES | {"image_size": 64, "patch_size": 4, "head_dim": 16},
+            "image_token_index": IMAGE,
+        },
+    ),
+    "minimax_m3_vl": (
+        "minimax_m3_vl",
+        {
+            "text_config": TEXT
+            | {
+                "intermediate_size": 24,
+                "num_local_experts": 8,
+                "dense_intermediate_size": 96,
+                "shared_intermediate_size": 24,
+            },
+            "vision_config": EYES | {"patch_size": 4},
+            "image_token_index": IMAGE,
+            "video_token_index": VIDEO,
+        },
+    ),
+    "llava_mixtral": (
+        "llava",
+        {
+            "text_config": TEXT | {"model_type": "mixtral", "intermediate_size": 24, "num_local_experts": 8},
+            "vision_config": EYES
+            | {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 4, "projection_dim": 32},
+            "image_token_index": IMAGE,
+        },
+    ),
+    "lfm2_vl_moe": (
+        "lfm2_vl",
+        {
+            "text_config": TEXT
+            | {
+                "model_type": "lfm2_moe",
+                "num_experts": 8,
+                "num_dense_layers": 1,
+                "layer_types": ["conv", "full_attention", "conv"],
+            },
+            "vision_config": EYES | {"model_type": "siglip2_vision_model", "patch_size": 4, "num_patches": 64},
+            "image_token_id": IMAGE,
+        },
+    ),
+    "cohere2_vision_moe": (
+        "cohere2_vision",
+        {
+            "text_config": TEXT | {"model_type": "cohere2_moe", "num_experts": 8, "intermediate_size": 24},
+            "vision_config": EYES | {"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 4},
+            "image_token_id": IMAGE,
+        },
+    ),
+    "llama4": (
+        "llama4",
+        {
+            "text_config": TEXT
+            | {
+                "intermediate_size": 24,
+                "num_hidden_layers": 4,
+                "num_local_experts": 8,
+                "intermediate_size_mlp": 96,
+                "interleave_moe_layer_step": 2,
+            },
+            "vision_config": EYES
+            | {
+                "intermediate_size": 128,
+                "vision_output_dim": 64,
+                "projector_input_dim": 64,
+                "projector_output_dim": 64,
+                "image_size": 32,
+                "patch_size": 4,
+            },
+            "image_token_index": IMAGE,
+        },
+    ),
+    "step3p7": (
+        "step3p7",
+        {
+            "text_config": TEXT
+            | {
+                "n_routed_experts": 8,
+                "share_expert_dim": 24,
+                "mlp_layer_types": ["dense", "sparse", "sparse"],
+                "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+                "sliding_window": 8,
+            },
+            "vision_config": EYES | {"image_size": 32, "patch_size": 2},
+            "image_token_id": IMAGE,
+        },
+    ),
+    "mixtral": ("mixtral", TEXT | {"intermediate_size": 24, "num_local_experts": 8}),
+    "qwen3_moe": ("qwen3_moe", TEXT | {"num_experts": 8, "mlp_only_layers": [1]}),
+    "olmoe": ("olmoe", TEXT | {"intermediate_size": 24, "num_experts": 8}),
+    "deepseek_v2": ("deepseek_v2", LATENT_TEXT | {"topk_method": "greedy"}),
+    "deepseek_v3": ("deepseek_v3", LATENT_TEXT),
+}

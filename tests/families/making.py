@@ -1,0 +1,45 @@
+"""Makes a family's model and saves it with its processor, as a folder that `load_model` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.families.configs import CONFIGS
+from tests.families.processors import PROCESSORS
+
+
+def make_model(name: str) -> Any:
+    """The model of a family with random weights: seed 0, normal with standard deviation 0.1, so that routing is not
+    degenerate; router biases too."""
+    from transformers import CONFIG_MAPPING
+
+    from mode_core.models import ensure_torchvision
+
+    ensure_torchvision()
+    model_type, arguments = CONFIGS[name]
+    config = CONFIG_MAPPING[model_type](**arguments)
+    torch.manual_seed(0)
+    model = _class_of(model_type)(config).float()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.dim() >= 2 or key.endswith(("bias", "sinks")):
+                parameter.normal_(0.0, 0.1)
+    return model.eval()
+
+
+def _class_of(model_type: str) -> type:
+    import transformers
+    from transformers.models.auto import modeling_auto as known
+
+    mappings = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    return getattr(transformers, next(names[model_type] for names in mappings if model_type in names))
+
+
+def save_family(name: str, folder: Path) -> Path:
+    """Write model and processor into `folder`."""
+    make_model(name).save_pretrained(folder)
+    PROCESSORS[name]().save_pretrained(folder)
+    return folder

@@ -30,6 +30,19 @@ METHODS = {
     "frequency_only": "Frequency only (ablation)",
     "sensitivity_only": "Sensitivity only (ablation)",
 }
+_SHORT = {
+    "mode_output": "MODE, layer output",
+    "mode_fisher": "MODE with Fisher",
+    "fisher": "Fisher",
+    "veq": "VEQ-ME, adapted",
+    "frequency": "frequency of all",
+    "uniform": "uniform bits",
+    "random": "random order",
+    "text_and_vision": "all vision tokens",
+    "text_and_redundant": "redundant tokens",
+    "mc_released": "MC as released",
+    "mc": "MC (Mixture Compressor)",
+}
 
 
 def signal(name: str) -> str:
@@ -40,6 +53,11 @@ def signal(name: str) -> str:
 def method(name: str) -> str:
     """An importance method in words; one that is not known here by its own name."""
     return METHODS.get(name, name.replace("_", " "))
+
+
+def short_method(name: str) -> str:
+    """The same in few words: for legends and axes."""
+    return _SHORT.get(name) or method(name).partition(" (")[0]
 
 
 def banks(axes: Axes) -> list[str]:

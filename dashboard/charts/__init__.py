@@ -3,14 +3,18 @@
 from dashboard.charts.accuracy import accuracy_by_task
 from dashboard.charts.bias import bias_bars
 from dashboard.charts.bits import bit_map, width_counts
+from dashboard.charts.evidence import paired_by_budget, paired_forest, scores_by_budget
 from dashboard.charts.expert import bank_profile, error_by_width, expert_frequencies
 from dashboard.charts.frequency import ORDERS, VIEWS, frequency_heatmaps
 from dashboard.charts.frontier import damage_by_layer, frontier_chart
 from dashboard.charts.grids import Axes, specialisation_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
+from dashboard.charts.reported import reported_bars
 from dashboard.charts.sensitivity import sensitivity_heatmaps
 from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
+from dashboard.charts.truth import ranking_dots, truth_scatter
+from dashboard.charts.two_runs import bits_crossed, changed_by_layer, order_agreement
 
 __all__ = [
     "ORDERS",
@@ -23,18 +27,27 @@ __all__ = [
     "bank_profile",
     "bias_bars",
     "bit_map",
+    "bits_crossed",
     "bits_drift",
+    "changed_by_layer",
     "damage_by_layer",
     "error_by_width",
     "expert_frequencies",
     "frequency_drift",
     "frequency_heatmaps",
     "frontier_chart",
+    "order_agreement",
     "overlap_map",
+    "paired_by_budget",
+    "paired_forest",
+    "ranking_dots",
+    "reported_bars",
+    "scores_by_budget",
     "sensitivity_heatmaps",
     "signal_drift",
     "specialisation_order",
     "strip_of_scores",
     "token_overlays",
+    "truth_scatter",
     "width_counts",
 ]

@@ -190,6 +190,7 @@ def strip_of_scores(ranks: np.ndarray, scores: np.ndarray, key: np.ndarray) -> g
         f"{int(key.sum())} of {key.size} vision tokens are key.",
         title={"text": "Importance of the vision tokens, by rank (key ones green)"},
         height=320,
+        margin={"l": 64, "r": 16, "t": 40, "b": 44},
         bargap=0.05,
         xaxis={"title": {"text": "rank"}, "showgrid": False},
         yaxis={"title": {"text": "score of the signal"}},

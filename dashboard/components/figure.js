@@ -55,18 +55,19 @@ async function redraw(chart, width) {
 // In a narrow window titles and legends take several lines: wrap them, and make room above the plot.
 function fitted(figure, width) {
   const { layout, data } = figure;
+  const margin = { l: 52, r: 16, t: 40, b: 42, ...layout.margin };
   const title = layout.title?.text;
   if (!title || width > 560) return layout;
   const lines = wrapped(title, Math.floor(width / 7.5));
   const named = layout.showlegend === false || data.length < 2 ? [] : data.filter((trace) => trace.showlegend !== false);
   const needed = named.reduce((sum, trace) => sum + 52 + 7 * (trace.name ?? "").length, 0);
-  const rows = Math.ceil(needed / Math.max(width - layout.margin.l - layout.margin.r, 100));
+  const rows = Math.ceil(needed / Math.max(width - margin.l - margin.r, 100));
   const more = 18 * (lines.length - 1) + 21 * Math.max(0, rows - 1);
-  const top = layout.margin.t + more;
+  const top = margin.t + more;
   return {
     ...layout,
     title: { ...layout.title, text: lines.join("<br>"), yref: "container", y: 1, yanchor: "top", pad: { t: 12, l: 4 } },
-    margin: { ...layout.margin, t: top },
+    margin: { ...margin, t: top },
     height: layout.height + more,
   };
 }

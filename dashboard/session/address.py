@@ -20,10 +20,10 @@ PLACE = (  # names in the URL beside those of the choices
     *("view", "order", "width"),  # Experts
     *("step",),  # Learn
     *("sample", "shown"),  # Tokens
-    *("metric", "modality", "other"),  # Compare
+    *("section", "metric", "modality", "other"),  # Compare
     *("panel",),  # Budget
 )
-_KEPT_ON_ANOTHER_RUN = ("job", "controls", "view", "order", "step", "shown", "panel", "metric", "modality")
+_KEPT_ON_ANOTHER_RUN = ("job", "controls", "view", "order", "step", "shown", "panel", "section", "metric", "modality")
 
 
 def restore() -> None:

@@ -21,7 +21,7 @@ class Measurement:
 
     `scores`, `predicted_bytes` and `measured_bytes` map each of `MODELS` to its value; bytes are those of all
     experts. `fingerprint` seals what was quantized, `settings` are the choices behind it, `made` is a time
-    stamp (seconds since 1970).
+    stamp (seconds since 1970). `notes` are sentences about how it was quantized.
     """
 
     scores: dict[str, Scores]
@@ -31,6 +31,7 @@ class Measurement:
     fingerprint: str
     settings: dict[str, object]
     made: float
+    notes: tuple[str, ...] = ()
 
     def label(self, model: str) -> str:
         """How one of `MODELS` is called on the screen."""
@@ -45,6 +46,7 @@ class Measurement:
             "choices": self.settings,
             "uniform_width": self.uniform_width,
             "made": self.made,
+            "notes": list(self.notes),
         }
         found = {}
         for model, scores in self.scores.items():
@@ -75,6 +77,7 @@ def _from_group(scores: dict[str, Scores]) -> Measurement:
         fingerprint=str(shared["measurement"]),
         settings=dict(shared["choices"]),
         made=float(shared["made"]),
+        notes=tuple(shared.get("notes", ())),
     )
 
 

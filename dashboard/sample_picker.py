@@ -38,6 +38,22 @@ def pick() -> list[Sample]:
     return chosen
 
 
+def bundled_calibration(count: int) -> list[Sample]:
+    """So many of the bundled calibration samples, evenly over their list; empty where they are missing."""
+    if not session.CALIBRATION.is_dir():
+        return []
+    held = _read_bundled(session.CALIBRATION.stat().st_mtime_ns)
+    return held[:: max(1, len(held) // count)][:count]
+
+
+def own_file(kind: str) -> list[Sample]:
+    """A person's own samples from a file with its pictures, kept under `kind`; empty while there are none."""
+    chosen = _files(kind)
+    if chosen:
+        _preview(chosen)
+    return chosen
+
+
 def digest(samples: Sequence[Sample]) -> str:
     """Hash of the samples' ids."""
     return samples_digest(samples)
@@ -72,11 +88,11 @@ def _pictures() -> list[Sample]:
     return _read(kept, texts)
 
 
-def _files() -> list[Sample]:
+def _files(kind: str = "files") -> list[Sample]:
     """A JSONL, CSV, JSON or zip, and the pictures that it names."""
     hint = 'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what?"}]}'
     types = ["jsonl", "csv", "json", "zip", *PICTURES]
-    kept = _uploads("files", "JSONL, CSV, JSON or zip, with its pictures", types, hint)
+    kept = _uploads(kind, "JSONL, CSV, JSON or zip, with its pictures", types, hint)
     return _read(kept, {}) if kept else []
 
 

@@ -139,13 +139,38 @@ def estimate_tokens(source: str, samples: Sequence[Any]) -> tuple[int, int, int]
     return round(text * scale), round(vision * scale), len(looked)
 
 
-def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, grid: Mapping[str, Any]) -> int:
-    """Bytes of all experts at their bits, from the shapes alone."""
+def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, rounding: Mapping[str, Any]) -> int:
+    """Bytes of all experts at their bits, from the shapes alone; bits may be by projection, `[E, 2]`.
+
+    Of `rounding` (arguments of `quantize_experts`) only what decides bytes is looked at.
+    """
+    grid = {name: rounding[name] for name in ("group_size", "symmetric", "method") if name in rounding}
     total = 0
     for bank in statistics:
-        widths, counts = np.unique(allocation.bits[bank.name], return_counts=True)
-        total += int((expert_bytes(bank.shape, widths.tolist(), **grid) * counts).sum())
+        bits = np.asarray(allocation.bits[bank.name])
+        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+        for side in range(2):
+            widths, counts = np.unique(columns[:, side], return_counts=True)
+            each = expert_bytes(bank.shape, widths.tolist(), by_projection=True, **grid)[:, side]
+            total += int((each * counts).sum())
     return total
+
+
+def rounding_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
+    """Arguments of `quantize_experts`; the samples only for a quantizer that looks at them."""
+    from mode_core.quantization import METHODS
+
+    wanted = METHODS[rounding["method"]].needs_samples
+    return dict(rounding) | ({"samples": samples} if wanted else {})
+
+
+def rounding_notes(quantized: Any, model: str) -> list[str]:
+    """What a person should know of how it was quantized, in sentences."""
+    thin = sum(map(len, quantized.data_free.values()))
+    if not thin:
+        return []
+    some = ", ".join(f"{bank} {list(experts)[:4]}" for bank, experts in quantized.data_free.items() if experts)
+    return [f"{model}: {thin} experts had too few tokens for {quantized.method} and were rounded to nearest ({some})."]
 
 
 def measure(
@@ -153,18 +178,20 @@ def measure(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    grid: Mapping[str, Any],
+    rounding: Mapping[str, Any],
     samples: Sequence[Any],
     seal: str,
     settings: dict[str, Any],
     keep: bool,
+    calibration: Sequence[Any] | None = None,
     *,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Measurement:
     """Score the original, `chosen` and `uniform` on the same samples, and count their packed bytes.
 
-    `seal` and `settings` say what was measured; `keep` writes the scores into the run.
+    `rounding` holds the quantizer's arguments, `calibration` what it may look at. `seal` and `settings` say what was
+    measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
 
@@ -174,20 +201,22 @@ def measure(
     with exclusive(loaded):
         reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
-        measured = {}
+        measured, notes = {}, []
+        options = rounding_options(rounding, calibration)
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **grid) as quantized:
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options) as quantized:
                 hook = stages.hook(f"answers, {model}")
                 scores[model] = evaluate(loaded, samples, reference=reference, progress=hook, cancel=cancel)
                 measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
+                notes += rounding_notes(quantized, model)
     predicted = {
         ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
-        ALLOCATION: packed_bytes(run.statistics, chosen, grid),
-        UNIFORM: packed_bytes(run.statistics, uniform, grid),
+        ALLOCATION: packed_bytes(run.statistics, chosen, rounding),
+        UNIFORM: packed_bytes(run.statistics, uniform, rounding),
     }
-    width = int(next(iter(uniform.bits.values()))[0])
-    done = Measurement(scores, predicted, measured, width, seal, settings, time.time())
+    width = int(np.ravel(next(iter(uniform.bits.values())))[0])
+    done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
     if keep:
         for name, record in done.records().items():
             run.save_evaluation(name, record)
@@ -199,8 +228,9 @@ def ask(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    grid: Mapping[str, Any],
+    rounding: Mapping[str, Any],
     sample: Any,
+    calibration: Sequence[Any] | None = None,
     *,
     progress: ProgressHook,
     cancel: Cancel,
@@ -216,7 +246,8 @@ def ask(
         given = {ORIGINAL: answer(loaded, sample)}
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing and asking, {model}")
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **grid):
+            options = rounding_options(rounding, calibration)
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options):
                 given[model] = answer(loaded, sample)
     return given
 

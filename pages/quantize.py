@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from dashboard import jobs_panel, measured, session, work
+from dashboard import jobs_panel, measured, quantizing, session, work
 from dashboard.charts import accuracy_by_task
 from dashboard.choices import describe
 from dashboard.components.chart import chart
@@ -21,9 +21,9 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
     chosen, uniform = session.allocation(), session.uniform_allocation()
-    statistics, grid = session.statistics(), session.grid()
+    statistics, rounding = session.statistics(), session.rounding()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
-    sizes = [work.packed_bytes(statistics, allocation, grid) for allocation in (chosen, uniform)]
+    sizes = [work.packed_bytes(statistics, allocation, rounding) for allocation in (chosen, uniform)]
     cells = st.columns(4)
     cells[0].metric("Method", chosen.method, help="Chosen on the Budget page, as are the budget and the widths.")
     cells[1].metric("Average bits", f"{chosen.average_bits:.2f}")
@@ -32,8 +32,7 @@ def plan() -> tuple[Allocation, Allocation]:
     )
     cells[3].metric(f"Uniform {width_of(uniform)} bits, predicted", measured.size_text(sizes[1]))
     spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
-    group = "whole rows" if grid["group_size"] == -1 else f"groups of {grid['group_size']}"
-    st.caption(f"{spread}. Round to nearest, {'symmetric' if grid['symmetric'] else 'asymmetric'}, {group}.")
+    st.caption(f"{spread}.")
     if width_of(uniform) != round(chosen.average_bits, 2):
         st.caption(f"The rival is uniform {width_of(uniform)} bits: the widest width that this budget affords.")
     return chosen, uniform
@@ -48,7 +47,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def width_of(uniform: Allocation) -> int:
-    return int(next(iter(uniform.bits.values()))[0])
+    return int(np.ravel(next(iter(uniform.bits.values())))[0])
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the evaluation samples …")
@@ -70,13 +69,12 @@ def spread(samples: list[Sample], count: int) -> list[Sample]:
 
 def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     """The button, and how many items it takes."""
-    samples = answerable()
+    samples = quantizing.evaluation_part(answerable())
     if not samples:
-        st.warning(f"There are no evaluation samples ({session.EVALUATION}), so accuracy cannot be measured here.")
         return
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     few = min(32, len(samples))
-    count = left.slider(
+    count = len(samples) if few == len(samples) else left.slider(
         "Evaluation items", few, len(samples), min(USUAL, len(samples)), key="quantize:items", persist_state="session",
         help="Spread over all tasks. Fewer are faster and less certain; the intervals say how much.",
     )  # fmt: skip
@@ -84,8 +82,8 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         opened, kind = session.run(), f"measure:{session.run_entry().path}"
         job = session.jobs().submit(
             f"Measuring on {count} items", kind, work.measure, session.shelf(), opened, chosen, uniform,
-            session.grid(), spread(samples, count), session.fingerprint(chosen), session.settings_now(),
-            session.writable(),
+            session.rounding(), spread(samples, count), session.fingerprint(chosen), session.settings_now(),
+            session.writable(), quantizing.calibration_samples(),
         )  # fmt: skip
         session.watch(job.id)
         st.rerun()
@@ -118,11 +116,16 @@ def result_part() -> None:
         value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
         label = f"Accuracy, {found.label(model)}"
         cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
+    for note in found.notes:
+        st.caption(f":material/info: {note}")
     items = len(found.scores[ORIGINAL].answers)
     st.caption(f"Exact answers to {items} items; differences in points on the same items, with a 95 % interval.")
     frame = measured.accuracy_frame(found)
-    figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
-    chart(figure, key="quantize-accuracy", table=lambda: frame, live=False)
+    if frame.empty:
+        st.caption("These items have no answers, so there is no accuracy; the distance to the original is below.")
+    else:
+        figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
+        chart(figure, key="quantize-accuracy", table=lambda: frame, live=False)
     left, right = st.columns(2)
     left.markdown("**Distance to the original**, KL in nats (less is better)")
     left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)
@@ -143,7 +146,7 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
             sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
             job = session.jobs().submit(
                 "Asking three models", "ask", work.ask, session.shelf(), session.run(), chosen, uniform,
-                session.grid(), sample,
+                session.rounding(), sample, quantizing.calibration_samples(),
             )  # fmt: skip
             st.session_state["ask:about"] = (question, session.fingerprint(chosen), width_of(uniform))
             st.session_state["ask:job"] = job.id
@@ -192,8 +195,7 @@ def answers_part() -> None:
         with cell.container(border=True):
             st.caption(labels[model])
             st.markdown(f"**{answer.text or '(no answer)'}**")
-            sure = " · ".join(f"{t} {100 * p:.0f} %" for t, p in zip(answer.tokens, answer.probabilities, strict=True))
-            st.caption(sure)
+            st.caption(quantizing.token_line(answer, job.result[ORIGINAL]))
 
 
 SHARE = st.column_config.NumberColumn(format="percent")
@@ -207,6 +209,7 @@ st.title("Quantize")
 st.caption("The experts are rounded to the bits of the Budget page, really packed, and put into the model. "
            "Nothing runs until you press a button.")  # fmt: skip
 session.run()
+quantizing.settings_part()
 try:
     chosen, uniform = plan()
 except AllocationError as refused:

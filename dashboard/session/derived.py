@@ -129,6 +129,13 @@ def grid() -> dict[str, Any]:
     }
 
 
+def rounding() -> dict[str, Any]:
+    """Arguments of `quantize_experts`: quantizer, grid, and the widths of attention and shared experts."""
+    now = choices()
+    around = {"attention_bits": now.attention_bits, "shared_bits": now.shared_bits}
+    return grid() | {"method": now.quantizer} | around
+
+
 def sizes() -> dict[str, np.ndarray]:
     """Bank name → bytes of one packed expert at each of `widths()`, int `[B]`; predicted, exact for `rtn`."""
     return {bank.name: expert_bytes(bank.shape, widths(), **dict(_grid_key())) for bank in statistics()}

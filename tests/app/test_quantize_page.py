@@ -40,3 +40,27 @@ def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch,
     assert not app.exception
     assert "not on this machine" in words(app)
     assert app.button(key="quantize:go").disabled and app.button(key="ask:go").disabled
+
+
+def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
+    app = open_app("quantize", quantizer="gptq", attention="4")
+    assert not app.exception
+    assert "Second order" in words(app)
+    app.slider(key="quantize:items").set_value(32)
+    finish(app.button(key="quantize:go").click().run())
+    assert not app.exception and not app.error, [error.value for error in app.error]
+    [kept] = [
+        found
+        for found in from_records(session.Run.open(session.runs_folder() / NAME).evaluations())
+        if found.settings["quantizer"] == "gptq"
+    ]
+    assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
+    assert "Out of date" in words(open_app("quantize", quantizer="rtn", attention="4"))
+
+
+def test_where_answers_part():
+    from dashboard.quantizing import first_difference
+
+    assert first_difference(["a", "b"], ["a", "b"]) is None
+    assert first_difference(["a", "c"], ["a", "b"]) == 1
+    assert first_difference(["a"], ["a", "b"]) == 1 and first_difference(["a", "b"], ["a"]) == 1

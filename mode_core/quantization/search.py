@@ -1,7 +1,8 @@
 """The levels of one width, and the search for the scale (and zero point) of each group of weights.
 
 The search tries the range times 1.00, 0.99, …, 0.21 and keeps the one with the least Σ abs(w−ŵ)^2.4 (the first of
-equals): the clip search of the paper's released code (norm 2.4, grid 100, largest shrink 0.8).
+equals): the clip search of the paper's released code (norm 2.4, grid 100, largest shrink 0.8). On symmetric grids most
+steps are ruled out by bounds (`shortlist`); on the others every step is tried. Both find the same scale.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from mode_core.quantization.shortlist import FUZZ, clip_bounds
 
 SEARCH_STEPS, SEARCH_GRID, ERROR_NORM = 80, 100, 2.4
 PRUNE_EVERY = 8  # search steps between two looks at which groups cannot improve any more
@@ -59,12 +62,36 @@ class Grid:
         low, high = torch.aminmax(groups, dim=1)
         if self.symmetric:
             top = torch.maximum(high, -low)
+            if not self.signed_maximum:
+                return self._best_of_shortlist(groups, top), None
             scale, zero = self._stored(top / levels(self.bits, True)[1]), None
             low, high = None, (high if self.signed_maximum else top)
         else:
             low, high = low.clamp_max(0), high.clamp_min(0)
             scale, zero = self._candidate(low, high, 1.0)
         return self._descend(groups, low, high, scale, zero)
+
+    def _best_of_shortlist(self, groups: Tensor, top: Tensor) -> Tensor:
+        """The scale that trying every step of a symmetric grid finds, from the few steps that can be the best.
+
+        First the likeliest step of every group is computed exactly, then those whose lower bound is below that.
+        """
+        shares = torch.tensor([1 - step / SEARCH_GRID for step in range(SEARCH_STEPS)], device=groups.device)
+        lowest, highest = levels(self.bits, True)
+        below, above = clip_bounds(groups, top.clamp_min(1e-30), shares, lowest, highest, ERROR_NORM, self.scale_dtype)
+        likeliest = torch.zeros_like(above, dtype=torch.bool).scatter_(1, above.argmin(dim=1, keepdim=True), True)
+        errors = torch.full_like(above, float("inf"))
+        self._compute(errors, likeliest, groups, top, shares)
+        least = errors.amin(dim=1, keepdim=True).pow(1 / ERROR_NORM) * (1 + FUZZ)
+        self._compute(errors, (below <= least) & ~likeliest, groups, top, shares)
+        return self._stored(shares[errors.argmin(dim=1)] * top / highest)
+
+    def _compute(self, errors: Tensor, wanted: Tensor, groups: Tensor, top: Tensor, shares: Tensor) -> None:
+        """Write the exact errors of the wanted steps, `[n, steps]`."""
+        highest = levels(self.bits, True)[1]
+        for rows, steps in zip(*(part.split(len(groups)) for part in wanted.nonzero(as_tuple=True)), strict=True):
+            tried = self._stored(shares[steps] * top[rows] / highest)
+            errors[rows, steps] = self._error(groups[rows], tried, None)
 
     def _descend(
         self, groups: Tensor, low: Tensor | None, high: Tensor, scale: Tensor, zero: Tensor | None

@@ -20,7 +20,8 @@ from mode_core.run import Run
 Result = dict[str, object]
 
 
-def _load(options: argparse.Namespace, run: Run | None = None):
+def load_for(options: argparse.Namespace, run: Run | None = None):
+    """The model that the options name, else the run's own."""
     from mode_core.models import load_model
 
     source = options.model or (run.model_source if run else None)
@@ -28,7 +29,7 @@ def _load(options: argparse.Namespace, run: Run | None = None):
         return load_model(source, device=options.device, dtype=options.dtype, **cli_scale.memory(options))
 
 
-def _grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
+def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
     """Group size and symmetry: what was asked for, else what the run's sensitivity was measured with."""
     settings = run.statistics.settings
     return {
@@ -41,7 +42,7 @@ def _sizes(run: Run, widths: tuple[int, ...], grid: dict) -> dict[str, np.ndarra
     return {bank.name: expert_bytes(bank.shape, widths, **grid) for bank in run.statistics}
 
 
-def _chosen(options: argparse.Namespace, run: Run) -> Allocation:
+def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
     """The allocation that the options name: uniform, a file, or one kept in the run."""
     if options.uniform is not None:
         return uniform_allocation(
@@ -90,7 +91,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         **cli_scale.settings(options),
     )
     samples = read_samples(options.samples)[: options.limit]
-    loaded = _load(options)
+    loaded = load_for(options)
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
     run = cli_scale.open_run(options)
     statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
@@ -107,7 +108,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
         "text_tokens": int(first.text("tokens")),
-        "vision_tokens": int(first.vision("tokens", statistics.signals[0]).sum()),
+        "vision_tokens": int(first.vision("tokens", statistics.signals[0]).sum()) or "no vision tokens",
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }
@@ -161,53 +162,6 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     }
 
 
-def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    """An allocation → packed codes, with predicted and measured bytes."""
-    from mode_core.quantization import quantize_experts
-
-    run = Run.open(options.run)
-    allocation, grid = _chosen(options, run), _grid(options, run)
-    loaded = _load(options, run)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **grid) as quantized:
-        if options.out:
-            quantized.save_packed(options.out)
-        predicted = sum(
-            int(expert_bytes(bank.shape, (width,), **grid)[0]) * int(count)
-            for bank in run.statistics
-            for width, count in zip(*np.unique(allocation.bits[bank.name], return_counts=True), strict=True)
-        )
-        return {
-            "average_bits": allocation.average_bits,
-            "predicted_bytes": predicted,
-            "measured_bytes": quantized.packed_bytes,
-            "original_bytes": quantized.original_bytes,
-            "written_to": options.out or "nowhere (give --out)",
-        }
-
-
-def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    """Accuracy per task, and KL to the original by modality where something was quantized."""
-    from mode_core.evaluation import evaluate as score
-    from mode_core.evaluation import record_reference
-    from mode_core.quantization import quantize_experts
-    from mode_core.samples import read_samples
-
-    run = Run.open(options.run)
-    loaded = _load(options, run)
-    samples = read_samples(options.samples)[: options.limit]
-    common = {"progress": progress, "cancel": cancel, "batch_size": options.batch_size}
-    if options.allocation is None and options.uniform is None:
-        scores = score(loaded, samples, **common)
-    else:
-        allocation = _chosen(options, run)
-        reference = record_reference(loaded, samples, **common)
-        with quantize_experts(loaded, allocation, **_grid(options, run)):
-            scores = score(loaded, samples, reference=reference, **common)
-    if options.name:
-        run.save_evaluation(options.name, scores.to_dict())
-    return scores.summary()
-
-
 def export(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """An allocation → files that other software loads."""
     from mode_core.export import TARGETS
@@ -224,9 +178,9 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         allocation,
         options.out,
         run=run,
-        loaded=_load(options, run) if needs_model else None,
+        loaded=load_for(options, run) if needs_model else None,
         progress=progress,
         cancel=cancel,
-        **_grid(options, run),
+        **run_grid(options, run),
     )
     return {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}

@@ -135,9 +135,11 @@ def text_and_redundant(view: View, options: Options) -> tuple[np.ndarray, np.nda
 
 
 def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """(f_text + α·f_key)·4^−b."""
+    """(f_text + α·f_key)·4^−b; a kind of token that the bank never saw adds nothing."""
     kinds = (("text", 1.0), ("key", options.vision_weight))
-    importance = sum(weight * share(view.sums(kind, "selections")) for kind, weight in kinds)
+    counts = {kind: view.sums(kind, "selections") for kind, _ in kinds}
+    seen = {kind: count.sum(axis=-1, keepdims=True) > 0 for kind, count in counts.items()}
+    importance = sum(weight * share(counts[kind]) * seen[kind] for kind, weight in kinds)
     return importance[..., None] * noise(options.bits), _none_unsupported(view)
 
 
@@ -174,6 +176,17 @@ def fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Σ_d g_d²·Δz_d², mean over text tokens plus α times the mean over key tokens."""
     return weighed.fisher_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support)
+
+
+def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """As fisher, with the gradients of softened answers."""
+    return weighed.fisher_cost(view, (("all", 1.0),), options.min_support, "soft_fisher")
+
+
+def mode_soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """As mode_fisher, with the gradients of softened answers."""
+    parts = (("text", 1.0), ("key", options.vision_weight))
+    return weighed.fisher_cost(view, parts, options.min_support, "soft_fisher")
 
 
 def veq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -336,6 +349,24 @@ METHODS: dict[str, Method] = {
             True,
             "ours",
             "logit_kl",
+        ),
+        Method(
+            "soft_fisher",
+            soft_fisher,
+            "As fisher, but for softened answers, which still tell what moves where the model is sure.",
+            "ours: Fisher information of the answers at a higher temperature",
+            True,
+            "ours",
+            "gradients",
+        ),
+        Method(
+            "mode_soft_fisher",
+            mode_soft_fisher,
+            "As mode_fisher, but for softened answers, which still tell what moves where the model is sure.",
+            "ours: modalities apart as in mode, damage as in soft_fisher",
+            True,
+            "ours",
+            "gradients",
         ),
         Method(
             "text_and_vision",

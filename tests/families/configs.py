@@ -325,6 +325,12 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "image_token_id": IMAGE,
         },
     ),
+    "kimi_vl": ("double", {"media_placeholder_token_id": IMAGE}),
+    "deepseek_vl2": (
+        "double",
+        {"scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 1.0},
+    ),
+    "molmoe": ("double", {}),
     "mixtral": ("mixtral", TEXT | {"intermediate_size": 24, "num_local_experts": 8}),
     "qwen3_moe": ("qwen3_moe", TEXT | {"num_experts": 8, "mlp_only_layers": [1]}),
     "olmoe": ("olmoe", TEXT | {"intermediate_size": 24, "num_experts": 8}),

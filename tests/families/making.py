@@ -11,6 +11,20 @@ from tests.families.configs import CONFIGS
 from tests.families.processors import PROCESSORS
 
 
+DOUBLES = {  # families whose code comes with the model -> their model's class in `modeling_doubles`
+    "kimi_vl": "KimiVLForConditionalGeneration",
+    "deepseek_vl2": "DeepseekVLV2ForCausalLM",
+    "molmoe": "MolmoForCausalLM",
+}
+
+
+def double_config() -> type:
+    """The doubles' configuration class; imported late, since importing transformers takes long."""
+    from tests.families.modeling_doubles import DoubleConfig
+
+    return DoubleConfig
+
+
 def make_model(name: str) -> Any:
     """The model of a family with random weights: seed 0, normal with standard deviation 0.1, so that routing is not
     degenerate; router biases too."""
@@ -20,9 +34,9 @@ def make_model(name: str) -> Any:
 
     ensure_torchvision()
     model_type, arguments = CONFIGS[name]
-    config = CONFIG_MAPPING[model_type](**arguments)
+    config = double_config()(**arguments) if name in DOUBLES else CONFIG_MAPPING[model_type](**arguments)
     torch.manual_seed(0)
-    model = _class_of(model_type)(config).float()
+    model = class_of(name)(config).float()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if parameter.dim() >= 2 or key.endswith(("bias", "sinks")):
@@ -30,16 +44,25 @@ def make_model(name: str) -> Any:
     return model.eval()
 
 
-def _class_of(model_type: str) -> type:
+def class_of(name: str) -> type:
+    """The family's model class."""
     import transformers
     from transformers.models.auto import modeling_auto as known
 
+    if name in DOUBLES:
+        from tests.families import modeling_doubles
+
+        return getattr(modeling_doubles, DOUBLES[name])
+    model_type = CONFIGS[name][0]
     mappings = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     return getattr(transformers, next(names[model_type] for names in mappings if model_type in names))
 
 
 def save_family(name: str, folder: Path) -> Path:
-    """Write model and processor into `folder`."""
+    """Write model and processor into `folder`; a double with its code, as models with code of their own come."""
+    if name in DOUBLES:
+        double_config().register_for_auto_class()
+        class_of(name).register_for_auto_class("AutoModelForCausalLM")
     make_model(name).save_pretrained(folder)
     PROCESSORS[name]().save_pretrained(folder)
     return folder

@@ -265,6 +265,13 @@ def step3p7() -> Any:
     )
 
 
+def llava_without_class() -> Any:
+    """For the doubles, which have no class token: 64 patches, 64 vision tokens."""
+    made = llava()
+    made.num_additional_image_tokens, made.vision_feature_select_strategy = 0, "full"
+    return made
+
+
 def text_only() -> Any:
     made = tokenizer()
     made.chat_template = template("")
@@ -290,5 +297,6 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "cohere2_vision_moe": cohere2_vision,
     "llama4": llama4,
     "step3p7": step3p7,
+    **dict.fromkeys(("kimi_vl", "deepseek_vl2", "molmoe"), llava_without_class),
     **dict.fromkeys(("mixtral", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3"), text_only),
 }

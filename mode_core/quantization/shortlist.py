@@ -24,8 +24,8 @@ def clip_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bound of every group's error at every step, as norms (error = bound ** norm): both `[n, steps]`.
 
-    `groups` float32 `[n, g]`, `top` `[n]` their largest magnitude (at least 1e-30), `shares` the steps' part of the range, and
-    `lowest` … `highest` the integer levels. The bounds hold for scales `share · top / highest` rounded to
+    `groups` float32 `[n, g]`, `top` `[n]` their largest magnitude (at least 1e-30), `shares` the steps' part of the
+    range, and `lowest` … `highest` the integer levels. The bounds hold for scales `share · top / highest` rounded to
     `scale_dtype`. Memory: `n × steps` floats six times.
     """
     table = _table(tuple(shares.tolist()), lowest, highest, norm, groups.device)

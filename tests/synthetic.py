@@ -97,6 +97,7 @@ def _fill_extras(bank: BankStatistics, draw: np.random.Generator, signals: tuple
             per_fold = energy.reshape(-1, *[1] * (error.ndim - 1))
             per_expert = np.exp(0.3 * draw.standard_normal(error.shape[1])).reshape(-1, *[1] * (error.ndim - 2))
             arrays[f"{kind}_fisher{end}"][:] = error * per_fold * per_expert
+            arrays[f"{kind}_soft_fisher{end}"][:] = 2 * arrays[f"{kind}_fisher{end}"] + error
             tokens = arrays[f"{kind}_tokens{end}"]
             arrays[f"{kind}_gradient_energy{end}"][:] = tokens * energy.reshape(-1, *[1] * (tokens.ndim - 1))
     if "logit_kl" in bank.extras:

@@ -3,7 +3,8 @@
 Calibration with gradients sums, for every token t routed to expert e with weight w, the Fisher damage
 Σ_d g_d²·(w·(E(x) − E_b(x)))_d², g the gradient of the log-likelihood of the model's own answer at the bank's output. It
 estimates the change of the answers' distribution (twice the KL divergence, to second order, diagonal part), and that is
-one unit for all banks, so a budget may be shared between them.
+one unit for all banks, so a budget may be shared between them. `soft_fisher` is the same for the distribution at a
+higher temperature, which still moves where the model is sure of its answer (ours; `mode_core/calibration/gradients.py`).
 
 VEQ (arXiv 2602.01037, VEQ-ME) weighs how often text and vision choose an expert: S = γ·N_text + β·N_vision, with
 γ = ‖g_text‖/‖g_vision‖ (its authors find about 22) and β = T_text/T_vision. Ours is an adaptation: γ is measured, as
@@ -20,18 +21,21 @@ from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import View
 
 
-def fisher_cost(view: View, parts: Sequence[tuple[str, float]], min_support: int) -> tuple[np.ndarray, np.ndarray]:
+def fisher_cost(
+    view: View, parts: Sequence[tuple[str, float]], min_support: int, sums: str = "fisher"
+) -> tuple[np.ndarray, np.ndarray]:
     """Σ over kinds of weight · (Fisher damage summed over tokens of that kind) / (tokens of that kind): `[N, E, B]`.
 
     Also `[N, E]`: experts that fewer than `min_support` tokens of these kinds reached. They get the data-free
-    estimate, scaled by the bank's measured experts, as if one token of each kind had been routed to them.
+    estimate, scaled by the bank's measured experts, as if one token of each kind had been routed to them. `sums` is
+    "fisher" or "soft_fisher".
     """
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
     share = {kind: _one_token(view, kind) for kind, _ in kinds}
-    cost = sum(weight * share[kind] * view.sums(kind, "fisher") for kind, weight in kinds)
+    cost = sum(weight * share[kind] * view.sums(kind, sums) for kind, weight in kinds)
     unsupported = sum(view.sums(kind, "fisher_support") for kind, _ in kinds) < min_support
     if unsupported.any():
-        free = sum(weight * share[kind] for kind, weight in kinds) * estimated_fisher(view, min_support)
+        free = sum(weight * share[kind] for kind, weight in kinds) * estimated_fisher(view, min_support, sums)
         cost = np.where(unsupported[..., None], free, cost)
     return cost, unsupported
 
@@ -42,20 +46,20 @@ def _one_token(view: View, kind: str) -> np.ndarray:
     return np.divide(1.0, tokens, out=np.zeros_like(tokens), where=tokens > 0)
 
 
-def estimated_fisher(view: View, min_support: int = 1) -> np.ndarray:
+def estimated_fisher(view: View, min_support: int = 1, sums: str = "fisher") -> np.ndarray:
     """Fisher damage of one routed token where none was measured, `[N, E, B]`: the error that the weights alone let
     expect, times one factor per bank, the median over its measured experts and widths of measured ÷ expected."""
 
     def make() -> np.ndarray:
         support = view.sums("all", "fisher_support")[..., None]
-        measured = np.divide(view.sums("all", "fisher"), support, out=np.zeros(free.shape), where=support > 0)
+        measured = np.divide(view.sums("all", sums), support, out=np.zeros(free.shape), where=support > 0)
         usable = (support >= max(min_support, 1)) & (free > 0)
         ratio = np.where(usable, measured / np.where(free > 0, free, 1), np.nan).reshape(len(free), -1)
         factor = np.array([np.nanmedian(row) if np.isfinite(row).any() else 0.0 for row in ratio])
         return free * factor[:, None, None]
 
     free = data_free(view.stack)
-    return view.stack.keep(("estimated fisher", view.signal, min_support), make)
+    return view.stack.keep(("estimated", sums, view.signal, min_support), make)
 
 
 def gradient_ratio(views: Sequence[View]) -> float:

@@ -67,14 +67,11 @@ class ComparisonSettings:
         """The same, with the methods that these statistics allow where none were named.
 
         Raises:
-            ValueError: a method was named that needs gradients, and calibration took none.
+            ImportanceError: a method was named that needs what calibration did not measure.
         """
-        possible = tuple(name for name in METHODS if has_gradients(statistics) or not needs_gradients(name))
-        if missing := [name for name in self.methods if name not in possible]:
-            raise ValueError(
-                f"{', '.join(missing)} need gradients, which this run was calibrated without; "
-                "calibrate again with --gradients, or leave them out."
-            )
+        for name in self.methods:
+            METHODS[name].check(statistics)
+        possible = tuple(name for name, method in METHODS.items() if method.available(statistics))
         return replace(self, methods=self.methods or possible)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,13 +83,3 @@ def scopes_of(method: str) -> tuple[str, ...]:
     """Scopes in which a method is measured, its natural one first."""
     natural = "model" if method in MODEL_WIDE else "bank"
     return (natural, "bank") if method in BOTH_SCOPES else (natural,)
-
-
-def needs_gradients(method: str) -> bool:
-    """Whether a method's costs come from gradients that calibration takes only when asked to."""
-    return bool(getattr(METHODS[method], "needs_gradients", False))
-
-
-def has_gradients(statistics: ExpertStatistics) -> bool:
-    """Whether calibration took gradients."""
-    return all("text_fisher" in bank.arrays for bank in statistics)

@@ -61,7 +61,7 @@ def write_gptqmodel(request: Request, folder: Path) -> None:
             for part, tensor in packed_parts(matrix.packed, less_one=request.symmetric).items():
                 writer.add(f"{matrix.module}.{part}", tensor)
             writer.add(f"{matrix.module}.g_idx", group_index(matrix.packed.shape[1], matrix.packed.group_size))
-            dynamic |= quantized(matrix.module, matrix.packed.bits)
+            dynamic |= quantized(matrix.module, matrix.packed.bits, matrix.packed.group_size, request.group_size)
         writer.close()
         settings = quantize_config(request, most_common_width(request.allocation.bits), dynamic)
         write_config(folder, config | {"quantization_config": settings})
@@ -88,9 +88,9 @@ def expert_modules(bits: dict[str, np.ndarray], shapes: dict[str, BankShape]) ->
                 yield f"{bank}.{expert}.{projection}_proj", exit_ if projection == "down" else entrance
 
 
-def quantized(module: str, bits: int) -> dict[str, dict[str, int]]:
-    """The entry of `dynamic` that gives one module its width."""
-    return {f"+:^{re.escape(module)}$": {"bits": bits}}
+def quantized(module: str, bits: int, group: int = 0, usual: int = 0) -> dict[str, dict[str, int]]:
+    """The entry of `dynamic` that gives one module its width, and its group size where that is not the usual one."""
+    return {f"+:^{re.escape(module)}$": {"bits": bits} | ({"group_size": group} if group != usual else {})}
 
 
 def untouched(module: str) -> dict[str, dict[str, int]]:

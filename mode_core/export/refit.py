@@ -28,6 +28,7 @@ UNIT_WORDS = {
     "projection": "one projection of all experts of a layer",
     "layer": "all experts of a layer",
 }
+REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "metric")  # settings that make the costs
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
 
 
@@ -74,6 +75,8 @@ def fit(
     if target.finest_unit == "projection" and statistics is not None and _flat(costs):
         costs = by_projection(costs, statistics)
     unit, notes = _solver_unit(target, costs)
+    if "by_projection" in costs.settings:
+        notes = (*notes, f"The costs are {costs.settings['by_projection']}.")
     coarse, more = _solve(allocation, costs, unit, sizes)
     added = coarse.objective - asked
     price = {
@@ -95,10 +98,10 @@ def costs_of(allocation: Allocation, statistics: ExpertStatistics | None) -> Cos
     settings = allocation.settings
     if statistics is None or "key_ratio" not in settings or not allocation.method:
         return None
-    chosen = {key: settings[key] for key in ("key_ratio", "signal", "vision_weight", "min_support", "seed")
-              if key in settings}  # fmt: skip
+    chosen = {key: settings[key] for key in REPEATED if key in settings}
     try:
-        return cost_table(statistics, allocation.method, bits=allocation.widths, **chosen)
+        costs = cost_table(statistics, allocation.method, bits=allocation.widths, **chosen)
+        return by_projection(costs, statistics) if "by_projection" in settings else costs
     except ImportanceError as refused:
         raise ExportError(f"The allocation's costs cannot be made again from this run: {refused}") from None
 

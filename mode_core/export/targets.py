@@ -14,12 +14,20 @@ import numpy as np
 from mode_core.allocation.records import Allocation
 from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
+from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
+from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
+from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
+from mode_core.export.gguf import write_gguf
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.manifest import build_manifest
+from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
+from mode_core.export.mlx import write_mlx, write_mlx_config
+from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
+from mode_core.export.recipes import write_layer_config, write_recipe
 from mode_core.export.refit import Fitted, fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
@@ -133,6 +141,83 @@ TARGETS: dict[str, Target] = {
             "Every expert's every matrix is matched by exactly one rule; GPTQModel's own class reads it "
             "(tests/parity).",
             write_gptqmodel_config,
+        ),
+        Target(
+            "auto_round_recipe",
+            "AutoRound's layer_config, to tune with it at these bits (JSON)",
+            "expert_projection",
+            RECIPE_WIDTHS,
+            "AutoRound: AutoRound(model, layer_config=…) (tried: 0.16.1).",
+            "Every expert's every matrix has exactly one entry; AutoRound's own class takes every entry.",
+            write_layer_config,
+        ),
+        Target(
+            "llm_compressor_recipe",
+            "A recipe for llm-compressor's GPTQ at these bits (YAML)",
+            "expert_projection",
+            RECIPE_WIDTHS,
+            "llm-compressor: oneshot(model, recipe='recipe.yaml'). It saves in compressed-tensors' format, so what is "
+            "said there about engines holds.",
+            "Every expert's every matrix is matched by exactly one pattern; compressed-tensors' own classes read every "
+            "group, and llm-compressor's own Recipe the file (tests/parity).",
+            write_recipe,
+        ),
+        Target(
+            "compressed_tensors",
+            "Packed checkpoint in compressed-tensors' format, one width for a layer",
+            "layer",
+            COMPRESSED_WIDTHS,
+            "vLLM, where it has a kernel for the width. Not stock transformers: 5.23 loads files with several widths "
+            "without an error and with wrong weights. Family: Qwen3-VL-MoE.",
+            "compressed-tensors' own decompressor gives the quantized weights exactly; an expected failure records "
+            "what transformers makes of a file with several widths.",
+            write_compressed_tensors,
+            needs_model=True,
+            warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
+        ),
+        Target(
+            "compressed_tensors_expert",
+            "The same with a width for every expert: for research only",
+            "expert_projection",
+            COMPRESSED_WIDTHS,
+            "None that was found: compressed-tensors itself decompresses it; vLLM and SGLang want one width for all "
+            "experts of a layer, and transformers 5.23 loads it with wrong weights.",
+            "compressed-tensors' own decompressor gives the quantized weights exactly.",
+            write_compressed_tensors,
+            needs_model=True,
+            warning="No engine runs this: vLLM refuses or misreads experts of several widths in one layer, and stock "
+            "transformers loads wrong weights without an error.",
+        ),
+        Target(
+            "gguf",
+            "A llama-quantize command, one type for a layer's projection",
+            "projection",
+            GGUF_WIDTHS,
+            "llama.cpp: run the script on the bfloat16 GGUF file of the model. Types hold more than their nominal "
+            "bits (q2_k 2.6, q3_k 3.4, q4_k 4.5).",
+            "Each pattern matches exactly one tensor of a GGUF file written with gguf-py, all expert tensors are "
+            "matched. llama-quantize itself is not run here.",
+            write_gguf,
+        ),
+        Target(
+            "mlx_config",
+            "MLX's bits for every path, to convert with mlx-vlm (JSON)",
+            "projection",
+            MLX_WIDTHS,
+            "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
+            "Every bank's every projection has one path, which the converted checkpoint holds.",
+            write_mlx_config,
+        ),
+        Target(
+            "mlx",
+            "Packed checkpoint in MLX's format, one width for a layer's projection",
+            "projection",
+            MLX_WIDTHS,
+            "mlx-vlm on Apple machines (and on Linux with MLX's CPU build). Family: Qwen3-VL-MoE.",
+            "Where MLX is installed, its own dequantize gives the quantized weights; in an environment of its own "
+            "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
+            write_mlx,
+            needs_model=True,
         ),
     )
 }

@@ -11,62 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mode_core.allocation.records import Allocation
 from mode_core.export import ExportError, export
+from mode_core.export.auto_round import WIDTHS
 from mode_core.export.shards import INDEX, ShardWriter
 from mode_core.quantization import quantize_experts
-from tests.conftest import EYES, SPECIAL, TEXT, tiny_processor
+from tests.conftest import packable_allocation
+from tests.packed import read_matrix
 
 GROUP = 32
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    """A random Qwen3-VL-MoE in bfloat16 whose experts (96 × 64) fill whole words; seed 5."""
-    from mode_core.models import ensure_torchvision, load_model
-
-    ensure_torchvision()
-    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
-
-    text = TEXT | {"moe_intermediate_size": 96, "num_hidden_layers": 2, "mlp_only_layers": [], "num_experts": 6}
-    tokens = {f"{kind}_token_id": SPECIAL.index(f"<|{kind}_pad|>") for kind in ("image", "video")}
-    tokens |= {f"vision_{end}_token_id": SPECIAL.index(f"<|vision_{end}|>") for end in ("start", "end")}
-    torch.manual_seed(5)
-    model = Qwen3VLMoeForConditionalGeneration(Qwen3VLMoeConfig(text_config=text, vision_config=EYES, **tokens))
-    folder = tmp_path_factory.mktemp("auto-round") / "model"
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() >= 2:
-                parameter.normal_(0.0, 0.1)
-    model.bfloat16().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return load_model(folder, device="cpu")
-
-
-def allocation_for(loaded, widths=(2, 3, 4, 5, 6, 8, 16)) -> Allocation:
-    draw = np.random.default_rng(2)
-    bits = {name: draw.choice(widths, (bank.experts, 2)) for name, bank in loaded.banks.items()}
-    return Allocation(bits, widths, 0.0, 0.0, False, 0.0, 5.0, unit="projection")
-
-
-def read_bits(words: np.ndarray, bits: int) -> np.ndarray:
-    """int32 words `[n]` → values, as one little-endian number in Python's own integers."""
-    number = int.from_bytes(words.astype("<i4").tobytes(), "little")
-    return np.array([(number >> (bits * place)) & ((1 << bits) - 1) for place in range(32 * len(words) // bits)])
-
-
-def read_matrix(tensors: dict, module: str, bits: int, symmetric: bool) -> np.ndarray:
-    """The values `[out, in]` that qweight, qzeros and scales of one module stand for."""
-    words, zeros, scales = (tensors[f"{module}.{part}"].numpy() for part in ("qweight", "qzeros", "scales"))
-    codes = np.stack([read_bits(column, bits) for column in words.T])
-    points = np.stack([read_bits(row, bits) for row in zeros]) + (1 if symmetric else 0)
-    groups = np.arange(codes.shape[1]) * len(scales) // codes.shape[1]
-    return (codes - points.T[:, groups]) * scales.astype(np.float32).T[:, groups]
+def loaded(packable_model):
+    return packable_model
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_tensors_unpack_to_the_quantized_weights(loaded, tmp_path, symmetric) -> None:
-    allocation = allocation_for(loaded)
+    allocation = packable_allocation(loaded, WIDTHS)
     export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP, symmetric=symmetric)
     tensors = load_file(tmp_path / "out" / "model.safetensors")
     settings = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
@@ -131,7 +93,10 @@ def logits(model) -> torch.Tensor:
 def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
     from mode_core.models import load_model
 
-    allocation, grids = allocation_for(loaded), [{"group_size": GROUP, "symmetric": turn} for turn in (True, False)]
+    allocation, grids = (
+        packable_allocation(loaded, WIDTHS),
+        [{"group_size": GROUP, "symmetric": turn} for turn in (True, False)],
+    )
     folders = [str(tmp_path / str(number)) for number in range(len(grids))]
     for folder, grid in zip(folders, grids, strict=True):
         export("auto_round", allocation, folder, loaded=loaded, **grid)
@@ -161,7 +126,7 @@ def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
 
 
 def test_from_the_checkpoint_s_folder_the_same_files_come_out(loaded, tmp_path) -> None:
-    allocation = allocation_for(loaded)
+    allocation = packable_allocation(loaded, WIDTHS)
     export("auto_round", allocation, tmp_path / "whole", loaded=loaded, group_size=GROUP)
     export("auto_round", allocation, tmp_path / "read", checkpoint=loaded.source, group_size=GROUP)
     one, other = (load_file(tmp_path / place / "model.safetensors") for place in ("whole", "read"))
@@ -175,9 +140,9 @@ def test_from_the_checkpoint_s_folder_the_same_files_come_out(loaded, tmp_path) 
 
 def test_refusals(loaded, tiny_model, tmp_path) -> None:
     with pytest.raises(ExportError, match="no 1-bit experts"):
-        export("auto_round", allocation_for(loaded, (1, 2)), tmp_path / "out", loaded=loaded)
+        export("auto_round", packable_allocation(loaded, (1, 2)), tmp_path / "out", loaded=loaded)
     with pytest.raises(ExportError, match="24 × 64; this format needs both to be multiples of 32"):
-        export("auto_round", allocation_for(tiny_model, (2, 3)), tmp_path / "out", loaded=tiny_model)
+        export("auto_round", packable_allocation(tiny_model, (2, 3)), tmp_path / "out", loaded=tiny_model)
     assert list(tmp_path.iterdir()) == []
 
 

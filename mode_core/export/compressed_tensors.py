@@ -1,0 +1,133 @@
+"""compressed-tensors' `pack-quantized` format, which llm-compressor writes and vLLM reads.
+
+Per matrix (compressed-tensors 0.20): `weight_packed` int32 `[out, in·bits/32]`, codes counted from the lowest level as
+a little-endian bit stream along each row; `weight_scale` `[out, groups]`; `weight_shape` int64 `[2]`; and, asymmetric,
+`weight_zero_point` int32 `[out·bits/32, groups]`, packed down the rows. (3-bit packing was another before 0.18.)
+Which module has which width stands in `config_groups`, one group per width with one pattern per bank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mode_core.export.folder import ExportError
+from mode_core.export.int32 import check_shape, words
+from mode_core.export.request import Request
+from mode_core.export.shards import ShardWriter
+from mode_core.export.weights import open_weights, write_config
+from mode_core.quantization.widths import UNTOUCHED, group_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mode_core.quantization.packing import PackedMatrix
+    from mode_core.statistics import BankShape
+
+WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
+FAMILIES = ("qwen3_vl_moe",)  # experts are written as separate layers, which was tried with these
+
+
+def write_compressed_tensors(request: Request, folder: Path) -> None:
+    """Save the experts packed, everything else in bfloat16, with the processor. Memory as in `write_auto_round`.
+
+    Raises:
+        ExportError: another family, or channels that do not fill whole words.
+    """
+    writer, ignored = ShardWriter(folder, request.shard_bytes), []
+    with open_weights(request) as weights:
+        config = weights.config()
+        if (family := config.get("model_type")) not in FAMILIES:
+            raise ExportError(f"This target was tried with {', '.join(FAMILIES)} only, not with {family!r}.")
+        for name, shape in weights.shapes.items():
+            check_shape(name, shape, request.group_size)
+        for name, tensor in weights.others():
+            writer.add(name, tensor)
+            if tensor.ndim == 2 and name.endswith(".weight"):
+                ignored.append(name.removesuffix(".weight"))
+        for matrix in weights.experts():
+            if matrix.packed is None:
+                writer.add(f"{matrix.module}.weight", matrix.original)
+                ignored.append(matrix.module)
+                continue
+            for part, tensor in packed_parts(matrix.packed).items():
+                writer.add(f"{matrix.module}.{part}", tensor)
+        writer.close()
+        groups = config_groups(request, weights.shapes)
+        write_config(folder, config | {"quantization_config": _settings(groups, ignored)})
+        weights.companions(folder)
+
+
+def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
+    """One matrix in the tensors of this format; see the head of this file."""
+    import torch
+
+    codes = matrix.unpack()
+    parts = {
+        "weight_packed": words(codes.codes, codes.bits),
+        "weight_scale": codes.scales,
+        "weight_shape": torch.tensor(codes.shape),
+    }
+    if codes.zeros is not None:
+        parts["weight_zero_point"] = words(codes.zeros.t().contiguous(), codes.bits).t().contiguous()
+    return parts
+
+
+def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, dict[str, object]]:
+    """One group per width and group size: its patterns (`re:` on module names) and how its weights are stored."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for bank, bits in request.allocation.bits.items():
+        for width, size, pattern in patterns(bank, np.asarray(bits), shapes[bank], request.group_size):
+            if width != UNTOUCHED:
+                found.setdefault((width, size), []).append(f"re:{pattern}")
+    return {
+        f"group_{number}": {"targets": targets, "weights": weight_arguments(width, size, request.symmetric)}
+        for number, ((width, size), targets) in enumerate(sorted(found.items()))
+    }
+
+
+def patterns(bank: str, bits: np.ndarray, shape: BankShape, group_size: int) -> Iterator[tuple[int, int, str]]:
+    """(width, group size, pattern) so that every matrix of the bank matches exactly one pattern."""
+    columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+    entrance = ("gate", "up") if shape.has_gate else ("up",)
+    sides = ((entrance, shape.hidden, columns[:, 0]), (("down",), shape.intermediate, columns[:, 1]))
+    for projections, channels, widths in sides:
+        for width in np.unique(widths):
+            experts = np.flatnonzero(widths == width)
+            whose = r"\d+" if len(experts) == len(widths) else _either(map(str, experts))
+            pattern = rf"^{re.escape(bank)}\.{whose}\.{_either(projections)}_proj$"
+            yield int(width), group_length(channels, group_size), pattern
+
+
+def _either(names: Iterable[str]) -> str:
+    return f"({'|'.join(names)})"
+
+
+def weight_arguments(bits: int, group_size: int, symmetric: bool) -> dict[str, object]:
+    """compressed-tensors' QuantizationArgs for weights."""
+    return {
+        "num_bits": bits,
+        "type": "int",
+        "symmetric": symmetric,
+        "strategy": "group",
+        "group_size": group_size,
+        "dynamic": False,
+    }
+
+
+def _settings(groups: dict[str, dict[str, object]], ignored: list[str]) -> dict[str, object]:
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {
+            name: group | {"input_activations": None, "output_activations": None, "format": "pack-quantized"}
+            for name, group in groups.items()
+        },
+        "ignore": ignored,
+        "kv_cache_scheme": None,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, names, session, tables
+from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
 from dashboard.components import chart, live_slider, load_plotly
 from dashboard.glossary import explain
@@ -146,6 +146,7 @@ def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     shares = {kind: values[row, :size] for kind, values in grid.shares.items()}
     counts = {kind: values[row, :size] for kind, values in grid.counts.items()}
     st.markdown(rank_shift(shares, expert))
+    exemplars.part(grid.axes.names[row], expert)
     left, right = st.columns([1.55, 1], gap="medium")
     with left:
         chart(charts.bank_profile(shares, counts, name, expert), "profile", settle=True)

@@ -1,0 +1,49 @@
+"""What an expert likes, on the Experts page: words escaped and in context, patches outlined where they are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from dashboard import exemplars
+from mode_core.exemplars import PatchExemplar, TextExemplar
+from mode_core.run import Run
+from tests.app.conftest import NAME, words
+
+
+def test_the_page_shows_them(open_app, tiny_runs):
+    found = Run.open(tiny_runs / NAME).exemplars()
+    app = open_app("experts")
+    assert not app.exception
+    assert "chosen for most strongly" in words(app)
+    bank = next(iter(found.tables))
+    patches = found.patches(bank, 0)
+    shown = exemplars.strip(patches)
+    assert (shown is not None) == any(patch.picture for patch in patches)
+
+
+def test_text_from_samples_is_escaped():
+    token = TextExemplar("a'b", 0.5, 3, "<b>x\n", "<script>", "&", False)
+    line = exemplars.text_lines((token,))
+    assert "<script>" not in line and "&lt;script&gt;" in line and "&#x27;" in line and "⏎" in line and "0.50" in line
+
+
+def test_the_outline_is_around_the_patch(tmp_path):
+    """A 4 × 4 grid with one red cell: the crop's outlined part is red inside, its surroundings are not."""
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[10:20, 20:30] = (255, 0, 0)
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    patch = PatchExemplar("s", 1.0, 0, 6, 0, (1, 2), (4, 4), tmp_path / "p.png")
+    crop = np.asarray(Image.open(io.BytesIO(exemplars.strip((patch,)))).convert("RGB"))
+    red = (crop[..., 0] > 200) & (crop[..., 1] < 60)
+    rows, columns = np.nonzero(red)
+    assert rows.min() > 0.2 * exemplars.SIDE and columns.min() > 0.45 * exemplars.SIDE
+    side = exemplars.SIDE / 4
+    assert abs(np.ptp(rows) - side) < 6 and abs(np.ptp(columns) - side) < 6
+
+
+def test_a_run_without_them_says_so(open_app, tiny_runs, monkeypatch):
+    monkeypatch.setattr(Run, "exemplars", lambda self: None)
+    assert "made without exemplars" in words(open_app("experts"))

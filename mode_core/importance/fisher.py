@@ -4,7 +4,7 @@ Calibration with gradients sums, for every token t routed to expert e with weigh
 Σ_d g_d²·(w·(E(x) − E_b(x)))_d², g the gradient of the log-likelihood of the model's own answer at the bank's output. It
 estimates the change of the answers' distribution (twice the KL divergence, to second order, diagonal part), and that is
 one unit for all banks, so a budget may be shared between them. `soft_fisher` is the same for the distribution at a
-higher temperature, which still moves where the model is sure of its answer (ours; `mode_core/calibration/gradients.py`).
+higher temperature, which still moves where the model is sure of its answer (ours; see `calibration.gradients`).
 
 VEQ (arXiv 2602.01037, VEQ-ME) weighs how often text and vision choose an expert: S = γ·N_text + β·N_vision, with
 γ = ‖g_text‖/‖g_vision‖ (its authors find about 22) and β = T_text/T_vision. Ours is an adaptation: γ is measured, as

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mode_core import cli_compare, cli_logit_kl, cli_scale
+from mode_core import cli_compare, cli_logit_kl, cli_quantize, cli_scale
 from mode_core import cli_verbs as verbs
 from mode_core.cli_report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
@@ -45,6 +45,11 @@ def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> Non
         help="model folder or hub id" + (f" (default: {default})" if default else " (default: the run's own)"),
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that comes with the model; only for models whose code you have read",
+    )
     parser.add_argument("--dtype", default="auto", help="auto (as stored, default), float32, bfloat16 or float16")
 
 
@@ -167,36 +172,25 @@ def build_parser() -> argparse.ArgumentParser:
     _importance_arguments(allocate)
     _budget_arguments(allocate)
 
-    for name, run, summary in (
-        (
-            "quantize",
-            verbs.quantize,
-            "Quantize the experts to an allocation; write the packed codes, measure bytes.",
-        ),
-        (
-            "evaluate",
-            verbs.evaluate,
-            "Accuracy per task and KL to the original, for an allocation or a uniform width.",
-        ),
-    ):
-        added = verb(name, run, summary)
+    quantize = verb(
+        "quantize",
+        cli_quantize.quantize,
+        "Quantize the experts to an allocation; write the packed codes, measure bytes.",
+    )
+    evaluate = verb(
+        "evaluate",
+        cli_quantize.evaluate,
+        "Accuracy per task and KL to the original, for an allocation or a uniform width.",
+    )
+    for added, needed in ((quantize, True), (evaluate, False)):
         added.add_argument("--run", required=True, help="folder of a run")
-        which = added.add_mutually_exclusive_group(required=name == "quantize")
+        which = added.add_mutually_exclusive_group(required=needed)
         which.add_argument("--allocation", help="name in the run, or a JSON file")
         which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
         _model_argument(added, None)
         _grid_arguments(added, None)
-        if name == "quantize":
-            added.add_argument("--out", help="safetensors file for the packed codes (default: measure only)")
-        else:
-            added.add_argument(
-                "--samples",
-                default=_shown(BUNDLED / "evaluation"),
-                help="samples with answers (default: the bundled evaluation set)",
-            )
-            added.add_argument("--limit", type=int, help="use only the first N samples")
-            added.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
-            added.add_argument("--name", help="keep the scores in the run under this name")
+    cli_quantize.add_quantize_arguments(quantize, _shown(BUNDLED / "calibration"))
+    cli_quantize.add_evaluate_arguments(evaluate, _shown(BUNDLED / "evaluation"), _shown(BUNDLED / "calibration"))
 
     compare = verb(
         "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."

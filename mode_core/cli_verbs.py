@@ -26,7 +26,8 @@ def load_for(options: argparse.Namespace, run: Run | None = None):
 
     source = options.model or (run.model_source if run else None)
     with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
-        return load_model(source, device=options.device, dtype=options.dtype, **cli_scale.memory(options))
+        trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
+        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
 
 
 def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
@@ -75,6 +76,7 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     from mode_core.calibration import SIGNALS, CalibrationSettings
     from mode_core.calibration import calibrate as run_calibration
+    from mode_core.calibration.measurement import token_counts
     from mode_core.samples import read_samples
 
     settings = CalibrationSettings(
@@ -100,15 +102,15 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         more["logit_kl"] = cli_logit_kl.add_to_run(
             options, run, loaded, samples, settings, kl_settings, progress, cancel
         )
-    first = next(iter(statistics))
+    first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,
         "model": loaded.name,
         "samples": len(statistics.samples),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
-        "text_tokens": int(first.text("tokens")),
-        "vision_tokens": int(first.vision("tokens", statistics.signals[0]).sum()) or "no vision tokens",
+        "text_tokens": tokens["text"],
+        "vision_tokens": tokens["vision"] or "no vision tokens",
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

@@ -7,14 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mode_core.evaluation.answer_rows import AnswerRow, side_by_side
     from mode_core.evaluation.answers import ask
-    from mode_core.evaluation.intervals import Interval, bootstrap_interval
+    from mode_core.evaluation.intervals import Interval, bootstrap_interval, bootstrap_perplexity
     from mode_core.evaluation.records import Answer, ScoredAnswer, Scores, ScoresError, normalised
     from mode_core.evaluation.reference import Reference, ReferenceMissing, record_reference
     from mode_core.evaluation.scoring import evaluate
 
 _HOMES = {
     "Answer": "records",
+    "AnswerRow": "answer_rows",
     "Interval": "intervals",
     "Reference": "reference",
     "ReferenceMissing": "reference",
@@ -23,12 +25,15 @@ _HOMES = {
     "ScoresError": "records",
     "ask": "answers",
     "bootstrap_interval": "intervals",
+    "bootstrap_perplexity": "intervals",
     "evaluate": "scoring",
     "normalised": "records",
     "record_reference": "reference",
+    "side_by_side": "answer_rows",
 }
 __all__ = [
     "Answer",
+    "AnswerRow",
     "Interval",
     "Reference",
     "ReferenceMissing",
@@ -37,9 +42,11 @@ __all__ = [
     "ScoresError",
     "ask",
     "bootstrap_interval",
+    "bootstrap_perplexity",
     "evaluate",
     "normalised",
     "record_reference",
+    "side_by_side",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +39,37 @@ def bootstrap_interval(
         if other.shape != values.shape:
             raise ValueError(f"Paired results must be of the same samples; got {values.size} and {other.size}.")
         values = values - other
-    generator = np.random.default_rng(seed)
-    step = max(1, DRAWN_AT_ONCE // values.size)
-    means = np.concatenate(
-        [
-            values[generator.integers(0, values.size, (min(step, draws - first), values.size))].mean(axis=1)
-            for first in range(0, draws, step)
-        ]
-    )
+    means = np.concatenate([values[chosen].mean(axis=1) for chosen in _redrawn(values.size, draws, seed)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_perplexity(
+    losses: ArrayLike, tokens: ArrayLike, seed: int = 0, level: float = 0.95, draws: int = DRAWS
+) -> Interval:
+    """Percentile bootstrap of exp(Σ losses / Σ tokens) over samples: summed −log p `[n]` and tokens `[n]` of each.
+
+    Samples are redrawn whole, so that long and short answers keep their weight. Memory: `DRAWN_AT_ONCE` values.
+
+    Raises:
+        ValueError: no samples, different lengths, or a sample without tokens.
+    """
+    loss, count = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
+    if loss.ndim != 1 or loss.size == 0 or loss.shape != count.shape or not (count > 0).all():
+        raise ValueError(
+            f"A perplexity needs the loss and at least one token of every sample; got {loss.shape} losses and "
+            f"{count.shape} counts."
+        )
+    found = [
+        np.exp(loss[chosen].sum(axis=1) / count[chosen].sum(axis=1)) for chosen in _redrawn(loss.size, draws, seed)
+    ]
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.exp(loss.sum() / count.sum())), float(low), float(high))
+
+
+def _redrawn(size: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Places of resampled values, int `[some draws, size]`, until there are `draws` of them."""
+    generator = np.random.default_rng(seed)
+    step = max(1, DRAWN_AT_ONCE // size)
+    for first in range(0, draws, step):
+        yield generator.integers(0, size, (min(step, draws - first), size))

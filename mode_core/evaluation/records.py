@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from mode_core.evaluation.intervals import Interval, bootstrap_interval
+from mode_core.evaluation.intervals import Interval, bootstrap_interval, bootstrap_perplexity
 
 MODALITIES = ("text", "vision")
 FORMAT = "mode-scores/1"
@@ -119,19 +119,45 @@ class Scores:
         """exp of the mean loss per answer token over all samples."""
         return self._perplexity(None)
 
-    def interval(self, measure: str = "correct", other: Scores | None = None, seed: int = 0) -> Interval:
-        """95 % bootstrap interval of a measure (`correct`, `kl`, `agreement`), or of its paired difference to `other`.
+    def interval(
+        self,
+        measure: str = "correct",
+        other: Scores | None = None,
+        seed: int = 0,
+        modality: str | None = None,
+        task: str | None = None,
+    ) -> Interval:
+        """95 % bootstrap interval of a measure (`correct`, `kl`, `agreement`), or of its paired difference to `other`;
+        of all samples, or of those of one modality and task.
 
         Raises:
             ValueError: no sample has that measure, or the two scores are of different samples.
         """
-        names, values = self._values(measure)
+        names, values = self.of(modality, task)._values(measure)
         if other is None:
             return bootstrap_interval(values, seed=seed)
-        other_names, other_values = other._values(measure)
+        other_names, other_values = other.of(modality, task)._values(measure)
         if names != other_names:
             raise ValueError("Only scores of the same samples, in the same order, can be compared in pairs.")
         return bootstrap_interval(values, other_values, seed=seed)
+
+    def perplexity_interval(self, modality: str | None = None, task: str | None = None, seed: int = 0) -> Interval:
+        """Perplexity of the expected answers with its 95 % bootstrap interval over samples.
+
+        Raises:
+            ValueError: no sample has an expected answer.
+        """
+        chosen = [a for a in self.of(modality, task).answers if a.answer_loss is not None]
+        return bootstrap_perplexity([a.answer_loss for a in chosen], [a.answer_tokens for a in chosen], seed)
+
+    def of(self, modality: str | None = None, task: str | None = None) -> Scores:
+        """The scores of the samples of one modality, and of one task; None: of all."""
+        kept = [
+            answer
+            for answer in self.answers
+            if modality in (None, answer.modality) and (task is None or answer.task == task)
+        ]
+        return replace(self, answers=tuple(kept))
 
     def summary(self) -> dict[str, object]:
         """All averages as plain numbers, without the single answers."""

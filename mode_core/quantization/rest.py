@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mode_core.models import LoadedModel
 
 SHARED_NAMES = ("shared_expert", "shared_experts", "share_expert", "shared_mlp")
-PAPER_BITS = 4  # attention and shared experts in the paper's released code
 
 
 def rest_linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear, str]]:

@@ -8,6 +8,7 @@ UNTOUCHED = 16  # the width that means "left as it was"
 GROUP_SIZE = 128
 PER_CHANNEL = -1
 METHOD_NAMES = ("rtn", "hqq", "gptq")
+PAPER_BITS = 4  # attention and shared experts in the paper's released code
 REAL_ZERO_BITS = 16  # hqq's zero points are fractions, kept in float16
 
 

@@ -112,6 +112,20 @@ def test_samples_without_answers_are_measured_at_the_originals_own(tiny_model, t
     assert scores.accuracy is scores.perplexity is None
 
 
+def test_a_persons_own_samples_with_and_without_answers_together(tiny_model, tiny_samples) -> None:
+    mixed = [replace(sample, answer=None) if place % 2 else sample for place, sample in enumerate(tiny_samples)]
+    reference = record_reference(tiny_model, mixed, max_new_tokens=3)
+    with quantize_experts(tiny_model, uniform(tiny_model, 2), group_size=32):
+        scores = evaluate(tiny_model, mixed, reference, batch_size=3, max_new_tokens=3)
+    for sample, answer in zip(mixed, scores.answers, strict=True):
+        assert (answer.correct is None) == (answer.answer_loss is None) == (sample.answer is None)
+        assert answer.kl >= 0
+        assert 0 <= answer.agreement <= 1
+    assert set(scores.accuracy_by_modality) == set(scores.kl_by_modality) == {"text", "vision"}
+    alone = evaluate(tiny_model, mixed[1:2], max_new_tokens=3)  # neither an answer nor the original: what it says
+    assert alone.answers[0].kl is alone.accuracy is alone.perplexity is None
+
+
 def test_large_vocabularies_keep_the_likely_tokens_and_a_lower_bound(tiny_model, tiny_samples, monkeypatch) -> None:
     whole = record_reference(tiny_model, tiny_samples)
     monkeypatch.setattr(recording, "WHOLE_VOCABULARY", 10)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mode_core.evaluation import bootstrap_interval
+from mode_core.evaluation import bootstrap_interval, bootstrap_perplexity
 
 
 def test_agrees_with_scipy() -> None:
@@ -36,6 +36,26 @@ def test_same_seed_same_interval_whatever_fits_into_memory(monkeypatch) -> None:
     whole = bootstrap_interval(values, seed=4)
     monkeypatch.setattr("mode_core.evaluation.intervals.DRAWN_AT_ONCE", 500)
     assert bootstrap_interval(values, seed=4) == whole
+
+
+def test_perplexity_agrees_with_scipy() -> None:
+    draw = np.random.default_rng(2)
+    tokens = draw.integers(1, 9, 80)
+    losses = tokens * draw.exponential(0.7, 80)
+    ours = bootstrap_perplexity(losses, tokens)
+    theirs = stats.bootstrap(
+        (losses, tokens),
+        lambda loss, count, axis: np.exp(loss.sum(axis=axis) / count.sum(axis=axis)),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=20_000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    spread = theirs.high - theirs.low
+    assert ours.mean == pytest.approx(np.exp(losses.sum() / tokens.sum()))
+    assert abs(ours.low - theirs.low) < 0.06 * spread
+    assert abs(ours.high - theirs.high) < 0.06 * spread
 
 
 def test_refusals() -> None:

@@ -2,10 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from mode_core.evaluation import ScoredAnswer, Scores, ScoresError, normalised
+from mode_core.evaluation import ScoredAnswer, Scores, ScoresError, normalised, side_by_side
 
 SCORES = Scores(
     (
@@ -61,3 +62,33 @@ def test_json_round_trip_and_damage() -> None:
 def test_answers_are_compared_without_case_and_spacing() -> None:
     assert normalised("  The  Grey\nHeron ") == normalised("the grey heron")
     assert normalised("grey heron") != normalised("grey heron.")
+
+
+def test_one_modality_or_task_alone() -> None:
+    assert SCORES.interval("correct", modality="text").mean == 1.0
+    assert SCORES.interval("correct", task="colour").mean == 0.5
+    assert SCORES.interval("kl", modality="vision").mean == pytest.approx(0.2)
+    assert SCORES.interval("kl", other=SCORES, modality="vision") == (0.0, 0.0, 0.0)
+    assert [answer.id for answer in SCORES.of("text").answers] == ["c", "d"]
+    assert SCORES.of("vision").perplexity == pytest.approx(math.exp(1.5))
+    found = SCORES.perplexity_interval()
+    assert found.mean == pytest.approx(SCORES.perplexity)
+    assert math.exp(0.5) <= found.low <= found.mean <= found.high <= math.exp(2.0)
+    with pytest.raises(ValueError, match="at least one value"):
+        SCORES.interval("correct", task="counting")
+    with pytest.raises(ValueError, match="at least one token of every sample"):
+        SCORES.perplexity_interval(task="counting")
+
+
+def test_answers_side_by_side() -> None:
+    changed = replace(SCORES.answers[0], given="green", correct=False)
+    other = Scores((changed, *SCORES.answers[1:]))
+    rows = side_by_side({"original": SCORES, "2 bits": other})
+    assert [row.differs for row in rows] == [True, False, False, False]
+    assert rows[0].given == {"original": "Red", "2 bits": "green"}
+    assert rows[0].correct == {"original": True, "2 bits": False}
+    assert (rows[3].expected, rows[3].correct["2 bits"], rows[0].task) == (None, None, "colour")
+    with pytest.raises(ValueError, match="'original' and '2 bits' were not evaluated on the same samples"):
+        side_by_side({"original": SCORES, "2 bits": Scores(SCORES.answers[1:])})
+    with pytest.raises(ValueError, match="no scores"):
+        side_by_side({})

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from mode_core.calibration.attention import weighted_rows
 from mode_core.calibration.errors import CalibrationError
+from mode_core.models import LoadedModel
+from mode_core.models.finding import layer_prefix
 
 SCALED_DOT_PRODUCT = "_scaled_dot_product_attention"
 Tell = Callable[[int, Callable[[Tensor], Tensor]], None]  # (layer, row weights [S, batch, L] -> scores [S, batch, L])
@@ -69,6 +71,28 @@ def serving(layer: int, attending: Iterable[int]) -> int | None:
     known = sorted(attending)
     before = [number for number in known if number <= layer]
     return before[-1] if before else next(iter(known), None)
+
+
+def borrowed_attention(loaded: LoadedModel) -> dict[str, int]:
+    """Banks in layers without an attention of their own → the layer whose attention ranks their vision tokens."""
+    if not loaded.vision_ids:
+        return {}
+    attending = find_attention(decoder_layers(loaded)[1])
+    found = {bank.name: (bank.layer, serving(bank.layer, attending)) for bank in loaded.banks.values()}
+    return {name: other for name, (own, other) in found.items() if other not in (None, own)}
+
+
+def decoder_layers(loaded: LoadedModel) -> tuple[str, nn.ModuleList]:
+    """The list of decoder layers that hold the banks, and its name.
+
+    Raises:
+        CalibrationError: the banks lie in different lists.
+    """
+    names = {layer_prefix(name)[0] for name in loaded.banks}
+    if len(names) > 1:
+        raise CalibrationError(f"The banks lie in different decoders ({', '.join(sorted(names))}); load one of them.")
+    name = names.pop()
+    return name, loaded.model.get_submodule(name)
 
 
 def read_past_interface(attention: LayerAttention, tell: Tell) -> Callable[[], None]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mode_core import __version__
+from mode_core.calibration.attending import borrowed_attention
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
@@ -192,6 +193,7 @@ class Measurement:
             "refused": self.refused,
             "settings": self.settings.to_dict(),
             "tokens": token_counts(statistics),
+            "attention_from": borrowed_attention(self.loaded),
             "seconds": round(self.seconds_before + time.monotonic() - self.began, 3),
             "peak_memory_bytes": peak_memory(self.loaded.device),
             "versions": {"mode_core": __version__, "python": platform.python_version()}
@@ -214,10 +216,11 @@ def model_info(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def token_counts(statistics: ExpertStatistics) -> dict[str, int]:
-    """Text and vision tokens of all samples: what the bank that saw most of them saw."""
-    text = max(int(bank.text("tokens")) for bank in statistics)
-    vision = max(int(bank.vision("tokens", signal).sum()) for bank in statistics for signal in statistics.signals[:1])
-    return {"text": text, "vision": vision}
+    """Text and vision tokens of all samples: what the banks of one layer saw together."""
+    layer, signal = next(iter(statistics)).shape.layer, statistics.signals[0]
+    banks = [bank for bank in statistics if bank.shape.layer == layer]
+    text = sum(int(bank.text("tokens")) for bank in banks)
+    return {"text": text, "vision": sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
 
 
 def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: Sequence[Sample]) -> None:

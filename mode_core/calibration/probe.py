@@ -21,14 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from mode_core.calibration.adapters import Routed, watch_bank
-from mode_core.calibration.attending import Read, find_attention, read_past_interface, serving
+from mode_core.calibration.attending import Read, decoder_layers, find_attention, read_past_interface, serving
 from mode_core.calibration.attention import weighted_rows
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.partial import Parts
 from mode_core.calibration.redundancy import query_positions
 from mode_core.calibration.signals import SIGNALS, View
 from mode_core.models import Encoded, ExpertBank, LoadedModel, Reached
-from mode_core.models.finding import layer_prefix
 
 EXPERTS_NAME = "mode_probe"
 KERNELS = ("sdpa", "eager")  # attention kernels that take masks which the rows can be read from
@@ -115,7 +114,7 @@ class Probe:
     def __init__(self, loaded: LoadedModel, signals: Sequence[str], observe: Callable[[Observation], None]):
         self.loaded, self.observe = loaded, observe
         self.banks = {id(bank.module): bank for bank in loaded.banks.values()}
-        self.layers_name, self.layers = _layers(loaded)
+        self.layers_name, self.layers = decoder_layers(loaded)
         self.configs = _configs(loaded, self.layers_name)
         self.attention = {name: SIGNALS[name] for name in signals if hasattr(SIGNALS[name], "row_weights")}
         self.features = {name: SIGNALS[name] for name in signals if name not in self.attention}
@@ -139,15 +138,6 @@ class Probe:
             f"{', '.join(self.attention)} needs. Looked for {', '.join(Read)}; found: {', '.join(kinds) or 'none'}. "
             "Choose the signals duplication or diversity."
         )
-
-    @property
-    def attention_from(self) -> dict[str, int]:
-        """Banks in layers without an attention of their own → the layer whose attention ranks their vision tokens."""
-        return {
-            bank.name: self.serving[bank.layer]
-            for bank in self.loaded.banks.values()
-            if self.serving[bank.layer] not in (None, bank.layer)
-        }
 
     def __enter__(self) -> Probe:
         _register()
@@ -326,15 +316,6 @@ class Probe:
         count = self._pass.encoded.modality.numel()
         spread = [part.new_zeros(count, part.shape[1]).index_copy_(0, rows, part.detach()) for part in whole]
         return Observation(bank, self._pass.parts.only(rows), *spread, importance, found.source, rows)
-
-
-def _layers(loaded: LoadedModel) -> tuple[str, nn.ModuleList]:
-    """The list of decoder layers that hold the banks, and its name."""
-    names = {layer_prefix(name)[0] for name in loaded.banks}
-    if len(names) > 1:
-        raise CalibrationError(f"The banks lie in different decoders ({', '.join(sorted(names))}); load one of them.")
-    name = names.pop()
-    return name, loaded.model.get_submodule(name)
 
 
 def _configs(loaded: LoadedModel, layers_name: str) -> list[Any]:

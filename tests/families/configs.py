@@ -76,8 +76,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                 "num_hidden_layers": 5,
                 "num_experts": 8,
                 "shared_expert_intermediate_size": 24,
-                "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]
-                + ["linear_attention"],
+                "layer_types": [*["linear_attention"] * 3, "full_attention", "linear_attention"],
                 "linear_num_value_heads": 4,
                 "linear_num_key_heads": 2,
                 "linear_key_head_dim": 8,

@@ -10,7 +10,6 @@ import torch
 from tests.families.configs import CONFIGS
 from tests.families.processors import PROCESSORS
 
-
 DOUBLES = {  # families whose code comes with the model -> their model's class in `modeling_doubles`
     "kimi_vl": "KimiVLForConditionalGeneration",
     "deepseek_vl2": "DeepseekVLV2ForCausalLM",

@@ -184,7 +184,7 @@ class Double(PreTrainedModel):
     """What the three share: pictures `[n, 3, S, S]` become one vision token a patch, put at the placeholders."""
 
     config_class = DoubleConfig
-    _no_split_modules = ["DeepseekV3DecoderLayer", "MolmoDecoderLayer"]
+    _no_split_modules = ("DeepseekV3DecoderLayer", "MolmoDecoderLayer")
 
     def embed(self, input_ids, pixel_values):
         states = self.get_input_embeddings()(input_ids)

@@ -13,8 +13,8 @@ FLOORS_AND_RIVALS = ("frequency", "uniform", "mode")  # what every method is set
 
 # Methods whose natural budget is one for the whole model (costs in the model's own loss, or made to compare across
 # banks). All others keep a budget per bank, as the paper does. The second scope is measured for comparison.
-MODEL_WIDE = ("fisher", "mode_fisher", "hessian_trace", "mode_output")
-BOTH_SCOPES = ("fisher", "mode_fisher", "mode_output")
+MODEL_WIDE = ("fisher", "mode_fisher", "soft_fisher", "mode_soft_fisher", "hessian_trace", "mode_output")
+BOTH_SCOPES = ("fisher", "mode_fisher", "mode_soft_fisher", "mode_output")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ FORGET_EVERY = 64  # batches between two looks at which samples are still referr
 
 @dataclass(frozen=True)
 class _Batch:
-    """One batch's tokens, padding left out; arrays `[used]` on the CPU, made once for all banks."""
+    """The tokens of one batch that a bank sees; arrays `[used]` on the CPU, made once for all banks that see the same.
+
+    Where a bank sees a part of the positions, the others are no padding of the sample: places and contexts are those of
+    the whole sample.
+    """
 
     encoded: Encoded
     used: torch.Tensor
@@ -58,16 +62,24 @@ class _Batch:
     def of(cls, encoded: Encoded) -> _Batch:
         used = torch.nonzero(encoded.modality.ravel() != PADDING).ravel()
         modality = encoded.modality.cpu().numpy()
-        attended = modality != PADDING
-        vision = (modality == VISION)[attended]
+        seen, attended = modality != PADDING, _attended(encoded)
+        vision = (modality == VISION)[seen]
         keys = np.array([sample_key(name) for name in encoded.ids], np.int64)
-        sample = keys[np.nonzero(attended)[0]]
-        place = np.where(modality == VISION, np.cumsum(modality == VISION, axis=1) - 1, -1)[attended]
-        window = _windows(np.asarray(encoded.inputs["input_ids"].cpu()), attended)
+        sample = keys[np.nonzero(seen)[0]]
+        place = np.where(modality == VISION, np.cumsum(modality == VISION, axis=1) - 1, -1)[seen]
+        window = _windows(np.asarray(encoded.inputs["input_ids"].cpu()), attended)[seen[attended]]
         group = np.where(vision, _mixed(np.stack([sample, place], axis=1)), _mixed(window[:, : BEFORE + 1]))
-        position = (np.cumsum(attended, axis=1) - 1)[attended]
-        template = encoded.template_mask.cpu().numpy()[attended]
+        position = (np.cumsum(attended, axis=1) - 1)[seen]
+        template = encoded.template_mask.cpu().numpy()[seen]
         return cls(encoded, used, vision, template, sample, position, place, window, group)
+
+
+def _attended(encoded: Encoded) -> np.ndarray:
+    """Positions that are no padding, for any bank: bool `[batch, L]`."""
+    mask = encoded.inputs.get("attention_mask")
+    if mask is None or mask.shape != encoded.modality.shape:
+        return (encoded.modality != PADDING).cpu().numpy()
+    return mask.bool().cpu().numpy()
 
 
 def _windows(ids: np.ndarray, attended: np.ndarray) -> np.ndarray:
@@ -96,7 +108,7 @@ class ExemplarSums:
     def __init__(self, loaded: LoadedModel, per_expert: int, found: Exemplars | None = None):
         self.loaded, self.batches = loaded, 0
         self.found = found or Exemplars.empty({b.name: b.experts for b in loaded.banks.values()}, per_expert)
-        self._batch: _Batch | None = None
+        self._batches: list[_Batch] = []  # of the batch under way, one for each part of it that some bank sees
         self._floor = {bank: self._floors(table) for bank, table in self.found.tables.items()}
 
     @property
@@ -113,9 +125,7 @@ class ExemplarSums:
         """Take one bank's choices in one batch."""
         if not self.per_expert:
             return
-        if self._batch is None or self._batch.encoded is not seen.encoded:
-            self._begin(seen.encoded)
-        batch, count = self._batch, seen.bank.experts
+        batch, count = self._batch_of(seen.encoded), seen.bank.experts
         experts = seen.experts[batch.used].cpu().numpy()
         weights = seen.weights[batch.used].float().cpu().numpy()
         slots = experts + (batch.vision * count)[:, None]
@@ -123,10 +133,10 @@ class ExemplarSums:
         value = weights.astype(np.float64) - float(1 << 20) * batch.template[:, None]
         tokens, choices = np.nonzero((value >= floor[slots]) & (weights > 0))
         if len(tokens):
-            self._take(seen.bank.name, tokens, slots[tokens, choices], weights[tokens, choices])
+            self._take(batch, seen.bank.name, tokens, slots[tokens, choices], weights[tokens, choices])
 
-    def _take(self, bank: str, tokens: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> None:
-        batch, fresh = self._batch, np.zeros(len(tokens), ENTRY)
+    def _take(self, batch: _Batch, bank: str, tokens: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> None:
+        fresh = np.zeros(len(tokens), ENTRY)
         fresh["weight"] = weights
         for name in ("template", "sample", "position", "place", "group"):
             fresh[name] = getattr(batch, name)[tokens]
@@ -140,8 +150,18 @@ class ExemplarSums:
         last = table[touched, -1]
         self._floor[bank][touched] = np.where(last["weight"] > 0, standing(last), -np.inf)
 
+    def _batch_of(self, encoded: Encoded) -> _Batch:
+        if self._batches and self._batches[0].encoded.inputs is not encoded.inputs:
+            self._batches.clear()
+        if not self._batches:
+            self._begin(encoded)
+        known = next((batch for batch in self._batches if batch.encoded is encoded), None)
+        if known is None:
+            known = _Batch.of(encoded)
+            self._batches.append(known)
+        return known
+
     def _begin(self, encoded: Encoded) -> None:
-        self._batch = _Batch.of(encoded)
         self.batches += 1
         frames = encoded.frames or (None,) * len(encoded.ids)
         for sample, grids, shown in zip(encoded.ids, encoded.grids, frames, strict=True):
@@ -157,7 +177,7 @@ class ExemplarSums:
     def result(self) -> Exemplars:
         """What was collected so far, with every snippet in words."""
         found = self.found
-        self._batch = None
+        self._batches.clear()
         found.forget()
         fresh = [window for window in found._windows() if window.tobytes() not in found.snippets]
         tokenizer = getattr(self.loaded.processor, "tokenizer", self.loaded.processor)

@@ -35,7 +35,7 @@ from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel
+from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.quantization.grids import fake_quantize
 from mode_core.quantization.guard import exclusive, is_quantized
 from mode_core.quantization.widths import DROPPED
@@ -186,6 +186,10 @@ def measure_logit_kl(
     with exclusive(loaded):
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
+        if any(bank.device.type == "meta" for bank in loaded.banks.values()):
+            raise CalibrationError(
+                f"Parts of {loaded.name} lie on disk, where the KL of every expert would take days; load it whole."
+            )
         rounded = {bank.name: _Rounded.of(bank, calibration) for bank in loaded.banks.values()}
         batches = [left[n : n + settings.batch_size] for n in range(0, len(left), settings.batch_size)]
         reporter = Reporter(progress, len(batches) * sum(bank.experts for bank in loaded.banks.values()), cancel)
@@ -232,7 +236,7 @@ class _Rounded:
 
     def differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) at every width: `[n, H]` → `[B, n, H]` float32."""
-        x, own = states.float(), (self.bank.fused(side)[expert].float() for side in ("up", "down"))
+        x, own = states.float(), (self.bank.fused_one(side, expert).float() for side in ("up", "down"))
         output = self.bank.expert_forward(x, *own, expert)
         made = []
         for up, down in zip(self.up, self.down, strict=True):
@@ -271,18 +275,19 @@ class _Batch:
         """Adding nothing behind a bank must change nothing; this also finds banks that cannot be reached."""
         for seen in list(self.seen.values())[:1]:
             none = torch.zeros(1, seen.output.shape[1], dtype=seen.output.dtype, device=seen.output.device)
-            moved = self._kl(seen.bank, torch.zeros(1, dtype=torch.long, device=none.device), none)
+            first = torch.zeros(1, dtype=torch.long, device=none.device) if seen.rows is None else seen.rows[:1]
+            moved = self._kl(seen, first, none)
             if moved.max() > SAME:
                 raise CalibrationError(
                     f"Two equal passes of {self.loaded.name} differ by {moved.max():.1e} nats; KL cannot be measured."
                 )
 
     def masks(self, seen: Observation) -> dict[str, Tensor]:
-        """Which positions are of each kind: bool `[batch, L]`."""
-        bins = redundancy_bins(seen.importance[self.settings.signal], self.encoded.modality)
-        vision = self.encoded.modality == VISION
-        key = vision & (bins < round(BINS * self.settings.key_ratio))
-        return {"text": self.encoded.modality == TEXT, "key": key}
+        """Which positions are of each kind, of those that the bank sees: bool `[batch, L]`."""
+        modality = seen.encoded.modality
+        bins = redundancy_bins(seen.importance[self.settings.signal], modality)
+        key = (modality == VISION) & (bins < round(BINS * self.settings.key_ratio))
+        return {"text": modality == TEXT, "key": key}
 
     def variations(self, seen: Observation, expert: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """One expert rounded for each kind of token that chose it: (kind, KL `[batch, B]`, tokens `[batch]`)."""
@@ -291,19 +296,21 @@ class _Batch:
             tokens = torch.nonzero(chosen.any(dim=1) & mask.ravel()).ravel()
             if len(tokens):
                 weight = (seen.weights * chosen)[tokens].sum(dim=1, keepdim=True)
-                kl = [self._kl(seen.bank, tokens, change) for change in self._changes(seen, expert, tokens, weight)]
+                kl = [self._kl(seen, tokens, change) for change in self._changes(seen, expert, tokens, weight)]
                 rows = tokens // mask.shape[1]
                 touched = torch.bincount(rows, minlength=len(self.samples)).cpu().numpy()
                 yield kind, np.stack(kl, axis=1), touched
 
     def _changes(self, seen: Observation, expert: int, tokens: Tensor, weight: Tensor) -> Tensor:
-        """w·(E_b(x) − E(x)) of these tokens at every width: `[B, n, H]` float32."""
-        return self.rounded[seen.bank.name].differences(seen.states[tokens], expert) * weight.float()
+        """What rounding adds to the bank's output for these tokens: w·(E_b(x) − E(x)) at every width, `[B, n, H]`."""
+        entering = seen.bank.entering(seen.states[tokens], weight[:, 0])
+        return self.rounded[seen.bank.name].differences(entering, expert) * seen.bank.leaving(weight).float()
 
-    def _kl(self, bank: ExpertBank, tokens: Tensor, change: Tensor) -> np.ndarray:
-        """KL of each sample with `change` `[n, H]` added to these rows of the bank's output: `[batch]`."""
+    def _kl(self, seen: Observation, tokens: Tensor, change: Tensor) -> np.ndarray:
+        """KL of each sample with `change` `[n, H]` added to the bank's output at these positions: `[batch]`."""
         self.passes += 1
-        with _changed(bank, tokens, change):
+        rows = tokens if seen.rows is None else torch.searchsorted(seen.rows, tokens)
+        with _changed(self.loaded, seen.bank, rows, change):
             moved = _log_probabilities(self.loaded, self.encoded, self.read)
         each = (self.original.exp() * (self.original - moved)).sum(dim=2).clamp_min(0)  # [batch, positions]
         shares = self.read.double() / self.read.sum(dim=1, keepdim=True)
@@ -311,28 +318,34 @@ class _Batch:
 
 
 @contextmanager
-def _changed(bank: ExpertBank, tokens: Tensor, change: Tensor) -> Iterator[None]:
+def _changed(loaded: LoadedModel, bank: ExpertBank, rows: Tensor, change: Tensor) -> Iterator[None]:
     """Add `change` to rows of the bank's output inside `with`; nothing else of the model differs.
 
+    Where a block calls its experts one by one, or all at once, what it gives is changed: its own output is the sum of
+    the experts' and of what does not depend on them.
+
     Raises:
-        CalibrationError: the bank is no module that is called once per pass and returns its rows.
+        CalibrationError: the bank or its block is not called exactly once per pass.
     """
     called = []
 
     def add(_module: Any, _inputs: Any, output: Any) -> Any:
         called.append(True)
-        if not isinstance(output, Tensor):
-            raise CalibrationError(f"{bank.name} returns more than its output; KL cannot be measured in this family.")
-        flat = output.reshape(-1, output.shape[-1])
-        return flat.index_add(0, tokens, change.to(flat.dtype)).reshape(output.shape)
+        parts = [output] if isinstance(output, Tensor) else list(output)
+        place = next(n for n, part in enumerate(parts) if isinstance(part, Tensor))
+        flat = parts[place].reshape(-1, parts[place].shape[-1])
+        parts[place] = flat.index_add(0, rows, change.to(flat.dtype)).reshape(parts[place].shape)
+        return parts[0] if isinstance(output, Tensor) else type(output)(parts)
 
-    hook = bank.module.register_forward_hook(add)
+    by_itself = bank.reached in (Reached.INTERFACE, Reached.CALL)
+    name = bank.name if by_itself else bank.name.rpartition(".")[0]
+    hook = loaded.model.get_submodule(name).register_forward_hook(add)
     try:
         yield
     finally:
         hook.remove()
     if len(called) != 1:
-        raise CalibrationError(f"{bank.name} is not called once per pass; KL cannot be measured in this family.")
+        raise CalibrationError(f"{name} is called {len(called)} times in a pass; KL cannot be measured in this family.")
 
 
 def _encode(loaded: LoadedModel, samples: Sequence[Sample], settings: LogitKLSettings) -> Encoded:

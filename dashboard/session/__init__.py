@@ -35,7 +35,7 @@ from dashboard.session.address import (
     watched,
     write_url,
 )
-from dashboard.session.comparisons import allocation_of, available_methods, costs_at, evidence
+from dashboard.session.comparisons import allocation_of, available_methods, costs_at, evidence, per_expert
 from dashboard.session.derived import (
     allocation,
     bits_asked,
@@ -85,7 +85,7 @@ from dashboard.session.places import (
     runs_folder,
 )
 from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
-from dashboard.session.process import jobs, loaded_model, measurements, shelf
+from dashboard.session.process import jobs, loaded_model, measurements, run_busy, shelf
 from mode_core.run import Run
 
 __all__ = [
@@ -127,6 +127,7 @@ __all__ = [
     "megabytes",
     "notes",
     "open_run",
+    "per_expert",
     "picture",
     "pinned",
     "place",
@@ -138,6 +139,7 @@ __all__ = [
     "rivals",
     "rounding",
     "run",
+    "run_busy",
     "run_entry",
     "run_key",
     "run_named",

@@ -18,7 +18,7 @@ from dashboard.session.places import ROOT
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
     *("view", "order", "width"),  # Experts
-    *("step",),  # Learn
+    *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
     *("section", "metric", "modality", "other"),  # Compare
     *("panel",),  # Budget

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.session.address import choices
-from dashboard.session.derived import bits_asked, widths
+from dashboard.session.derived import bits_asked, solver_of, widths
 from dashboard.session.opened import run, run_key, statistics
 from mode_core.allocation import Allocation, Solver
 from mode_core.importance import METHODS, cost_table
@@ -45,6 +45,11 @@ def costs_at(bits: int) -> dict[str, np.ndarray]:
     now = choices()
     table = cost_table(statistics(), now.method, now.key_ratio, now.signal, now.vision_weight, (bits,))
     return {bank: costs[:, 0] for bank, costs in table.items()}
+
+
+def per_expert() -> Allocation:
+    """The present budget spent expert by expert, whatever the unit that is chosen; raises as `allocation` does."""
+    return solver_of(unit="expert").solve(bits_asked())
 
 
 def allocation_of(other: ExpertStatistics) -> Allocation:

@@ -35,6 +35,11 @@ def jobs() -> JobQueue:
     return JobQueue()
 
 
+def run_busy(name: str) -> bool:
+    """Does a job still write into the run of that name?"""
+    return any(job.active and job.kind == f"calibrate:{name}" for job in jobs().list())
+
+
 def measurements() -> list[Measurement]:
     """What was measured with the open run, newest first: kept in it, or by a job that this process remembers."""
     folder = run_entry().path / "evaluations"

@@ -1,0 +1,352 @@
+"""What each lesson shows of the open run: its picture, its question with the right answer, its control, its way on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard import charts, comparing, names, session, token_view
+from dashboard.charts import lesson as pictures
+from dashboard.charts import theme
+from dashboard.charts.grids import ranks
+from dashboard.charts.measures import most_starved, starved
+from dashboard.components import live_slider
+from dashboard.glossary import explain
+from dashboard.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
+from mode_core.allocation import AllocationError
+from mode_core.comparison import EvidenceError
+
+
+@dataclass(frozen=True)
+class View:
+    """One lesson on the open run. `options` empty: there is nothing to ask, the picture says why.
+
+    `picture(shown)` draws the question or the answer; `control()` is drawn below it once the answer is shown;
+    `prepare()` sets what the next page should open with.
+    """
+
+    picture: Callable[[bool], go.Figure]
+    question: str = ""
+    options: tuple[str, ...] = ()
+    right: int = 0
+    answer: str = ""
+    control: Callable[[], None] | None = None
+    prepare: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The bank that the lessons are told with: the one in the address, else where counting misleads most."""
+
+    grid: charts.FrequencyGrid
+    row: int
+
+    @classmethod
+    def of_session(cls) -> Ground:
+        now = session.choices()
+        grid = charts.FrequencyGrid.of(session.statistics(), session.frequencies(), now.key_ratio, now.signal)
+        if session.place("bank") is not None:
+            return cls(grid, grid.axes.names.index(session.selected()[0]))
+        low, looked = starved(grid)
+        return cls(grid, int(np.argmax(low / np.maximum(looked, 1))))
+
+    @property
+    def bank(self) -> str:
+        return self.grid.axes.names[self.row]
+
+    @property
+    def experts(self) -> int:
+        return self.grid.axes.experts[self.row]
+
+    @property
+    def top(self) -> int:
+        """How many experts are called the busiest: 8, or half of a small bank."""
+        return max(1, min(8, self.experts // 2))
+
+    def shares(self, kind: str) -> np.ndarray:
+        """`[E]`; NaN where no such token came here."""
+        return self.grid.shares[kind][self.row, : self.experts].astype(float)
+
+
+def router(ground: Ground) -> View:
+    """Few experts do most of the work."""
+    shares = ground.shares("all")
+    found = half_of_work(shares)
+    parts = (0.06, 0.125, 0.25, 0.5)
+    choices = list(dict.fromkeys(max(1, round(part * ground.experts)) for part in parts))
+    return View(
+        lambda shown: pictures.router_load(shares, found, shown),
+        f"Layer {tick(ground)} has {ground.experts} experts. How few of them do half of its work?",
+        tuple(map(str, choices)),
+        nearest(choices, found, ratio=True),
+        f"**{found} of {ground.experts}** do half of it.",
+        lambda: layer_control(ground),
+        lambda: session.put(view="load"),
+    )
+
+
+def frequency(ground: Ground) -> View:
+    """Counting all tokens starves experts that text needs."""
+    text, every = ground.shares("text"), ground.shares("all")
+    if np.isnan(text).any() or np.isnan(ground.shares("vision")).any():
+        return empty("No text or no vision tokens came to this layer, so there is nothing to count apart.")
+    by_text, by_all = ranks(text[None])[0], ranks(every[None])[0]
+    busy = np.argsort(by_text, kind="stable")[: ground.top]
+    fallen = int((by_all[busy] > ground.experts / 2).sum())
+    worst = most_starved(ground.grid, ground.row)
+    vision, words = ground.grid.counts["vision"][ground.row].sum(), ground.grid.counts["text"][ground.row].sum()
+
+    def prepare() -> None:
+        session.put(view="rank")
+        session.select(bank=ground.bank, expert=worst)
+
+    return View(
+        lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown),
+        f"Here are {vision / max(words, 1):.1f} vision tokens for each of text. Of the {ground.top} busiest experts "
+        "for text, how many fall into the lower half when all are counted together?",
+        ("none", "1 or 2", "3 or 4", "5 or more"),
+        band((0, 1, 3, 5), fallen),
+        f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
+        lambda: layer_control(ground),
+        prepare,
+    )
+
+
+def redundancy(ground: Ground) -> View:
+    """Few vision tokens hold most of the attention."""
+    scores = session.token_scores()
+    shown_sample = session.chosen("sample", list(scores), next(iter(scores), None)) if scores else None
+    held = scores.get(shown_sample)
+    record = session.sample_records().get(shown_sample, {})
+    thumbnails = record.get("thumbnails", [])
+    found = session.picture(thumbnails[0]) if thumbnails else None
+    now = session.choices()
+    if held is None or found is None or held.grids is None or now.signal not in held.scores:
+        return empty("This run keeps no picture to lay the ranking over. Open the bundled example to see one.")
+    if ground.bank not in held.banks:
+        return empty("This layer saw no vision tokens.")
+    row, part = held.banks.index(ground.bank), token_view.image_slice(held, 0)
+    values = held.scores[now.signal][row]
+    needed = tokens_for_half(np.maximum(values, 0))
+    uri, shape = found
+
+    def picture(shown: bool) -> go.Figure:
+        one = token_view.overlay(held, now.signal, row, now.key_ratio, "", part)
+        if not shown:
+            flat = np.zeros(one.scores.size)
+            one = charts.Overlay("", one.scores, flat, flat.astype(bool))
+        return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=pictures.HEIGHT - 42)
+
+    options = (5, 15, 30, 45)
+    return View(
+        picture,
+        f"“{record.get('text', '')}” What share of the {values.size} vision tokens holds half of the attention that "
+        "the text pays to the picture?",
+        tuple(f"{value} %" for value in options),
+        nearest([value / 100 for value in options], needed),
+        f"**{100 * needed:.0f} %** hold half of it, in layer {tick(ground)}.",
+        ratio_control,
+    )
+
+
+def denoised(ground: Ground) -> View:
+    """Without redundant tokens other experts are busy."""
+    vision, key = ground.shares("vision"), ground.shares("key")
+    if np.isnan(vision).any() or np.isnan(key).any():
+        return empty("No vision tokens came to this layer, so there is nothing to leave out.")
+    stay, top = stay_among(vision, key, ground.top), ground.top
+    edges = (0, round(0.5 * top), round(0.75 * top), top)
+    return View(
+        lambda shown: pictures.key_dumbbells(vision, key, top, shown),
+        f"Only {100 * session.choices().key_ratio:.0f} % of the vision tokens are kept. How many of the {top} busiest "
+        f"experts stay among the {top} busiest?",
+        (f"fewer than {edges[1]}", f"{edges[1]} or more", f"{edges[2]} or more", f"all {top}"),
+        band(edges, stay),
+        f"**{stay} of {top}** stay.",
+        ratio_control,
+        lambda: session.put(view="difference"),
+    )
+
+
+def sensitivity(ground: Ground) -> View:
+    """One bit less, several times the error."""
+    now = session.choices()
+    found = charts.SensitivityGrid.of(session.statistics(), now.key_ratio, now.signal)
+    kind = session.chosen("kind", list(TOKENS), "text")
+    errors = found.errors[kind][ground.row, : ground.experts].astype(float)
+    step = growth(errors, found.bits)
+    if step is None:
+        return empty("Sensitivity was not measured in this run, or at one width only.")
+    many, few, factor = step
+    options = (2, 4, 8, 16)
+    return View(
+        lambda shown: pictures.error_fan(found.bits, errors, theme.KIND_NAMES[kind], shown),
+        f"From {many} to {few} bits: how many times the error, for a typical expert?",
+        tuple(f"{value} ×" for value in options),
+        nearest(options, factor, ratio=True),
+        f"**{factor:.1f} times** (median over the layer's experts).",
+        kind_control,
+        lambda: session.put(width=str(few)),
+    )
+
+
+def program(ground: Ground) -> View:
+    """Bits go where most is at stake."""
+    try:
+        allocation = session.per_expert()
+    except AllocationError as impossible:
+        return empty(str(impossible))
+    costs = session.costs()
+    ordered = np.argsort(costs.bits)
+    table = costs[ground.bank][:, ordered]
+    stake, bits = table[:, 0] - table[:, -1], np.asarray(allocation.bits[ground.bank])
+    widths = sorted(costs.bits)
+    middle = min(widths, key=lambda width: abs(width - session.bits_asked()))
+    count, options = int((bits == middle).sum()), (0.1, 0.35, 0.65, 0.95)
+    words = ("a few", "a third", "two thirds", "nearly all")
+    return View(
+        lambda shown: pictures.spent_bits(stake, bits, widths, shown),
+        f"{session.bits_asked():.3g} bits on average to spend on {ground.experts} experts, widths "
+        f"{', '.join(map(str, widths))}. How many get exactly {middle} bits?",
+        words,
+        nearest(options, count / ground.experts),
+        f"**{count} of {ground.experts}** get {middle} bits.",
+        budget_control,
+        lambda: session.select(bank=ground.bank, expert=int(np.argmax(stake))),
+    )
+
+
+RIVALS = ("frequency", "uniform")
+TOKENS = {"text": "Text tokens", "key": "Key vision tokens"}
+
+
+def evidence(ground: Ground) -> View:
+    """What was measured: the method against counting, at the same budgets, on the same items."""
+    try:
+        found = session.evidence()
+    except EvidenceError as damaged:
+        return empty(f"The evidence of this run cannot be read: {damaged}")
+    held = set() if found is None else set(found.paired["method"])
+    ours = "mode" if "mode" in held else None
+    if found is None or ours is None:
+        return empty(
+            "Nothing was measured in this run yet.<br>"
+            f"<b>{comparing.command(session.run_entry())}</b><br>"
+            "quantizes and asks for every method and budget. The paper's own numbers are on the page Compare."
+        )
+    rival = st.session_state.get("learn:rival", RIVALS[0])
+    rows = found.paired[(found.paired["method"] == ours) & (found.paired["against"] == rival)]
+    rows = rows[(rows["metric"] == "kl") & (rows["modality"] == "text")].sort_values("average_bits")
+    if rows.empty:
+        return empty("MODE was not measured against counting in this run.")
+    middle = rows.iloc[(rows["average_bits"] - 2.5).abs().argmin()]
+    right = 0 if middle["high"] < 0 else 2 if middle["low"] > 0 else 1
+    verdict = ("is surely better than", "cannot be told apart from", "is surely worse than")[right]
+    return View(
+        lambda shown: (
+            charts.paired_by_budget(found.paired, ours, rival, "kl", names.short_method)
+            if shown
+            else theme.empty(
+                "Predict first: the measured differences come then.", "MODE minus its rival", pictures.HEIGHT
+            )
+        ),
+        f"At {middle['average_bits']:g} bits, on questions without a picture: MODE against "
+        f"{names.short_method(rival)}?",
+        ("surely better", "not to be told apart", "surely worse"),
+        right,
+        f"MODE **{verdict}** {names.short_method(rival)} there: {middle['difference']:+.3g} nats "
+        f"({middle['low']:+.3g} to {middle['high']:+.3g}).",
+        rival_control,
+        lambda: session.put(section="methods", metric="kl"),
+    )
+
+
+VIEWS: dict[str, Callable[[Ground], View]] = {
+    "router": router,
+    "frequency": frequency,
+    "redundancy": redundancy,
+    "denoised": denoised,
+    "sensitivity": sensitivity,
+    "program": program,
+    "evidence": evidence,
+}
+
+
+def empty(why: str) -> View:
+    """A lesson that this run cannot show, and why."""
+    return View(lambda shown: theme.empty(why, height=pictures.HEIGHT))
+
+
+def tick(ground: Ground) -> str:
+    """Short name of the bank's layer."""
+    return ground.grid.axes.ticks[ground.row]
+
+
+# --- controls: one a lesson --------------------------------------------------------------------------------
+
+
+def layer_control(ground: Ground) -> None:
+    """Another layer."""
+    axes = ground.grid.axes
+    st.session_state["learn:bank"] = ground.bank
+    st.selectbox(
+        "Try another layer",
+        axes.names,
+        format_func=dict(zip(axes.names, names.banks(axes), strict=True)).get,
+        key="learn:bank",
+        on_change=lambda: session.select(bank=st.session_state["learn:bank"], expert=0),
+    )
+
+
+def ratio_control() -> None:
+    """The key ratio, live."""
+    live_slider(
+        "Try another key ratio ρ",
+        low=1,
+        high=100,
+        step=1,
+        value=100 * session.choices().key_ratio,
+        unit=" %",
+        key="learn-ratio",
+        help=explain("key ratio"),
+        on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+    )
+
+
+def kind_control() -> None:
+    """Text or key vision tokens."""
+    st.segmented_control(
+        "Try the other kind of token",
+        list(TOKENS),
+        format_func=TOKENS.get,
+        required=True,
+        **session.bind_place("kind", list(TOKENS), "text"),
+    )
+
+
+def budget_control() -> None:
+    """The budget, live."""
+    widths = session.widths()
+    live_slider(
+        "Try another budget",
+        low=float(min(widths)),
+        high=float(max(widths)),
+        step=0.05,
+        value=session.bits_asked(),
+        decimals=2,
+        unit=" bits on average",
+        key="learn-budget",
+        help=explain("average bits"),
+        on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None, budget_unit="bits"),
+        disabled=len(widths) == 1,
+    )
+
+
+def rival_control() -> None:
+    """Counting, or the same bits for all."""
+    st.segmented_control("Against", RIVALS, format_func=names.short_method, default=RIVALS[0], required=True,
+                         key="learn:rival", persist_state="session")  # fmt: skip

@@ -73,8 +73,8 @@ class Budgets:
             exact = least[extra] + (most - least)[extra] * way
         return np.floor(exact + WHOLE * np.maximum(np.abs(exact), 1)).astype(np.int64)
 
-    def whole(self, amount: float) -> np.ndarray:
-        """`capacities` of one request, checked against what is feasible.
+    def whole(self, amount: float, fixed: int = 0) -> np.ndarray:
+        """`capacities` of one request, checked against what is feasible; `fixed` bytes of it are spoken for.
 
         Raises:
             AllocationError: no number; below the smallest allocation; with equality, above the largest, or no
@@ -82,10 +82,10 @@ class Budgets:
         """
         if not np.isfinite(amount):
             raise AllocationError(f"{self._name} must be a number; got {amount}.")
-        capacity = self.capacities(amount)
+        capacity = self.capacities(amount - fixed)
         least, most = self.relaxation.least_weight, self.relaxation.most_weight
         if (capacity < least).any() or (self.equality and (capacity > most).any()):
-            raise AllocationError(self._out_of_range(amount, capacity))
+            raise AllocationError(self._out_of_range(amount, capacity, fixed))
         if self.equality and self.measure == "bits":
             exact = self.weights_of_owner * amount / self.step
             if (off := np.abs(exact - capacity) > 1e-6 * np.maximum(exact, 1)).any():
@@ -96,7 +96,7 @@ class Budgets:
     def _name(self) -> str:
         return "average_bits" if self.measure == "bits" else "budget_bytes"
 
-    def _out_of_range(self, amount: float, capacity: np.ndarray) -> str:
+    def _out_of_range(self, amount: float, capacity: np.ndarray, fixed: int = 0) -> str:
         least, most = self.relaxation.least_weight, self.relaxation.most_weight
         bad = (capacity < least) | (self.equality & (capacity > most))
         owner = int(bad.argmax())
@@ -104,7 +104,8 @@ class Budgets:
         pins = " with the experts that are pinned" if not self.units.allowed.all() else ""
         if self.measure == "bytes":
             low, high = int(least.sum()) * self.step, int(most.sum()) * self.step
-            return f"budget_bytes must lie in [{low}, {high}]{pins}; got {amount:.0f}."
+            around = f", {fixed} of them for all that is not a routed expert" if fixed else ""
+            return f"budget_bytes must lie in [{low + fixed}, {high + fixed}]{around}{pins}; got {amount:.0f}."
         low, high = (bound[owner] * self.step / self.weights_of_owner[owner] for bound in (least, most))
         widths = self.units.widths
         return f"average_bits must lie in [{low:g}, {high:g}]{where} for bits {widths}{pins}; got {amount:g}."

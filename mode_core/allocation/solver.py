@@ -67,19 +67,24 @@ class Solver:
         """Budgets in bits that need not be spent whole, whatever `equality` says: for curves and bounds."""
         return Budgets(self.units, self.scope, "bits", False) if self.equality else self.budgets("bits")
 
-    def solve(self, average_bits: float | None = 3.0, budget_bytes: float | None = None) -> Allocation:
+    def solve(
+        self, average_bits: float | None = 3.0, budget_bytes: float | None = None, fixed_bytes: int = 0
+    ) -> Allocation:
         """The allocation with the least predicted damage within the budget; see `allocate`."""
         begun = time.perf_counter()
         measure, amount = ("bits", average_bits) if budget_bytes is None else ("bytes", budget_bytes)
         if amount is None:
             raise AllocationError("Give a budget: average_bits or budget_bytes.")
+        if fixed_bytes and measure == "bits":
+            raise AllocationError("fixed_bytes belong to a budget in bytes; give budget_bytes with them.")
         budgets = self.budgets(measure)
-        capacity = budgets.whole(amount)
+        capacity = budgets.whole(amount, fixed_bytes)
         cut = budgets.relaxation.cut(capacity)
         done = finish(budgets.relaxation, cut, self.engine)
         item, gap, proven = self.counts.meet(budgets, capacity, cut, done)
         self._refuse_unreachable(budgets, capacity, gap)
         settings = {"average_bits" if measure == "bits" else "budget_bytes": float(amount)}
+        settings |= {"fixed_bytes": int(fixed_bytes)} if fixed_bytes else {}
         return self._allocation(item, cut, proven, settings, time.perf_counter() - begun)
 
     def _refuse_unreachable(self, budgets: Budgets, capacity: np.ndarray, gap: np.ndarray) -> None:
@@ -161,6 +166,7 @@ def allocate(
     budget_bytes: float | None = None,
     weights: Mapping[str, object] | None = None,
     engine: str = "auto",
+    fixed_bytes: int = 0,
 ) -> Allocation:
     """Bits of every expert with the least summed cost within the budget, exact and proven (paper §5).
 
@@ -182,9 +188,13 @@ def allocate(
             its two higher widths, `{2: 1, 3: 1}`.
         pinned: bank → {expert: width}.
         sizes: bank → bytes of one expert at each of `bits`, int `[B]`; by projection `[B, 2]`.
-        budget_bytes: budget as bytes of all experts; needs `sizes`.
+        budget_bytes: budget as bytes of all experts; needs `sizes`. With `fixed_bytes`: of the whole model.
         weights: bank → model weights per expert (int, or the pair gate+up, down); default: all alike.
         engine: how the core is solved: "dp", "ilp" (PuLP with HiGHS), or "auto": the quicker of the two.
+        fixed_bytes: part of `budget_bytes` that goes to all that is not a routed expert: attention and shared experts
+            at their own widths, and the untouched rest (`mode_core.quantization.rest_bytes`).
+
+    A width of 0 drops the expert: its cost is the damage of leaving it out, its size nothing.
 
     Ties: equal savings per unit of weight go to the earlier bank, then to the lower expert number; the same
     request always gives the same bits.
@@ -194,7 +204,7 @@ def allocate(
             costs, sizes or names that do not fit.
     """
     prepared = Solver(costs, bits, scope, unit, equality, at_least, at_most, pinned, sizes, weights, engine)
-    return prepared.solve(average_bits, budget_bytes)
+    return prepared.solve(average_bits, budget_bytes, fixed_bytes)
 
 
 def uniform_allocation(

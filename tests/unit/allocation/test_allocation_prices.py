@@ -1,0 +1,151 @@
+"""What coarser units and budgets per bank cost; budgets of whole models; experts that are dropped; CBC for HiGHS."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pulp
+import pytest
+
+from mode_core.allocation import AllocationError, Solver, allocate, ilp, prices
+from mode_core.importance import cost_table
+from mode_core.quantization.sizes import expert_bytes
+from tests.synthetic import synthetic_statistics
+from tests.unit.allocation.test_allocation_hard import enumerated, instance, solved
+
+BITS = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, np.ndarray]:
+    """Costs by projection of two banks of three experts, positive and falling."""
+    draw = np.random.default_rng(3)
+    importance = np.exp(draw.standard_normal([2, 3, 2, 1]))
+    table = importance * np.exp(0.2 * draw.standard_normal([2, 3, 2, 4])) * 4.0 ** -np.asarray(BITS)
+    return {f"bank{number}": own for number, own in enumerate(table)}
+
+
+def least(costs, average: float, unit: str, scope: str) -> float:
+    """Enumeration of one unit and scope at one budget; gate+up weigh twice what down does."""
+    rows, weights, owners = [], [], []
+    for bank, table in enumerate(costs.values()):
+        parts = {
+            "expert": [(table[e].sum(axis=0), 3) for e in range(3)],
+            "projection": [(table[:, p].sum(axis=0), 3 * (2 - p)) for p in range(2)],
+            "layer": [(table.sum(axis=(0, 1)), 9)],
+        }[unit]
+        rows += [cost for cost, _ in parts]
+        weights += [weight for _, weight in parts]
+        owners += [bank if scope == "bank" else 0] * len(parts)
+    best = np.inf
+    for choice in itertools.product(range(4), repeat=len(rows)):
+        loads = np.zeros(2)
+        for column, weight, owner in zip(choice, weights, owners, strict=True):
+            loads[owner] += weight * (BITS[column] - average)
+        if (loads <= 1e-9).all():
+            best = min(best, sum(row[column] for row, column in zip(rows, choice, strict=True)))
+    return best
+
+
+@pytest.mark.parametrize("unit, scope", itertools.product(["expert", "projection", "layer"], ["bank", "model"]))
+def test_prices_against_enumeration(costs, unit, scope):
+    found = prices(costs, BITS, units=(unit,), scopes=(scope,), points=7)
+    for place, average in enumerate(found.average_bits):
+        best = least(costs, average, unit, scope)
+        assert found.lower_bound[unit, scope][place] <= best + 1e-9
+        assert found.objective[unit, scope][place] >= best - 1e-9
+        if unit != "expert":
+            assert found.objective[unit, scope][place] == pytest.approx(best, rel=1e-9)
+
+
+def test_coarser_is_never_cheaper_and_says_by_how_much():
+    table = cost_table(synthetic_statistics(4, 16, seed=1), method="mode_output", bits=(2, 3, 4))
+    found = prices(table, units=("expert", "layer"), points=9)
+    gap = found.objective["expert", "model"] - found.lower_bound["expert", "model"]
+    for choice, objective in found.objective.items():
+        assert (objective >= found.lower_bound["expert", "model"] - 1e-12).all()
+        assert (found.over(choice) * found.objective["expert", "model"] >= -gap - 1e-12).all()
+    assert found.over(("layer", "bank"))[3] > found.over(("layer", "model"))[3] > 0
+    with pytest.raises(AllocationError, match="needs costs by projection"):
+        prices(table, units=("projection",))
+    both = prices(table, units=("layer", "projection"), scopes=("bank",), points=3)
+    assert "needs costs by projection" in both.left_out["projection", "bank"]
+
+
+def test_pinned_experts_leave_budgets_that_a_layer_cannot_meet():
+    flat = {"a": np.array([[3.0, 2.0, 1.0]] * 2), "b": np.array([[3.0, 2.0, 1.0]] * 2)}
+    found = prices(flat, (2, 3, 4), units=("expert", "layer"), pinned={"a": {0: 4}}, points=5)
+    np.testing.assert_allclose(found.average_bits, [2.5, 2.875, 3.25, 3.625, 4.0])
+    assert np.isfinite(found.objective["expert", "model"]).all()
+    assert np.isnan(found.objective["expert", "bank"]).tolist() == [True, True, False, False, False]  # a: 3 or more
+    assert np.isnan(found.objective["layer", "model"]).tolist() == [True, True, False, False, False]  # a: all at 4
+    assert np.isnan(found.objective["layer", "bank"]).tolist() == [True] * 4 + [False]
+
+
+def test_a_budget_of_the_whole_model_leaves_the_experts_what_the_rest_does_not_take():
+    statistics = synthetic_statistics(2, 8, seed=2)
+    table = cost_table(statistics, bits=(2, 3, 4))
+    sizes = {bank.name: expert_bytes(bank.shape, (2, 3, 4)) for bank in statistics}
+    rest, experts = 123_457, int(sum(size[1] * 8 for size in sizes.values()))
+    whole = allocate(table, scope="model", sizes=sizes, budget_bytes=experts + rest, fixed_bytes=rest)
+    alone = allocate(table, scope="model", sizes=sizes, budget_bytes=experts)
+    assert {k: v.tolist() for k, v in whole.bits.items()} == {k: v.tolist() for k, v in alone.bits.items()}
+    assert whole.bytes + rest <= experts + rest
+    assert whole.settings["fixed_bytes"] == rest
+    low = int(sum(size[0] * 8 for size in sizes.values())) + rest
+    with pytest.raises(AllocationError, match=rf"must lie in \[{low}, \d+\], {rest} of them for all that is not"):
+        allocate(table, scope="model", sizes=sizes, budget_bytes=rest, fixed_bytes=rest)
+    with pytest.raises(AllocationError, match="fixed_bytes belong to a budget in bytes"):
+        allocate(table, average_bits=3, fixed_bytes=rest)
+
+
+def test_experts_may_be_dropped_where_leaving_them_out_costs_least():
+    """Width 0 has a size of nothing and a damage of its own, here less than 2 bits for expert 1 only."""
+    table = np.array([[9.0, 1.0, 0.5], [0.1, 0.4, 0.2], [7.0, 2.0, 0.1]])
+    statistics = synthetic_statistics(1, 3, bits=(2, 4), seed=0)
+    sizes = {"a": expert_bytes(next(iter(statistics)).shape, (0, 2, 4))}
+    assert sizes["a"][0] == 0
+    found = allocate({"a": table}, (0, 2, 4), average_bits=8 / 3, sizes=sizes)
+    assert found.bits["a"].tolist() == [4, 0, 4]
+    assert found.average_bits == pytest.approx(8 / 3)
+    assert found.bytes == 2 * sizes["a"][2]
+    kept = allocate({"a": table}, (0, 2, 4), average_bits=8 / 3, at_most={0: 0})
+    assert kept.bits["a"].tolist() == [2, 2, 4]
+
+
+def test_cbc_solves_the_same_where_highs_is_missing(monkeypatch):
+    used = []
+    real = pulp.PULP_CBC_CMD.actualSolve
+    monkeypatch.setattr(pulp.HiGHS, "available", lambda _: False)
+    monkeypatch.setattr(
+        pulp.PULP_CBC_CMD, "actualSolve", lambda self, *args, **more: (used.append(1), real(self, *args, **more))[1]
+    )
+    assert isinstance(ilp.solver(), pulp.PULP_CBC_CMD)
+    for seed in range(6):
+        cost, size, budget = instance(seed)
+        found = solved(cost, size, budget, engine="ilp")
+        assert found.objective == pytest.approx(enumerated(cost, size, budget), rel=1e-9)
+        assert found.proven_optimal
+        assert found.lower_bound <= found.objective
+    assert used
+
+
+def test_cbc_without_time_proves_nothing_it_has_not_shown(monkeypatch):
+    """A solver that stops early: the answer may still be good, but it is not called proven."""
+    monkeypatch.setattr(pulp.HiGHS, "available", lambda _: False)
+    cost, size, budget = instance(0)
+    programme = ilp.Programme(cost - cost.min(axis=1, keepdims=True), size, budget)
+    real = ilp.solve(programme)
+    monkeypatch.setattr(pulp, "LpSolutionOptimal", -99)
+    unproven = ilp.solve(programme)
+    assert unproven.bound == -np.inf
+    assert real.bound == real.value == unproven.value
+
+
+def test_negative_and_rising_costs_are_taken_as_they_are():
+    """A width may gain (negative) or hurt more than a lower one; the least sum is still what is found."""
+    rising = {"a": np.array([[-1.0, -2.0, 5.0], [3.0, 4.0, -6.0]])}
+    assert allocate(rising, (2, 3, 4), average_bits=4.0).bits["a"].tolist() == [3, 4]
+    assert allocate(rising, (2, 3, 4), average_bits=3.0).bits["a"].tolist() == [2, 4]
+    assert Solver(rising, (2, 3, 4)).solve(2.5).bits["a"].tolist() == [3, 2]

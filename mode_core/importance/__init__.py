@@ -6,7 +6,7 @@ from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
 from mode_core.importance.records import CostTable, Frequencies
-from mode_core.importance.rivals import mopeq_bits
+from mode_core.importance.rivals import mopeq_bits, mopeq_hutchinson
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
 
@@ -25,6 +25,7 @@ __all__ = [
     "frequency_intervals",
     "importance_ranks",
     "mopeq_bits",
+    "mopeq_hutchinson",
     "rank_shift",
     "support",
     "support_summary",

@@ -83,7 +83,7 @@ def rank_shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BankBias:
-    """One bank's biases. Dictionaries are by kind of token, or by pair of kinds such as ("text", "all").
+    """One bank's biases. Dictionaries are by kind of token, or by pair of kinds in the order of `PAIRS`.
 
     `divergence` Jensen–Shannon in bits, `correlation` Spearman, `entropy` bits, `balance` in (0, 1]; pairs with a
     kind that no token belongs to are nan. `masked` bool `[E]`. `vision_share`: vision tokens of all tokens.
@@ -97,7 +97,18 @@ class BankBias:
     vision_share: float
 
 
-PAIRS = (("text", "vision"), ("text", "key"), ("text", "all"), ("key", "vision"), ("key", "all"), ("key", "redundant"))
+PAIRS = (  # any two kinds of token
+    ("text", "vision"),
+    ("text", "key"),
+    ("text", "redundant"),
+    ("text", "all"),
+    ("key", "vision"),
+    ("key", "redundant"),
+    ("key", "all"),
+    ("redundant", "vision"),
+    ("redundant", "all"),
+    ("vision", "all"),
+)
 
 
 def biases(

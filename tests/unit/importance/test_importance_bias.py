@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -22,13 +23,14 @@ from mode_core.importance import (
     frequency_intervals,
     importance_ranks,
     mopeq_bits,
+    mopeq_hutchinson,
     rank_shift,
 )
 from mode_core.importance.bias import entropy, jensen_shannon, load_balance, masked_experts, ranks, spearman
 from mode_core.importance.folds import jackknife
 from mode_core.importance.rivals import mopeq_trace
 from mode_core.importance.sensitivity import data_free
-from mode_core.importance.stacks import stacks
+from mode_core.importance.stacks import KINDS, stacks
 from mode_core.statistics import EXTRAS, FOLDS, BankShape, BankStatistics, ExpertStatistics
 from tests.synthetic import synthetic_statistics
 
@@ -76,9 +78,11 @@ def test_biases_of_every_bank(statistics):
     parts = frequencies(statistics, 0.3)
     assert list(found) == list(statistics.banks)
     for name, bias in found.items():
-        text, everything = parts[name].text, parts[name].all
-        assert bias.divergence["text", "all"] == pytest.approx(jensenshannon(text, everything, base=2) ** 2)
-        assert bias.correlation["text", "all"] == pytest.approx(spearmanr(text, everything).statistic)
+        assert {frozenset(pair) for pair in bias.divergence} == set(map(frozenset, combinations(KINDS, 2)))
+        for pair, divergence in bias.divergence.items():
+            one, other = (getattr(parts[name], kind) for kind in pair)
+            assert divergence == pytest.approx(jensenshannon(one, other, base=2) ** 2)
+            assert bias.correlation[pair] == pytest.approx(spearmanr(one, other).statistic)
         assert 0.75 < bias.vision_share < 0.9 and 0 < bias.balance["text"] <= 1
         assert bias.entropy["key"] <= np.log2(16)
 
@@ -123,6 +127,44 @@ def test_intervals_cover_what_fresh_samples_give():
     assert 0.90 <= np.mean(covered) <= 0.99
 
 
+def test_intervals_of_damage_cover_what_fresh_samples_give():
+    """The same for a cost: 60 drawings of Fisher damages, whose mean over text tokens is known; folds of 12 samples."""
+    draw, covered = np.random.default_rng(9), []
+    truth = np.array([4.0, 2.0, 1.0, 0.5])
+    for _ in range(60):
+        bank = BankStatistics.empty("a", BankShape(0, 4, 4, 4, 1), (2,), (), extras=("gradients",))
+        sample = draw.gamma(2.0, truth / 2, [FOLDS, 12, 4])  # mean `truth` per sample of 10 tokens
+        bank.arrays["text_fisher"][..., 0] = 10 * sample.sum(axis=1)
+        bank.arrays["text_fisher_support"][:], bank.arrays["text_fisher_tokens"][:] = 30, 120
+        bank.arrays["text_tokens"][:] = 120
+        made = ExpertStatistics({"a": bank}, (2,), ())
+        whole, *without = (
+            cost_table(made, "mode_fisher", signal="none", bits=(2,), leave_out_fold=fold)["a"][:, 0]
+            for fold in (None, *range(FOLDS))
+        )
+        interval = jackknife(whole, np.stack(without))
+        covered.append((interval.low <= truth) & (truth <= interval.high))
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_intervals_cover_the_rest_of_the_bundled_samples(bundled_run):
+    """Each half of the bundled run's folds gives an interval of every text frequency. Both are drawn, so their estimates
+    may differ by the root of both squared reaches: about 95 per cent should."""
+    statistics = bundled_run.statistics
+    halves = []
+    for folds in (range(4), range(4, FOLDS)):
+        less = statistics
+        for fold in sorted(set(range(FOLDS)) - set(folds), reverse=True):
+            less = less.without_fold(fold)
+        halves.append(frequency_intervals(less))
+    inside = []
+    for name, first in halves[0].items():
+        one, other = first["text"], halves[1][name]["text"]
+        reach = np.sqrt((one.high - one.estimate) ** 2 + (other.high - other.estimate) ** 2)
+        inside.append(np.abs(one.estimate - other.estimate) <= reach)
+    assert 0.85 <= np.mean(inside) <= 1.0
+
+
 def test_stability_names_the_experts_whose_bits_depend_on_the_samples(statistics):
     request, settings = {"average_bits": 2.5, "scope": "bank"}, {"method": "mode", "key_ratio": 0.3}
     found = allocation_stability(statistics, settings, request)
@@ -158,6 +200,20 @@ def test_mopeq_closed_form_is_what_hutchinson_sampling_gives():
             sampled[expert] += float(((probes @ hessian) * probes).sum(dim=1).mean())
     [stack] = stacks(ExpertStatistics({"a": bank}, (2, 4), ()))
     assert mopeq_trace(stack)[0] == pytest.approx(sampled, rel=5e-3)
+
+
+def test_mopeq_by_sampling_agrees_with_the_closed_form():
+    """The three matrices of two experts, 200 probes each, seed 0; (n − 1)/n shows at n = 30."""
+    draw = np.random.default_rng(0)
+    bank = BankStatistics.empty("a", BankShape(0, 2, 6, 5, 1), (2, 4), ())
+    experts = [[draw.normal(size=(5, 6)), 2 * draw.normal(size=(5, 6)), draw.normal(size=(6, 5))] for _ in range(2)]
+    bank.arrays["weight_norm"][:] = [[np.linalg.norm(matrix) for matrix in expert] for expert in experts]
+    [stack] = stacks(ExpertStatistics({"a": bank}, (2, 4), ()))
+    sampled = [mopeq_hutchinson(expert, 200) for expert in experts]
+    assert mopeq_trace(stack)[0] == pytest.approx(sampled, rel=5e-3)
+    assert (1 / bank.arrays["weight_norm"]).sum(axis=1) != pytest.approx(sampled, rel=1e-2)
+    with pytest.raises(ImportanceError, match="not all zero"):
+        mopeq_hutchinson([np.zeros((2, 2))])
 
 
 def test_mopeq_clusters_follow_the_trace(statistics):

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mode_core import cli_compare, cli_logit_kl, cli_quantize, cli_scale
+from mode_core import cli_compare, cli_export, cli_logit_kl, cli_quantize, cli_scale
 from mode_core import cli_verbs as verbs
 from mode_core.cli_report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
@@ -198,13 +198,16 @@ def build_parser() -> argparse.ArgumentParser:
     cli_compare.add_arguments(compare, _shown(BUNDLED / "evaluation"), _shown(BUNDLED / "calibration"))
     _model_argument(compare, None)
 
-    export = verb("export", verbs.export, "Write an allocation in a form that other software loads.")
-    export.add_argument("--run", required=True, help="folder of a run")
-    export.add_argument("--allocation", required=True, help="name in the run, or a JSON file")
-    export.add_argument("--target", required=True, help="what to write; a wrong name lists all targets")
-    export.add_argument("--out", required=True, help="folder to write into")
+    export = verb("export", cli_export.export, "Write an allocation in a form that other software loads.")
+    cli_export.add_export_arguments(export, _shown(BUNDLED / "calibration"))
     _model_argument(export, None)
     _grid_arguments(export, None)
+
+    cli_export.add_import_arguments(
+        verb(
+            "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
+        )
+    )
     return parser
 
 

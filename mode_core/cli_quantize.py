@@ -65,7 +65,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str
     add_quantizer_arguments(parser, "--calibration", bundled_calibration)
 
 
-def _quantizer(options: argparse.Namespace, run: Run) -> dict[str, object]:
+def quantizer_options(options: argparse.Namespace, run: Run) -> dict[str, object]:
     """The options as `quantize_experts` takes them."""
     from mode_core.quantization import METHODS, GptqSettings
 
@@ -88,7 +88,7 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     from mode_core.quantization import quantize_experts, rest_bytes
 
     run = Run.open(options.run)
-    allocation, asked = chosen_allocation(options, run), _quantizer(options, run)
+    allocation, asked = chosen_allocation(options, run), quantizer_options(options, run)
     loaded = load_for(options, run)
     grid = (asked["group_size"], asked["symmetric"], asked["method"])
     rest = rest_bytes(loaded, options.attention_bits, options.shared_bits, *grid)
@@ -142,7 +142,7 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
-    asked = _quantizer(options, run)
+    asked = quantizer_options(options, run)
     with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked):
         scores = score(loaded, samples, reference=reference, **common)
     result = _kept(options, run, scores)

@@ -162,27 +162,3 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "support": support_summary(support(run.statistics, options.key_ratio, options.signal, options.min_support)),
         "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }
-
-
-def export(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    """An allocation → files that other software loads."""
-    from mode_core.export import TARGETS
-    from mode_core.export import export as write
-
-    run = Run.open(options.run)
-    if options.target not in TARGETS:
-        listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
-        raise ValueError(f"There is no export target {options.target!r}. Targets:\n{listed}")
-    allocation = run_allocation(run, options.allocation)
-    needs_model = TARGETS[options.target].needs_model
-    written = write(
-        options.target,
-        allocation,
-        options.out,
-        run=run,
-        loaded=load_for(options, run) if needs_model else None,
-        progress=progress,
-        cancel=cancel,
-        **run_grid(options, run),
-    )
-    return {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}

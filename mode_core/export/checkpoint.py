@@ -237,7 +237,7 @@ class CheckpointWeights:
         """Experts `first … last` of one projection: packed, or as they were."""
         import torch
 
-        from mode_core.quantization.apply import METHODS
+        from mode_core.quantization.methods import quantize_data_free
         from mode_core.quantization.packing import pack_matrices
 
         request, stack, widths = self._request, bank.read(self.files, projection, first, last), bits[first:last]
@@ -249,7 +249,7 @@ class CheckpointWeights:
                 for place, matrix in zip(places, chosen, strict=True):
                     found[place] = None, matrix.bfloat16()
                 continue
-            codes = METHODS[request.method](chosen, int(width), request.group_size, request.symmetric)
+            codes = quantize_data_free(chosen, int(width), request.group_size, request.symmetric, request.method)
             for place, matrix in zip(places, pack_matrices(codes), strict=True):
                 found[place] = matrix, None
         return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shape, words
+from mode_core.export.int32 import check_shape, whole_zeros, words
 from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
 from mode_core.export.weights import open_weights, write_config
@@ -66,7 +66,7 @@ def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
     """One matrix in the tensors of this format; see the head of this file."""
     import torch
 
-    codes = matrix.unpack()
+    codes = whole_zeros(matrix)
     parts = {
         "weight_packed": words(codes.codes, codes.bits),
         "weight_scale": codes.scales,

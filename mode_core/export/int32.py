@@ -19,6 +19,7 @@ from mode_core.statistics import BankShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mode_core.quantization.grids import Codes
     from mode_core.quantization.packing import PackedMatrix
 
 BLOCK = 32  # channels that share whole int32 words at every width
@@ -32,7 +33,7 @@ def packed_parts(matrix: PackedMatrix, less_one: bool) -> dict[str, Tensor]:
     """
     import torch
 
-    codes = matrix.unpack()
+    codes = whole_zeros(matrix)
     scales = codes.scales.t().contiguous()
     if codes.zeros is None:
         zeros = torch.full(scales.shape, 2 ** (codes.bits - 1) - int(less_one), dtype=torch.uint8)
@@ -40,6 +41,17 @@ def packed_parts(matrix: PackedMatrix, less_one: bool) -> dict[str, Tensor]:
         zeros = codes.zeros.t().contiguous()
     qweight = words(codes.codes, codes.bits).t().contiguous()
     return {"qweight": qweight, "qzeros": words(zeros, codes.bits), "scales": scales}
+
+
+def whole_zeros(matrix: PackedMatrix) -> Codes:
+    """Unpacked codes, refusing fractional zero points (hqq's), which integer formats have no place for."""
+    codes = matrix.unpack()
+    if codes.zeros is not None and codes.zeros.is_floating_point():
+        raise ExportError(
+            "The quantizer 'hqq' has fractional zero points, which this format cannot hold; use 'rtn' or 'gptq', or "
+            "the targets 'mlx' or 'dequantized'."
+        )
+    return codes
 
 
 def words(codes: Tensor, bits: int) -> Tensor:

@@ -26,6 +26,8 @@ from mode_core.quantization.widths import UNTOUCHED
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mode_core.statistics import BankShape
+
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 GROUP_SIZES = (32, 64, 128)
 FAMILIES = ("qwen3_vl_moe",)  # families whose paths in mlx-vlm are known here
@@ -81,8 +83,16 @@ def write_mlx(request: Request, folder: Path) -> None:
         for name, tensor in _stacked(weights):
             writer.add(name, tensor)
         writer.close()
+        config["text_config"] = as_mlx_reads(config["text_config"], weights.shapes)
         write_config(folder, config | {"quantization": settings, "quantization_config": settings})
         weights.companions(folder)
+
+
+def as_mlx_reads(text: dict[str, object], shapes: dict[str, BankShape]) -> dict[str, object]:
+    """The text model's configuration with two names that mlx-vlm asks for and transformers 5 has renamed."""
+    rope = text.get("rope_parameters") or {}
+    experts = next(iter(shapes.values())).experts
+    return text | {"num_experts": experts, "rope_theta": text.get("rope_theta", rope.get("rope_theta"))}
 
 
 def _stacked(weights: Weights) -> Iterator[tuple[str, Tensor]]:

@@ -73,14 +73,15 @@ class Request:
     def sizes(self, widths: tuple[int, ...]) -> dict[str, np.ndarray] | None:
         """Packed bytes of one expert at each width, gate+up and down: bank → int64 `[B, 2]`; None without shapes."""
         return {
-            bank: expert_bytes(shape, widths, self.group_size, self.symmetric, by_projection=True)
+            bank: expert_bytes(shape, widths, self.group_size, self.symmetric, by_projection=True, method=self.method)
             for bank, shape in self.shapes().items()
         } or None
 
     def _bank_bytes(self, shape: BankShape, bits: np.ndarray) -> np.ndarray:
         columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
         widths = np.unique(columns)
-        table = expert_bytes(shape, widths.tolist(), self.group_size, self.symmetric, by_projection=True)
+        grid = (self.group_size, self.symmetric)
+        table = expert_bytes(shape, widths.tolist(), *grid, by_projection=True, method=self.method)
         place = np.searchsorted(widths, columns)
         return table[place[:, 0], 0] + table[place[:, 1], 1]
 

@@ -34,14 +34,14 @@ from mode_core.export.shards import SHARD_BYTES
 from mode_core.export.table import write_table
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
-from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, WIDTHS
+from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, WIDTHS
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
     from mode_core.run import Run
 
-ALL_WIDTHS = (*WIDTHS, UNTOUCHED)
+ALL_WIDTHS = (DROPPED, *WIDTHS, UNTOUCHED)
 PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is not the name to import
 
 

@@ -155,6 +155,13 @@ def views(
         ImportanceError: key ratio outside (0, 1], or a signal that was not calibrated.
     """
     bins = key_bins(key_ratio)
+    known_ratios = statistics.settings.get("key_ratios")  # of statistics that were read in, not measured here
+    if known_ratios and signal != NO_SIGNAL and bins not in [key_bins(ratio) for ratio in known_ratios]:
+        ratios = ", ".join(f"{ratio:g}" for ratio in known_ratios)
+        raise ImportanceError(
+            f"These statistics were read in and hold only the key ratio {ratios}; got {key_ratio:g}. "
+            "Calibrate here to choose another."
+        )
     if signal == NO_SIGNAL:
         bins, signal = BINS, statistics.signals[0] if statistics.signals else None
     elif signal not in statistics.signals:

@@ -9,6 +9,7 @@ from mode_core.models import load_model
 from mode_core.quantization import quantize_experts
 from tests.parity.environments import python_with, run_in
 
+PACKAGES = ("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-vlm==0.7.10", "mlx-lm==0.32.2", "sentencepiece")
 LOAD = """
 import sys
 from pathlib import Path

@@ -37,7 +37,8 @@ def test_each_pattern_matches_one_tensor_of_the_file(allocation, tmp_path) -> No
         for projection in ("gate", "up", "down"):
             name = names.get_name(f"model.layers.{layer}.mlp.experts.{projection}_proj") + ".weight"
             writer.add_tensor(name, np.zeros([4, 8, 8], dtype=np.float32))
-            expected[name] = {2: "q2_k", 3: "q3_k", 4: "q4_k"}[result.fitted.allocation.bits[bank.name][0]]
+            width = result.fitted.allocation.bits[bank.name][0, int(projection == "down")]
+            expected[name] = {2: "q2_k", 3: "q3_k", 4: "q4_k"}[width]
         for near in ("ffn_gate_inp", "attn_q", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{near}.weight", np.zeros([8, 8], dtype=np.float32))
         writer.add_tensor(f"blk.1{layer}.ffn_gate_exps.weight", np.zeros([4, 8, 8], dtype=np.float32))

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from mode_core.run import FORMAT, Run
-from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics, StatisticsError
+from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
 SIGNAL = "text_attention"
 KEYS = {"text": ("text", "T"), "vision": ("vision", "key_vision", "V")}  # what the released solver accepts
@@ -197,8 +197,8 @@ def _shape(layer: _Layer, metadata: Mapping, sizes: tuple[int, int, int] | None)
     chosen = sizes or KNOWN_SHAPES.get((str(metadata.get("model_type")), experts))
     if chosen is None:
         raise ReleasedJsonError(
-            f"The files do not tell the sizes of the experts of {metadata.get('model_type', 'an unnamed model')!r} with "
-            f"{experts} experts; give hidden size, intermediate size and experts per token."
+            f"The files do not tell the sizes of the experts of {metadata.get('model_type', 'an unnamed model')!r} "
+            f"with {experts} experts; give hidden size, intermediate size and experts per token."
         )
     hidden, intermediate, top_k = chosen
     return BankShape(layer.number, experts, hidden, intermediate, top_k)

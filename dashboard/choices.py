@@ -60,7 +60,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    return tuple(sorted({int(_number(part, 1, 16)) for part in text.split(",")}))
+    return tuple(sorted({int(_number(part, 0, 16)) for part in text.split(",")}))
 
 
 def _pins(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -82,7 +82,7 @@ _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] =
     "signal": ("signal", str, str),
     "method": ("method", _one_of(*METHODS), str),
     "alpha": ("vision_weight", lambda text: _number(text, 0), lambda value: f"{value:g}"),
-    "bits": ("average_bits", lambda text: _number(text, 1, 16), lambda value: f"{value:g}"),
+    "bits": ("average_bits", lambda text: _number(text, 0, 16), lambda value: f"{value:g}"),
     "budget": ("budget_unit", _one_of(*BUDGET_UNITS), str),
     "mb": ("megabytes", lambda text: _number(text, 0), lambda value: f"{value:.6g}"),
     "scope": ("scope", _one_of(*SCOPES), str),

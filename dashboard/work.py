@@ -104,7 +104,8 @@ def calibrate_run(
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Path:
-    """Calibrate into a new run folder; a cancelled one stays, holding the samples that were finished."""
+    """Calibrate into a new run folder, or go on with a half-done one; a cancelled one stays, holding the samples that
+    were finished."""
     from mode_core.calibration import calibrate
 
     stages = Stages(progress, (1, 12))
@@ -112,8 +113,16 @@ def calibrate_run(
     loaded = shelf.get(source)
     check(cancel)
     with exclusive(loaded):
-        calibrate(loaded, samples, settings, run=Run.create(folder), progress=stages.hook("sample"), cancel=cancel)
+        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
+        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
     return folder
+
+
+def is_hub_id(source: str) -> bool:
+    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
+    from mode_core.models.loading import HUB_ID
+
+    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 
 
 LOOKED_AT = 8  # samples encoded for an estimate of all

@@ -13,7 +13,6 @@ from dashboard.choices import describe
 from dashboard.components.chart import chart
 from dashboard.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation, AllocationError
-from mode_core.models.loading import HUB_ID
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
 
@@ -39,11 +38,6 @@ def plan() -> tuple[Allocation, Allocation]:
 
 
 USUAL = 200  # evaluation items: enough to tell uniform widths apart on the bundled model
-
-
-def is_hub_id(source: str) -> bool:
-    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 
 
 def width_of(uniform: Allocation) -> int:
@@ -220,7 +214,7 @@ except AllocationError as refused:
 source = session.run().model_source
 job = session.jobs().get(session.watched())
 busy = job is not None and job.active
-present = bool(source) and ((Path(source) / "config.json").is_file() or is_hub_id(source))
+present = bool(source) and ((Path(source) / "config.json").is_file() or work.is_hub_id(source))
 if not present:
     st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
              "The bits can still be exported.", icon=":material/error:")  # fmt: skip

@@ -37,13 +37,16 @@ QUIET = "#8a8f98"
 
 
 def width_colour(bits: int) -> str:
-    """Colour of one bit-width (1 to 8, 16), the same everywhere; more bits are lighter.
+    """Colour of one bit-width (1 to 8, 16), the same everywhere; more bits are lighter. 0 bits, an expert that is
+    left out, is grey.
 
     Raises:
         ValueError: a width that has no colour.
     """
+    if bits == 0:
+        return "rgb(176, 176, 176)"
     if bits not in _WIDTH_PLACE:
-        raise ValueError(f"There is no colour for {bits} bits; widths run from 1 to 8, and 16.")
+        raise ValueError(f"There is no colour for {bits} bits; widths run from 0 to 8, and 16.")
     return sample_colorscale("Viridis", [_WIDTH_PLACE[bits]], colortype="rgb")[0]
 
 

@@ -97,3 +97,10 @@ def test_a_name_that_is_taken_is_refused(open_app):
     app = open_app("calibrate")
     app.text_input(key="calibrate:name").set_value("tiny").run()
     assert "already" in words(app) and app.button(key="calibrate:start").disabled
+
+
+def test_all_runs_are_listed(open_app):
+    app = open_app("calibrate")
+    table = next(frame.value for frame in app.dataframe if "state" in frame.value)
+    assert "tiny" in table["run"].tolist() and "bundled example" in table["run"].tolist()
+    assert "Choose one run to open, rename" in words(app)

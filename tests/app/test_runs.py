@@ -1,0 +1,116 @@
+"""The list of runs on the Calibrate page, where models may be read, and what a calibration is said to take."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dashboard import model_picker, run_list, session
+from dashboard.forecast import estimate_memory, tokens_per_second
+from mode_core.calibration import CalibrationSettings, calibrate
+from mode_core.models import ModelError, load_model
+from mode_core.run import Run, RunError
+from tests.app.conftest import NAME
+
+
+@pytest.fixture
+def entries(places, tiny_runs) -> dict[str, session.RunEntry]:
+    """A copy of the tiny run that may be changed, in the folder of runs."""
+    shutil.copytree(tiny_runs / NAME, places / "runs" / "copy")
+    return {entry.name: entry for entry in session.runs()}
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """The actions are called without a page: which run is open is noted only."""
+    opened = []
+    monkeypatch.setattr(run_list.session, "open_run", opened.append)
+    monkeypatch.setattr(run_list.session, "wanted_run", lambda: "copy")
+    return opened
+
+
+def test_rename_moves_the_folder_and_opens_it(entries, no_page):
+    assert "'better'" in run_list.rename(entries["copy"], "better")
+    assert Run.open(session.runs_folder() / "better").state == "done" and no_page == ["better"]
+    for name in ("../out", "", "bundled"):
+        with pytest.raises(RunError, match="cannot be a run's name"):
+            run_list.rename(session.runs()[1], name)
+
+
+def test_a_taken_name_is_refused_and_nothing_moves(entries, places):
+    (places / "runs" / "taken").mkdir()
+    with pytest.raises(RunError, match="is a run called 'taken' already"):
+        run_list.rename(entries["copy"], "taken")
+    assert (places / "runs" / "copy" / "run.json").is_file()
+
+
+def test_delete_opens_the_bundled_one(entries, no_page, monkeypatch):
+    monkeypatch.setattr(run_list.session, "run_busy", lambda name: True)
+    with pytest.raises(RunError, match="still writes"):
+        run_list.delete(entries["copy"])
+    monkeypatch.setattr(run_list.session, "run_busy", lambda name: False)
+    run_list.delete(entries["copy"])
+    assert not entries["copy"].path.exists() and no_page == [session.BUNDLED]
+
+
+def test_merging_a_run_with_itself_is_refused(entries, places, tiny_runs):
+    shutil.copytree(tiny_runs / NAME, places / "runs" / "twin")
+    pair = [entry for entry in session.runs() if entry.name in ("copy", "twin")]
+    with pytest.raises(RunError, match="count these twice"):
+        run_list.merge(pair, "both")
+    assert not (places / "runs" / "both").exists()
+
+
+def test_a_damaged_run_is_listed_with_the_reason(entries):
+    (entries["copy"].path / "run.json").write_text("{")
+    assert run_list.row_of(entries["copy"])["state"].startswith("damaged: ")
+
+
+def test_models_below_a_root_only(tmp_path, tiny_model_folder):
+    inside, outside = tmp_path / "models", tmp_path / "elsewhere"
+    shutil.copytree(tiny_model_folder, inside / "owner" / "tiny")
+    outside.mkdir()
+    (inside / "way-out").symlink_to(outside)
+    assert model_picker.models_below([inside]) == [inside / "owner" / "tiny"]
+    assert model_picker.allowed(str(inside / "owner" / "tiny"), [inside]) == inside / "owner" / "tiny"
+    assert model_picker.allowed(str(outside), []) == outside
+    for place in (outside, inside / ".." / "elsewhere", inside / "way-out"):
+        with pytest.raises(ModelError, match="may not be read"):
+            model_picker.allowed(str(place), [inside.resolve()])
+
+
+def test_memory_told_before_is_not_far_from_the_parts(tiny_model_folder: Path):
+    settings = CalibrationSettings(bits=(2, 4))
+    loaded = load_model(tiny_model_folder, device="cpu")
+    told = estimate_memory(str(tiny_model_folder), settings)
+    weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
+    assert weights < told
+    more = estimate_memory(str(tiny_model_folder), CalibrationSettings(bits=(2, 4), signals=("duplication", "diversity")))
+    assert more > told
+
+
+def test_pace_of_an_earlier_run_of_the_same_model(tiny_runs, tiny_model_folder):
+    run = Run.open(tiny_runs / NAME)
+    settings = CalibrationSettings(**(run.info["settings"] | {"bits": (1, 2, 3, 4)}))
+    expected = sum(run.info["tokens"].values()) / run.info["seconds"]
+    assert tokens_per_second(run.model_source, settings, [run]) == pytest.approx(expected)
+    assert tokens_per_second(run.model_source, CalibrationSettings(bits=(2,)), [run]) is None
+    assert tokens_per_second("elsewhere", settings, [run]) is None
+
+
+def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
+    from dashboard.work import ModelShelf, calibrate_run
+
+    settings = CalibrationSettings(bits=(2, 4), group_size=32, batch_size=1)
+    loaded = load_model(tiny_model_folder, device="cpu")
+    whole = calibrate(loaded, tiny_samples, settings)
+    folder = places / "runs" / "half"
+    run = Run.create(folder)
+    calibrate(loaded, tiny_samples[:3], settings, run=run)
+    run.write_info({**run.info, "state": "half done", "samples": run.info["samples"]})
+    calibrate_run(
+        ModelShelf(), str(tiny_model_folder), tiny_samples, settings, folder, progress=lambda p: None, cancel=None
+    )
+    assert set(Run.open(folder).statistics.samples) == set(whole.samples)

@@ -40,7 +40,7 @@ def _scores() -> pd.DataFrame:
         {"method": method, "average_bits": bits, "quantizer": "rtn", "scope": "bank", "calibration": calibration,
          "task": "all", "modality": modality, "metric": metric, "value": _value(method, bits, modality, metric),
          "low": _value(method, bits, modality, metric) - REACH, "high": _value(method, bits, modality, metric) + REACH,
-         "items_text": 60, "items_vision": 60, "draws": 2, "packed_bytes": 1000}
+         "items": 120, "packed_bytes": 1000}
         for method in METHODS for bits in BUDGETS for calibration in (-1, 0, 1)
         for modality in ("all", "text", "vision") for metric in ("accuracy", "kl", "agreement")
     ]  # fmt: skip

@@ -187,7 +187,7 @@ def paired_by_budget(
     """One method minus another at every budget, for text-only items and items with a picture, with intervals."""
     rows = paired[(paired["method"] == method) & (paired["against"] == against) & (paired["metric"] == metric)]
     scale, traces = SCALES[metric], []
-    kinds = (("text", theme.KINDCOLOURS["text"], "circle"), ("vision", theme.KINDCOLOURS["key"], "diamond"))
+    kinds = (("text", theme.KIND_COLOURS["text"], "circle"), ("vision", theme.KIND_COLOURS["key"], "diamond"))
     for shift, (modality, colour, symbol) in zip((-0.012, 0.012), kinds, strict=True):
         own = rows[rows["modality"] == modality].sort_values("average_bits")
         value, low, high = (scale * own[column].to_numpy(float) for column in ("difference", "low", "high"))

@@ -128,7 +128,8 @@ def key_dumbbells(vision: np.ndarray, key: np.ndarray, top: int, shown: bool = T
         else (("vision", vision, "diamond-open"),)
     )
     for kind, values, symbol in kinds:
-        marker = {"symbol": symbol, "size": 10, "color": theme.KIND_COLOURS[kind], "line": {"width": 1.5}}
+        colour = theme.KIND_COLOURS[kind]
+        marker = {"symbol": symbol, "size": 10, "color": colour, "line": {"width": 1.5, "color": colour}}
         traces.append(
             go.Scatter(
                 x=places,
@@ -194,12 +195,11 @@ def error_fan(bits: Sequence[int], errors: np.ndarray, words: str, shown: bool =
         hovertemplate="%{x} bits<br>median error %{y:.3g}<extra></extra>",
     )
     spread = float(known[:, 0].max() / known[:, 0].min())
+    least = "1 bit" if widths[0] == 1 else f"{widths[0]} bits"
     return theme.figure(
         [thin, thick] if shown else [thick],
         "Lines: squared output error of every expert of one layer at each width, on a logarithmic scale.",
-        f"At {widths[0]} bits the most sensitive expert errs {spread:,.0f} times as much as the least."
-        if shown
-        else "",
+        f"At {least} the most sensitive expert errs {spread:,.0f} times as much as the least." if shown else "",
         title={"text": f"Error on {words}"},
         height=HEIGHT,
         margin=MARGIN | {"l": 66, "t": 64},

@@ -67,11 +67,11 @@ def token_overlays(
         layout["images"].append(_picture(picture, place, grid))
         layout["annotations"].append(panel_title(overlay.title, top) | {"x": x[0], "font": {"size": 12}})
         traces += [_veil(overlay, grid, place), *_outline(overlay.key.reshape(grid), place)]
-    kept = ", ".join(f"{one.title} {int(one.key.sum())}" for one in overlays)
+    kept = [f"{int(one.key.sum())} of {one.key.size}" + f" ({one.title})" * bool(one.title) for one in overlays]
     return theme.figure(
         traces,
         "The picture, dimmed where a vision token matters little, with the key tokens outlined.",
-        f"Key tokens of {grid[0] * grid[1]}: {kept}.",
+        f"Key vision tokens, outlined: {', '.join(kept)}.",
         title={"text": title},
         **layout,
     )

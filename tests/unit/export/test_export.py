@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mode_core.allocation import UNITS
 from mode_core.allocation.records import Allocation
-from mode_core.export import TARGETS, ExportError, export, read_expert_bits
+from mode_core.export import TARGETS, ExportError, export, folder, read_expert_bits
 from mode_core.importance import cost_table, frequencies
 from mode_core.jobs import Cancelled
 from mode_core.quantization import expert_bytes
@@ -150,3 +154,64 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="layer 0: experts must be 0 … 1 without a gap"):
         read_expert_bits(tmp_path / "gap.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gap.json", "mine"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from mode_core.allocation.records import Allocation
+from mode_core.export import TARGETS, export, targets
+import dataclasses
+def half(request, folder):
+    (folder / "half.bin").write_bytes(b"x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+TARGETS["table"] = dataclasses.replace(TARGETS["table"], write=half)
+export("table", Allocation({"layers.0.x": np.array([3])}, (3,), 0.0, 0.0, False, 0.0, 3.0), sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the leftovers of killed exports are told apart by file locks")
+def test_a_kill_leaves_nothing_half_and_the_next_export_sweeps_up(tmp_path: Path) -> None:
+    export("table", allocation(), tmp_path / "out")
+    before = (tmp_path / "out" / "experts.csv").read_bytes()
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".out.*.part")
+    assert (left / "half.bin").is_file()
+    assert (tmp_path / "out" / "experts.csv").read_bytes() == before
+    other = tmp_path / ".out.mine.part"  # an export that is still being written is held and stays
+    other.mkdir()
+    with folder._held(other) as held:
+        assert held
+        export("table", allocation(), tmp_path / "out")
+        assert other.is_dir()
+        assert not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mine.part", "out"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    def fills(request, folder: Path) -> None:
+        (folder / "experts.csv").write_text("bank,layer\n")
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            disk.write(b"x" * 10_000)
+
+    monkeypatch.setitem(TARGETS, "table", dataclasses.replace(TARGETS["table"], write=fills))
+    with pytest.raises(OSError, match="No space left on device"):
+        export("table", allocation(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_whose_package_is_missing_says_which_to_install(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(TARGETS, "table", dataclasses.replace(TARGETS["table"], needs="not_on_this_machine"))
+    with pytest.raises(ExportError, match="written with the package not_on_this_machine; install it: pip install not"):
+        export("table", allocation(), tmp_path / "out")
+
+
+def test_every_target_says_what_a_person_must_know() -> None:
+    for name, target in TARGETS.items():
+        assert target.name == name
+        assert target.finest_unit in UNITS
+        assert target.widths == tuple(sorted(target.widths))
+        assert target.title and target.engines.endswith(".") and target.proof.endswith(".")

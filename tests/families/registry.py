@@ -1,0 +1,168 @@
+"""Every family that is tested: what its tiny model must show, and what is special about it. The table in
+`mode_core/models/README.md` is made from this list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family. `layers` are the decoder layers with experts; `banks` how many of these banks there are in a layer.
+
+    `storage` and `special` are words for the table; `examples` published models. `attention`: whole attention matrices
+    come from the model itself ("own"), or from a function put in for the test ("wrapped"), to compare importance with.
+    """
+
+    name: str
+    title: str
+    examples: str
+    layers: tuple[int, ...]
+    storage: str = "fused, out × in"
+    special: str = ""
+    banks: int = 1
+    intermediate: tuple[int, ...] = (24,)
+    reached: str = "interface"
+    pictures: bool = True
+    attention: str = "own"
+    borrowed: tuple[tuple[int, int], ...] = ()  # layers without attention -> the layer that serves them
+
+    @property
+    def remote(self) -> bool:
+        """Code that comes with the model."""
+        return self.name in ("kimi_vl", "deepseek_vl2", "molmoe")
+
+
+TRANSPOSED = "fused, in × out"
+LISTED = "a module per expert"
+
+FAMILIES = (
+    Family("qwen3_vl_moe", "Qwen3-VL-MoE", "Qwen3-VL-30B-A3B", (0, 2), special="dense layers in between are no banks"),
+    Family(
+        "qwen3_5_moe",
+        "Qwen3.5-MoE",
+        "Qwen3.5-35B-A3B",
+        (0, 1, 2, 3, 4),
+        special="three of four layers have linear attention: the nearest full attention at or before ranks their "
+        "vision tokens, else the first after",
+        borrowed=((0, 3), (1, 3), (2, 3), (4, 3)),
+    ),
+    Family(
+        "qwen3_omni_moe_thinker",
+        "Qwen3-Omni thinker",
+        "the thinker of Qwen3-Omni-30B-A3B",
+        (0, 1, 2),
+        special="audio tokens count as text",
+    ),
+    Family("glm4v_moe", "GLM-4.5V", "GLM-4.5V", (1, 2), special="shared expert beside the bank; first layer dense"),
+    Family("internvl_qwen3_moe", "InternVL with Qwen3-MoE", "InternVL3.5-30B-A3B", (0, 1, 2)),
+    Family(
+        "internvl_gpt_oss",
+        "InternVL with gpt-oss",
+        "InternVL3.5-GPT-OSS-20B-A4B",
+        (0, 1, 2),
+        storage=f"{TRANSPOSED}, gate and up in turns, biases",
+        special="attention sinks take their share of every row; sliding windows",
+    ),
+    Family(
+        "kimi_k25",
+        "Kimi-K2.5",
+        "Kimi-K2.5",
+        (1, 2),
+        special="DeepSeek-V3 inside: latent attention, selection bias in the router",
+    ),
+    Family(
+        "ernie4_5_vl_moe",
+        "ERNIE-4.5-VL",
+        "ERNIE-4.5-VL-28B-A3B",
+        (1, 2),
+        banks=2,
+        intermediate=(24, 16),
+        special="two banks a layer: one sees text alone, the other vision tokens and the marks around pictures",
+    ),
+    Family(
+        "gemma4",
+        "Gemma 4 with experts",
+        "Gemma-4-26B-A4B",
+        (0, 1, 2),
+        special="experts beside a dense MLP; vision tokens see each other in both directions; sliding windows",
+    ),
+    Family("aria", "Aria", "Aria", (0, 1, 2), storage=TRANSPOSED, special="shared experts"),
+    Family("mistral3_mistral4", "Mistral 3 with Mistral 4 text", "Mistral-Small-4", (1, 2), special="latent attention"),
+    Family(
+        "mistral_large4",
+        "Mistral Large 4",
+        "Mistral-Large-4",
+        (1, 2),
+        special="sparse attention with an index; the rows are those of the masked attention",
+    ),
+    Family(
+        "minimax_m3_vl",
+        "MiniMax-M3-VL",
+        "MiniMax-M3-VL",
+        (0, 1, 2),
+        special="block-sparse attention; output scaled behind the bank",
+    ),
+    Family("llava_mixtral", "LLaVA with Mixtral", "LLaVA checkpoints with a Mixtral text model", (0, 1, 2)),
+    Family(
+        "lfm2_vl_moe",
+        "LFM2-VL with experts",
+        "LFM2-VL with LFM2-8B-A1B",
+        (1, 2),
+        special="convolution layers have no attention: served as Qwen3.5's",
+        borrowed=((2, 1),),
+    ),
+    Family("cohere2_vision_moe", "Cohere2 Vision with experts", "Command A Vision with experts", (0, 1, 2)),
+    Family(
+        "llama4",
+        "Llama 4",
+        "Llama-4-Scout, Llama-4-Maverick",
+        (1, 3),
+        storage=TRANSPOSED,
+        reached="scaled_input",
+        special="adapter: every expert computes every token, multiplied by its routing weight before; what an expert "
+        "gets is the scaled token, and its output counts once",
+    ),
+    Family(
+        "step3p7",
+        "Step-3",
+        "Step-3.7-Flash",
+        (1, 2),
+        reached="call",
+        special="adapter: called past transformers' interface; clamped gate",
+    ),
+    Family(
+        "kimi_vl",
+        "Kimi-VL",
+        "Kimi-VL-A3B",
+        (1, 2),
+        storage=LISTED,
+        reached="list",
+        special="code of its own, tested on a double; attention weights asked for layer by layer",
+    ),
+    Family(
+        "deepseek_vl2",
+        "DeepSeek-VL2",
+        "DeepSeek-VL2, -Small, -Tiny",
+        (1, 2),
+        storage=LISTED,
+        reached="list",
+        special="code of its own, tested on a double; the image token is named by the processor alone",
+    ),
+    Family(
+        "molmoe",
+        "MolmoE",
+        "MolmoE-1B",
+        (0, 1, 2),
+        storage=LISTED,
+        reached="list",
+        attention="wrapped",
+        special="code of its own, tested on a double; the router gives scores, read as the softmax that reproduces "
+        "the bank's output",
+    ),
+    Family("mixtral", "Mixtral", "Mixtral-8x7B", (0, 1, 2), pictures=False),
+    Family("qwen3_moe", "Qwen3-MoE", "Qwen3-30B-A3B", (0, 2), pictures=False),
+    Family("olmoe", "OLMoE", "OLMoE-1B-7B", (0, 1, 2), pictures=False),
+    Family("deepseek_v2", "DeepSeek-V2", "DeepSeek-V2-Lite", (1, 2), pictures=False),
+    Family("deepseek_v3", "DeepSeek-V3", "DeepSeek-V3", (1, 2), pictures=False),
+)

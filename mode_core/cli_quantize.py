@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,6 @@ from mode_core.run import Run
 
 if TYPE_CHECKING:
     from mode_core.evaluation import Scores
-    from mode_core.samples import Sample
 
 
 def add_quantizer_arguments(parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str) -> None:
@@ -150,7 +148,7 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         result["original_accuracy"] = original.accuracy
         result["accuracy_lost"] = _interval(original.interval("correct", other=scores))
     if options.show:
-        result["answers_that_changed"] = _changed(samples, original, scores, options.show)
+        result["answers_that_changed"] = _changed(original, scores, options.show) or "none"
     return result
 
 
@@ -168,7 +166,8 @@ def _interval(found: tuple[float, float, float]) -> str:
     return f"{mean:.4g} ({low:.4g} to {high:.4g})"
 
 
-def _changed(samples: Sequence[Sample], original: Scores, scores: Scores, count: int) -> Result:
+def _changed(original: Scores, scores: Scores, count: int) -> Result:
+    """Questions with both answers, of at most `count` samples that are answered otherwise now."""
     from mode_core.evaluation import side_by_side
 
     rows = [row for row in side_by_side({"original": original, "quantized": scores}) if row.differs]

@@ -86,7 +86,7 @@ def print_result(verb: str, result: Mapping[str, object], indent: int = 0) -> No
     rows = {key: value for key, value in result.items() if key != "cost"}
     width = max((len(key) for key, value in rows.items() if not isinstance(value, Mapping)), default=0)
     for key, value in rows.items():
-        label = key.replace("_", " ")
+        label = key if "." in key else key.replace("_", " ")  # names of modules and files stay as they are
         if isinstance(value, Mapping):
             print(" " * indent + label)
             print_result(verb, value, indent + 2)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mode_core.cli import build_parser, main
+from mode_core.quantization.packed_file import read_packed_linears
 from mode_core.run import Run
 
 
@@ -83,7 +84,12 @@ def test_kl_of_the_answer_is_measured_only_once_its_cost_is_agreed_to(
     told = result(capsys)["logit_kl"]
     assert told["samples"] == 2 and 0 < told["passes"] <= 67 and told["signal"] == "text_attention"
     run = Run.open(out)
-    assert run.info["logit_kl"] == told and run.statistics.extras == ("logit_kl",) and len(run.statistics.signals) == 5
+    ids = run.info["logit_kl"]["ids"]
+    assert ids == list(run.statistics.samples) and run.info["logit_kl"] == told | {"ids": ids}
+    assert run.statistics.extras == ("logit_kl",) and len(run.statistics.signals) == 5
+    before = run.statistics.digest()
+    assert main([*command, "--yes", "--resume"]) == 0  # all is there: KL stays as it is, and is not measured again
+    assert result(capsys)["logit_kl"]["passes"] == 0 and Run.open(out).statistics.digest() == before
     allocated = ["allocate", "--run", str(out), "--bits", "2", "3", "--average-bits", "2.5", "--json", "--quiet"]
     assert main([*allocated, "--method", "mode_logit_kl", "--scope", "model"]) == 0
     assert result(capsys)["proven_optimal"] is True
@@ -103,6 +109,32 @@ def test_quantize_measures_the_bytes_it_predicted(calibrated: Path, tmp_path: Pa
     assert told["measured_bytes"] == told["predicted_bytes"]
     assert told["measured_bytes"] < told["original_bytes"]
     assert out.stat().st_size >= told["measured_bytes"]
+
+
+def test_quantize_with_tokens_and_attention(calibrated: Path, sample_folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "packed.safetensors"
+    command = ["quantize", "--run", str(calibrated), "--uniform", "3", "--group-size", "32", "--quiet", "--json"]
+    given = ["--quantizer", "gptq", "--samples", str(sample_folder), "--by-modality", "--attention-bits", "4"]
+    assert main([*command, *given, "--out", str(out)]) == 0
+    told = result(capsys)
+    assert told["measured_bytes"] == told["predicted_bytes"]
+    assert told["whole_model_bytes"] == told["whole_model_predicted_bytes"]
+    assert len(read_packed_linears(out)) == 12
+    named = [entry for experts in told.get("too_few_tokens", {}).values() for entry in experts]
+    assert all("tokens)" in entry for entry in named)
+    assert main([*command, "--shared-bits", "4"]) == 1
+    assert "has no shared experts" in capsys.readouterr().err
+
+
+def test_evaluate_tells_intervals_and_what_was_lost(calibrated: Path, sample_folder: Path, capsys):
+    command = ["evaluate", "--run", str(calibrated), "--samples", str(sample_folder), "--json", "--quiet"]
+    assert main([*command, "--uniform", "1", "--quantizer", "rtn", "--attention-bits", "2", "--show", "2"]) == 0
+    told = result(capsys)
+    assert set(told["intervals_95"]) == {"correct", "kl", "agreement"}
+    assert told["intervals_95"]["kl"].startswith(f"{told['kl']:.4g} (")
+    assert told["original_accuracy"] is not None
+    changed = told["answers_that_changed"]
+    assert changed == "none" or all("→" in text for text in changed.values())
 
 
 def test_evaluate_compares_with_the_original(calibrated: Path, sample_folder: Path, capsys):

@@ -86,14 +86,20 @@ def add_to_run(
 ) -> dict[str, object]:
     """Measure the KL of the samples that calibration measured, and keep it with the run's statistics.
 
+    Where the run holds KL of the same settings already, only what is missing is measured.
+
     Raises:
         Cancelled: stopped on request; the batches that were whole are kept.
     """
-    from mode_core.calibration.logit_kl import LogitKL, measure_logit_kl
+    from mode_core.calibration.logit_kl import LogitKL, measure_logit_kl, without_kl
 
     known, began = set(run.statistics.samples), time.monotonic()
     chosen = [sample for sample in samples[: options.logit_kl_samples] if sample.id in known]
-    kept = LogitKL.empty(loaded, calibration.bits, settings)
+    _, kept = without_kl(run.statistics)
+    if kept is not None and kept.settings.measured_with() == settings.measured_with():
+        kept.samples = list(run.info["logit_kl"]["ids"])
+    else:
+        kept = LogitKL.empty(loaded, calibration.bits, settings)
     try:
         measure_logit_kl(loaded, chosen, calibration, settings, progress, cancel, kept)
     except Cancelled:
@@ -110,5 +116,5 @@ def _keep(run: Run, kept: Any, began: float) -> dict[str, object]:
         "seconds": round(time.monotonic() - began, 3),
         **kept.settings.measured_with(),
     }
-    run.write_statistics(kept.added_to(run.statistics), logit_kl=told)
+    run.write_statistics(kept.added_to(run.statistics), logit_kl=told | {"ids": kept.samples})
     return told

@@ -139,6 +139,21 @@ class LogitKL:
         return replace(statistics, banks=banks, settings=settings)
 
 
+def without_kl(statistics: ExpertStatistics) -> tuple[ExpertStatistics, LogitKL | None]:
+    """Statistics as calibration alone made them, and the KL that was added to them (without its samples' ids)."""
+    if "logit_kl" not in statistics.extras:
+        return statistics, None
+    names = [f"{kind}_logit_kl{end}" for kind in KINDS for end in ("", "_support", "_samples")]
+    sums = {bank.name: {name: bank.arrays[name].copy() for name in names} for bank in statistics}
+    banks = {
+        bank.name: replace(bank, arrays={key: array for key, array in bank.arrays.items() if key not in names})
+        for bank in statistics
+    }
+    settings = dict(statistics.settings)
+    found = LogitKL(tuple(statistics.bits), LogitKLSettings(**settings.pop("logit_kl")), sums)
+    return replace(statistics, banks=banks, settings=settings), found
+
+
 def logit_kl_cost(
     loaded: LoadedModel,
     samples: Sequence[Sample],

@@ -20,6 +20,7 @@ from mode_core.calibration.attending import borrowed_attention
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
+from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.probe import Observation
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
@@ -38,7 +39,8 @@ SPARE_BESIDE = 4 << 20  # bytes set aside for what is written beside the statist
 class Measurement:
     """What one process measures. Sums are only ever read between batches, so they are whole.
 
-    `earlier` are the statistics of an interrupted run that this one continues; the sums hold what came since.
+    `earlier` are the statistics of an interrupted run that this one continues; the sums hold what came since. `kl` is
+    the KL of the answer that was measured with them, by samples of its own, and stays as it is.
 
     Memory: the sums, and three times as much while they are written; it does not grow with the samples.
     """
@@ -50,6 +52,7 @@ class Measurement:
     gallery: Gallery
     exemplars: ExemplarSums
     earlier: ExpertStatistics | None = None
+    kl: LogitKL | None = None
     sums: dict[str, BankSums] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -72,8 +75,8 @@ class Measurement:
         found = found if found is not None and found.per_expert == settings.exemplars else None
         work.exemplars = ExemplarSums(loaded, settings.exemplars, found)
         if run is not None and run.statistics is not None:
-            _check_same(run, work.label(), run.statistics, given)
-            work.earlier = run.statistics
+            work.earlier, work.kl = without_kl(run.statistics)
+            _check_same(run, work.label(), work.earlier, given)
             work.gallery.take(run, run.statistics.samples)
         if run is not None:
             ids = {sample.id for sample in given} - set(work.measured)
@@ -120,7 +123,8 @@ class Measurement:
             fresh = ExpertStatistics(made, self.settings.bits, self.settings.signals, self.label(), tuple(self.done))
             found = fresh if found is None else found + fresh
         place = {sample.id: number for number, sample in enumerate(self.given)}
-        return replace(found, samples=tuple(sorted(found.samples, key=place.__getitem__)))
+        found = replace(found, samples=tuple(sorted(found.samples, key=place.__getitem__)))
+        return found if self.kl is None else self.kl.added_to(found)
 
     def save(self, state: str) -> ExpertStatistics:
         """Write what was measured so far; the statistics are returned.

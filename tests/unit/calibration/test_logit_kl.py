@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
-from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, logit_kl_cost, measure_logit_kl
+from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, logit_kl_cost, measure_logit_kl, without_kl
 from mode_core.calibration.redundancy import bins_of_ranks, query_positions
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
@@ -155,6 +155,9 @@ def test_it_is_stored_with_the_statistics_and_adds_up(model, few, measured, tmp_
     held.save(tmp_path / "s.safetensors")
     again = ExpertStatistics.load(tmp_path / "s.safetensors")
     assert again.digest() == held.digest() and again.settings["logit_kl"]["key_ratio"] == 0.5
+    plain, kl = without_kl(held)
+    assert plain.digest() == whole.digest() and kl.settings.key_ratio == 0.5
+    assert kl.added_to(plain).digest() == held.digest() and without_kl(whole) == (whole, None)
     halves = []
     for part in (few[:2], few[2:]):
         kl = measure_logit_kl(model, part, CALIBRATION, LogitKLSettings(key_ratio=0.5, batch_size=2))

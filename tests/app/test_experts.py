@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mode_core.run import Run
 from tests.app.conftest import words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
+from tests.synthetic_run import keep_run, without_vision
 
 
 def keep(folder: Path, name: str, statistics) -> str:
     """A finished run of synthetic statistics, by its name."""
-    statistics = replace(statistics, settings=dict(statistics.settings) | {"group_size": 32, "symmetric": True})
-    count = len(statistics.samples)
-    samples = {"given": count, "measured": count, "digest": "synthetic"}
-    run = Run.create(folder / "runs" / name, model={"source": "synthetic"}, samples=samples, seconds=1.0)
-    run.write_statistics(statistics, state="done")
+    keep_run(folder / "runs" / name, statistics)
     return name
 
 
@@ -66,12 +61,7 @@ def test_the_headline_leads_to_the_most_starved_expert(places):
 
 @pytest.mark.parametrize("page", ["experts", "budget"])
 def test_a_run_without_pictures_says_so(places, page: str):
-    statistics = synthetic_statistics(2, 8)
-    banks = {
-        name: replace(bank, arrays={key: 0 * array if "vision" in key else array for key, array in bank.arrays.items()})
-        for name, bank in statistics.banks.items()
-    }
-    app = on_page(page, run=keep(places, "text-only", replace(statistics, banks=banks)))
+    app = on_page(page, run=keep(places, "text-only", without_vision(synthetic_statistics(2, 8))))
     assert not app.exception
     if page == "experts":
         assert "No vision tokens were routed in this run" in words(app)

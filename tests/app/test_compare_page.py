@@ -1,0 +1,106 @@
+"""The Compare page: evidence, rankings against the truth, two calibrations, the paper's numbers, empty states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dashboard.comparing import NotComparable, against_truth, halves, pair
+from mode_core.importance import cost_table, frequencies
+from mode_core.statistics import fold_of
+from tests.app.conftest import words
+from tests.app.test_states import on_page
+from tests.synthetic import synthetic_statistics
+from tests.synthetic_evidence import synthetic_evidence
+from tests.synthetic_run import keep_run
+
+
+@pytest.fixture
+def measured(places):
+    """A run with synthetic evidence, and a second one of the same shape from other samples."""
+    run = keep_run(places / "runs" / "measured", synthetic_statistics(3, 8, tokens=2000))
+    synthetic_evidence(run.statistics).save(run.path / "evidence")
+    keep_run(places / "runs" / "second", synthetic_statistics(3, 8, tokens=2000, seed=1))
+    keep_run(places / "runs" / "another-model", synthetic_statistics(2, 8, tokens=2000))
+    return run
+
+
+def test_without_evidence_the_page_says_how_to_make_it(open_app):
+    app = open_app("compare")
+    assert not app.exception
+    assert "Nothing was compared in this run yet" in words(app)
+    assert "python -m mode_core compare --runs" in app.code[0].value
+
+
+def test_methods_are_shown_with_what_the_evidence_says(measured):
+    app = on_page("compare", run="measured", metric="kl", modality="text")
+    assert not app.exception
+    assert "60 text-only items, 60 items with a picture, 2 calibration draws" in words(app)
+    assert "At 2 bits MODE is first (0.05) and uniform bits last (0.14)" in words(app)
+    app.segmented_control(key="widget:place:metric").set_value("accuracy").run()
+    assert not app.exception and "MODE is first (90)" in words(app)
+    app.selectbox(key="compare-against").set_value("uniform").run()
+    assert "surely better than uniform bits" in words(app)
+
+
+def test_rankings_against_the_truth(measured):
+    app = on_page("compare", run="measured", section="rankings")
+    assert not app.exception
+    assert "Nearest to the truth: MODE (0.80)" in words(app)
+    assert "Rank correlation over all experts:" in words(app)
+    app.selectbox(key="widget:method").set_value("frequency").run()
+    assert not app.exception
+
+
+def test_damaged_evidence_is_told(measured):
+    (measured.path / "evidence" / "scores.parquet").write_bytes(b"no table")
+    app = on_page("compare", run="measured")
+    assert not app.exception
+    assert "cannot be read" in words(app) and "scores.parquet" in words(app)
+
+
+def test_two_runs_and_two_halves(measured):
+    app = on_page("compare", run="measured", section="runs")
+    assert not app.exception
+    assert "one half (" in words(app) and "Halves have half the samples" in words(app)
+    app.selectbox(key="widget:place:other").set_value("second").run()
+    assert not app.exception
+    assert "measured (32 samples) against second (32 samples)" in words(app)
+    app.selectbox(key="widget:place:other").set_value("another-model").run()
+    assert not app.exception and "is of another model" in words(app)
+
+
+def test_the_papers_numbers_are_labelled(measured):
+    app = on_page("compare", run="measured", section="paper")
+    assert not app.exception
+    assert "as the paper reports it" in words(app) and "Reported by the paper: MODE 69.89 %" in words(app)
+
+
+def test_halves_share_no_sample_and_add_up():
+    whole = synthetic_statistics(2, 8, tokens=2000)
+    one, other = halves(whole)
+    assert set(one.samples) | set(other.samples) == set(whole.samples)
+    assert {fold_of(name) for name in one.samples}.isdisjoint(fold_of(name) for name in other.samples)
+    bank = next(iter(whole.banks))
+    np.testing.assert_allclose(
+        one.banks[bank].text("selections") + other.banks[bank].text("selections"), whole.banks[bank].text("selections")
+    )
+    assert frequencies(one)[bank].text.sum() == pytest.approx(1)
+
+
+def test_another_model_is_no_pair(measured):
+    from mode_core.run import Run
+
+    with pytest.raises(NotComparable, match="other expert banks"):
+        pair("x", measured.statistics, "another-model", lambda name: Run.open(measured.path.parent / name))
+
+
+def test_costs_stand_beside_the_truth_of_their_expert():
+    statistics = synthetic_statistics(2, 8, tokens=2000)
+    truth = synthetic_evidence(statistics).truth
+    table = cost_table(statistics, bits=(2,))
+    frame = against_truth(statistics, truth, 2, "text", {bank: costs[:, 0] for bank, costs in table.items()})
+    row = frame[(frame["layer"] == "1") & (frame["expert"] == 5)].iloc[0]
+    assert row["cost"] == pytest.approx(table[row["bank"]][5, 0])
+    held = truth[(truth["bank"] == row["bank"]) & (truth["expert"] == 5) & (truth["modality"] == "text")]
+    assert row["kl"] == held["kl"].item() and len(frame) == 16

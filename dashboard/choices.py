@@ -9,9 +9,9 @@ from typing import Any
 
 from mode_core.allocation import SCOPES, UNITS
 from mode_core.importance import METHODS
+from mode_core.quantization.widths import METHOD_NAMES as QUANTIZERS
 
 BUDGET_UNITS = ("bits", "MB")
-QUANTIZERS = ("rtn", "hqq", "gptq")  # those of mode_core.quantization, named here so that no torch is loaded
 
 
 @dataclass(frozen=True)

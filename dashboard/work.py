@@ -261,6 +261,14 @@ def ask(
     return given
 
 
+def export_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
+    """Arguments of `export` from those of `quantize_experts`."""
+    around = {name: rounding[name] for name in ("attention_bits", "shared_bits") if rounding.get(name)}
+    if samples:
+        around["samples"] = samples
+    return {name: rounding[name] for name in ("method", "group_size", "symmetric")} | {"quantizer": around}
+
+
 def export_whole(
     shelf: ModelShelf,
     run: Run,

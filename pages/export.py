@@ -7,19 +7,40 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard import jobs_panel, session, work
+from dashboard import jobs_panel, quantizing, session, work
 from dashboard.archive import zipped
 from dashboard.choices import describe
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.export import TARGETS, ExportError, Target, export
+from mode_core.export.refit import UNIT_WORDS, fit
+from mode_core.export.targets import missing_package
 
 PREVIEW = 2_000  # characters of a text file
-UNITS = {"projection": "one projection of one expert", "expert": "one expert", "layer": "all experts of a layer"}
+LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
 
 
 def written(target: Target, chosen: Allocation, folder: Path):
     """Write a target that needs no model; quick."""
-    return export(target.name, chosen, folder, run=session.run(), costs=session.costs(), **session.grid())
+    return export(target.name, chosen, folder, run=session.run(), **work.export_options(session.rounding(), None))
+
+
+def price_part(target: Target, chosen: Allocation) -> None:
+    """What the target's unit costs, where it is coarser than the allocation's."""
+    fitted = fit(chosen, target, statistics=session.statistics(), sizes=session.split_sizes())
+    if fitted.price is None:
+        st.caption(":material/check: These bits fit this target as they are.")
+    else:
+        price = fitted.price
+        times = "" if price["times"] is None else f" ({price['times']:.2f} times)"
+        st.warning(
+            f"This target holds one width for {UNIT_WORDS[target.finest_unit]}. The allocation is solved again for it: "
+            f"predicted damage {price['predicted_loss_as_written']:.3g} in place of "
+            f"{price['predicted_loss_as_asked']:.3g}{times}, at {price['average_bits_as_written']:.2f} bits on average "
+            "(estimates).",
+            icon=":material/price_change:",
+        )
+    for note in fitted.notes:
+        st.caption(note)
 
 
 def download(target: Target, chosen: Allocation, name: str) -> bytes:
@@ -35,12 +56,14 @@ def target_part() -> Target:
     )
     target = TARGETS[name]
     rows = {
-        "Finest unit": UNITS.get(target.finest_unit, target.finest_unit),
+        "Finest unit": UNIT_WORDS[target.finest_unit],
         "Widths": ", ".join("16 (untouched)" if width == 16 else str(width) for width in target.widths) + " bits",
         "Who reads it": target.engines,
         "How it was proven": target.proof,
     }
     st.markdown("\n".join(f"- **{what}**: {words}" for what, words in rows.items()))
+    if target.warning:
+        st.warning(target.warning, icon=":material/warning:")
     return target
 
 
@@ -53,9 +76,18 @@ def command(target: Target, chosen: Allocation, folder: Path) -> str:
     solve = ["python", "-m", "mode_core", "allocate", "--run", run, "--method", now.method]
     solve += ["--key-ratio", f"{now.key_ratio:.2f}", "--signal", now.signal]
     solve += ["--vision-weight", f"{now.vision_weight:g}"]
-    solve += [*budget, "--bits", *map(str, chosen.widths), "--scope", now.scope, "--out", kept]
+    solve += [*budget, "--bits", *map(str, chosen.widths), "--scope", now.scope, "--unit", now.unit]
+    for bank, expert, bits in session.pinned():
+        solve += ["--pin", f"{bank}.{expert}={bits}"]
+    solve += ["--quantizer", now.quantizer] * (now.quantizer != "rtn") + ["--out", kept]
     write = ["python", "-m", "mode_core", "export", "--run", run, "--allocation", kept]
     write += ["--target", target.name, "--out", session.relative(folder)]
+    grid, plain = session.grid(), session.statistics().settings
+    write += ["--group-size", str(grid["group_size"])] * (grid["group_size"] != plain["group_size"])
+    write += ["--asymmetric"] * (not grid["symmetric"])
+    write += ["--quantizer", now.quantizer] * (now.quantizer != "rtn")
+    for name, bits in (("--attention-bits", now.attention_bits), ("--shared-bits", now.shared_bits)):
+        write += [name, str(bits)] if bits else []
     return shlex.join(solve) + "\n" + shlex.join(write)
 
 
@@ -74,7 +106,8 @@ def preview(target: Target, chosen: Allocation) -> None:
                     st.caption("The same table as the CSV, with types, for pandas and other tools.")
                 else:
                     text = path.read_text(encoding="utf-8")
-                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language="json", height=320)
+                    language = LANGUAGES.get(path.suffix)
+                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language=language, height=320)
 
 
 def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
@@ -83,6 +116,9 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     job = session.jobs().get(session.watched())
     busy = job is not None and job.active
     left, right = st.columns(2)
+    if missing := missing_package(target):
+        st.info(missing, icon=":material/inventory_2:")
+        return
     if not target.needs_model:
         left.download_button(
             "Download as zip", lambda: download(target, chosen, name), f"{name}.zip", "application/zip",
@@ -93,7 +129,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
         if target.needs_model:
             job = session.jobs().submit(
                 f"Export {target.name}", f"export:{folder}", work.export_whole, session.shelf(), session.run(),
-                target.name, chosen, folder, session.grid(),
+                target.name, chosen, folder,
+                work.export_options(session.rounding(), quantizing.calibration_samples()),
             )  # fmt: skip
             session.watch(job.id)
             st.rerun()
@@ -124,6 +161,7 @@ try:
         folder = session.exports_folder() / f"{session.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
         take_part(target, chosen, folder)
     with right:
+        price_part(target, chosen)
         preview(target, chosen)
     st.caption("The same on the command line, in the repository's folder:")
     st.code(command(target, chosen, folder), language="bash", wrap_lines=True)

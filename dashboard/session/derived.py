@@ -177,6 +177,11 @@ def _damage(table: CostTable, bits: dict[str, np.ndarray]) -> float:
     )
 
 
+def split_sizes() -> dict[str, np.ndarray]:
+    """Bytes of one expert's gate and up, and of its down, at each width: bank → `[B, 2]`."""
+    return {b.name: expert_bytes(b.shape, widths(), by_projection=True, **dict(_grid_key())) for b in statistics()}
+
+
 def _importance(now: Choices) -> tuple:
     return now.method, now.key_ratio, now.signal, now.vision_weight
 

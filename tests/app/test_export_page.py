@@ -67,3 +67,29 @@ def test_the_zip_holds_every_file(tmp_path: Path):
     with zipfile.ZipFile(io.BytesIO(zipped(tmp_path / "made"))) as archive:
         held = {name: archive.read(name).decode() for name in archive.namelist()}
     assert held == {"made/a.txt": "one", "made/deep/b.txt": "two"}
+
+
+def test_a_coarser_target_says_its_price(open_app):
+    app = open_app("export", bits="2.5")
+    app.radio(key="export:target").set_value("gguf").run()
+    assert not app.exception and not app.error
+    assert any("solved again for it: predicted damage" in warning.value for warning in app.warning)
+    app.radio(key="export:target").set_value("table").run()
+    assert "These bits fit this target as they are" in words(app)
+
+
+def test_units_and_pins_are_in_the_command(open_app, places: Path):
+    app = open_app("export", bits="2.5", unit="projection", pins="0.1.4")
+    app.radio(key="export:target").set_value("table").run()
+    [code] = [element.value for element in app.code if "mode_core export" in element.value]
+    assert "--unit projection" in code and "--pin 0.1=4" in code
+    app.button(key="export:write").click().run()
+    assert not app.exception and not app.error
+    [folder] = (places / "exports").iterdir()
+    ours = (folder / "experts.csv").read_text()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    for line in code.splitlines():
+        assert main(shlex.split(line)[3:]) == 0, line
+    assert (folder / "experts.csv").read_text() == ours

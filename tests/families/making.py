@@ -43,18 +43,26 @@ def make_model(name: str) -> Any:
     return model.eval()
 
 
-def class_of(name: str) -> type:
-    """The family's model class."""
-    import transformers
+def class_name(name: str) -> str:
+    """Name of the family's model class."""
+    from mode_core.models import ensure_torchvision
+
+    ensure_torchvision()
     from transformers.models.auto import modeling_auto as known
 
     if name in DOUBLES:
-        from tests.families import modeling_doubles
-
-        return getattr(modeling_doubles, DOUBLES[name])
-    model_type = CONFIGS[name][0]
+        return DOUBLES[name]
     mappings = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    return getattr(transformers, next(names[model_type] for names in mappings if model_type in names))
+    return next(names[CONFIGS[name][0]] for names in mappings if CONFIGS[name][0] in names)
+
+
+def class_of(name: str) -> type:
+    """The family's model class."""
+    import transformers
+
+    from tests.families import modeling_doubles
+
+    return getattr(modeling_doubles if name in DOUBLES else transformers, class_name(name))
 
 
 def save_family(name: str, folder: Path) -> Path:

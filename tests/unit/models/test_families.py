@@ -25,7 +25,8 @@ from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, loa
 from mode_core.quantization import quantize_experts
 from mode_core.run import Run
 from mode_core.samples import read_samples
-from tests.families.making import class_of, save_family
+from tests.families import table
+from tests.families.making import class_name, save_family
 from tests.families.registry import FAMILIES, Family
 
 BITS, GROUP = (2, 4), 16
@@ -33,7 +34,7 @@ BITS, GROUP = (2, 4), 16
 
 @dataclass
 class Case:
-    """A family's model, saved and loaded, with two samples that have a picture (where it reads them) and two without."""
+    """A family's model, saved and loaded, with two samples without and (where it reads them) two with a picture."""
 
     family: Family
     folder: Path
@@ -84,6 +85,10 @@ def run(case, tmp_path_factory) -> Run:
     return case.run
 
 
+def test_the_table_of_families_is_current():
+    assert table.PLACE.read_text(encoding="utf-8") == table.document(), "run: python -m tests.families.table"
+
+
 def module_output(bank: ExpertBank, states: Tensor, expert: int) -> Tensor:
     """The model's own module computes all states with one expert, unweighted."""
     with torch.no_grad():
@@ -101,7 +106,7 @@ def test_banks_are_found(case):
     assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {(8, 64, 2, True)}
     assert {bank.intermediate for bank in banks} == set(family.intermediate)
     assert {bank.reached for bank in banks} == {family.reached}
-    assert type(case.loaded.model).__name__ == class_of(family.name).__name__
+    assert type(case.loaded.model).__name__ == class_name(family.name)
     assert case.loaded.reads_pictures == family.pictures
 
 

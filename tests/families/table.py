@@ -1,0 +1,89 @@
+"""Writes the table of families in the documentation from the registry of tests: `python -m tests.families.table`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.families.making import class_name
+from tests.families.registry import FAMILIES, Family
+
+PLACE = Path(__file__).resolve().parents[2] / "mode_core" / "models" / "README.md"
+REACHED = {
+    "interface": "experts interface",
+    "call": "adapter: call",
+    "list": "adapter: list",
+    "scaled_input": "adapter: scaled input",
+}
+HEAD = """# Models
+
+`load_model(folder or hub id)` takes any model of the families below, through transformers' own Auto classes. Expert
+banks are found by structure (`finding.py`), read and written through one interface whatever the storage (`storage.py`,
+`banks.py`), and watched by one probe (`mode_core/calibration/probe.py`).
+
+Every row is tested on a tiny random-weight model made from the family's own configuration class
+(`tests/unit/models/test_families.py`; this table is written by `python -m tests.families.table`, and a test compares
+it). The tests assert, against the model itself:
+
+- the banks that are found, and that each expert's `gate`, `up`, `down` give what the model's own module gives;
+- quantized weights reach the model, and the original comes back bit for bit;
+- the probe changes no logit (difference 0, float32, CPU), sees every bank once and every position in one bank of a
+  layer, and what it saw adds up to the bank's output;
+- selections equal a count from the router's own output in a plain pass; padding is left out;
+- importance of vision tokens equals the model's own attention matrices (eager kernel, 1e-4);
+- the error of an expert at 2 bits equals that of the model's own module with quantized weights in it;
+- `python -m mode_core calibrate --model <folder> --samples <file> --signals all` and an allocation from it.
+
+*Pictures*: the samples have pictures and go through the family's own processor, made offline. *Text only*: no vision
+tokens; a sample with a picture is refused.
+
+"""
+TAIL = """
+How the experts are reached:
+
+- **experts interface**: a function registered with transformers' `ALL_EXPERTS_FUNCTIONS` takes the module's place,
+  calls the implementation that the model had, and looks at what went in and came out.
+- **adapter**: hooks on the block that holds the bank. Only names say that it was read rightly, so on the first batch
+  the weighted sum of the chosen experts is compared with the bank's output on a few tokens; a family that is not
+  understood is refused, never measured wrongly.
+
+Attention is read through `ALL_ATTENTION_FUNCTIONS`, else through a method `_scaled_dot_product_attention`, else through
+`output_attentions`. Where a model has none of these, the attention signals are refused and `duplication` and
+`diversity` remain. A layer without attention of its own (linear attention, convolution) is served by the nearest layer
+before that has one, else by the first after; `run.json` names these under `attention_from`.
+
+Families whose code comes with the model (Kimi-VL, DeepSeek-VL2, MolmoE) are tested on doubles: small models with the
+same modules under the same names (`tests/families/modeling_doubles.py`), saved with their code and loaded with
+`trust_remote_code=True`. The code itself was written for older transformers, and no weights of these models were run
+here. Checked once against the published code, taken class by class: the blocks of experts of Kimi-VL-A3B
+(`DeepseekV3MoE`, `MoEGate`), of DeepSeek-VL2 (`DeepseekV2MoE`, greedy and group-limited choice) and of MolmoE-1B
+(`MolmoeSparseMoeBlock`), with random weights: banks found, outputs unchanged, choices equal to the tokens that each
+expert was called with, views equal to the experts' own output within 3e-8; and Kimi-VL's eager `DeepseekV3Attention`:
+importance equal to its own attention weights within 6e-8. Not checked: their vision towers, their processors (MolmoE's
+is called in a way of its own, so its samples cannot be encoded here yet), and their flash attention.
+"""
+
+
+def row(family: Family) -> str:
+    """One line of the table."""
+    cells = (
+        family.title,
+        family.examples,
+        f"`{class_name(family.name)}`",
+        family.storage,
+        REACHED[family.reached],
+        "works (double)" if family.remote else "works",
+        "pictures" if family.pictures else "text only",
+        family.special or "–",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def document() -> str:
+    """The whole file."""
+    names = ("family", "models", "class", "storage", "experts reached by", "status", "tested with", "special")
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES)]
+    return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    PLACE.write_text(document(), encoding="utf-8")

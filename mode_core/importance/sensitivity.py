@@ -7,8 +7,9 @@ divides by the mean energy of the bank's output over tokens of that kind, so tha
 Estimated (ours), for experts that too few tokens reached. With isotropic inputs of the bank's mean energy ε:
 gate and up outputs have variance s² = ε‖W‖²/(H·I), SiLU passes a quarter of it for small inputs, so the expert's
 output energy is about A = ‖W_down‖²·s_gate²·s_up²/4 (without a gate: ‖W_down‖²·s_up²/2). The three matrices'
-relative errors add up: ‖E − E_b‖² ≈ A·Σ_m ‖W_m − W_m,b‖²/‖W_m‖². Real inputs are not isotropic, so the estimate
-is multiplied by one factor per bank: the median, over its measured experts and widths, of measured ÷ estimated.
+relative errors add up: ‖E − E_b‖² ≈ A·Σ_m ‖W_m − W_m,b‖²/‖W_m‖², and A at 0 bits. Real inputs are not isotropic, so
+the estimate is multiplied by one factor per bank: the median, over its measured experts and widths, of measured ÷
+estimated.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from mode_core.importance.stacks import ImportanceError, Stack, View
+from mode_core.quantization.widths import DROPPED
 
 METRICS = ("expert_mse", "output_mse")
 
@@ -83,4 +85,5 @@ def data_free(stack: Stack) -> np.ndarray:
     matrices = slice(0 if shape.has_gate else 1, 3)
     scale = np.broadcast_to(norms[:, :, None, :], errors.shape)
     relative = np.divide(errors, scale, out=np.zeros_like(errors), where=scale > 0)[..., matrices].sum(axis=-1)
-    return output[..., None] * relative / shape.hidden
+    dropped = np.array(stack.banks[0].bits) == DROPPED  # then nothing is left of the output, whichever matrix one asks
+    return output[..., None] * np.where(dropped, 1.0, relative) / shape.hidden

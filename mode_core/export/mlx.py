@@ -83,16 +83,22 @@ def write_mlx(request: Request, folder: Path) -> None:
         for name, tensor in _stacked(weights):
             writer.add(name, tensor)
         writer.close()
-        config["text_config"] = as_mlx_reads(config["text_config"], weights.shapes)
+        config = as_mlx_reads(config, weights.shapes)
         write_config(folder, config | {"quantization": settings, "quantization_config": settings})
         weights.companions(folder)
 
 
-def as_mlx_reads(text: dict[str, object], shapes: dict[str, BankShape]) -> dict[str, object]:
-    """The text model's configuration with two names that mlx-vlm asks for and transformers 5 has renamed."""
+def as_mlx_reads(config: dict[str, object], shapes: dict[str, BankShape]) -> dict[str, object]:
+    """The configuration with the names that mlx-vlm asks for, which are the hub's; transformers 5 renamed some."""
+    text, vision = dict(config["text_config"]), dict(config["vision_config"])
     rope = text.get("rope_parameters") or {}
-    experts = next(iter(shapes.values())).experts
-    return text | {"num_experts": experts, "rope_theta": text.get("rope_theta", rope.get("rope_theta"))}
+    text["num_experts"] = next(iter(shapes.values())).experts
+    text["rope_theta"] = text.get("rope_theta", rope.get("rope_theta"))
+    if rope:
+        text["rope_scaling"] = {"rope_type": "default"} | rope
+    text["tie_word_embeddings"] = config.get("tie_word_embeddings", False)
+    vision["model_type"] = config["model_type"]
+    return config | {"text_config": text, "vision_config": vision}
 
 
 def _stacked(weights: Weights) -> Iterator[tuple[str, Tensor]]:

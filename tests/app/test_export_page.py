@@ -79,10 +79,10 @@ def test_a_coarser_target_says_its_price(open_app):
 
 
 def test_units_and_pins_are_in_the_command(open_app, places: Path):
-    app = open_app("export", bits="2.5", unit="projection", pins="0.1.4")
+    app = open_app("export", bits="2.5", unit="expert_projection", pins="0.1.4")
     app.radio(key="export:target").set_value("table").run()
     [code] = [element.value for element in app.code if "mode_core export" in element.value]
-    assert "--unit projection" in code and "--pin 0.1=4" in code
+    assert "--unit expert_projection" in code and "--pin 0.1=4" in code
     app.button(key="export:write").click().run()
     assert not app.exception and not app.error
     [folder] = (places / "exports").iterdir()

@@ -148,7 +148,7 @@ def test_intervals_of_damage_cover_what_fresh_samples_give():
 
 
 def test_intervals_cover_the_rest_of_the_bundled_samples(bundled_run):
-    """Each half of the bundled run's folds gives an interval of every text frequency. Both are drawn, so their estimates
+    """Each half of the bundled run's folds gives an interval of every text frequency. Both are drawn, so estimates
     may differ by the root of both squared reaches: about 95 per cent should."""
     statistics = bundled_run.statistics
     halves = []

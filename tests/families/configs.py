@@ -235,7 +235,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral_large4": (
         "mistral_large4",
         {
-            "text_config": LATENT_TEXT,
+            "text_config": LATENT_TEXT | {"index_topk": 8, "index_head_dim": 16, "index_n_heads": 2},
             "vision_config": EYES | {"image_size": 64, "patch_size": 4, "head_dim": 16},
             "image_token_index": IMAGE,
         },
@@ -249,6 +249,11 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                 "num_local_experts": 8,
                 "dense_intermediate_size": 96,
                 "shared_intermediate_size": 24,
+                "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+                "index_n_heads": 2,
+                "index_head_dim": 16,
+                "index_block_size": 4,
+                "index_topk_blocks": 2,
             },
             "vision_config": EYES | {"patch_size": 4},
             "image_token_index": IMAGE,

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mode_core import cli_compare, cli_export, cli_logit_kl, cli_quantize, cli_scale
+from mode_core import cli_allocate, cli_compare, cli_export, cli_logit_kl, cli_quantize, cli_scale
 from mode_core import cli_verbs as verbs
 from mode_core.cli_report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
@@ -76,21 +76,6 @@ def _importance_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TOKENS",
         help="fewest tokens that must have reached an expert for its damage to count as measured (default: 1)",
     )
-
-
-def _budget_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the budget")
-    group.add_argument("--average-bits", type=float, help="mean bits of the experts' weights (default: 3)")
-    group.add_argument("--budget-mb", type=float, help="instead: packed size of all experts in MB (10^6 bytes)")
-    group.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4], help="allowed widths (default: 2 3 4)")
-    group.add_argument(
-        "--scope",
-        choices=("bank", "model"),
-        default="bank",
-        help="one budget per bank (the paper's) or for the model",
-    )
-    group.add_argument("--unit", choices=("expert", "layer"), default="expert", help="what shares one width")
-    group.add_argument("--equality", action="store_true", help="spend the budget exactly, as the paper's solver does")
 
 
 def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> None:
@@ -165,12 +150,12 @@ def build_parser() -> argparse.ArgumentParser:
     cli_logit_kl.add_arguments(calibrate)
     cli_scale.add_arguments(calibrate)
 
-    allocate = verb("allocate", verbs.allocate, "Solve for every expert's bits under a budget; no model needed.")
+    allocate = verb("allocate", cli_allocate.allocate, "Solve for every expert's bits under a budget; no model needed.")
     allocate.add_argument("--run", required=True, help="folder of a run")
     allocate.add_argument("--name", help="keep the allocation in the run under this name")
     allocate.add_argument("--out", help="write the allocation to this JSON file")
     _importance_arguments(allocate)
-    _budget_arguments(allocate)
+    cli_allocate.add_budget_arguments(allocate)
 
     quantize = verb(
         "quantize",

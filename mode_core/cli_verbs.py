@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from mode_core import cli_logit_kl, cli_scale
 from mode_core.allocation import Allocation, uniform_allocation
-from mode_core.allocation import allocate as solve
-from mode_core.importance import cost_table, support, support_summary
 from mode_core.jobs import ProgressHook
-from mode_core.quantization.sizes import expert_bytes
 from mode_core.run import Run
 
 Result = dict[str, object]
@@ -37,10 +33,6 @@ def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
         "group_size": options.group_size or settings["group_size"],
         "symmetric": not options.asymmetric and bool(settings["symmetric"]),
     }
-
-
-def _sizes(run: Run, widths: tuple[int, ...], grid: dict) -> dict[str, np.ndarray]:
-    return {bank.name: expert_bytes(bank.shape, widths, **grid) for bank in run.statistics}
 
 
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
@@ -113,52 +105,4 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         "vision_tokens": tokens["vision"] or "no vision tokens",
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
-    }
-
-
-def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    """A run and a budget → an allocation, proven optimal."""
-    if options.average_bits is not None and options.budget_mb is not None:
-        raise ValueError("Give --average-bits or --budget-mb, not both.")
-    run = Run.open(options.run)
-    widths = tuple(sorted(options.bits))
-    settings = run.statistics.settings
-    grid = {"group_size": settings["group_size"], "symmetric": settings["symmetric"]}
-    sizes = _sizes(run, widths, grid)
-    costs = cost_table(
-        run.statistics,
-        method=options.method,
-        key_ratio=options.key_ratio,
-        signal=options.signal,
-        vision_weight=options.vision_weight,
-        bits=widths,
-        min_support=options.min_support,
-    )
-    in_bytes = options.budget_mb is not None
-    allocation = solve(
-        costs,
-        bits=widths,
-        average_bits=None if in_bytes else options.average_bits or 3.0,
-        budget_bytes=int(options.budget_mb * 1e6) if in_bytes else None,
-        scope=options.scope,
-        unit=options.unit,
-        equality=options.equality,
-        sizes=sizes,
-    )
-    if options.name:
-        run.save_allocation(options.name, allocation)
-    if options.out:
-        allocation.save(options.out)
-    counts = Counter(np.concatenate([bits.ravel() for bits in allocation.bits.values()]).tolist())
-    return {
-        "method": options.method,
-        "average_bits": allocation.average_bits,
-        "experts_at_each_width": {f"{width} bits": counts.get(width, 0) for width in widths},
-        "predicted_damage": allocation.objective,
-        "lower_bound": allocation.lower_bound,
-        "proven_optimal": allocation.proven_optimal,
-        "solver_seconds": allocation.seconds,
-        "packed_bytes": allocation.bytes,
-        "support": support_summary(support(run.statistics, options.key_ratio, options.signal, options.min_support)),
-        "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }

@@ -15,7 +15,7 @@ from mode_core.calibration.measurement import Measurement
 from mode_core.calibration.probe import Probe
 from mode_core.calibration.sensitivity import RoundedBank, stacked_bytes
 from mode_core.calibration.settings import CalibrationSettings
-from mode_core.calibration.sums import BankSums
+from mode_core.calibration.sums import BankSums, Places
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
 from mode_core.models import Encoded, LoadedModel
 from mode_core.models.offloading import is_offloaded
@@ -111,11 +111,11 @@ def measure(
     before = total - sum(map(len, left))
     reporter = Reporter(progress, len(loaded.banks) + total, cancel, before)
     with _place_for_scales(work, scales) as folder:
-        banks = list(loaded.banks.values())
+        banks, places = list(loaded.banks.values()), Places(work.settings.signals)
         stack = stacked_bytes(banks, work.settings) <= work.settings.stack_bytes
         for bank in banks[turn:] + banks[:turn]:
             rounded = RoundedBank.of(bank, work.settings, stack, loaded.revision, folder, lambda: check(cancel))
-            work.sums[bank.name] = BankSums(bank, rounded, work.settings)
+            work.sums[bank.name] = BankSums(bank, rounded, work.settings, places)
             reporter.step(f"rounding the experts of layer {bank.layer}")
         work.set_room_aside()
         try:

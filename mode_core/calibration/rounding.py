@@ -128,15 +128,6 @@ def _add_squares(bank: ExpertBank, side: str, values: Tensor, sums: Tensor) -> N
     """Σ v² of every expert's matrices `[n, rows, in]` of one side → their columns of `sums` `[n, 3]`."""
     for projection in bank.projections:
         if (projection == "down") == (side == "down"):
-            part = values[:, projection_rows(bank, projection)]
+            part = values[:, bank.rows(projection)]
             norm = torch.linalg.vector_norm(part, dim=(1, 2), dtype=torch.float64)
             sums[:, PROJECTIONS.index(projection)] = norm.square().cpu()
-
-
-def projection_rows(bank: ExpertBank, projection: str) -> slice:
-    """Which rows of its side a projection has."""
-    if projection == "down" or not bank.has_gate:
-        return slice(None)
-    if not getattr(bank.module, "is_concatenated", True):
-        return slice(0 if projection == "gate" else 1, None, 2)
-    return slice(0, bank.intermediate) if projection == "gate" else slice(bank.intermediate, None)

@@ -66,16 +66,19 @@ class RoundedBank:
         """‖W − W_b‖² of gate, up, down: `[E, B, 3]`."""
         return self.grids.weight_error
 
-    def errors(self, states: Tensor, experts: Tensor) -> Tensor:
-        """‖E(x) − E_b(x)‖² of routed tokens: states `[S, H]`, their experts int `[S]` → `[S, B]` float32.
+    def errors(self, states: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """‖E(x) − E_b(x)‖² of routed tokens, `[T, k, B]` float32: states x `[T, H]`, the k experts of every token int
+        `[T, k]` and their routing weights `[T, k]` (which only some families' experts see).
 
         Every expert computes all its tokens at once. Memory: (1 + B) × tokens of one expert × (2I + H).
         """
-        found = torch.zeros(len(states), len(self.settings.bits), device=states.device)
+        top_k = experts.shape[1]
+        found = torch.zeros(experts.numel(), len(self.settings.bits), device=states.device)
         with in_memory(self.bank.module):
-            for expert, rows in _by_expert(experts, self.bank.experts):
-                found[rows] = self._differences(states[rows], expert).square().sum(dim=2).mT
-        return found
+            for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
+                entering = self.bank.entering(states[rows // top_k], weights.ravel()[rows])
+                found[rows] = self._differences(entering, expert).square_().sum(dim=2).mT
+        return found.reshape(*experts.shape, -1)
 
     def weighted_errors(self, states: Tensor, factors: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[F, T, k, B]` float32: states x `[T, H]`, F factors v for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,37 +13,135 @@ from mode_core.calibration.probe import Observation
 from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings
-from mode_core.models import PADDING, TEXT, VISION, ExpertBank
+from mode_core.models import PADDING, TEXT, VISION, Encoded, ExpertBank
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, fold_of
+
+POOL = 4096  # tokens that wait to be added together
+
+
+class Places:
+    """Where the tokens of a batch belong, found once for all banks: fold, modality, and bin by each signal."""
+
+    def __init__(self, signals: Sequence[str]):
+        self.signals = tuple(signals)
+        self._encoded: Encoded | None = None
+        self._known: dict[str, tuple[Tensor, Tensor]] = {}  # signal -> the scores that were ranked, and the bins
+
+    def of(self, seen: Observation) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Of every position that is no padding: its row `[n]` in the batch, fold, modality, and bin by each signal."""
+        if self._encoded is not seen.encoded:
+            self._begin(seen.encoded)
+        fresh = [name for name in self.signals if not self._ranked(name, seen.importance[name])]
+        if fresh:
+            scores = torch.cat([seen.importance[name] for name in fresh])
+            bins = redundancy_bins(scores, seen.encoded.modality.repeat(len(fresh), 1))
+            for name, part in zip(fresh, bins.chunk(len(fresh)), strict=True):
+                self._known[name] = seen.importance[name], part.ravel()[self._used]
+        return self._used, self._fold, self._kind, {name: self._known[name][1] for name in self.signals}
+
+    def _ranked(self, name: str, scores: Tensor) -> bool:
+        """Signals that do not differ from layer to layer hand the same tensor to every bank."""
+        return name in self._known and self._known[name][0] is scores
+
+    def _begin(self, encoded: Encoded) -> None:
+        modality = encoded.modality.ravel()
+        self._encoded, self._known = encoded, {}
+        self._used = torch.nonzero(modality != PADDING).ravel()
+        folds = torch.tensor([fold_of(i) for i in encoded.ids], device=modality.device)
+        self._fold = folds.repeat_interleave(encoded.modality.shape[1])[self._used]
+        self._kind = modality[self._used]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one bank saw of one batch, ready to be summed: tokens `[n]`, their k selections `[n, k]`, bins by signal."""
+
+    encoded: Encoded
+    fold: Tensor
+    kind: Tensor
+    experts: Tensor
+    weights: Tensor
+    energies: Tensor  # [n, 2]: squared norms of what left and of what entered the bank
+    errors: Tensor | None  # [n, k, B]
+    bins: dict[str, Tensor]
 
 
 class BankSums:
     """Running float64 sums of one bank on the CPU.
 
     One row per (fold, expert) for text and per (fold, expert, bin) for vision; columns: selections, routing weight,
-    support, error at each width, gated error at each width. Adding a batch touches only the rows of its tokens.
+    and with sensitivity support, error at each width, gated error at each width. Batches wait until `POOL` tokens have
+    come together, since adding many tokens takes hardly longer than adding few.
 
-    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles; it does not grow with the samples.
+    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles (2 without sensitivity) and about `POOL` × k × (3 + B)
+    numbers; it does not grow with the samples.
     """
 
-    def __init__(self, bank: ExpertBank, rounded: RoundedBank, settings: CalibrationSettings):
+    def __init__(
+        self, bank: ExpertBank, rounded: RoundedBank, settings: CalibrationSettings, places: Places | None = None
+    ):
         self.bank, self.rounded, self.settings = bank, rounded, settings
-        columns = 3 + 2 * len(settings.bits)
+        self.places = places or Places(settings.signals)
+        columns = 3 + 2 * len(settings.bits) if settings.sensitivity else 2
         self.text = _zeros(FOLDS * bank.experts, columns)
         self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
         self.text_tokens = _zeros(FOLDS, 2)  # columns: tokens, energy of the bank's output
         self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
-        self.entering = _zeros(FOLDS, 2)  # columns: energy of what enters the bank, tokens
+        self.entering = _zeros(FOLDS, 2)  # columns: tokens, energy of what enters the bank
+        self.waiting: list[_Batch] = []
         self.fisher = FisherSums(bank, rounded, settings) if settings.gradients else None
         self.hessian = torch.zeros(FOLDS, bank.experts, 3, dtype=torch.float64)  # traces of gate, up, down
         self.hessian_samples = torch.zeros(FOLDS, dtype=torch.float64)
 
     def add(self, seen: Observation) -> None:
         """Count one batch. Padding is left out, though the model routes it too."""
-        used, fold, kind, bins = _places(seen, self.settings.signals)
-        states, output = seen.states[used], seen.output[used]
-        self._add_tokens(fold, kind, bins, states, output)
-        self._add_pairs(fold, kind, bins, states, seen.experts[used], seen.weights[used])
+        if sum(len(batch.fold) for batch in self.waiting) >= POOL:
+            self.flush()
+        used, fold, kind, bins = self.places.of(seen)
+        experts, weights = seen.experts[used], seen.weights[used]
+        norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in (seen.output, seen.states)]
+        errors = self.rounded.errors(seen.states[used], experts, weights) if self.settings.sensitivity else None
+        energies = torch.stack(norms, dim=1)[used].square()
+        self.waiting.append(_Batch(seen.encoded, fold, kind, experts, weights, energies, errors, bins))
+
+    def forget(self, encoded: Encoded) -> None:
+        """Take back a batch that was added last, as if it had not come."""
+        self.waiting = [batch for batch in self.waiting if batch.encoded is not encoded]
+
+    def flush(self) -> None:
+        """Add what waits to the sums."""
+        if not self.waiting:
+            return
+        batches, self.waiting = self.waiting, []
+        fold, kind, experts, weights, energies = (
+            torch.cat([getattr(batch, name) for batch in batches]).cpu()
+            for name in ("fold", "kind", "experts", "weights", "energies")
+        )
+        errors = torch.cat([batch.errors for batch in batches]).cpu() if self.settings.sensitivity else None
+        bins = {name: torch.cat([batch.bins[name] for batch in batches]).cpu() for name in self.vision}
+        text, vision = (torch.nonzero(kind == which).ravel() for which in (TEXT, VISION))
+        self._add_tokens(fold, text, vision, bins, energies)
+        row, values = fold[:, None] * self.bank.experts + experts, self._values(weights, errors)
+        _scatter(self.text, row[text], values[text])
+        for signal, sums in self.vision.items():
+            _scatter(sums, row[vision] * BINS + bins[signal][vision, None], values[vision])
+
+    def _add_tokens(
+        self, fold: Tensor, text: Tensor, vision: Tensor, bins: dict[str, Tensor], energies: Tensor
+    ) -> None:
+        tokens = torch.stack([torch.ones_like(energies), energies], dim=1)  # [n, (one, energy), (output, states)]
+        _scatter(self.text_tokens, fold[text], tokens[text, :, 0])
+        for signal, sums in self.vision_tokens.items():
+            _scatter(sums, fold[vision] * BINS + bins[signal][vision], tokens[vision, :, 0])
+        _scatter(self.entering, fold, tokens[:, :, 1])
+
+    def _values(self, weights: Tensor, errors: Tensor | None) -> Tensor:
+        """Columns of every selection, float64 `[n, k, columns]`."""
+        gate = weights.double()[..., None]
+        if errors is None:
+            return torch.cat([torch.ones_like(gate), gate], dim=2)
+        errors, leaving = errors.double(), self.bank.leaving(gate)
+        return torch.cat([torch.ones_like(gate), gate, torch.ones_like(gate), errors, errors * leaving.square()], dim=2)
 
     def add_gradients(self, seen: Observation, squared: Tensor) -> None:
         """Count one batch of the gradient pass: `squared` `[2, T, H]`, g² at the output, plain and softened."""
@@ -53,52 +152,9 @@ class BankSums:
         self.hessian[fold] += trace.cpu()
         self.hessian_samples[fold] += samples
 
-    def _add_tokens(self, fold: Tensor, kind: Tensor, bins: dict[str, Tensor], states: Tensor, output: Tensor) -> None:
-        ones = torch.ones(len(fold), dtype=torch.float64, device=fold.device)
-        tokens = torch.stack([ones, output.double().square().sum(dim=1)], dim=1)
-        text, vision = kind == TEXT, kind == VISION
-        _scatter(self.text_tokens, fold[text], tokens[text])
-        for signal, sums in self.vision_tokens.items():
-            _scatter(sums, (fold * BINS + bins[signal])[vision], tokens[vision])
-        _scatter(self.entering, fold, torch.stack([states.double().square().sum(dim=1), ones], dim=1))
-
-    def _add_pairs(
-        self,
-        fold: Tensor,
-        kind: Tensor,
-        bins: dict[str, Tensor],
-        states: Tensor,
-        experts: Tensor,
-        weights: Tensor,
-    ) -> None:
-        """The same per selection: token t and each of its k experts."""
-        top_k = experts.shape[1]
-        token = torch.arange(len(fold), device=fold.device).repeat_interleave(top_k)
-        chosen, values = experts.ravel(), self._values(states, token, experts.ravel(), weights.ravel())
-        row = fold[token] * self.bank.experts + chosen
-        text, vision = kind[token] == TEXT, kind[token] == VISION
-        _scatter(self.text, row[text], values[text])
-        for signal, sums in self.vision.items():
-            _scatter(sums, (row * BINS + bins[signal][token])[vision], values[vision])
-
-    def _values(self, states: Tensor, token: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Columns of every selection, float64 `[S, 3 + 2B]`."""
-        gate = weights.double()
-        ones = torch.ones_like(gate)
-        values = _zeros(len(gate), self.text.shape[1]).to(gate.device)
-        values[:, 0], values[:, 1] = ones, gate
-        if self.settings.sensitivity:
-            errors = self.rounded.errors(self.bank.entering(states[token], weights), chosen).double()
-            count = errors.shape[1]
-            values[:, 2] = ones
-            values[:, 3 : 3 + count], values[:, 3 + count :] = (
-                errors,
-                errors * self.bank.leaving(gate).square()[:, None],
-            )
-        return values
-
     def statistics(self) -> BankStatistics:
         """What was summed so far."""
+        self.flush()
         bank, bits = self.bank, self.settings.bits
         shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
         made = BankStatistics.empty(bank.name, shape, bits, self.settings.signals, extras=self.settings.extras)
@@ -110,7 +166,7 @@ class BankSums:
             tokens = self.vision_tokens[signal].numpy().reshape(FOLDS, BINS, 2)
             made.arrays[f"vision_tokens/{signal}"][:] = tokens[..., 0]
             made.arrays[f"vision_energy/{signal}"][:] = tokens[..., 1]
-        made.arrays["input_energy"][:], made.arrays["input_tokens"][:] = self.entering.numpy().T
+        made.arrays["input_tokens"][:], made.arrays["input_energy"][:] = self.entering.numpy().T
         made.arrays["weight_norm"][:] = self.rounded.weight_norm.numpy()
         made.arrays["weight_error"][:] = self.rounded.weight_error.numpy()
         if self.fisher is not None:
@@ -137,7 +193,7 @@ class FisherSums:
 
     def add(self, seen: Observation, squared: Tensor) -> None:
         """One batch; `squared` `[2, T, H]` is g² at the bank's output, plain and softened. Padding is left out."""
-        used, fold, kind, bins = _places(seen, self.signals)
+        used, fold, kind, bins = Places(self.signals).of(seen)
         squared, chosen = squared[:, used], seen.experts[used]
         damage = self.rounded.weighted_errors(seen.states[used], squared.sqrt(), chosen, seen.weights[used]).double()
         pairs = torch.cat([torch.ones_like(damage[0, ..., :1]), *damage], dim=2)
@@ -171,28 +227,20 @@ class FisherSums:
         arrays[name.format("soft_fisher")][:] = np.moveaxis(table[..., 1 + widths :], -1, 2)
 
 
-def _places(seen: Observation, signals: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """Of every position that is no padding: its row in the batch, fold, modality, and bin by each signal."""
-    modality = seen.encoded.modality.ravel()
-    used = torch.nonzero(modality != PADDING).ravel()
-    folds = torch.tensor([fold_of(i) for i in seen.encoded.ids], device=modality.device)
-    fold = folds.repeat_interleave(seen.encoded.modality.shape[1])[used]
-    bins = {s: redundancy_bins(seen.importance[s], seen.encoded.modality).ravel()[used] for s in signals}
-    return used, fold, modality[used], bins
-
-
 def _zeros(rows: int, columns: int) -> Tensor:
     return torch.zeros(rows, columns, dtype=torch.float64)
 
 
 def _scatter(sums: Tensor, rows: Tensor, values: Tensor) -> None:
-    """Add each row of values to its row of the sums."""
-    sums.index_add_(0, rows.cpu(), values.cpu())
+    """Add each row of values `[…, columns]` to its row `[…]` of the sums."""
+    sums.index_add_(0, rows.ravel().cpu(), values.flatten(0, -2).cpu())
 
 
 def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray, widths: int) -> None:
     """Columns of `[fold, E(, bin), column]` → the named arrays; widths come right after the experts."""
-    for column, key in enumerate(("selections", "weight", "support")):
+    for column, key in enumerate(("selections", "weight", "support")[: table.shape[-1]]):
         arrays[name.format(key)][:] = table[..., column]
+    if table.shape[-1] < 3:
+        return
     for first, key in ((3, "error"), (3 + widths, "gated_error")):
         arrays[name.format(key)][:] = np.moveaxis(table[..., first : first + widths], -1, 2)

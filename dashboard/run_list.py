@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,9 +22,11 @@ from mode_core.statistics import StatisticsError
 def part() -> None:
     """A table of all runs; what can be done follows from how many rows are chosen."""
     entries = session.runs()
+    st.subheader("Runs")
+    with st.expander("Open files of the paper's released code"):
+        _released()
     if not entries:
         return
-    st.subheader("Runs")
     rows = pd.DataFrame([row_of(entry) for entry in entries])
     picked = st.dataframe(
         rows, hide_index=True, on_select="rerun", selection_mode="multi-row", key="runs-table",
@@ -40,6 +44,57 @@ def part() -> None:
         st.success(told, icon=":material/check_circle:")
     if refused := st.session_state.pop("runs-refused", None):
         st.error(refused, icon=":material/error:")
+
+
+def _released() -> None:
+    """Frequency and sensitivity JSON as the released code writes them, as a run."""
+    st.caption(
+        "Its frequency file (record_freq.py, with --detail) and its sensitivity file "
+        "(collect_expert_sensitivity.py). They know one key ratio only, and no intervals."
+    )
+    left, right = st.columns(2)
+    frequency = left.file_uploader("Frequency JSON", ["json"], key="released-frequency")
+    sensitivity = right.file_uploader("Sensitivity JSON", ["json"], key="released-sensitivity")
+    name = st.text_input("Name of the run", "released", key="released-name").strip()
+    sizes = st.text_input(
+        "Hidden size, expert size, top-k", key="released-sizes", placeholder="as the paper's models",
+        help="Only where the files are of another model than the paper's: three whole numbers.",
+    )  # fmt: skip
+    if st.button("Open them as a run", disabled=not (frequency and sensitivity), key="released-open"):
+        _told(lambda: take_released(frequency.getvalue(), sensitivity.getvalue(), name, sizes_of(sizes)))
+        st.rerun()
+
+
+def sizes_of(text: str) -> tuple[int, int, int] | None:
+    """'2048, 768, 8' → the three; None where nothing is written.
+
+    Raises:
+        ValueError: something else.
+    """
+    if not text.strip():
+        return None
+    parts = text.replace(",", " ").split()
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(
+            f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {text}."
+        )
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def take_released(frequency: bytes, sensitivity: bytes, name: str, sizes: tuple[int, int, int] | None) -> str:
+    """Both files as a run, opened at the key ratio that they know; a refusal leaves nothing behind."""
+    from mode_core.released_json import SIGNAL, import_run
+
+    target = _free(name)
+    with tempfile.TemporaryDirectory() as place:
+        files = [Path(place) / "frequency.json", Path(place) / "sensitivity.json"]
+        for file, content in zip(files, (frequency, sensitivity), strict=True):
+            file.write_bytes(content)
+        _, statistics = import_run(*files, target, sizes=sizes)
+    (ratio,) = statistics.settings["key_ratios"]
+    session.open_run(name)
+    session.choose(key_ratio=ratio, signal=SIGNAL)
+    return f"The run {name!r} is open, at the key ratio {100 * ratio:.0f} %, the only one that these files know."
 
 
 def row_of(entry: session.RunEntry) -> dict[str, Any]:
@@ -99,7 +154,7 @@ def _told(act: Any) -> None:
     """Do it, and say what came of it after the rerun; a refusal is shown in its own words."""
     try:
         st.session_state["runs-told"] = act()
-    except (RunError, StatisticsError, OSError) as refused:
+    except (ValueError, OSError) as refused:  # every refusal of mode_core is a ValueError
         st.session_state["runs-refused"] = str(refused)
 
 

@@ -65,7 +65,9 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
     lines = [
         f"**Model** {_model_name(run)}",
         f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
-        f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + digest,
+        f"**From** {origin}"
+        if (origin := statistics.settings.get("origin"))
+        else f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + digest,
         f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
         f"**State** {run.state}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
     ]

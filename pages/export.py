@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard import jobs_panel, quantizing, session, work
+from dashboard import jobs_panel, quantizing, run_report, session, work
 from dashboard.archive import zipped
 from dashboard.choices import describe
 from mode_core.allocation import Allocation, AllocationError
@@ -164,6 +164,14 @@ try:
         price_part(target, chosen)
         preview(target, chosen)
     st.caption("The same on the command line, in the repository's folder:")
-    st.code(command(target, chosen, folder), language="bash", wrap_lines=True)
+    line = command(target, chosen, folder)
+    st.code(line, language="bash", wrap_lines=True)
+    st.subheader("Report")
+    st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "
+               "It needs neither a network nor this software; charts there can be saved as SVG.")  # fmt: skip
+    st.download_button(
+        "Download the report", lambda: run_report.build(line).encode(), f"{session.run_entry().name}-report.html",
+        "text/html", on_click="ignore", key="export:report",
+    )  # fmt: skip
 except (ExportError, OSError) as refused:
     st.error(str(refused), icon=":material/error:")

@@ -77,7 +77,7 @@ def statistics() -> ExpertStatistics:
         NoRunError: the run has none yet (calibration was stopped before its first sample).
     """
     found = run().statistics
-    if found is None or not found.samples:
+    if found is None or not (found.samples or "origin" in found.settings):  # imported ones name no samples
         raise NoRunError(
             f"The run {run_entry().label!r} has no finished sample: its calibration was stopped before the first "
             "one. Calibrate again, or open another run."

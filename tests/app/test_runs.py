@@ -87,8 +87,8 @@ def test_memory_told_before_is_not_far_from_the_parts(tiny_model_folder: Path):
     told = estimate_memory(str(tiny_model_folder), settings)
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
     assert weights < told
-    more = estimate_memory(str(tiny_model_folder), CalibrationSettings(bits=(2, 4), signals=("duplication", "diversity")))
-    assert more > told
+    two = CalibrationSettings(bits=(2, 4), signals=("duplication", "diversity"))
+    assert estimate_memory(str(tiny_model_folder), two) > told
 
 
 def test_pace_of_an_earlier_run_of_the_same_model(tiny_runs, tiny_model_folder):
@@ -114,3 +114,24 @@ def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
         ModelShelf(), str(tiny_model_folder), tiny_samples, settings, folder, progress=lambda p: None, cancel=None
     )
     assert set(Run.open(folder).statistics.samples) == set(whole.samples)
+
+
+def test_files_of_the_released_code_become_a_run(places, tmp_path, no_page, monkeypatch):
+    import json
+
+    layer = "model.language_model.layers.0.mlp"
+    counts = {"total": [4, 6], "text": [1, 3], "image": [3, 3], "dominant_image": [2, 1], "redundant_image": [1, 2]}
+    error = {str(bits): {"text": 1.0 / bits, "vision": 0.5 / bits} for bits in (2, 3, 4)}
+    sensitivity = {
+        "metadata": {"dominant_ratio": 0.3, "group_size": 128, "model_path": "owner/model"},
+        "sensitivities": {layer: {"0": error, "1": error}},
+    }
+    chosen = []
+    monkeypatch.setattr(run_list.session, "choose", lambda **changes: chosen.append(changes))
+    files = [json.dumps(content).encode() for content in ({layer: counts}, sensitivity)]
+    assert "key ratio 30 %" in run_list.take_released(*files, "theirs", (64, 32, 1))
+    assert no_page == ["theirs"] and chosen == [{"key_ratio": 0.3, "signal": "text_attention"}]
+    assert Run.open(session.runs_folder() / "theirs").statistics.bits == (2, 3, 4)
+    with pytest.raises(ValueError, match=r"frequency\.json"):
+        run_list.take_released(b"{", files[1], "broken", None)
+    assert not (session.runs_folder() / "broken").exists()

@@ -1,0 +1,43 @@
+"""The report is one file that needs nothing else, holds the figures, and escapes what came from outside."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.charts import theme
+from dashboard.report import Section, report
+
+
+def test_it_is_self_contained_and_escaped():
+    figure = theme.figure([go.Bar(x=[1, 2], y=[3, 4])], 'Bars of "x"', "They rise.", title="T")
+    made = report("<run>", "about", [Section("A & B", ["1 < 2"], [figure], [pd.DataFrame({"a": ["<b>"]})], "x > y")])
+    assert "<title>&lt;run&gt;</title>" in made and "A &amp; B" in made and "1 &lt; 2" in made and "x &gt; y" in made
+    assert "&lt;b&gt;" in made and 'aria-label="Bars of &quot;x&quot;"' in made and "They rise." in made
+    outside = re.sub(r"<script.*?</script>", "", made, flags=re.S)
+    assert "http" not in outside and "src=" not in outside and "Plotly.newPlot" in made
+
+
+def test_what_it_says_is_what_the_session_holds(open_app):
+    """Built inside a script of the app, where the session is; the test looks at what came out."""
+    from streamlit.testing.v1 import AppTest
+
+    def script():
+        import streamlit as st
+
+        from dashboard import run_report, session
+
+        session.restore()
+        st.session_state["made"] = run_report.build("the command")
+        st.session_state["objective"] = f"{session.allocation().objective:.4g}"
+
+    open_app("experts")  # sets the places up
+    app = AppTest.from_function(script, default_timeout=120)
+    app.query_params.update({"run": "tiny", "bits": "2.5", "unit": "projection"})
+    app.run()
+    assert not app.exception, app.exception
+    made = app.session_state["made"]
+    assert app.session_state["objective"] in made and "the command" in made
+    assert made.count("<figure") >= 6 and "gate and up" in made and "Nothing has been measured" in made

@@ -119,11 +119,15 @@ def _measure(
     progress: ProgressHook | None,
     cancel: Cancel | None,
 ) -> None:
-    """Measure what the store does not hold yet; each result is on disk before the next is begun."""
+    """Measure what the store does not hold yet; each result is on disk before the next is begun.
+
+    Several processes may work on one store with different methods: each skips what another has done meanwhile.
+    """
     left = [key for key in wanted if key not in store]
     reporter = Reporter(progress, len(wanted), cancel, done=len(wanted) - len(left))
     for key in left:
-        with rounded.applied(wanted[key]):
-            scores = items.measure()
-        store.put(key, scores)
+        if key not in store:
+            with rounded.applied(wanted[key]):
+                scores = items.measure()
+            store.put(key, scores)
         reporter.step("allocations measured")

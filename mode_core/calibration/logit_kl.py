@@ -12,9 +12,12 @@ tells what every rounded expert would add there: Δ = w·(E_b(x) − E(x)). Each
 bank and reads the logits. Where no token of M chose the expert the answer cannot move, and no pass is made: exact, and
 on real batches the larger part of the saving.
 
-Cost: at most batches × (3 + 2·B·Σ over banks of E) forward passes; `logit_kl_cost` says how many and how long before.
-Memory: (1 + B) times the experts' weights, and of one batch what entered every bank: banks × tokens × (hidden + 2k);
-nothing grows with the number of samples.
+What lies before the bank's layer is the same in all its passes and is not computed again, where the family allows it
+(see `replay`); this is checked for every layer.
+
+Cost: at most batches × (2 + layers + 2·B·Σ over banks of E) forward passes, or their later parts; `logit_kl_cost` says
+how many and how long before. Memory: (1 + B) times the experts' weights, and of one batch what entered every bank and
+left every layer: layers × tokens × (3·hidden + 2k) and the vision tower's output; nothing grows with the samples.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +36,7 @@ from torch import Tensor
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.redundancy import redundancy_bins
+from mode_core.calibration.replay import Replay
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
@@ -44,7 +48,7 @@ from mode_core.statistics import BINS, FOLDS, ExpertStatistics, fold_of
 
 POSITIONS = ("last", "answers")
 KINDS = ("text", "key")
-PASSES_PER_BATCH = 3  # what enters the banks, the original's distribution, and one to see that nothing else differs
+PASSES_PER_BATCH = 2  # what enters the banks, and the original's distribution; beside one check per layer
 SAME = 1e-6  # KL in nats that two equal passes may differ by
 
 
@@ -76,19 +80,20 @@ class LogitKLSettings:
 
 @dataclass(frozen=True)
 class LogitKLCost:
-    """What measuring would take: at most `passes` forward passes; `seconds` is an estimate from `timed` passes."""
+    """What measuring would take at most: `passes` forward passes, and `seconds` if each took as long as a whole one.
+
+    `seconds_per_pass` was timed on the first batch, so `seconds` is an estimate. It is less where passes begin late.
+    """
 
     passes: int
     seconds: float
     seconds_per_pass: float
 
     def __str__(self) -> str:
-        time_left = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
-        if self.seconds > 7200:
-            time_left = f"{self.seconds / 3600:.1f} hours"
-        return (
-            f"at most {self.passes:,} forward passes, about {time_left} ({self.seconds_per_pass:.3f} s each, estimated)"
-        )
+        scales = ((7200, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
+        unit, called = next((unit, called) for least, unit, called in scales if self.seconds >= least)
+        each = f"{self.seconds_per_pass:.3f} s each, estimated"
+        return f"at most {self.passes:,} forward passes, at most about {self.seconds / unit:.1f} {called} ({each})"
 
 
 @dataclass
@@ -170,7 +175,8 @@ def logit_kl_cost(
         began = time.perf_counter()
         _read(loaded, encoded)
         each = time.perf_counter() - began
-    passes = batches * (PASSES_PER_BATCH + variations)
+    layers = len({bank.layer for bank in loaded.banks.values()})
+    passes = batches * (PASSES_PER_BATCH + 2 * layers + variations)
     return LogitKLCost(passes, passes * each, each)
 
 
@@ -279,23 +285,33 @@ class _Batch:
         with Probe(loaded, (settings.signal,), self._keep) as probe:
             probe.run(self.encoded)
         self.read = _positions(self.encoded, settings)
-        self.original = _log_probabilities(loaded, self.encoded, self.read)
-        self.passes = PASSES_PER_BATCH
+        self.replay = Replay(loaded.model, probe.layers)
+        with self.replay.recording():
+            self.original = _log_probabilities(loaded, self.encoded, self.read)
+        self.passes = 2
+        self.begins = {layer: layer for layer in {seen.bank.layer for seen in self.seen.values()}}
         self._check_nothing_moves()
 
     def _keep(self, seen: Observation) -> None:
         self.seen[seen.bank.name] = seen
 
     def _check_nothing_moves(self) -> None:
-        """Adding nothing behind a bank must change nothing; this also finds banks that cannot be reached."""
-        for seen in list(self.seen.values())[:1]:
-            none = torch.zeros(1, seen.output.shape[1], dtype=seen.output.dtype, device=seen.output.device)
-            first = torch.zeros(1, dtype=torch.long, device=none.device) if seen.rows is None else seen.rows[:1]
-            moved = self._kl(seen, first, none)
-            if moved.max() > SAME:
-                raise CalibrationError(
-                    f"Two equal passes of {self.loaded.name} differ by {moved.max():.1e} nats; KL cannot be measured."
-                )
+        """Adding nothing behind a bank must change nothing, wherever the pass begins; this also finds banks that
+        cannot be reached. Where a pass cannot begin in the middle it begins at the front."""
+        by_layer = {seen.bank.layer: seen for seen in self.seen.values()}
+        for layer, seen in by_layer.items():
+            if not self.replay.works(layer, lambda seen=seen: self._moved_by_nothing(seen) <= SAME):
+                self.begins[layer] = None
+        whole = next((by_layer[layer] for layer, begin in self.begins.items() if begin is None), None)
+        if whole is not None and (moved := self._moved_by_nothing(whole)) > SAME:
+            raise CalibrationError(
+                f"Two equal passes of {self.loaded.name} differ by {moved:.1e} nats; KL cannot be measured."
+            )
+
+    def _moved_by_nothing(self, seen: Observation) -> float:
+        none = torch.zeros(1, seen.output.shape[1], dtype=seen.output.dtype, device=seen.output.device)
+        first = torch.zeros(1, dtype=torch.long, device=none.device) if seen.rows is None else seen.rows[:1]
+        return float(self._changed_kl(seen, first, none).max())
 
     def masks(self, seen: Observation) -> dict[str, Tensor]:
         """Which positions are of each kind, of those that the bank sees: bool `[batch, L]`."""
@@ -323,6 +339,11 @@ class _Batch:
 
     def _kl(self, seen: Observation, tokens: Tensor, change: Tensor) -> np.ndarray:
         """KL of each sample with `change` `[n, H]` added to the bank's output at these positions: `[batch]`."""
+        begin = self.begins[seen.bank.layer]
+        with nullcontext() if begin is None else self.replay.from_layer(begin):
+            return self._changed_kl(seen, tokens, change)
+
+    def _changed_kl(self, seen: Observation, tokens: Tensor, change: Tensor) -> np.ndarray:
         self.passes += 1
         rows = tokens if seen.rows is None else torch.searchsorted(seen.rows, tokens)
         with _changed(self.loaded, seen.bank, rows, change):

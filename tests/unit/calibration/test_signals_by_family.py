@@ -1,7 +1,8 @@
 """Exemplars and the KL of the answer in families that reach their experts in other ways than the bundled model.
 
 Fused experts with biases and attention sinks (gpt-oss), two banks a layer for text and vision (ERNIE-VL), experts that
-compute all tokens scaled beforehand (Llama 4), and lists of experts in a model with code of its own (Kimi-VL).
+compute all tokens scaled beforehand (Llama 4), lists of experts in a model with code of its own (Kimi-VL), and layers
+that share keys and values, so that a pass cannot begin in the middle (Gemma 4).
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ from mode_core.quantization.grids import fake_quantize
 from mode_core.samples import Sample
 from tests.families.making import DOUBLES, save_family
 
-FAMILIES = ("internvl_gpt_oss", "ernie4_5_vl_moe", "llama4", "kimi_vl")
+FAMILIES = ("internvl_gpt_oss", "ernie4_5_vl_moe", "llama4", "kimi_vl", "gemma4")
 SETTINGS = CalibrationSettings(bits=(2,), group_size=16, batch_size=2)
 
 

@@ -45,3 +45,14 @@ def test_attention_of_one_row_sums_to_one(drawn):
     weights = torch.zeros(1, BATCH, LENGTH)
     weights[0, :, 5] = 1
     assert torch.allclose(weighted_rows(query, key, None, 0.3, weights).sum(dim=2), torch.ones(1, BATCH))
+
+
+def test_sinks_take_their_share(drawn):
+    """Against a softmax over one more column, dropped afterwards."""
+    query, key, weights = drawn
+    sinks = torch.tensor([0.0, 2.0, -1.0, 5.0])
+    logits = query @ key.repeat_interleave(HEADS // KEY_HEADS, dim=1).mT * 0.3
+    logits = logits.masked_fill(~torch.ones(LENGTH, LENGTH).tril().bool(), -torch.inf).exp()
+    shares = logits / (logits.sum(dim=-1, keepdim=True) + sinks.exp()[None, :, None, None])
+    expected = torch.einsum("sbi,bij->sbj", weights, shares.mean(dim=1))
+    assert torch.allclose(weighted_rows(query, key, None, 0.3, weights, sinks), expected, atol=1e-6)

@@ -1,8 +1,7 @@
 """Exemplars and the KL of the answer in families that reach their experts in other ways than the bundled model.
 
 Fused experts with biases and attention sinks (gpt-oss), two banks a layer for text and vision (ERNIE-VL), experts that
-compute all tokens scaled beforehand (Llama 4), lists of experts in a model with code of its own (Kimi-VL), and layers
-that share keys and values, so that a pass cannot begin in the middle (Gemma 4).
+compute all tokens scaled beforehand (Llama 4), lists of experts in a model with code of its own (Kimi-VL), and Gemma 4.
 """
 
 import numpy as np

@@ -1,13 +1,15 @@
 """How fast allocations are, beside the usual ways: `python -m tests.benchmarks.allocation [--quick]`.
 
-Synthetic costs, seeded. Prints one table; a row's median and best are over the repeats stated (on a busy machine
-the best says more). The other ways solve the same problem; those on the whole model stop at a time limit, and then
-their objective may be worse than ours.
+Synthetic costs, seeded. Prints one table in Markdown; a row's median and best are over the repeats stated (on a busy
+machine the best says more; the load is printed). The other ways solve the same problem: `scipy.optimize.milp` bank by
+bank, as the paper's released code does, and the whole problem as one programme in PuLP with HiGHS and with CBC. These
+stop at a time limit, and then their objective may be worse than ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import pulp
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from mode_core.allocation import Solver, allocate, frontier
+from mode_core.allocation import Solver, allocate, frontier, prices
 
 LIMIT = 60.0
 
@@ -96,10 +98,16 @@ def ours(costs, bits, average, scope, **constraints) -> float:
     return found.objective
 
 
+def layer_price(costs, bits, scope) -> float:
+    """What one width per layer costs at every budget, in both units: the damage at the middle budget."""
+    found = prices(costs, bits, units=("expert", "layer"), scopes=(scope,))
+    return found.objective["layer", scope][len(found.average_bits) // 2]
+
+
 def line(size: str, scope: str, what: str, work: Callable[[], float], repeats: int = 1) -> None:
     """Measure and print one row."""
     median, best, objective = timed(work, repeats)
-    print(f"{size:>12}  {scope:<5}  {what:<42} {median:10.2f}  {best:10.2f}  {objective:14.8f}  ×{repeats}", flush=True)
+    print(f"| {size} | {scope} | {what} | {median:,.2f} | {best:,.2f} | {objective:.8f} | {repeats} |", flush=True)
 
 
 def compare(banks: int, experts: int, bits: tuple[int, ...], scope: str, others: tuple[str, ...] = ()) -> None:
@@ -110,6 +118,7 @@ def compare(banks: int, experts: int, bits: tuple[int, ...], scope: str, others:
     solver.solve(average)
     line(size, scope, "ours, another budget", lambda: solver.solve(next(budgets)).objective, 51)
     line(size, scope, "ours, whole frontier", lambda: frontier(solver).objective[0], 9)
+    line(size, scope, "ours, price of a layer as the unit", lambda: layer_price(costs, bits, scope))
     units = experts if scope == "bank" else experts * banks
     counts = {"at_least": {bits[1]: units * 3 // 5}}
     what = f"ours, at least {units * 3 // 5} at {bits[1]} bits"
@@ -129,7 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="ours only, without the other ways")
     quick = parser.parse_args().quick
-    print(f"{'banks×E×B':>12}  scope  {'what':<42} {'median ms':>10}  {'best ms':>10}  {'objective':>14}  repeats")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"{os.cpu_count()} CPU cores, load (1, 5, 15 minutes) {load}; numpy {np.__version__}, PuLP {pulp.__version__}\n"
+    )
+    print("| banks × experts × widths | scope | what | median ms | best ms | objective | repeats |")
+    print("|---|---|---|---:|---:|---:|---:|")
     small, large = (2, 3, 4), (1, 2, 3, 4, 6, 8)
     compare(48, 128, small, "bank", () if quick else ("scipy", "highs", "cbc"))
     compare(48, 128, small, "model", () if quick else ("highs", "cbc"))

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mode_core.quantization import WIDTHS, dequantize, expert_bytes, original_expert_bytes, quantize
+from mode_core.quantization import WIDTHS, Codes, dequantize, expert_bytes, original_expert_bytes, quantize
+from mode_core.quantization.packed_file import read_packed, read_packed_linears, write_packed
 from mode_core.quantization.packing import pack, pack_matrices, packed_length, unpack
 from mode_core.quantization.sizes import matrix_bytes
 from mode_core.statistics import BankShape
@@ -23,6 +24,44 @@ def test_round_trip_and_layout(bits: int, count: int, seed: int) -> None:
     for row, stream in zip(codes.tolist(), packed, strict=True):
         number = sum(code << (bits * place) for place, code in enumerate(row))
         assert bytes(stream.tolist()) == number.to_bytes(packed_length(count, bits), "little")
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    bits=st.sampled_from((0, *WIDTHS)),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 50)),
+    group_size=st.sampled_from([1, 7, 16, 32, -1]),
+    symmetric=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_any_shape_packs_to_the_counted_bytes_and_back(
+    bits, shape, group_size, symmetric, seed, tmp_path_factory
+) -> None:
+    stack = torch.tensor(np.random.default_rng(seed).standard_t(3, shape), dtype=torch.float32)
+    codes = quantize(stack, bits, group_size, symmetric)
+    matrices = pack_matrices(codes)
+    assert torch.equal(torch.stack([matrix.dequantize() for matrix in matrices]), dequantize(codes))
+    assert {matrix.nbytes for matrix in matrices} == {matrix_bytes(*shape[1:], bits, group_size, symmetric)}
+    assert all(torch.equal(m.unpack().codes, codes.codes[i]) for i, m in enumerate(matrices))
+    if bits == 0:
+        assert not bool(dequantize(codes).any())
+    place = tmp_path_factory.getbasetemp() / "packed.safetensors"
+    write_packed(
+        place, {("bank", i, "up"): matrix for i, matrix in enumerate(matrices)}, {}, {"other": pack_matrices(codes)[0]}
+    )
+    read, _ = read_packed(place)
+    assert torch.equal(torch.stack([read["bank", i, "up"].dequantize() for i in range(len(stack))]), dequantize(codes))
+    assert torch.equal(read_packed_linears(place)["other"].dequantize(), matrices[0].dequantize())
+
+
+def test_fractional_zero_points_are_kept_as_they_are(tmp_path) -> None:
+    codes = torch.tensor([[[0, 3, 1]]], dtype=torch.uint8)
+    scales, zeros = torch.full((1, 1, 1), 0.5).half(), torch.full((1, 1, 1), 1.25).half()
+    (matrix,) = pack_matrices(Codes(codes, scales, zeros, 2, 3, (1, 1, 3)))
+    write_packed(tmp_path / "one", {("bank", 0, "up"): matrix}, {})
+    read = read_packed(tmp_path / "one")[0]["bank", 0, "up"]
+    assert read.dequantize().tolist() == matrix.dequantize().tolist() == [[-0.625, 0.875, -0.125]]
+    assert read.nbytes == 1 + 2 + 2
 
 
 def test_refusals() -> None:

@@ -25,7 +25,7 @@ def ask(loaded: LoadedModel, sample: Sample, max_new_tokens: int = FREE_TOKENS) 
     """The model's greedy answer to one sample, token by token with the probability it was chosen at."""
     with exclusive(loaded):
         made = _generate(loaded, [sample], max_new_tokens, probabilities=True)
-    tokenizer = loaded.processor.tokenizer
+    tokenizer = loaded.tokenizer
     chosen = made.sequences[0, -len(made.logits) :]
     shares = torch.stack(made.logits)[:, 0].float().softmax(dim=-1)
     probabilities = shares.gather(1, chosen[:, None])[:, 0].tolist()
@@ -40,12 +40,12 @@ def ask(loaded: LoadedModel, sample: Sample, max_new_tokens: int = FREE_TOKENS) 
 def greedy_texts(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: int | None = None) -> list[str]:
     """Greedy answers of one batch. Without `max_new_tokens`: two more than the longest expected answer has."""
     if max_new_tokens is None:
-        tokenizer = loaded.processor.tokenizer
+        tokenizer = loaded.tokenizer
         lengths = [len(tokenizer(s.answer, add_special_tokens=False)["input_ids"]) for s in samples if s.answer]
         complete = len(lengths) == len(samples)
         max_new_tokens = max(lengths) + SPARE_TOKENS if complete else FREE_TOKENS
     made = _generate(loaded, samples, max_new_tokens)
-    return [text.strip() for text in loaded.processor.tokenizer.batch_decode(made, skip_special_tokens=True)]
+    return [text.strip() for text in loaded.tokenizer.batch_decode(made, skip_special_tokens=True)]
 
 
 def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: int, probabilities: bool = False) -> Any:
@@ -63,8 +63,8 @@ def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: in
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=max_new_tokens,
-        eos_token_id=loaded.processor.tokenizer.eos_token_id if stops is None else stops,
-        pad_token_id=loaded.processor.tokenizer.pad_token_id,
+        eos_token_id=loaded.tokenizer.eos_token_id if stops is None else stops,
+        pad_token_id=loaded.tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_logits=probabilities,
     )

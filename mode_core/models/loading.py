@@ -78,7 +78,7 @@ class LoadedModel:
         Raises:
             SampleError: a sample that the processor refuses, or without an answer where `answers` asks for one.
         """
-        return encode(self.processor, self.vision_ids, samples, answers, padding_side, self.device)
+        return encode(self.processor, self.vision_ids, samples, answers, padding_side, self.device, self.dtype)
 
 
 def load_model(

@@ -12,6 +12,7 @@ from mode_core.calibration.redundancy import bins_of_ranks, query_positions
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
 from mode_core.quantization.grids import fake_quantize
+from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics, fold_of
 
 CALIBRATION = CalibrationSettings(bits=(0, 2), group_size=16, batch_size=2)
@@ -121,6 +122,33 @@ def test_answer_positions_are_the_mean_over_the_answer(model, few):
     last = measure_logit_kl(model, few[:2], CALIBRATION, LogitKLSettings(key_ratio=0.5, batch_size=2))
     for bank in BANKS:
         np.testing.assert_allclose(found.damage(bank, "key"), last.damage(bank, "key"), rtol=1e-6)
+
+
+def test_every_position_of_the_answer_counts_alike(model):
+    """Three answer tokens of a text-only sample, each predicted one position before it; the expert rewritten whole."""
+    sample = Sample((), ({"role": "user", "content": "what is it ?"},), "red circle yes", id="long")
+    settings = LogitKLSettings(positions="answers", signal="duplication")
+    found = measure_logit_kl(model, [sample], CALIBRATION, settings)
+    encoded = model.encode([sample], answers=True)
+    places = [p - 1 for p in torch.nonzero(encoded.answer_mask[0]).ravel().tolist()]
+    assert len(places) == 3
+    bank = model.banks[BANKS[0]]
+    expert = int(found.sums[BANKS[0]]["text_logit_kl_support"].sum(axis=0).argmax())
+
+    def distributions():
+        with torch.no_grad():
+            return model.model(**encoded.inputs).logits[0, places].double().softmax(dim=-1)
+
+    original = distributions()
+    kept = {p: bank.matrix(p, expert).clone() for p in bank.projections}
+    for p, weights in kept.items():
+        bank.matrix(p, expert).copy_(fake_quantize(weights, 2, 16, True))
+    moved = distributions()
+    for p, weights in kept.items():
+        bank.matrix(p, expert).copy_(weights)
+    each = (original * (original / moved).log()).sum(dim=1)
+    assert found.damage(BANKS[0], "text")[expert, 1] == pytest.approx(float(each.mean()), rel=2e-3)
+    assert (each > 0).sum() >= 2
 
 
 def test_it_goes_on_where_it_stopped_and_adds_up(model, few, measured):

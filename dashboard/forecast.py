@@ -11,11 +11,12 @@ from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS
 
 SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
+PROCESS = 450_000_000  # bytes of Python, torch and transformers before any model; measured on Linux, CPU build
 ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch_size")  # settings that decide the pace
 
 
 def estimate_memory(source: str, settings: CalibrationSettings) -> int:
-    """Bytes at most, an estimate: the weight files, the sums of every bank, and rounded experts where they are kept.
+    """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts where they are kept.
 
     Only the configuration is read, and the files' sizes.
 
@@ -29,7 +30,7 @@ def estimate_memory(source: str, settings: CalibrationSettings) -> int:
     sums = sum(bank.experts * rows * columns * 8 for bank in banks)
     experts = sum(b.experts * len(b.projections) * b.hidden * b.intermediate for b in banks) * 4
     stacked = experts * (1 + len(settings.bits)) if settings.sensitivity else 0
-    return weights + SUMS_COPIES * sums + (stacked if stacked <= settings.stack_bytes else 0)
+    return PROCESS + weights + SUMS_COPIES * sums + (stacked if stacked <= settings.stack_bytes else 0)
 
 
 def _banks(source: str) -> list[Any]:

@@ -16,7 +16,8 @@ ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch
 
 
 def estimate_memory(source: str, settings: CalibrationSettings) -> int:
-    """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts where they are kept.
+    """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts
+    where they are kept.
 
     Only the configuration is read, and the files' sizes.
 

@@ -47,23 +47,13 @@ class ModelShelf:
 
 
 def load_processor(source: str) -> tuple[Any, tuple[int, ...]]:
-    """A model's processor and the ids of its vision tokens, without the weights."""
-    from mode_core.models import ModelError, ensure_torchvision
-    from mode_core.models.encoding import vision_token_ids
+    """A model's processor and the ids of its vision tokens (none where it reads text only), without the weights."""
+    from mode_core.models import ModelError
+    from mode_core.models.loading import read_processor
 
     if not (Path(source) / "config.json").is_file():
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
-    ensure_torchvision()
-    from transformers import AutoConfig, AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(source, local_files_only=True)
-        config = AutoConfig.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as failure:
-        raise ModelError(f"The processor of {source} cannot be loaded: {str(failure).splitlines()[0]}") from failure
-    if not hasattr(processor, "tokenizer"):
-        raise ModelError(f"{source} has no processor for pictures beside its tokenizer.")
-    return processor, vision_token_ids(config)
+    return read_processor(source)
 
 
 class Stages:

@@ -119,7 +119,9 @@ def encode(
     modality = attended.to(torch.int8) + vision.to(torch.int8)
     masks = (modality, special, template | special, answer)
     shown = shown_pictures(processor, inputs, samples)
-    return Encoded(_placed(inputs, device, dtype), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown)
+    return Encoded(
+        _placed(inputs, device, dtype), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown
+    )
 
 
 def _placed(inputs: Any, device: torch.device | str, dtype: torch.dtype | None) -> Any:

@@ -128,6 +128,23 @@ def load_model(
     )
 
 
+def read_processor(folder: str | Path) -> tuple[Any, tuple[int, ...]]:
+    """A model folder's processor (a tokenizer where it reads text only) and vision token ids, without the weights.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    name = str(_checked_folder(str(folder)) or folder)
+    ensure_torchvision()
+    from transformers import AutoConfig
+
+    common = {"local_files_only": True, "trust_remote_code": False}
+    _, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    processor = load_processor(name, pictures, **common)
+    config = AutoConfig.from_pretrained(name, **common)
+    return processor, vision_token_ids(config, processor) if pictures else ()
+
+
 def model_class_of(name: str, **common: Any) -> tuple[Any, bool]:
     """The Auto class that loads a model, and whether the model reads pictures; from its configuration alone.
 
@@ -195,6 +212,11 @@ def _attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -
         return load(*arguments, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as failure:
         reason = str(failure).strip().splitlines()
+        if options.get("trust_remote_code") is False and "custom code" in str(failure):
+            raise ModelError(
+                f"{name} comes with Python code of its own, which is not run without leave. Read it; if you trust it, "
+                "load with trust_remote_code=True (--trust-remote-code)."
+            ) from failure
         raise ModelError(
             f"The {what} of {name} cannot be loaded ({type(failure).__name__}: {reason[0] if reason else 'no reason'})."
         ) from failure

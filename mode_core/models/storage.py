@@ -160,7 +160,9 @@ class ListedStorage:
         """Bias of one expert's fused side, `[out]`; None where there is none."""
         names = ("down",) if side == "down" else ("gate", "up") if self.has_gate else ("up",)
         found = [self._linear(name, expert).bias for name in names]
-        return None if any(part is None for part in found) else torch.cat([part.detach() for part in found])
+        if any(part is None for part in found):
+            return None
+        return found[0].detach() if len(found) == 1 else torch.cat([part.detach() for part in found])
 
     @property
     def has_bias(self) -> bool:

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from mode_core.models import ModelError, load_model
+from mode_core.models import VISION, ModelError, load_model
+from mode_core.models.loading import read_processor
+from mode_core.samples import ImageSource, Sample, SampleError
 
 
 @pytest.fixture
@@ -72,3 +74,36 @@ def test_missing_and_damaged_parts(copy):
         path.unlink()
     with pytest.raises(ModelError, match="processor"):
         load_model(copy, device="cpu")
+
+
+def test_a_processor_without_the_weights(copy, tiny_model):
+    (copy / "model.safetensors").unlink()
+    processor, vision_ids = read_processor(copy)
+    assert type(processor) is type(tiny_model.processor) and vision_ids == tiny_model.vision_ids == (6, 7)
+
+
+def test_a_model_that_reads_text_only(tmp_path):
+    from tests.families.making import save_family
+
+    folder = save_family("mixtral", tmp_path / "mixtral")
+    loaded = load_model(folder, device="cpu")
+    assert not loaded.reads_pictures and loaded.tokenizer is loaded.processor and not loaded.vision_ids
+    tokenizer, vision_ids = read_processor(folder)
+    assert tokenizer.get_vocab() == loaded.tokenizer.get_vocab() and vision_ids == ()
+    text = {"role": "user", "content": "is it red ?"}
+    encoded = loaded.encode([Sample((), (text,), answer="yes", id="a")], answers=True)
+    words = loaded.tokenizer.convert_ids_to_tokens(encoded.inputs["input_ids"][0][~encoded.template_mask[0]])
+    assert words == ["is", "it", "red", "?", "yes"] and not (encoded.modality == VISION).any()
+    seen = Sample((ImageSource("red.png", data=b""),), (text,), id="b")
+    with pytest.raises(SampleError, match=r"Sample b has a picture \(red.png\), but this model reads text only"):
+        loaded.encode([seen])
+
+
+def test_code_that_comes_with_a_model_runs_only_when_trusted(tmp_path):
+    from tests.families.making import save_family
+
+    folder = save_family("kimi_vl", tmp_path / "kimi_vl")
+    with pytest.raises(ModelError, match=r"kimi_vl comes with Python code of its own.*--trust-remote-code"):
+        load_model(folder, device="cpu")
+    with pytest.raises(ModelError, match="comes with Python code"):
+        read_processor(folder)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mode_core.quantization.errors import QuantizationError
 from mode_core.quantization.packed_forward import PackedBank, PackedLinear
 from mode_core.quantization.packing import PackedMatrix
+from mode_core.quantization.widths import DROPPED
 
 if TYPE_CHECKING:
     from mode_core.models import ExpertBank, LoadedModel
@@ -35,6 +36,18 @@ class Placement(Protocol):
     def untouched(self, bank: ExpertBank, projection: str, expert: int) -> Tensor: ...
 
 
+def silence_dropped(loaded: LoadedModel, packed: dict[Key, PackedMatrix]) -> list[tuple[Tensor, Tensor]]:
+    """Zero what experts of 0 bits would still add by the bias of their last matrix; (view, what it held) of each."""
+    kept = []
+    for (name, expert, projection), matrix in packed.items():
+        if projection == "down" and matrix.bits == DROPPED:
+            view = loaded.banks[name].bias("down", expert)
+            if view is not None:
+                kept.append((view, view.clone()))
+                view.zero_()
+    return kept
+
+
 class Values:
     """Quantized values in the model's own weights; the originals of what was touched wait on the CPU meanwhile."""
 
@@ -48,6 +61,7 @@ class Values:
             self._write(self.loaded.banks[bank].matrix(projection, expert), matrix)
         for name, matrix in self.linears.items():
             self._write(self.loaded.model.get_submodule(name).weight.detach(), matrix)
+        self._originals += silence_dropped(self.loaded, self.packed)
 
     def _write(self, view: Tensor, matrix: PackedMatrix) -> None:
         self._originals.append((view, view.cpu() if view.device.type != "cpu" else view.clone()))
@@ -76,6 +90,7 @@ class Packed:
         self._forwards: list[nn.Module] = []
         self._singles: list[PackedMatrix] = []
         self._folder: tempfile.TemporaryDirectory | None = None
+        self._biases: list[tuple[Tensor, Tensor]] = []  # (view into the model, copy of what it held)
 
     def put(self) -> None:
         """Replace the weights of every bank and linear layer that has codes."""
@@ -87,6 +102,7 @@ class Packed:
                 self._put_bank(bank)
         for name, matrix in self.linears.items():
             self._put_linear(self.loaded.model.get_submodule(name), matrix)
+        self._biases = silence_dropped(self.loaded, self.packed)
 
     def _put_bank(self, bank: ExpertBank) -> None:
         check_interface(bank)
@@ -133,6 +149,9 @@ class Packed:
             del module.forward
         for weight, kept, device in self._emptied:
             weight.data = load_file(kept, device=str(device))["weight"] if isinstance(kept, Path) else kept
+        for view, original in self._biases:
+            view.copy_(original)
+        self._biases.clear()
         self._forwards.clear()
         self._emptied.clear()
         self._banks.clear()

@@ -34,18 +34,20 @@ Cost in passes of the model: one forward per answer token (with a cache), one fo
 backward per draw, and the experts' sensitivity once more (`tests/benchmarks/calibrate_gradients.py` measures it).
 Memory: what autograd keeps of one batch's pass, and the gradients of one batch, `banks × batch × length × H`; nothing
 grows with the number of samples. Weights get no gradients. The whole model must fit: with weights offloaded layer by
-layer, autograd would hold on to all of them.
+layer, autograd would hold on to all of them. Families whose own code runs its experts without autograd (Kimi-VL,
+DeepSeek-VL2) pass gradients to earlier layers around their experts, not through them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.settings import CalibrationSettings
@@ -84,28 +86,51 @@ def add_gradients(
 def draw_answers(loaded: LoadedModel, samples: Sequence[Sample], tokens: int, seed: int = 0) -> DrawnAnswers:
     """Answers of the model itself, at most `tokens` long, at temperature 1 (see the head of this file).
 
-    Memory: the cache of one batch, and batch × vocabulary probabilities in float64.
+    They are cut where the model's context ends. Memory: the cache of one batch, and batch × vocabulary probabilities in
+    float64.
     """
+    encoded = loaded.encode(samples, padding_side="left")
+    prompt = encoded.inputs["input_ids"].shape[1]
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    tokens = tokens if context is None else max(1, min(tokens, context - prompt))
+    chooser = _Chooser(uniforms(encoded, tokens, seed, ANSWER), prompt, barred_tokens(loaded))
+    write = _generated if loaded.model.can_generate() else _written_plainly
+    with torch.no_grad():
+        answers = write(loaded, encoded, tokens, chooser)
+    ended = torch.isin(answers, torch.tensor(_stops(loaded), device=answers.device))
+    real = ended.int().cumsum(dim=1) - ended.int() == 0  # up to and with the first end of turn
+    return DrawnAnswers(_with_answers(encoded, answers, real), real)
+
+
+def _generated(loaded: LoadedModel, encoded: Encoded, tokens: int, chooser: _Chooser) -> Tensor:
+    """Answers `[batch, n]` by the model's own loop, with a cache."""
     from transformers import GenerationConfig
 
-    encoded = loaded.encode(samples, padding_side="left")
-    prompt, device = encoded.inputs["input_ids"].shape[1], encoded.inputs["input_ids"].device
-    stops = _stops(loaded)
     settings = GenerationConfig(
-        do_sample=False,  # the chooser below draws; what it drew is the only token left
+        do_sample=False,  # the chooser draws; what it drew is the only token left
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=tokens,
-        eos_token_id=stops,
-        pad_token_id=loaded.processor.tokenizer.pad_token_id or 0,
+        eos_token_id=_stops(loaded),
+        pad_token_id=loaded.tokenizer.pad_token_id or 0,
     )
-    chooser = _Chooser(uniforms(encoded, tokens, seed, ANSWER), prompt, barred_tokens(loaded))
-    with torch.no_grad():
-        made = loaded.model.generate(**encoded.inputs, generation_config=settings, logits_processor=[chooser])
-    answers = made[:, prompt:]
-    ended = torch.isin(answers, torch.tensor(stops, device=device))
-    real = ended.int().cumsum(dim=1) - ended.int() == 0  # up to and with the first end of turn
-    return DrawnAnswers(_with_answers(encoded, answers, real), real)
+    made = loaded.model.generate(**encoded.inputs, generation_config=settings, logits_processor=[chooser])
+    return made[:, chooser.prompt :]
+
+
+def _written_plainly(loaded: LoadedModel, encoded: Encoded, tokens: int, chooser: _Chooser) -> Tensor:
+    """The same for models whose code has no such loop: the whole sequence again for every token."""
+    answers = encoded.inputs["input_ids"][:, :0]
+    for _ in range(tokens):
+        now = _with_answers(encoded, answers, torch.ones_like(answers, dtype=torch.bool))
+        scores = loaded.model(**now.inputs, use_cache=False, **keeping(loaded.model, 1)).logits[:, -1]
+        answers = torch.cat([answers, chooser(now.inputs["input_ids"], scores).argmax(dim=-1, keepdim=True)], dim=1)
+    return answers
+
+
+def keeping(model: nn.Module, positions: int) -> dict[str, int]:
+    """The option that makes a model compute logits for the last positions alone, where it has one."""
+    return {"logits_to_keep": positions} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
 
 def squared_gradients(
@@ -123,7 +148,7 @@ def squared_gradients(
     """
     seen: list[Observation] = []
     keep = drawn.real.shape[1]
-    made = probe.run(drawn.encoded, seen.append, gradients=True, logits_to_keep=keep + 1)
+    made = probe.run(drawn.encoded, seen.append, gradients=True, **keeping(loaded.model, keep + 1))
     logits = ordinary(made.logits[:, -keep - 1 : -1], barred_tokens(loaded))
     squared = [torch.zeros(len(temperatures), *one.output.shape, device=one.output.device) for one in seen]
     for draw in range(draws):
@@ -131,14 +156,14 @@ def squared_gradients(
         for row, temperature in enumerate(temperatures):
             weights = label_projection(logits.detach(), signs, temperature) * drawn.real[..., None]
             last = draw + 1 == draws and row + 1 == len(temperatures)
-            found = torch.autograd.grad(logits, [one.output for one in seen], weights, retain_graph=not last)
-            for total, gradient in zip(squared, found, strict=True):
-                total[row] += gradient.float().square() / draws
+            found = torch.autograd.grad(logits, [one.source for one in seen], weights, retain_graph=not last)
+            for total, one, gradient in zip(squared, seen, found, strict=True):
+                total[row] += one.placed(gradient).float().square() / draws
     del made, logits, found  # and with them the pass that autograd kept
     while seen:
         one = seen.pop()
         plain = {name: getattr(one, name).detach() for name in ("states", "experts", "weights", "output")}
-        yield replace(one, **plain), squared.pop()
+        yield replace(one, **plain, source=None), squared.pop()
 
 
 def label_projection(logits: Tensor, signs: Tensor, temperature: float = 1.0) -> Tensor:
@@ -171,14 +196,16 @@ def log_likelihood(logits: Tensor, labels: Tensor, real: Tensor) -> Tensor:
 
 def barred_tokens(loaded: LoadedModel) -> list[int]:
     """Control tokens that no answer consists of: all special tokens and picture placeholders but the ends of turn."""
-    tokenizer = loaded.processor.tokenizer
+    tokenizer = loaded.tokenizer
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return sorted((added | set(tokenizer.all_special_ids) | set(loaded.vision_ids)) - set(_stops(loaded)))
 
 
 def _stops(loaded: LoadedModel) -> list[int]:
-    stops = loaded.model.generation_config.eos_token_id
-    stops = loaded.processor.tokenizer.eos_token_id if stops is None else stops
+    """Tokens that end a turn: of the model's generation settings, else of its tokenizer."""
+    settings = getattr(loaded.model, "generation_config", None)
+    stops = getattr(settings, "eos_token_id", None)
+    stops = loaded.tokenizer.eos_token_id if stops is None else stops
     return [stops] if isinstance(stops, int) else list(stops or [])
 
 

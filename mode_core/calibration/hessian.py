@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.gradients import (
@@ -29,6 +30,7 @@ from mode_core.calibration.gradients import (
     barred_tokens,
     draw_answers,
     draw_tokens,
+    keeping,
     log_likelihood,
     ordinary,
     sample_seed,
@@ -54,7 +56,7 @@ def add_hessian_traces(
     """Add the estimated traces of every sample to the banks' sums; `configs` are those that name the kernels.
 
     Raises:
-        CalibrationError: weights of the model are on disk.
+        CalibrationError: weights of the model are on disk, or its code lets no gradient reach them.
     """
     if is_offloaded(loaded.model):
         raise CalibrationError("The Hessian's trace needs the whole model in memory; load it without a memory limit.")
@@ -62,7 +64,13 @@ def add_hessian_traces(
         for sample in samples:
             drawn = draw_answers(loaded, [sample], settings.gradient_tokens, settings.seed)
             loss, fold = answer_loss(loaded, drawn, settings.seed), fold_of(sample.id)
-            first = torch.autograd.grad(loss, parameters, create_graph=True)
+            found = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+            if all(gradient is None for gradient in found):
+                raise CalibrationError(
+                    f"The code of {type(loaded.model).__name__} runs its experts without autograd, so the Hessian's "
+                    "trace cannot be had; leave it out."
+                )
+            first = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
             for probe in range(settings.hessian_probes):
                 vectors = _signs(parameters, sample_seed(sample.id, settings.seed, PROBES + probe))
                 products = vector_products(first, parameters, vectors)
@@ -75,7 +83,7 @@ def answer_loss(loaded: LoadedModel, drawn: DrawnAnswers, seed: int = 0) -> Tens
     """−log p of labels drawn at every position of the answers, summed over the batch; can be differentiated."""
     keep = drawn.real.shape[1]
     with torch.enable_grad():
-        made = loaded.model(**drawn.encoded.inputs, use_cache=False, logits_to_keep=keep + 1)
+        made = loaded.model(**drawn.encoded.inputs, use_cache=False, **keeping(loaded.model, keep + 1))
         logits = ordinary(made.logits[:, -keep - 1 : -1], barred_tokens(loaded))
         labels = draw_tokens(logits.detach(), uniforms(drawn.encoded, keep, seed, 0))
         return -log_likelihood(logits, labels, drawn.real).sum()
@@ -135,7 +143,8 @@ def _twice_differentiable(model: nn.Module, configs: Sequence[Any]) -> Iterator[
             config._attn_implementation, config._experts_implementation = "eager", "eager"
         for tensor in tensors:
             tensor.data = tensor.data.float() if tensor.dtype.itemsize < 4 else tensor.data
-        yield
+        with sdpa_kernel(SDPBackend.MATH):  # for families that call it past the setting
+            yield
     finally:
         for tensor, dtype in zip(tensors, types, strict=True):
             tensor.data = tensor.data.to(dtype)

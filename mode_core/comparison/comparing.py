@@ -80,6 +80,7 @@ def compare(
     }
     wanted = dict(zip(keys, (entry.allocation.bits for entry in planned), strict=True))
     wanted |= {store.key(bits): bits for bits in single.values()}
+    before = sum(key in store for key in wanted)
     _measure(wanted, items, rounded, store, progress, cancel)
     key_of = {id(entry): key for entry, key in zip(planned, keys, strict=True)}
     measured = Measured.of(planned, lambda entry: store[key_of[id(entry)]])
@@ -97,6 +98,7 @@ def compare(
         "items_vision": int((items.modalities == "vision").sum()),
         "allocations": len(planned),
         "measured": len(wanted),
+        "measured_before": before,
         "seconds": round(time.monotonic() - started, 1),
         "versions": {"mode_core": __version__, "python": platform.python_version()}
         | {package: version(package) for package in VERSIONS},

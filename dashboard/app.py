@@ -37,7 +37,6 @@ def navigation():
     pages = [
         st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
         for name, title, icon in PAGES
-        if (ROOT / "pages" / f"{name}.py").is_file()
     ]
     return st.navigation(pages, position="sidebar")
 

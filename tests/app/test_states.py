@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import session
 from tests.app.conftest import APP, NAME, ROOT, words
 
-PAGES = ("experts", "budget", "quantize", "export")
+PAGES = ("learn", "experts", "tokens", "budget", "quantize", "compare", "export")
 
 
 def on_page(page: str, **address: str) -> AppTest:

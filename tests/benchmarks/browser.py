@@ -1,0 +1,157 @@
+"""What a person waits for, measured in a real browser on this machine: `python -m tests.benchmarks.browser`.
+
+A synthetic run of 48 banks × 128 experts (or `--banks 94 --experts 128`) is opened in the dashboard on localhost, in
+headless Chromium. The table has the median, the 95th percentile and the target of
+
+- first page: from the first request to a fresh server until a slider can be moved and its chart is drawn;
+- page change: from the click until the page's heading and its first chart stand there;
+- slider to redraw: one step of a slider until Plotly has drawn the chart that follows it, the server's part included;
+- redraws per second while a slider is dragged without a pause.
+
+Run it on an idle machine; `--runs` repeats the first page. Nothing here is a test: no number fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tests.browser.server import chromium, running_app, settled
+from tests.synthetic_run import synthetic_run
+
+DRAG_SECONDS = 4.0
+PAGES = ("Tokens", "Budget", "Compare", "Experts", "Learn", "Experts")
+SLIDERS = {  # page -> its slider's label, the chart that follows
+    "Experts": ("Key vision tokens (key ratio)", "frequencies"),
+    "Budget": ("Budget for all routed experts", "bits"),
+    "Tokens": ("Key vision tokens (key ratio)", "token-picture"),
+}
+# One step of the slider, and the milliseconds until the chart behind `holder` has been drawn once more.
+_STEP = """async ([input, holder, forward]) => {
+  const seen = Number(holder.dataset.updates || 0), begun = performance.now();
+  forward ? input.stepUp() : input.stepDown();
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  while (Number(holder.dataset.updates || 0) === seen) {
+    await new Promise((wake) => requestAnimationFrame(wake));
+    if (performance.now() - begun > 20000) return null;
+  }
+  return performance.now() - begun;
+}"""
+# Move the slider at every frame for a while, and count how often the chart was drawn.
+_DRAG = """async ([input, holder, seconds]) => {
+  const seen = Number(holder.dataset.updates || 0), begun = performance.now();
+  const low = Number(input.min), span = Number(input.max) - low;
+  for (let now = 0; (now = (performance.now() - begun) / 1000) < seconds; ) {
+    input.value = low + span * (0.5 + 0.4 * Math.sin(2 * now));
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((wake) => requestAnimationFrame(wake));
+  }
+  return (Number(holder.dataset.updates || 0) - seen) / seconds;
+}"""
+
+
+def row(what: str, values: Sequence[float], target: str, unit: str = "ms") -> None:
+    """One line of the table."""
+    held = np.asarray([value for value in values if value is not None], float)
+    told = f"{np.median(held):8.0f} {np.percentile(held, 95):8.0f} {unit}" if held.size else "   never answered"
+    print(f"{what:<34}{told:>22}   {held.size:>3} times   target {target}", flush=True)
+
+
+def first_page(url: str, browser, query: str) -> float:
+    """Milliseconds from the request until the Experts page can be used."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(180_000)
+    begun = time.perf_counter()
+    page.goto(f"{url}/?{query}", wait_until="commit")
+    page.get_by_role("slider").first.wait_for()
+    page.locator("[data-part=figure][data-updates]").first.wait_for()
+    took = 1e3 * (time.perf_counter() - begun)
+    page.close()
+    return took
+
+
+def to_page(page, name: str) -> float:
+    """Milliseconds from the click on a page's name until its first chart is drawn."""
+    begun = time.perf_counter()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+    page.wait_for_function(
+        "name => location.pathname.endsWith('/' + name) || (name === 'experts' && location.pathname === '/')",
+        arg=name.lower(),
+    )
+    if name == "Learn":
+        page.get_by_role("navigation", name="Steps").wait_for()
+    else:
+        page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
+    if name != "Compare":  # a run without evidence has no chart there
+        page.locator("[data-part=figure][data-updates]").first.wait_for()
+    return 1e3 * (time.perf_counter() - begun)
+
+
+def slider_and_chart(page, name: str) -> list:
+    """Handles of a page's slider and of the chart that follows it."""
+    label, chart = SLIDERS[name]
+    holder = page.locator(f".st-key-{chart} [data-part=figure], [class*='st-key-{chart}'] [data-part=figure]").first
+    holder.wait_for()
+    return [page.get_by_role("slider", name=label).first.element_handle(), holder.element_handle()]
+
+
+def measure(page, steps: int) -> None:
+    """Page changes, then every slider."""
+    first, again = [], []
+    for turn in range(2):
+        for name in PAGES:
+            (again if turn else first).append(to_page(page, name))
+            settled(page)
+    row("page change, first visit", first, "500 ms")
+    row("page change, again", again, "500 ms")
+    for name in SLIDERS:
+        to_page(page, name)
+        settled(page)
+        held = slider_and_chart(page, name)
+        page.evaluate(_STEP, [*held, True])
+        took = []
+        for number in range(steps):
+            page.wait_for_timeout(150)
+            took.append(page.evaluate(_STEP, [*held, number < steps // 2]))
+        row(f"slider to redraw, {name}", took, "100 ms at the 95th percentile")
+        rate = page.evaluate(_DRAG, [*held, DRAG_SECONDS])
+        print(f"{'redraws a second, dragged, ' + name:<34}{rate:>14.1f}", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--banks", type=int, default=48)
+    parser.add_argument("--experts", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=2, help="fresh servers for the first page (default: 2)")
+    parser.add_argument("--steps", type=int, default=30, help="of each slider (default: 30)")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"synthetic run of {options.banks} × {options.experts}; {os.cpu_count()} cores, load {load:.1f} at the start")
+    print(f"{'':<34}{'median':>8} {'p95':>8}")
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        synthetic_run(Path(folder) / "large", options.banks, options.experts)
+        environment = {"MODE_RUNS": folder}
+        for query, what in (("", "first page, bundled run"), ("run=large", "first page, synthetic run")):
+            took = []
+            for _ in range(options.runs):
+                with running_app(environment) as url:
+                    took.append(first_page(url, browser, query))
+            row(what, took, "3000 ms")
+        with running_app(environment) as url:
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
+            page.set_default_timeout(180_000)
+            page.goto(f"{url}/?run=large")
+            page.get_by_role("slider").first.wait_for()
+            settled(page)
+            measure(page, options.steps)
+
+
+if __name__ == "__main__":
+    main()

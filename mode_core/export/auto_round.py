@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shape, most_common_width, packed_parts
+from mode_core.export.int32 import check_names, check_shape, most_common_width, packed_parts
 from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
 from mode_core.export.weights import open_weights, write_config
@@ -21,7 +21,11 @@ from mode_core.quantization.widths import UNTOUCHED
 if TYPE_CHECKING:
     from mode_core.quantization.packing import PackedMatrix
 
-FAMILIES = ("qwen3_vl_moe",)  # model types whose loading by auto-round was proven
+FAMILIES = {  # (model type, its language model's) whose loading by auto-round was proven -> what they are called
+    ("qwen3_vl_moe", "qwen3_vl_moe_text"): "Qwen3-VL-MoE",
+    ("internvl", "qwen3_moe"): "InternVL with Qwen3-MoE",
+    ("glm4v_moe", "glm4v_moe_text"): "GLM-4.5V",
+}
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 
 
@@ -38,6 +42,7 @@ def write_auto_round(request: Request, folder: Path) -> None:
     with open_weights(request) as weights:
         config = weights.config()
         _check_family(config)
+        check_names(weights)
         for name, shape in weights.shapes.items():
             check_shape(name, shape, request.group_size)
         for name, tensor in weights.others():
@@ -60,10 +65,12 @@ def _entry(matrix: PackedMatrix) -> dict[str, object]:
 
 
 def _check_family(config: dict[str, object]) -> None:
-    if (family := config.get("model_type")) not in FAMILIES:
+    text = config.get("text_config")
+    family = config.get("model_type"), text.get("model_type") if isinstance(text, dict) else None
+    if family not in FAMILIES:
         raise ExportError(
-            f"Loading of {family!r} checkpoints by auto-round was not proven here (proven: {', '.join(FAMILIES)}); "
-            "use the target 'dequantized' or 'expert_bits'."
+            f"Loading of {' with '.join(map(str, family))} by auto-round was not proven here (proven: "
+            f"{', '.join(FAMILIES.values())}); use the target 'dequantized' or 'expert_bits'."
         )
 
 

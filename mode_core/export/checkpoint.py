@@ -109,6 +109,11 @@ class StoredBank:
         """gate, up, down; or up, down."""
         return ("gate", "up", "down") if self.shape.has_gate else ("up", "down")
 
+    @property
+    def stored_name(self) -> str:
+        """What the files call the bank."""
+        return self.names["down"].split(".experts.")[0] + ".experts"
+
     def tensors(self) -> Iterator[str]:
         """Names of all tensors that hold this bank."""
         for name in dict.fromkeys(self.names.values()):
@@ -142,6 +147,7 @@ class CheckpointWeights:
         self.files = TensorFiles(self.folder)
         self.banks = stored_banks(self.files, self._model_banks())
         self.shapes = {name: bank.shape for name, bank in self.banks.items()}
+        self.stored_names = {name: bank.stored_name for name, bank in self.banks.items()}
         if strange := sorted(set(self.banks) ^ set(request.allocation.bits)):
             raise ExportError(
                 f"The allocation and the checkpoint {self.folder} are of different models: {strange[0]} is in one only."
@@ -165,6 +171,7 @@ class CheckpointWeights:
                     projection: self._pack(bank, projection, first, last, columns[:, int(projection == "down")])
                     for projection in bank.projections
                 }
+                self.files.close()  # pages of a mapped file that were read stay in memory while it is open
                 for expert in range(first, last):
                     for projection in bank.projections:
                         matrix, original = packed[projection][expert - first]
@@ -178,6 +185,7 @@ class CheckpointWeights:
         for name in self.files.places:
             if name not in routed:
                 yield name, in_bfloat16(self.files.read(name))
+        self.files.close()
 
     def replaced(self) -> Iterator[tuple[str, Tensor]]:
         """The experts' tensors under the checkpoint's own names and shapes, with the values of their codes."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shape, whole_zeros, words
+from mode_core.export.int32 import check_names, check_shape, whole_zeros, words
 from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
 from mode_core.export.weights import open_weights, write_config
@@ -43,6 +43,7 @@ def write_compressed_tensors(request: Request, folder: Path) -> None:
         config = weights.config()
         if (family := config.get("model_type")) not in FAMILIES:
             raise ExportError(f"This target was tried with {', '.join(FAMILIES)} only, not with {family!r}.")
+        check_names(weights)
         for name, shape in weights.shapes.items():
             check_shape(name, shape, request.group_size)
         for name, tensor in weights.others():

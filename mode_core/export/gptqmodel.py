@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shape, most_common_width, packed_parts
+from mode_core.export.int32 import check_names, check_shape, most_common_width, packed_parts
 from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
 from mode_core.export.weights import open_weights, write_config
@@ -47,6 +47,7 @@ def write_gptqmodel(request: Request, folder: Path) -> None:
                 f"Loading of {family!r} checkpoints by GPTQModel was not proven here (proven: {', '.join(FAMILIES)}); "
                 "use the target 'dequantized', or 'gptqmodel_config' to quantize with GPTQModel itself."
             )
+        check_names(weights)
         for name, shape in weights.shapes.items():
             check_shape(name, shape, request.group_size)
         for name, tensor in weights.others():

@@ -19,6 +19,7 @@ from mode_core.statistics import BankShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mode_core.export.weights import Weights
     from mode_core.quantization.grids import Codes
     from mode_core.quantization.packing import PackedMatrix
 
@@ -74,6 +75,20 @@ def check_shape(name: str, shape: BankShape, group_size: int) -> None:
             raise ExportError(
                 f"Bank {name} has matrices of {shape.intermediate} × {shape.hidden}; this format needs both to be "
                 f"multiples of {BLOCK} and of the group size ({group_size})."
+            )
+
+
+def check_names(weights: Weights) -> None:
+    """Refuse a checkpoint's folder that names its banks otherwise than the model: packed experts go by the model's.
+
+    Raises:
+        ExportError: with both names.
+    """
+    for name, stored in getattr(weights, "stored_names", {}).items():
+        if name != stored:
+            raise ExportError(
+                f"The checkpoint's files call the bank {name} {stored}; to write this target, load the model instead "
+                "(without --stream)."
             )
 
 

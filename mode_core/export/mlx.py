@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shape, words
+from mode_core.export.int32 import check_names, check_shape, words
 from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
 from mode_core.export.weights import ExpertMatrix, Weights, open_weights, write_config
@@ -74,6 +74,7 @@ def write_mlx(request: Request, folder: Path) -> None:
         config = weights.config()
         if (family := config.get("model_type")) not in FAMILIES:
             raise ExportError(f"The paths of {family!r} in mlx-vlm are not known here (known: {', '.join(FAMILIES)}).")
+        check_names(weights)
         for name, shape in weights.shapes.items():
             check_shape(name, shape, request.group_size)
             if min(shape.hidden, shape.intermediate) < request.group_size:

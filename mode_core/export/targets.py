@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.export.auto_round import FAMILIES as AUTO_ROUND_PROVEN
 from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
 from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mode_core.run import Run
 
 ALL_WIDTHS = (DROPPED, *WIDTHS, UNTOUCHED)
+AUTO_ROUND_FAMILIES = AUTO_ROUND_PROVEN.values()
 PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is not the name to import
 
 
@@ -114,9 +116,9 @@ TARGETS: dict[str, Target] = {
             "expert_projection",
             AUTO_ROUND_WIDTHS,
             "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
-            "vLLM and SGLang want one width for all experts of a layer. Family: Qwen3-VL-MoE.",
-            "Its tensors, unpacked by an independent reader, equal the quantized weights; where auto-round is "
-            "installed, stock from_pretrained gives the same weights and logits.",
+            f"vLLM and SGLang want one width for all experts of a layer. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
+            "Its tensors, unpacked by an independent reader, equal the quantized weights; stock from_pretrained with "
+            "auto-round gives the same weights to the bit, and logits within 0.005.",
             write_auto_round,
             needs_model=True,
         ),

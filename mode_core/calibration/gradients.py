@@ -33,9 +33,9 @@ draws on a knife's edge, where the sums of another batch round differently).
 Cost in passes of the model: one forward per answer token (with a cache), one forward over prompt and answer, two
 backward per draw, and the experts' sensitivity once more (`tests/benchmarks/calibrate_gradients.py` measures it).
 Memory: what autograd keeps of one batch's pass, and the gradients of one batch, `banks × batch × length × H`; nothing
-grows with the number of samples. Weights get no gradients. The whole model must fit: with weights offloaded layer by
-layer, autograd would hold on to all of them. Families whose own code runs its experts without autograd (Kimi-VL,
-DeepSeek-VL2) pass gradients to earlier layers around their experts, not through them.
+grows with the number of samples. Weights get no gradients. The whole model must be in memory: with weights offloaded
+layer by layer, autograd would hold on to all of them. Families whose own code runs its experts without autograd
+(Kimi-VL, DeepSeek-VL2) pass gradients to earlier layers around their experts, not through them.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.models import Encoded, LoadedModel
+from mode_core.models.offloading import is_offloaded
 from mode_core.samples import Sample
 
 ANSWER = -1  # the stream of random numbers that the answers are drawn with; signs use the streams 0, 1, …
@@ -76,7 +78,13 @@ def add_gradients(
     settings: CalibrationSettings,
     sums: dict[str, BankSums],
 ) -> None:
-    """Answer one batch and add its Fisher damages and gradient energies to the banks' sums."""
+    """Answer one batch and add its Fisher damages and gradient energies to the banks' sums.
+
+    Raises:
+        CalibrationError: weights of the model are on disk.
+    """
+    if is_offloaded(loaded.model):
+        raise CalibrationError("Gradients need the whole model in memory; load it without a memory limit.")
     drawn = draw_answers(loaded, samples, settings.gradient_tokens, settings.seed)
     temperatures = (1.0, settings.gradient_temperature)
     for seen, squared in squared_gradients(loaded, probe, drawn, settings.seed, settings.gradient_draws, temperatures):

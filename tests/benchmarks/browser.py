@@ -6,7 +6,9 @@ headless Chromium. The table has the median, the 95th percentile and the target 
 - first page: from the first request to a fresh server until a slider can be moved and its chart is drawn;
 - page change: from the click until the page's heading and its first chart stand there;
 - slider to redraw: one step of a slider until Plotly has drawn the chart that follows it, the server's part included;
-- redraws per second while a slider is dragged without a pause.
+- redraws per second while a slider is dragged without a pause;
+- processor time of one step in the server and in the browser: what a step takes where nothing else runs, since the two
+  work one after the other. Wall times on a busy machine say little; these do.
 
 Run it on an idle machine; `--runs` repeats the first page. Nothing here is a test: no number fails.
 """
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from tests.browser.server import chromium, running_app, settled
 from tests.synthetic_run import synthetic_run
@@ -93,6 +96,20 @@ def to_page(page, name: str) -> float:
     return 1e3 * (time.perf_counter() - begun)
 
 
+def processor_seconds() -> dict[str, float]:
+    """Processor time so far of the server and of the browser that this process started."""
+    spent = {"server": 0.0, "browser": 0.0}
+    for child in psutil.Process().children(recursive=True):
+        try:
+            words, times = " ".join(child.cmdline()), child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        kind = "server" if "streamlit" in words else "browser" if "chrom" in words else None
+        if kind:
+            spent[kind] += times.user + times.system
+    return spent
+
+
 def slider_and_chart(page, name: str) -> list:
     """Handles of a page's slider and of the chart that follows it."""
     label, chart = SLIDERS[name]
@@ -115,11 +132,14 @@ def measure(page, steps: int) -> None:
         settled(page)
         held = slider_and_chart(page, name)
         page.evaluate(_STEP, [*held, True])
-        took = []
+        took, before = [], processor_seconds()
         for number in range(steps):
             page.wait_for_timeout(150)
             took.append(page.evaluate(_STEP, [*held, number < steps // 2]))
         row(f"slider to redraw, {name}", took, "100 ms at the 95th percentile")
+        spent = {kind: 1e3 * (now - before[kind]) / steps for kind, now in processor_seconds().items()}
+        told = ", ".join(f"{kind} {value:.0f} ms" for kind, value in spent.items())
+        print(f"{'  processor time of a step':<34}{told:>30}", flush=True)
         rate = page.evaluate(_DRAG, [*held, DRAG_SECONDS])
         print(f"{'redraws a second, dragged, ' + name:<34}{rate:>14.1f}", flush=True)
 

@@ -20,7 +20,7 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.models import ExpertBank
 from mode_core.models.offloading import in_memory
 from mode_core.quantization.regrid import regrid
-from mode_core.quantization.widths import group_length
+from mode_core.quantization.widths import DROPPED, group_length
 
 
 @dataclass
@@ -101,11 +101,15 @@ class RoundedBank:
         states = states.float()
         if self.stacked is not None:
             outputs = self.bank.expert_forward(states, *(self.stacked[side][:, expert] for side in SIDES), expert)
+            outputs[1:][[bits == DROPPED for bits in self.settings.bits]] = 0  # biases and all
             return outputs[1:] - outputs[:1]
         weights = {side: self.bank.fused_one(side, expert) for side in SIDES}
         exact = self.bank.expert_forward(states, *(weights[side].float() for side in SIDES), expert)
         moved = []
         for bits in self.settings.bits:
+            if bits == DROPPED:
+                moved.append(-exact)
+                continue
             rounded = (self._rounded(side, bits, expert, weights[side]) for side in SIDES)
             moved.append(self.bank.expert_forward(states, *rounded, expert).sub_(exact))
         return torch.stack(moved)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,8 @@ def bits_asked() -> float:
 
 def size_range() -> tuple[int, int]:
     """Bytes of all packed experts at the narrowest and at the widest chosen width."""
-    totals = sum(sizes()[bank.name] * bank.shape.experts for bank in statistics())
+    each = sizes()
+    totals = sum(each[bank.name] * bank.shape.experts for bank in statistics())
     return int(totals.min()), int(totals.max())
 
 
@@ -138,7 +139,7 @@ def rounding() -> dict[str, Any]:
 
 def sizes() -> dict[str, np.ndarray]:
     """Bank name → bytes of one packed expert at each of `widths()`, int `[B]`; predicted, exact for `rtn`."""
-    return {bank.name: expert_bytes(bank.shape, widths(), **dict(_grid_key())) for bank in statistics()}
+    return _sizes(run_key(), statistics(), widths(), _grid_key(), False)
 
 
 RIVALS = ("mode", "frequency", "mc", "mopeq", "random")  # whose allocations stand beside the chosen one
@@ -179,7 +180,7 @@ def _damage(table: CostTable, bits: dict[str, np.ndarray]) -> float:
 
 def split_sizes() -> dict[str, np.ndarray]:
     """Bytes of one expert's gate and up, and of its down, at each width: bank → `[B, 2]`."""
-    return {b.name: expert_bytes(b.shape, widths(), by_projection=True, **dict(_grid_key())) for b in statistics()}
+    return _sizes(run_key(), statistics(), widths(), _grid_key(), True)
 
 
 def _importance(now: Choices) -> tuple:
@@ -205,6 +206,18 @@ def _costs(key: tuple, _statistics: ExpertStatistics, importance: tuple, bits: t
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
+def _sizes(
+    key: tuple, _statistics: ExpertStatistics, bits: tuple[int, ...], grid_key: tuple, split: bool
+) -> dict[str, np.ndarray]:
+    """bank → `[B]`, or with `split` `[B, 2]`; banks of one shape are counted once."""
+    alike = {bank.name: replace(bank.shape, layer=0) for bank in _statistics}
+    of_shape = {
+        shape: expert_bytes(shape, bits, by_projection=split, **dict(grid_key)) for shape in set(alike.values())
+    }
+    return {name: of_shape[shape] for name, shape in alike.items()}
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _solver(
     key: tuple,
     _statistics: ExpertStatistics,
@@ -218,7 +231,7 @@ def _solver(
     table, split = _costs(key, _statistics, importance, bits), "projection" in unit
     if split:
         table = by_projection(table, _statistics)
-    each = {bank.name: expert_bytes(bank.shape, bits, by_projection=split, **dict(grid_key)) for bank in _statistics}
+    each = _sizes(key, _statistics, bits, grid_key, split)
     names, wishes = list(_statistics.banks), {}
     for bank, expert, width in pins:
         wishes.setdefault(names[bank], {})[expert] = width

@@ -149,16 +149,28 @@ def _measure_or_explain(work: Measurement, probe: Probe, batch: list[Sample]) ->
     try:
         _measure_batch(work, probe, batch)
     except (RuntimeError, MemoryError) as failure:
-        kept = "Nothing was kept, since there is no run."
-        if work.run is not None:
-            count = Run(work.run.path).info.get("samples", {}).get("measured", 0)
-            kept = f"The run keeps the {count} samples of its last checkpoint; continue with 'calibrate --resume'."
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
         names = ", ".join(sample.id for sample in batch[:3])
         raise CalibrationError(
-            f"The model broke down over the samples {names} ({reason}). {kept} "
+            f"The model broke down over the samples {names} ({reason}). {_kept(work, batch)} "
             "Where memory was short, take smaller batches or a memory limit."
         ) from failure
+
+
+def _kept(work: Measurement, failed: list[Sample]) -> str:
+    """Write what was measured before the batch that failed, and say so."""
+    if work.run is None:
+        return "Nothing was kept, since there is no run."
+    if not work.settings.extras:  # what gradients add cannot be taken back: the last checkpoint stays
+        for sums in work.sums.values():
+            sums.forget([sample.id for sample in failed])
+        try:
+            if work.done:
+                work.save("half done")
+        except (RuntimeError, MemoryError):  # what waited could not be summed either: the last checkpoint stays
+            work.run = Run(work.run.path)
+    count = work.run.info.get("samples", {}).get("measured", 0)
+    return f"The run keeps the {count} samples measured before; continue with 'calibrate --resume'."
 
 
 def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None:

@@ -8,7 +8,7 @@ error is ‖E(x)‖².
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class RoundedBank:
     first: faster for small models. Without, an expert's weights are rounded again to the known scales when its tokens
     come. Either way the numbers are the same.
 
-    Memory: (1 + B) times the bank's weights in float32 where stacked; else scales, and three matrices of one expert.
+    Memory: (1 + B) times the bank's weights in float32 where stacked; else the scales.
     """
 
     bank: ExpertBank
@@ -66,19 +66,25 @@ class RoundedBank:
         """‖W − W_b‖² of gate, up, down: `[E, B, 3]`."""
         return self.grids.weight_error
 
-    def errors(self, states: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """‖E(x) − E_b(x)‖² of routed tokens, `[T, k, B]` float32: states x `[T, H]`, the k experts of every token int
-        `[T, k]` and their routing weights `[T, k]` (which only some families' experts see).
+    def errors(self, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
+        """‖E(x) − E_b(x)‖² of routed tokens, for each batch (states x `[T, H]`, the k experts of every token int
+        `[T, k]`, their routing weights `[T, k]`, which only some families' experts see) float32 `[T, k, B]`.
 
-        Every expert computes all its tokens at once. Memory: (1 + B) × tokens of one expert × (2I + H).
+        An expert's weights are rounded once for all batches; each batch's tokens are multiplied by themselves, so that
+        the numbers do not depend on what they are measured together with. Memory: (1 + B) × the expert's weights in
+        float32, and (1 + B) × its tokens of one batch × (2I + H).
         """
-        top_k = experts.shape[1]
-        found = torch.zeros(experts.numel(), len(self.settings.bits), device=states.device)
+        found = [states.new_zeros(e.numel(), len(self.settings.bits), dtype=torch.float32) for states, e, _ in batches]
+        rows = [dict(_by_expert(experts.ravel(), self.bank.experts)) for _, experts, _ in batches]
         with in_memory(self.bank.module):
-            for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
-                entering = self.bank.entering(states[rows // top_k], weights.ravel()[rows])
-                found[rows] = self._differences(entering, expert).square_().sum(dim=2).mT
-        return found.reshape(*experts.shape, -1)
+            for expert in sorted(set().union(*rows)):
+                matrices = self._matrices(expert)
+                for (states, experts, weights), mine, errors in zip(batches, rows, found, strict=True):
+                    if (picked := mine.get(expert)) is not None:
+                        entering = self.bank.entering(states[picked // experts.shape[1]], weights.ravel()[picked])
+                        moved = self._moved(entering, expert, matrices)
+                        errors[picked] = moved.square_().sum(dim=2).mT
+        return [errors.reshape(*experts.shape, -1) for (_, experts, _), errors in zip(batches, found, strict=True)]
 
     def weighted_errors(self, states: Tensor, factors: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[F, T, k, B]` float32: states x `[T, H]`, F factors v for
@@ -98,20 +104,26 @@ class RoundedBank:
 
     def _differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""
-        states = states.float()
+        return self._moved(states, expert, self._matrices(expert))
+
+    def _matrices(self, expert: int) -> list[tuple[Tensor, Tensor]]:
+        """One expert's (up, down) in float32: as they are, then at every width."""
         if self.stacked is not None:
-            outputs = self.bank.expert_forward(states, *(self.stacked[side][:, expert] for side in SIDES), expert)
-            outputs[1:][[bits == DROPPED for bits in self.settings.bits]] = 0  # biases and all
-            return outputs[1:] - outputs[:1]
+            return list(zip(*(self.stacked[side][:, expert] for side in SIDES), strict=True))
         weights = {side: self.bank.fused_one(side, expert) for side in SIDES}
-        exact = self.bank.expert_forward(states, *(weights[side].float() for side in SIDES), expert)
-        moved = []
+        made = [tuple(weights[side].float() for side in SIDES)]
         for bits in self.settings.bits:
-            if bits == DROPPED:
-                moved.append(-exact)
-                continue
-            rounded = (self._rounded(side, bits, expert, weights[side]) for side in SIDES)
-            moved.append(self.bank.expert_forward(states, *rounded, expert).sub_(exact))
+            made.append(tuple(self._rounded(side, bits, expert, weights[side]) for side in SIDES))
+        return made
+
+    def _moved(self, states: Tensor, expert: int, matrices: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """E_b(x) − E(x) with these matrices, `[B, n, H]` float32."""
+        states = states.float()
+        own = self.bank.expert_forward(states, *matrices[0], expert)
+        moved = [
+            -own if bits == DROPPED else self.bank.expert_forward(states, *pair, expert) - own
+            for bits, pair in zip(self.settings.bits, matrices[1:], strict=True)
+        ]
         return torch.stack(moved)
 
     def _rounded(self, side: str, bits: int, expert: int, weights: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,11 @@ from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.models import PADDING, TEXT, VISION, Encoded, ExpertBank
+from mode_core.models.offloading import is_offloaded
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, fold_of
 
 POOL = 4096  # tokens that wait to be added together
+POOL_BYTES = 16 << 20  # of states that a bank lets wait
 
 
 class Places:
@@ -62,6 +64,7 @@ class _Batch:
     experts: Tensor
     weights: Tensor
     energies: Tensor  # [n, 2]: squared norms of what left and of what entered the bank
+    states: Tensor | None  # [n, H], until the errors are measured
     errors: Tensor | None  # [n, k, B]
     bins: dict[str, Tensor]
 
@@ -73,8 +76,11 @@ class BankSums:
     and with sensitivity support, error at each width, gated error at each width. Batches wait until `POOL` tokens have
     come together, since adding many tokens takes hardly longer than adding few.
 
-    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles (2 without sensitivity) and about `POOL` × k × (3 + B)
-    numbers; it does not grow with the samples.
+    The errors of what waits are measured together, too, so that an expert is rounded once for several batches; those of
+    a bank whose weights lie on disk at once, while they are in memory.
+
+    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles (2 without sensitivity), about `POOL` × k × (3 + B)
+    numbers, and `POOL_BYTES` of states; it does not grow with the samples.
     """
 
     def __init__(
@@ -89,24 +95,31 @@ class BankSums:
         self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
         self.entering = _zeros(FOLDS, 2)  # columns: tokens, energy of what enters the bank
         self.waiting: list[_Batch] = []
+        self.at_once = is_offloaded(bank.module)
         self.fisher = FisherSums(bank, rounded, settings) if settings.gradients else None
         self.hessian = torch.zeros(FOLDS, bank.experts, 3, dtype=torch.float64)  # traces of gate, up, down
         self.hessian_samples = torch.zeros(FOLDS, dtype=torch.float64)
 
     def add(self, seen: Observation) -> None:
         """Count one batch. Padding is left out, though the model routes it too."""
-        if sum(len(batch.fold) for batch in self.waiting) >= POOL:
+        if self._is_full():
             self.flush()
         used, fold, kind, bins = self.places.of(seen)
         experts, weights = seen.experts[used], seen.weights[used]
         norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in (seen.output, seen.states)]
-        errors = self.rounded.errors(seen.states[used], experts, weights) if self.settings.sensitivity else None
         energies = torch.stack(norms, dim=1)[used].square()
-        self.waiting.append(_Batch(seen.encoded, fold, kind, experts, weights, energies, errors, bins))
+        states, errors = (seen.states[used] if self.settings.sensitivity else None), None
+        if self.at_once and states is not None:
+            states, (errors,) = None, self.rounded.errors([(states, experts, weights)])
+        self.waiting.append(_Batch(seen.encoded, fold, kind, experts, weights, energies, states, errors, bins))
 
-    def forget(self, encoded: Encoded) -> None:
-        """Take back a batch that was added last, as if it had not come."""
-        self.waiting = [batch for batch in self.waiting if batch.encoded is not encoded]
+    def _is_full(self) -> bool:
+        states = sum(batch.states.nbytes for batch in self.waiting if batch.states is not None)
+        return states >= POOL_BYTES or sum(len(batch.fold) for batch in self.waiting) >= POOL
+
+    def forget(self, samples: Collection[str]) -> None:
+        """Take back the batch of these samples, which was the last to be added, as if it had not come."""
+        self.waiting = [batch for batch in self.waiting if not set(batch.encoded.ids) & set(samples)]
 
     def flush(self) -> None:
         """Add what waits to the sums."""
@@ -117,7 +130,7 @@ class BankSums:
             torch.cat([getattr(batch, name) for batch in batches]).cpu()
             for name in ("fold", "kind", "experts", "weights", "energies")
         )
-        errors = torch.cat([batch.errors for batch in batches]).cpu() if self.settings.sensitivity else None
+        errors = torch.cat(self._errors(batches)).cpu() if self.settings.sensitivity else None
         bins = {name: torch.cat([batch.bins[name] for batch in batches]).cpu() for name in self.vision}
         text, vision = (torch.nonzero(kind == which).ravel() for which in (TEXT, VISION))
         self._add_tokens(fold, text, vision, bins, energies)
@@ -125,6 +138,11 @@ class BankSums:
         _scatter(self.text, row[text], values[text])
         for signal, sums in self.vision.items():
             _scatter(sums, row[vision] * BINS + bins[signal][vision, None], values[vision])
+
+    def _errors(self, batches: list[_Batch]) -> list[Tensor]:
+        if self.at_once:
+            return [batch.errors for batch in batches]
+        return self.rounded.errors([(batch.states, batch.experts, batch.weights) for batch in batches])
 
     def _add_tokens(
         self, fold: Tensor, text: Tensor, vision: Tensor, bins: dict[str, Tensor], energies: Tensor

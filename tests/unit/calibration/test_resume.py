@@ -175,20 +175,26 @@ def test_no_room_at_all_is_said_at_the_start(tiny_model, samples_folder, tmp_pat
         calibrate(tiny_model, read_samples(samples_folder), SETTINGS, run=Run.create(tmp_path / "run"))
 
 
-def test_a_model_that_breaks_down_keeps_its_last_checkpoint(tiny_model, samples_folder, tmp_path, monkeypatch):
-    run, samples, calls = Run.create(tmp_path / "run"), read_samples(samples_folder), []
-    forward = tiny_model.model.forward
+def test_a_model_that_breaks_down_keeps_all_before(tiny_model, samples_folder, whole, tmp_path, monkeypatch):
+    """It breaks behind its last bank, when all have counted the batch already; nothing of that batch stays."""
+    run, samples = Run.create(tmp_path / "run"), read_samples(samples_folder)
+    head, calls = tiny_model.model.lm_head, []
+    real = head.forward
 
-    def breaks(*args, **kwargs):
+    def breaks(states):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) > 3:
             raise RuntimeError("out of memory")
-        return forward(*args, **kwargs)
+        return real(states)
 
-    monkeypatch.setattr(tiny_model.model, "forward", breaks)
-    with pytest.raises(CalibrationError, match=r"broke down over the samples .* \(out of memory\)\. The run keeps the"):
-        calibrate(tiny_model, samples, replace(SETTINGS, checkpoint_samples=2), run=run)
-    assert len(Run.open(run.path).statistics.samples) >= 2
+    with monkeypatch.context() as patch:
+        patch.setattr(head, "forward", breaks)
+        with pytest.raises(CalibrationError, match=r"broke down over the samples .* \(out of memory\)\. The run keeps"):
+            calibrate(tiny_model, samples, replace(SETTINGS, checkpoint_samples=100), run=run)
+    half = Run.open(run.path)
+    assert half.state == "half done" and 0 < len(half.statistics.samples) < 8
+    calibrate(tiny_model, samples, SETTINGS, run=half)
+    assert_same(Run.open(run.path), whole)
 
 
 def test_a_refused_sample_does_not_end_the_work(whole):

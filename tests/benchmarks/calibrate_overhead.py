@@ -1,10 +1,13 @@
 """What calibration costs beside a plain forward pass of the same batches.
 
     python -m tests.benchmarks.calibrate_overhead [MODEL SAMPLES] [--limit N] [--batch-size B] [--rounds R]
+    python -m tests.benchmarks.calibrate_overhead --large      one layer of the shape of Qwen3-VL-30B-A3B instead
 
-Prints a Markdown table, all rows measured in one process on the same encoded batches: the median of R rounds, the
-rows taken in turn in every round, so that another load on the machine falls on all of them alike. Rounding the
-weights, which is done once for any number of samples, is a row of its own.
+Prints a Markdown table, all rows measured in one process on the same encoded batches: the median of R rounds, the rows
+taken in turn in every round, so that another load on the machine falls on all of them alike. On a CPU, seconds are
+those that the process itself computed (one thread), which other loads hardly touch. Attention runs through the model's
+own fast kernel (sdpa) in all rows. Searching for the scales of the rounded weights, which is done once for any number
+of samples, is a row of its own.
 """
 
 from __future__ import annotations
@@ -20,19 +23,24 @@ from pathlib import Path
 import torch
 
 from mode_core.calibration import SIGNALS, CalibrationSettings
+from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.probe import Probe
+from mode_core.calibration.rounding import BankGrids
 from mode_core.calibration.sensitivity import RoundedBank
-from mode_core.calibration.sums import BankSums
+from mode_core.calibration.sums import BankSums, Places
 from mode_core.models import PADDING, LoadedModel, load_model
 from mode_core.samples import read_samples
 
 BUNDLED = Path(__file__).resolve().parents[2] / "sample_data"
 ALL = tuple(SIGNALS)
-ROWS = {
-    "frequencies": CalibrationSettings(sensitivity=False),
-    "frequencies, all signals": CalibrationSettings(sensitivity=False, signals=ALL),
-    "frequencies + sensitivity at 4 widths": CalibrationSettings(),
-    "frequencies + sensitivity, all signals": CalibrationSettings(signals=ALL),
+COUNTED = {
+    "frequencies": CalibrationSettings(sensitivity=False, exemplars=0),
+    "frequencies, all signals": CalibrationSettings(sensitivity=False, signals=ALL, exemplars=0),
+    "frequencies, exemplars": CalibrationSettings(sensitivity=False),
+}
+FELT = {
+    "frequencies + sensitivity at 3 widths": CalibrationSettings(bits=(2, 3, 4), exemplars=0),
+    "frequencies + sensitivity, all signals": CalibrationSettings(bits=(2, 3, 4), signals=ALL, exemplars=0),
 }
 
 
@@ -40,12 +48,19 @@ def probed(
     loaded: LoadedModel, rounded: dict[str, RoundedBank], settings: CalibrationSettings
 ) -> Callable[[list], None]:
     """A pass over the batches that sums everything; the weights were rounded beforehand."""
-    sums = {name: BankSums(bank, rounded[name], settings) for name, bank in loaded.banks.items()}
+    places, exemplars = Places(settings.signals), ExemplarSums(loaded, settings.exemplars)
+    sums = {name: BankSums(bank, rounded.get(name), settings, places) for name, bank in loaded.banks.items()}
+
+    def observe(seen) -> None:
+        exemplars.observe(seen)
+        sums[seen.bank.name].add(seen)
 
     def work(batches: list) -> None:
-        with Probe(loaded, settings.signals, lambda seen: sums[seen.bank.name].add(seen)) as probe:
+        with Probe(loaded, settings.signals, observe) as probe:
             for encoded in batches:
                 probe.run(encoded)
+        for one in sums.values():
+            one.flush()
 
     return work
 
@@ -62,12 +77,47 @@ def plain(loaded: LoadedModel) -> Callable[[list], None]:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    begun = time.perf_counter()
+    """Seconds of one call: computed by this process on a CPU, passed on a GPU."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    begun = clock()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return clock() - begun
+
+
+def one_large_layer(seed: int = 0) -> LoadedModel:
+    """The bundled model with a language model of one layer of the large shape, random weights, in bfloat16."""
+    from mode_core.models import find_banks
+    from tests.benchmarks.large_model import configuration
+
+    bundled = load_model(BUNDLED / "model")
+    config = type(bundled.model.config).from_dict(configuration(1))
+    with torch.device("meta"):
+        model = type(bundled.model)(config)
+    torch.manual_seed(seed)
+    model = model.to(torch.bfloat16).to_empty(device="cpu").eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.fill_(1.0) if parameter.dim() == 1 else parameter.normal_(0.0, 0.02)
+        if name.endswith("bias"):
+            parameter.zero_()
+    model.tie_weights()
+    for name, buffer in bundled.model.named_buffers():  # rotary frequencies of the vision tower: of the same shape
+        if "visual" in name:
+            model.get_buffer(name).copy_(buffer)
+    rotary = model.model.language_model.rotary_emb
+    frequencies, rotary.attention_scaling = rotary.rope_init_fn(config.text_config, torch.device("cpu"))
+    rotary.inv_freq.copy_(frequencies)
+    names = (find_banks(model), "made up", "one layer of Qwen3-VL-30B-A3B's shape", "none")
+    return LoadedModel(model, bundled.processor, *names, vision_ids=bundled.vision_ids)
+
+
+def unrounded(loaded: LoadedModel) -> dict[str, RoundedBank]:
+    """Banks of which only frequencies are wanted: no scales are searched for."""
+    return {
+        name: RoundedBank(bank, COUNTED["frequencies"], BankGrids(torch.zeros(0), torch.zeros(0)))
+        for name, bank in loaded.banks.items()
+    }
 
 
 def main() -> None:
@@ -75,18 +125,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=str(BUNDLED / "model"))
     parser.add_argument("samples", nargs="?", default=str(BUNDLED / "calibration"))
+    parser.add_argument("--large", action="store_true")
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    loaded, samples = load_model(options.model), read_samples(options.samples)[: options.limit]
-    size = options.batch_size
+    torch.set_num_threads(1)
+    loaded = one_large_layer() if options.large else load_model(options.model)
+    samples, size = read_samples(options.samples)[: options.limit], options.batch_size
     batches = [loaded.encode(samples[first : first + size]) for first in range(0, len(samples), size)]
     tokens = sum(int((encoded.modality != PADDING).sum()) for encoded in batches)
-    rounded: dict[str, RoundedBank] = {}
-    paper = CalibrationSettings()
-    once = timed(lambda: rounded.update({n: RoundedBank.of(bank, paper) for n, bank in loaded.banks.items()}))
-    rows = {"plain forward": plain(loaded)} | {name: probed(loaded, rounded, s) for name, s in ROWS.items()}
+    settings, once, rounded = dict(COUNTED), None, unrounded(loaded)
+    if not options.large:
+        settings |= FELT
+        widths = FELT["frequencies + sensitivity at 3 widths"]
+        once = timed(lambda: rounded.update({n: RoundedBank.of(bank, widths) for n, bank in loaded.banks.items()}))
+    rows = {"plain forward": plain(loaded)} | {name: probed(loaded, rounded, s) for name, s in settings.items()}
     seconds = {name: [] for name in rows}
     for turn in range(options.rounds + 1):
         for name, work in rows.items():
@@ -98,7 +152,8 @@ def main() -> None:
     base = statistics.median(seconds["plain forward"])
     for name, values in seconds.items():
         print(f"| {name} | {statistics.median(values):.3f} | {statistics.median(values) / base:.2f} |")
-    print(f"| (once: rounding all experts to 4 widths) | {once:.3f} | |")
+    if once is not None:
+        print(f"| (once: scales of all experts at 3 widths) | {once:.3f} | |")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,13 @@ METHODS = {
     "frequency_only": "Frequency only (ablation)",
     "sensitivity_only": "Sensitivity only (ablation)",
 }
+_SHORT_SIGNALS = {
+    "text_attention": "text",
+    "judge_layer_attention": "one layer",
+    "rater_attention": "raters",
+    "duplication": "unlike",
+    "diversity": "diverse",
+}
 _SHORT = {
     "mode_output": "MODE, layer output",
     "mode_fisher": "MODE with Fisher",
@@ -48,6 +55,11 @@ _SHORT = {
 def signal(name: str) -> str:
     """A redundancy signal in words; one that is not known here by its own name."""
     return SIGNALS.get(name, name.replace("_", " "))
+
+
+def short_signal(name: str) -> str:
+    """The same in a word or two: for axes."""
+    return _SHORT_SIGNALS.get(name, name.replace("_", " "))
 
 
 def method(name: str) -> str:

@@ -54,7 +54,6 @@ def overlap_of_signals(samples: Iterable[TokenScores], signals: Sequence[str], r
     return np.mean(found, axis=0)
 
 
-def kept_signals(samples: Iterable[TokenScores]) -> list[str]:
-    """Signals that all of these samples have scores for, in their own order."""
-    samples = list(samples)
-    return [name for name in samples[0].scores if all(name in one.scores for one in samples)] if samples else []
+def kept_signals(samples: Sequence[TokenScores], measured: Sequence[str]) -> list[str]:
+    """Those of the measured signals that all of these samples have scores for, in the order they were measured."""
+    return [name for name in measured if all(name in one.scores for one in samples)]

@@ -122,7 +122,7 @@ def signal_count(scores: TokenScores) -> int:
 def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
     """The chosen layer and signal large; beside it the other layers, or the other signals."""
     now, record = session.choices(), session.sample_records().get(scores.sample, {})
-    row, known = scores.banks.index(bank), list(scores.scores)
+    row, known = scores.banks.index(bank), token_view.kept_signals([scores], session.statistics().signals)
     signal = now.signal if now.signal in known or now.signal == "none" else known[0]
     image = which_image(scores, record)
     shown = session.picture(record["thumbnails"][image]) if image < len(record.get("thumbnails", [])) else None
@@ -197,7 +197,7 @@ def token_table(one: charts.Overlay, grid: tuple[int, int]) -> pd.DataFrame:
 
 def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
     """Would another layer, or another signal, have kept the same tokens?"""
-    now, known = session.choices(), token_view.kept_signals(samples)
+    now, known = session.choices(), token_view.kept_signals(samples, session.statistics().signals)
     signal = now.signal if now.signal in known else known[0]
     st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
     left, right = st.columns(2, gap="medium")
@@ -212,7 +212,7 @@ def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
             st.caption("This run keeps one signal; calibrate with more of them to see how far they agree.")
             return
         between = token_view.overlap_of_signals(samples, known, now.key_ratio)
-        short = [names.signal(name) for name in known]
+        short = [names.short_signal(name) for name in known]
         figure = charts.overlap_map(short, between, f"Overlap between signals, {len(samples)} samples", "signal")
         chart(figure, "overlap-signals", settle=True, table=lambda: overlap_table(short, between))
 

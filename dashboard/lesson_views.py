@@ -23,19 +23,22 @@ from mode_core.comparison import EvidenceError
 
 @dataclass(frozen=True)
 class View:
-    """One lesson on the open run. `options` empty: there is nothing to ask, the picture says why.
+    """One lesson on the open run. With a `note` there is nothing to draw or ask: it says why and what to do, `command`
+    how.
 
     `picture(shown)` draws the question or the answer; `control()` is drawn below it once the answer is shown;
     `prepare()` sets what the next page should open with.
     """
 
-    picture: Callable[[bool], go.Figure]
+    picture: Callable[[bool], go.Figure] | None
     question: str = ""
     options: tuple[str, ...] = ()
     right: int = 0
     answer: str = ""
     control: Callable[[], None] | None = None
     prepare: Callable[[], None] = lambda: None
+    note: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,9 +237,9 @@ def evidence(ground: Ground) -> View:
     ours = "mode" if "mode" in held else None
     if found is None or ours is None:
         return empty(
-            "Nothing was measured in this run yet.<br>"
-            f"<b>{comparing.command(session.run_entry())}</b><br>"
-            "quantizes and asks for every method and budget. The paper's own numbers are on the page Compare."
+            "Nothing was measured in this run yet. One command quantizes and asks for every method and budget, in "
+            "minutes for the bundled model. The paper's own numbers are on the page Compare.",
+            comparing.command(session.run_entry()),
         )
     rival = st.session_state.get("learn:rival", RIVALS[0])
     rows = found.paired[(found.paired["method"] == ours) & (found.paired["against"] == rival)]
@@ -276,9 +279,9 @@ VIEWS: dict[str, Callable[[Ground], View]] = {
 }
 
 
-def empty(why: str) -> View:
-    """A lesson that this run cannot show, and why."""
-    return View(lambda shown: theme.empty(why, height=pictures.HEIGHT))
+def empty(why: str, command: str = "") -> View:
+    """A lesson that this run cannot show, why, and the command that would change that."""
+    return View(None, note=why, command=command)
 
 
 def tick(ground: Ground) -> str:

@@ -49,10 +49,15 @@ def draw(lesson: Lesson, view: View) -> None:
     """Picture on the left; words, formula, question and way on at the right."""
     guess_key = f"learn:guess:{lesson.key}"
     guess = st.session_state.get(guess_key)
-    shown = guess is not None or not view.options
+    shown = guess is not None
     left, right = st.columns([1.12, 1], gap="large")
     with left:
-        chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown)
+        if view.picture is not None:
+            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown)
+        else:
+            st.info(view.note, icon=":material/info:")
+            if view.command:
+                st.code(view.command, language="bash", wrap_lines=True)
         control = st.container()
     with right:
         st.markdown(lesson.claim)

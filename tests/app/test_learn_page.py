@@ -70,6 +70,12 @@ def test_evidence_is_told_with_its_interval(places):
     assert "MODE **is surely better than** frequency of all there: -0.02 nats (-0.035 to -0.005)" in words(app)
 
 
+def test_without_evidence_the_last_step_says_how_to_measure_it(open_app):
+    app = open_app("learn", step="7")
+    assert "Nothing was measured in this run yet" in app.info[0].value
+    assert app.code[0].value.startswith("python -m mode_core compare --runs")
+
+
 def test_a_text_only_run_says_what_it_cannot_show(places, monkeypatch):
     monkeypatch.setenv("MODE_CONTROLS", "plain")
     keep_run(places / "runs" / "text", without_vision(synthetic_statistics(2, 8, tokens=2000)))

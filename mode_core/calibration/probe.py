@@ -12,7 +12,6 @@ settings are what they were. The logits stay identical to the last bit.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,14 +23,19 @@ from mode_core.calibration.adapters import Routed, watch_bank
 from mode_core.calibration.attending import Read, decoder_layers, find_attention, read_past_interface, serving
 from mode_core.calibration.attention import weighted_rows
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.interface import (
+    EXPERTS_NAME,
+    KERNELS,
+    PROBES,
+    Kernel,
+    asked_configs,
+    register,
+    set_implementations,
+)
 from mode_core.calibration.partial import Parts
 from mode_core.calibration.redundancy import query_positions
 from mode_core.calibration.signals import SIGNALS, View
 from mode_core.models import Encoded, ExpertBank, LoadedModel, Reached
-
-EXPERTS_NAME = "mode_probe"
-KERNELS = ("sdpa", "eager")  # attention kernels that take masks which the rows can be read from
-_PROBES: dict[int, Probe] = {}  # by id of the configuration whose modules are probed
 
 
 @dataclass(frozen=True)
@@ -67,27 +71,6 @@ class Observation:
         return flat.new_zeros(self.encoded.modality.numel(), self.bank.hidden).index_copy_(0, self.rows, flat)
 
 
-class _Kernel(str):
-    """A name of the probe for a kernel that it stands in for; equals that kernel's name, too.
-
-    Some families do part of their attention themselves where the kernel's name is one of some that they know (block
-    masks of sparse attention). They must go on doing so.
-    """
-
-    __hash__ = str.__hash__
-
-    def __new__(cls, kernel: str) -> _Kernel:
-        made = super().__new__(cls, f"mode_probe_{kernel}")
-        made.kernel = kernel
-        return made
-
-    def __eq__(self, other: object) -> bool:
-        return str.__eq__(self, other) is True or other == self.kernel
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-
 @dataclass
 class _Pass:
     """One forward pass under way."""
@@ -115,7 +98,7 @@ class Probe:
         self.loaded, self.observe = loaded, observe
         self.banks = {id(bank.module): bank for bank in loaded.banks.values()}
         self.layers_name, self.layers = decoder_layers(loaded)
-        self.configs = _configs(loaded, self.layers_name)
+        self.configs = asked_configs(loaded.model, self.layers_name)
         self.attention = {name: SIGNALS[name] for name in signals if hasattr(SIGNALS[name], "row_weights")}
         self.features = {name: SIGNALS[name] for name in signals if name not in self.attention}
         self.attending = find_attention(self.layers)
@@ -140,35 +123,42 @@ class Probe:
         )
 
     def __enter__(self) -> Probe:
-        _register()
+        register()
         for config in self.configs:
-            if id(config) in _PROBES:
+            if id(config) in PROBES:
                 raise CalibrationError("This model is being calibrated already; wait until that is done.")
             kernel = config._attn_implementation or "eager"
             if kernel not in KERNELS:
                 raise CalibrationError(f"The attention kernel {kernel!r} hides its mask; load the model with 'sdpa'.")
+        try:
+            self._put_in_place()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _put_in_place(self) -> None:
         for config in self.configs:
             kernel, experts = config._attn_implementation or "eager", config._experts_implementation
             self._restore.append((config, config._attn_implementation, experts))
-            _PROBES[id(config)] = self
-            _set_implementations(config, _Kernel(kernel), EXPERTS_NAME)
+            PROBES[id(config)] = self
+            set_implementations(config, Kernel(kernel), EXPERTS_NAME)
         hooks = [self.layers[0].register_forward_pre_hook(self._entering, with_kwargs=True)]
         hooks += [part.register_forward_pre_hook(self._shared_entrance(n)) for n, part in self._shared_layers()]
-        self._undo = [hook.remove for hook in hooks]
+        self._undo += [hook.remove for hook in hooks]
         for bank in self.loaded.banks.values():
             if bank.reached is not Reached.INTERFACE:
                 self._undo.append(watch_bank(bank, self.loaded.model, self.routed))
         if self.attention:
             past = [one for one in self.attending.values() if one.read is not Read.INTERFACE]
             self._undo += [read_past_interface(one, self.attended) for one in past]
-        return self
 
     def __exit__(self, *_: object) -> None:
         for undo in self._undo:
             undo()
         for config, attention, experts in self._restore:
-            _set_implementations(config, attention, experts)
-            del _PROBES[id(config)]
+            set_implementations(config, attention, experts)
+            del PROBES[id(config)]
         self._restore.clear()
         self._undo.clear()
 
@@ -316,53 +306,3 @@ class Probe:
         count = self._pass.encoded.modality.numel()
         spread = [part.new_zeros(count, part.shape[1]).index_copy_(0, rows, part.detach()) for part in whole]
         return Observation(bank, self._pass.parts.only(rows), *spread, importance, found.source, rows)
-
-
-def _configs(loaded: LoadedModel, layers_name: str) -> list[Any]:
-    """Every configuration object that modules of the decoder ask for their implementation."""
-    decoder = loaded.model.get_submodule(layers_name.rpartition(".")[0])
-    found = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
-    return list(found.values())
-
-
-def _set_implementations(config: Any, attention: str | None, experts: str | None) -> None:
-    """Set both on this configuration alone; the public setters go on to those inside it (of a vision tower)."""
-    config._attn_implementation_internal, config._experts_implementation_internal = attention, experts
-
-
-def _probed_experts(
-    module: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
-    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
-
-    probe = _PROBES[id(module.config)]
-    name = probe.kernel(module.config)[1]
-    own = ALL_EXPERTS_FUNCTIONS.get_interface(name, type(module).forward.__wrapped__)
-    output = own(module, hidden_states, top_k_index, top_k_weights, *args, **kwargs)
-    if (bank := probe.expert_bank(module)) is not None:
-        probe.routed(bank, Routed(hidden_states, top_k_index, top_k_weights, output, output))
-    return output
-
-
-def _probed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> Any:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    probe = _PROBES[id(module.config)]
-    own_code = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    own = ALL_ATTENTION_FUNCTIONS.get_interface(probe.kernel(module.config)[0], own_code)
-    probe.attended_through_interface(module, query, key, attention_mask, kwargs)
-    return own(module, query, key, value, attention_mask, **kwargs)
-
-
-def _register() -> None:
-    """Tell transformers of the functions above; again is harmless. Here, since importing transformers takes long."""
-    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    ALL_EXPERTS_FUNCTIONS.register(EXPERTS_NAME, _probed_experts)
-    for kernel in KERNELS:
-        ALL_ATTENTION_FUNCTIONS.register(f"mode_probe_{kernel}", _probed_attention)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(f"mode_probe_{kernel}", ALL_MASK_ATTENTION_FUNCTIONS[kernel])

@@ -1,5 +1,6 @@
 """Where attention is read, and what is said where it cannot be."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +10,10 @@ from torch import nn
 from mode_core.calibration import probe as probing
 from mode_core.calibration.attending import Read, find_attention, read_past_interface, serving
 from mode_core.calibration.errors import CalibrationError
+from mode_core.calibration.interface import PROBES, Kernel
 from mode_core.calibration.partial import Parts
-from mode_core.calibration.probe import Probe, _Kernel
-from mode_core.models import PADDING, TEXT, VISION
+from mode_core.calibration.probe import Probe
+from mode_core.models import PADDING, TEXT, VISION, Reached
 from mode_core.models.encoding import Encoded
 
 
@@ -70,8 +72,24 @@ def test_a_model_whose_attention_cannot_be_read_keeps_the_other_signals(tiny_mod
     assert len(seen) == len(tiny_model.banks) and set(seen[0].importance) == {"duplication", "diversity"}
 
 
+def test_nothing_stays_in_place_where_entering_fails(tiny_model, monkeypatch):
+    config = tiny_model.model.config.get_text_config()
+    before = config._attn_implementation, config._experts_implementation
+    broken = replace(next(iter(tiny_model.banks.values())), reached=Reached.CALL)
+
+    def refuse(*_):
+        raise CalibrationError("no router")
+
+    monkeypatch.setattr(probing, "watch_bank", refuse)
+    monkeypatch.setattr(tiny_model, "banks", tiny_model.banks | {broken.name: broken})
+    with pytest.raises(CalibrationError, match="no router"), Probe(tiny_model, ("duplication",), print):
+        pass
+    assert (config._attn_implementation, config._experts_implementation) == before and not PROBES
+    assert not tiny_model.model.model.language_model.layers[0]._forward_pre_hooks
+
+
 def test_the_probes_kernel_goes_by_both_names():
-    name = _Kernel("sdpa")
+    name = Kernel("sdpa")
     assert name in ("eager", "sdpa") and name == "sdpa" and name == "mode_probe_sdpa" and name != "eager"
     assert {"mode_probe_sdpa": 1}[name] == 1 and {"sdpa": 1}.get(name) is None
 

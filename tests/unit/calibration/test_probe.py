@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mode_core.calibration import SIGNALS, CalibrationError
-from mode_core.calibration.probe import _PROBES, Probe
+from mode_core.calibration.interface import PROBES
+from mode_core.calibration.probe import Probe
 from mode_core.calibration.redundancy import query_positions
 from mode_core.models import VISION
 
@@ -51,7 +52,7 @@ def test_everything_is_put_back_even_after_a_failure(tiny_model, tiny_samples):
         probe.run(tiny_model.encode(tiny_samples[:1]))
     assert (config._attn_implementation, config._experts_implementation) == before
     assert len(tiny_model.model.model.language_model.layers[0]._forward_pre_hooks) == hooks
-    assert not _PROBES
+    assert not PROBES
 
 
 @pytest.mark.parametrize(("signal", "layer"), [("text_attention", None), ("judge_layer_attention", 2)])

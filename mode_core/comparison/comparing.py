@@ -91,7 +91,9 @@ def compare(
     ranking = ranking_table(draws, settings, truth, settings.seed)
     facts = {
         "model": loaded.name,
-        **ground,
+        "revision": loaded.revision,
+        "dtype": ground["dtype"],
+        "items": ground["items"],
         "settings": settings.to_dict(),
         "draws": len(draws),
         "items_text": int((items.modalities == "text").sum()),

@@ -54,7 +54,8 @@ before that has one, else by the first after; `run.json` names these under `atte
 Families whose code comes with the model (Kimi-VL, DeepSeek-VL2, MolmoE) are tested on doubles: small models with the
 same modules under the same names (`tests/families/modeling_doubles.py`), saved with their code and loaded with
 `trust_remote_code=True`. The code itself was written for older transformers, and no weights of these models were run
-here. Checked once against the published code, taken class by class: the blocks of experts of Kimi-VL-A3B
+here. Checked once against code published on GitHub (Kimi-VL's in MingZwhy/MODE, the other two in
+krishnateja95/MoE-Mixed-Prec), taken class by class: the blocks of experts of Kimi-VL-A3B
 (`DeepseekV3MoE`, `MoEGate`), of DeepSeek-VL2 (`DeepseekV2MoE`, greedy and group-limited choice) and of MolmoE-1B
 (`MolmoeSparseMoeBlock`), with random weights: banks found, outputs unchanged, choices equal to the tokens that each
 expert was called with, views equal to the experts' own output within 3e-8; and Kimi-VL's eager `DeepseekV3Attention`:

@@ -14,8 +14,15 @@ from dashboard.charts import lesson as pictures
 from dashboard.charts import theme
 from dashboard.charts.grids import ranks
 from dashboard.charts.measures import most_starved, starved
-from dashboard.components import live_slider
-from dashboard.glossary import explain
+from dashboard.lesson_controls import (
+    RIVALS,
+    TOKENS,
+    budget_control,
+    kind_control,
+    layer_control,
+    ratio_control,
+    rival_control,
+)
 from dashboard.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
@@ -87,7 +94,7 @@ def router(ground: Ground) -> View:
         tuple(map(str, choices)),
         nearest(choices, found, ratio=True),
         f"**{found} of {ground.experts}** do half of it.",
-        lambda: layer_control(ground),
+        lambda: layer_control(ground.grid.axes, ground.bank),
         lambda: session.put(view="load"),
     )
 
@@ -114,7 +121,7 @@ def frequency(ground: Ground) -> View:
         ("none", "1 or 2", "3 or 4", "5 or more"),
         band((0, 1, 3, 5), fallen),
         f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
-        lambda: layer_control(ground),
+        lambda: layer_control(ground.grid.axes, ground.bank),
         prepare,
     )
 
@@ -223,10 +230,6 @@ def program(ground: Ground) -> View:
     )
 
 
-RIVALS = ("frequency", "uniform")
-TOKENS = {"text": "Text tokens", "key": "Key vision tokens"}
-
-
 def evidence(ground: Ground) -> View:
     """What was measured: the method against counting, at the same budgets, on the same items."""
     try:
@@ -287,69 +290,3 @@ def empty(why: str, command: str = "") -> View:
 def tick(ground: Ground) -> str:
     """Short name of the bank's layer."""
     return ground.grid.axes.ticks[ground.row]
-
-
-# --- controls: one a lesson --------------------------------------------------------------------------------
-
-
-def layer_control(ground: Ground) -> None:
-    """Another layer."""
-    axes = ground.grid.axes
-    st.session_state["learn:bank"] = ground.bank
-    st.selectbox(
-        "Try another layer",
-        axes.names,
-        format_func=dict(zip(axes.names, names.banks(axes), strict=True)).get,
-        key="learn:bank",
-        on_change=lambda: session.select(bank=st.session_state["learn:bank"], expert=0),
-    )
-
-
-def ratio_control() -> None:
-    """The key ratio, live."""
-    live_slider(
-        "Try another key ratio ρ",
-        low=1,
-        high=100,
-        step=1,
-        value=100 * session.choices().key_ratio,
-        unit=" %",
-        key="learn-ratio",
-        help=explain("key ratio"),
-        on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
-    )
-
-
-def kind_control() -> None:
-    """Text or key vision tokens."""
-    st.segmented_control(
-        "Try the other kind of token",
-        list(TOKENS),
-        format_func=TOKENS.get,
-        required=True,
-        **session.bind_place("kind", list(TOKENS), "text"),
-    )
-
-
-def budget_control() -> None:
-    """The budget, live."""
-    widths = session.widths()
-    live_slider(
-        "Try another budget",
-        low=float(min(widths)),
-        high=float(max(widths)),
-        step=0.05,
-        value=session.bits_asked(),
-        decimals=2,
-        unit=" bits on average",
-        key="learn-budget",
-        help=explain("average bits"),
-        on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None, budget_unit="bits"),
-        disabled=len(widths) == 1,
-    )
-
-
-def rival_control() -> None:
-    """Counting, or the same bits for all."""
-    st.segmented_control("Against", RIVALS, format_func=names.short_method, default=RIVALS[0], required=True,
-                         key="learn:rival", persist_state="session")  # fmt: skip

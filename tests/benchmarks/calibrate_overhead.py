@@ -93,21 +93,10 @@ def one_large_layer(seed: int = 0) -> LoadedModel:
 
     bundled = load_model(BUNDLED / "model")
     config = type(bundled.model.config).from_dict(configuration(1))
-    with torch.device("meta"):
-        model = type(bundled.model)(config)
     torch.manual_seed(seed)
-    model = model.to(torch.bfloat16).to_empty(device="cpu").eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.fill_(1.0) if parameter.dim() == 1 else parameter.normal_(0.0, 0.02)
-        if name.endswith("bias"):
-            parameter.zero_()
-    model.tie_weights()
-    for name, buffer in bundled.model.named_buffers():  # rotary frequencies of the vision tower: of the same shape
-        if "visual" in name:
-            model.get_buffer(name).copy_(buffer)
-    rotary = model.model.language_model.rotary_emb
-    frequencies, rotary.attention_scaling = rotary.rope_init_fn(config.text_config, torch.device("cpu"))
-    rotary.inv_freq.copy_(frequencies)
+    torch.set_default_dtype(torch.bfloat16)
+    model = type(bundled.model)(config).eval().requires_grad_(False)
+    torch.set_default_dtype(torch.float32)
     names = (find_banks(model), "made up", "one layer of Qwen3-VL-30B-A3B's shape", "none")
     return LoadedModel(model, bundled.processor, *names, vision_ids=bundled.vision_ids)
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.charts import theme
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
 from mode_core.importance import frequencies
 from tests.synthetic import synthetic_statistics
 
 SIGNAL, RATIO = "text_attention", 0.2
+
+
+@pytest.fixture(autouse=True)
+def checked_by_plotly(monkeypatch):
+    """A misspelt property is an error here, though not on the screen, where checking would cost time."""
+    monkeypatch.setattr(theme, "CHECKED", True)
 
 
 @pytest.fixture(scope="session")

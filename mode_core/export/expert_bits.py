@@ -17,16 +17,11 @@ def write_expert_bits(request: Request, folder: Path) -> None:
     """`{"metadata": …, "expert_bits": {"<layer>": {"<expert>": bits}}}`, layers and experts counted from 0.
 
     Raises:
-        ExportError: bits by projection, or two banks in one layer: the format has no place for either.
+        ExportError: two banks in one layer: the format has no place for them.
     """
     allocation, layers = request.allocation, {}
     for bank, bits in allocation.bits.items():
         widths, layer = np.asarray(bits), str(request.layer(bank))
-        if widths.ndim != 1:
-            raise ExportError(
-                "This format holds one width per expert, and the allocation has one per projection; "
-                "solve again with unit 'expert' or 'layer'."
-            )
         if layer in layers:
             raise ExportError(f"Layer {layer} has more than one expert bank ({bank}); this format holds only one.")
         layers[layer] = {str(expert): int(width) for expert, width in enumerate(widths)}

@@ -45,7 +45,7 @@ def costs_of(statistics: ExpertStatistics, method: str, settings: ComparisonSett
 
 def entries(draws: Sequence[ExpertStatistics], settings: ComparisonSettings) -> Iterator[Entry]:
     """Every allocation that is compared, draw by draw, each with its packed bytes."""
-    grid = {"group_size": settings.group_size, "symmetric": settings.symmetric}
+    grid = {"group_size": settings.group_size, "symmetric": settings.symmetric, "method": settings.quantizer}
     for number, statistics in enumerate(draws):
         sizes = {bank.name: expert_bytes(bank.shape, settings.widths, **grid) for bank in statistics}
         for method in settings.methods:

@@ -8,24 +8,20 @@ import torch
 
 from mode_core.allocation import Allocation
 from mode_core.comparison import PreparedItems, RoundedExperts
-from mode_core.comparison.items import with_vision_outputs
+from mode_core.comparison.items import _by_item, with_vision_outputs
 from mode_core.evaluation import evaluate, record_reference
+from mode_core.evaluation.answers import AnswerLogits
+from mode_core.evaluation.reference import ReferenceAnswer
 from mode_core.quantization import quantize_experts
+from mode_core.samples import read_samples
+from tests.conftest import BUNDLED
 
 WIDTHS = (1, 2, 4)
 
 
 @pytest.fixture(scope="module")
 def items(tiny_model, tiny_samples) -> PreparedItems:
-    """Half of the items expect what the original says, so that some answers are right."""
-    from mode_core.evaluation.answers import greedy_texts
-
-    said = [greedy_texts(tiny_model, [sample], 3)[0] for sample in tiny_samples]
-    kept = [
-        replace(sample, answer=text if number % 2 and text else sample.answer)
-        for number, (sample, text) in enumerate(zip(tiny_samples, said, strict=True))
-    ]
-    return PreparedItems(tiny_model, kept, batch_size=3)
+    return PreparedItems(tiny_model, tiny_samples, batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +48,31 @@ def test_scores_are_those_of_evaluate_with_quantized_experts(tiny_model, items, 
     assert fast.kl.max() > 1e-3
 
 
-def test_the_original_is_right_where_it_says_what_was_expected(tiny_model, items):
+def test_right_answers_are_those_of_evaluate_on_a_model_that_knows_some(bundled_model):
+    samples = read_samples(BUNDLED / "evaluation")[5::40]
+    bits = {name: np.full(bank.experts, 2) for name, bank in bundled_model.banks.items()}
+    with RoundedExperts(bundled_model, (2,)).applied(bits):
+        slow = evaluate(bundled_model, samples)
+    prepared = PreparedItems(bundled_model, samples)
+    with RoundedExperts(bundled_model, (2,)).applied(bits):
+        fast = prepared.measure()
+    assert 0 < fast.accuracy.sum() < len(samples)
+    assert fast.accuracy.tolist() == [float(answer.correct) for answer in slow.answers]
+
+
+def test_the_original_agrees_with_itself(items):
     scores = items.measure()
-    assert 0 < scores.accuracy.sum() < len(items)
     assert scores.agreement.min() == 1
     np.testing.assert_allclose(scores.kl, 0, atol=1e-6)
+
+
+def test_one_wrong_position_makes_an_answer_wrong():
+    logits = torch.eye(4)[torch.tensor([1, 2, 3, 0, 1])]
+    found = AnswerLogits(logits, torch.tensor([1, 2, 3, 0, 2]), (3, 2))
+    original = ReferenceAnswer(logits.log_softmax(-1), None, torch.tensor([1, 2, 0, 0, 1]), "")
+    scores = _by_item(found, original)
+    assert scores["accuracy"].tolist() == [1, 0]
+    np.testing.assert_allclose(scores["agreement"], [2 / 3, 1])
 
 
 def test_projections_may_differ_and_the_original_comes_back_bit_for_bit(tiny_model, rounded):

@@ -24,10 +24,9 @@ Result = dict[str, object]
 def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
     """Budget, widths, and every constraint on them."""
     group = parser.add_argument_group("the budget")
-    one = group.add_mutually_exclusive_group()
-    one.add_argument("--average-bits", type=float, help="mean bits of the experts' weights (default: 3)")
-    one.add_argument("--budget-mb", type=float, help="instead: packed size of all experts in MB (10^6 bytes)")
-    one.add_argument("--model-mb", type=float, help="instead: size of the whole model in MB (10^6 bytes)")
+    group.add_argument("--average-bits", type=float, help="mean bits of the experts' weights (default: 3)")
+    group.add_argument("--budget-mb", type=float, help="instead: packed size of all experts in MB (10^6 bytes)")
+    group.add_argument("--model-mb", type=float, help="instead: size of the whole model in MB (10^6 bytes)")
     group.add_argument("--attention-bits", type=int, help="width of attention under --model-mb (default: as it is)")
     group.add_argument("--shared-bits", type=int, help="width of shared experts there (default: as they are)")
     group.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4], help="allowed widths (default: 2 3 4)")
@@ -115,6 +114,8 @@ def _solver(run: Run, costs: CostTable, options: argparse.Namespace, unit: str, 
 
 
 def _budget(run: Run, options: argparse.Namespace) -> dict[str, float | None]:
+    if sum(given is not None for given in (options.average_bits, options.budget_mb, options.model_mb)) > 1:
+        raise ValueError("Give one budget: --average-bits, --budget-mb or --model-mb, not both.")
     if options.model_mb is None:
         if options.attention_bits or options.shared_bits:
             raise ValueError("--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model.")

@@ -7,7 +7,8 @@ import streamlit as st
 
 from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
-from dashboard.components import chart, live_slider, load_plotly
+from dashboard.components import chart, load_plotly
+from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 
 
@@ -35,18 +36,7 @@ def explore() -> None:
     maps(grid, sensitivity, view, order, bits, place)
     close_up(grid, sensitivity, place)
     with slot:  # drawn last: drawing it tells the browser that this value has been answered
-        live_slider(
-            "Key vision tokens (key ratio)",
-            low=1,
-            high=100,
-            step=1,
-            value=100 * now.key_ratio,
-            unit=" %",
-            key="ratio",
-            help=explain("key ratio"),
-            on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
-            disabled=now.signal == "none",
-        )
+        key_ratio_slider()
 
 
 def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]:

@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, names, session, token_view
-from dashboard.components import chart, live_slider, load_plotly
+from dashboard.components import chart, load_plotly
+from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 from dashboard.sweep import RATIOS
 from mode_core.run import TokenScores
@@ -39,7 +40,7 @@ def page() -> None:
 @st.fragment
 def explore() -> None:
     """Controls, the picture, what else could have been chosen, and how much rests on the choice."""
-    statistics, now, scores = session.statistics(), session.choices(), session.token_scores()
+    statistics, scores = session.statistics(), session.token_scores()
     sentence, slot = st.container(), st.container()
     axes = charts.Axes.of(statistics)
     bank = draw_choices(axes, scores)
@@ -56,18 +57,7 @@ def explore() -> None:
         )
     stability(axes)
     with slot:  # drawn last: drawing it tells the browser that this value has been answered
-        live_slider(
-            "Key vision tokens (key ratio)",
-            low=1,
-            high=100,
-            step=1,
-            value=100 * now.key_ratio,
-            unit=" %",
-            key="ratio",
-            help=explain("key ratio"),
-            on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
-            disabled=now.signal == "none",
-        )
+        key_ratio_slider()
 
 
 def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:

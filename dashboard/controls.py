@@ -1,0 +1,24 @@
+"""Controls that stand on more than one page and set the same choice there."""
+
+from __future__ import annotations
+
+from dashboard import session
+from dashboard.components import live_slider
+from dashboard.glossary import explain
+
+
+def key_ratio_slider() -> None:
+    """The share of vision tokens that count as key, 1 to 100 %; without a redundancy signal there is none to set."""
+    now = session.choices()
+    live_slider(
+        "Key vision tokens (key ratio)",
+        low=1,
+        high=100,
+        step=1,
+        value=100 * now.key_ratio,
+        unit=" %",
+        key="ratio",
+        help=explain("key ratio"),
+        on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+        disabled=now.signal == "none",
+    )

@@ -183,7 +183,7 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
             table=lambda: tables.allocation_table(axes, bits, costs),
         )
     with right:
-        chart(charts.width_counts(axes, bits, allocation.widths), "counts", settle=True)
+        chart(lambda: charts.width_counts(axes, bits, allocation.widths), "counts", settle=True)
         changed(moved)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -244,6 +244,16 @@ def changed(moved) -> None:
 
 def curve(allocation: Allocation) -> None:
     """Damage at every budget, in the unit of the slider."""
+    chart(
+        lambda: frontier_figure(allocation),
+        "frontier",
+        settle=True,
+        table=lambda: tables.frontier_table(frontier_of(session.solver())),
+    )
+
+
+def frontier_figure(allocation: Allocation):
+    """The curve, the uniform widths, this budget, and what other methods reach by these costs."""
     line = frontier_of(session.solver())
     if session.choices().budget_unit == "MB":
         across, ends, unit, here = line.bytes / 1e6, line.uniform_bytes / 1e6, "MB", allocation.bytes / 1e6
@@ -254,14 +264,17 @@ def curve(allocation: Allocation) -> None:
         (names.method(name), rival.bytes / 1e6 if unit == "MB" else rival.average_bits, damage)
         for name, rival, damage in session.rivals()
     ]
-    figure = charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
-    chart(figure, "frontier", settle=True, table=lambda: tables.frontier_table(line))
+    return charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
 
 
 def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
     """Where the predicted damage sits, against the uniform rival."""
-    chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
-    chart(charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all"), "layers", settle=True)
+
+    def figure():
+        chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
+        return charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all")
+
+    chart(figure, "layers", settle=True)
 
 
 page()

@@ -107,7 +107,7 @@ def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, 
         )
     with right:
         chart(
-            charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
+            lambda: charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
             "sensitivity",
             settle=True,
             table=lambda: tables.sensitivity_table(sensitivity),
@@ -139,21 +139,26 @@ def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     exemplars.part(grid.axes.names[row], expert)
     left, right = st.columns([1.55, 1], gap="medium")
     with left:
-        chart(charts.bank_profile(shares, counts, name, expert), "profile", settle=True)
-        measures = divergences(grid)
+        chart(lambda: charts.bank_profile(shares, counts, name, expert), "profile", settle=True)
+        told = "How far apart kinds of token are, by layer"
         chart(
-            charts.bias_bars(grid.axes.ticks, measures, "How far apart kinds of token are, by layer"),
+            lambda: charts.bias_bars(grid.axes.ticks, divergences(grid), told),
             "bias",
             settle=True,
-            table=lambda: tables.bias_table(grid.axes, measures),
+            table=lambda: tables.bias_table(grid.axes, divergences(grid)),
         )
     with right:
         one = {kind: float(values[expert]) for kind, values in shares.items()}
         seen = {kind: float(values[expert]) for kind, values in counts.items()}
-        chart(charts.expert_frequencies(one, seen, 1 / size), "expert", settle=True)
-        errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
-        typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
-        chart(charts.error_by_width(sensitivity.bits, errors, typical), "errors", settle=True)
+        chart(lambda: charts.expert_frequencies(one, seen, 1 / size), "expert", settle=True)
+        chart(lambda: errors_by_width(sensitivity, row, expert, size), "errors", settle=True)
+
+
+def errors_by_width(sensitivity, row: int, expert: int, size: int):
+    """One expert's error at every width beside the typical one of its bank."""
+    errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
+    typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
+    return charts.error_by_width(sensitivity.bits, errors, typical)
 
 
 def _median(errors: np.ndarray) -> np.ndarray:

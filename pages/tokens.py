@@ -150,17 +150,20 @@ def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
             required=True,
             **session.bind_place("shown", list(VIEWS), "layers"),
         )
-        if view == "signals":
-            panels = [panel(name, row, names.signal(name)) for name in known]
-            if len(known) == 1:
-                st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
-        else:
-            places = [scores.banks.index(name) for name in spread(axes.names)]
-            ticks = dict(zip(axes.names, axes.ticks, strict=True))
-            panels = [panel(signal, place, f"Layer {ticks[scores.banks[place]]}") for place in places]
-        across = 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else PER_ROW
-        figure = charts.token_overlays(uri, grid, panels, columns=across, width=580, shape=shape)
-        chart(figure, "token-panels", settle=True, caption=False)
+        if view == "signals" and len(known) == 1:
+            st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
+
+        def side_by_side():
+            if view == "signals":
+                panels = [panel(name, row, names.signal(name)) for name in known]
+            else:
+                places = [scores.banks.index(name) for name in spread(axes.names)]
+                ticks = dict(zip(axes.names, axes.ticks, strict=True))
+                panels = [panel(signal, place, f"Layer {ticks[scores.banks[place]]}") for place in places]
+            across = 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else PER_ROW
+            return charts.token_overlays(uri, grid, panels, columns=across, width=580, shape=shape)
+
+        chart(side_by_side, "token-panels", settle=True, caption=False)
 
 
 def which_image(scores: TokenScores, record: dict) -> int:
@@ -192,19 +195,35 @@ def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
     st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
     left, right = st.columns(2, gap="medium")
     with left:
-        matrix = token_view.overlap_of_banks(samples, signal, now.key_ratio)
         ticks = dict(zip(axes.names, axes.ticks, strict=True))
         labels = [ticks[name] for name in samples[0].banks]
-        figure = charts.overlap_map(labels, matrix, f"Overlap between layers, {len(samples)} samples", "layer")
-        chart(figure, "overlap-layers", settle=True, table=lambda: overlap_table(labels, matrix))
+
+        def between_layers() -> np.ndarray:
+            return token_view.overlap_of_banks(samples, signal, now.key_ratio)
+
+        told = f"Overlap between layers, {len(samples)} samples"
+        chart(
+            lambda: charts.overlap_map(labels, between_layers(), told, "layer"),
+            "overlap-layers",
+            settle=True,
+            table=lambda: overlap_table(labels, between_layers()),
+        )
     with right:
         if len(known) < 2:
             st.caption("This run keeps one signal; calibrate with more of them to see how far they agree.")
             return
-        between = token_view.overlap_of_signals(samples, known, now.key_ratio)
         short = [names.short_signal(name) for name in known]
-        figure = charts.overlap_map(short, between, f"Overlap between signals, {len(samples)} samples", "signal")
-        chart(figure, "overlap-signals", settle=True, table=lambda: overlap_table(short, between))
+
+        def between_signals() -> np.ndarray:
+            return token_view.overlap_of_signals(samples, known, now.key_ratio)
+
+        also = f"Overlap between signals, {len(samples)} samples"
+        chart(
+            lambda: charts.overlap_map(short, between_signals(), also, "signal"),
+            "overlap-signals",
+            settle=True,
+            table=lambda: overlap_table(short, between_signals()),
+        )
 
 
 def overlap_table(labels: list[str], matrix: np.ndarray) -> pd.DataFrame:
@@ -220,19 +239,25 @@ def stability(axes: charts.Axes) -> None:
     if now.signal == "none":
         st.caption("No signal ranks the tokens, so the key ratio changes nothing.")
     else:
-        here = session.sweep(((now.key_ratio, now.signal),))
-        every = session.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
-        empty = [name for name, shares in session.frequencies().items() if "key" in shares.empty]
-        drift, changed = every.divergence(here.key[0], empty), every.changed(here.bits[0])
         left, right = st.columns(2, gap="medium")
         with left:
-            chart(charts.frequency_drift(RATIOS, drift, now.key_ratio), "drift-frequencies",
-                  table=lambda: drift_table(axes, drift))  # fmt: skip
+            chart(lambda: charts.frequency_drift(RATIOS, drifted()[0], now.key_ratio), "drift-frequencies",
+                  settle=True, table=lambda: drift_table(axes, drifted()[0]))  # fmt: skip
         with right:
-            chart(charts.bits_drift(RATIOS, changed, now.key_ratio), "drift-bits",
-                  table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": changed}))  # fmt: skip
+            chart(lambda: charts.bits_drift(RATIOS, drifted()[1], now.key_ratio), "drift-bits", settle=True,
+                  table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": drifted()[1]}),
+                  )  # fmt: skip
         st.caption(f"Solved again at every ratio: {budget}.")
     other_signals()
+
+
+def drifted() -> tuple[np.ndarray, np.ndarray]:
+    """Against the chosen ratio, at every other one: divergence `[R, L]`, and share of experts with other bits `[R]`."""
+    now = session.choices()
+    here = session.sweep(((now.key_ratio, now.signal),))
+    every = session.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
+    empty = [name for name, shares in session.frequencies().items() if "key" in shares.empty]
+    return every.divergence(here.key[0], empty), every.changed(here.bits[0])
 
 
 def drift_table(axes: charts.Axes, drift: np.ndarray) -> pd.DataFrame:
@@ -242,15 +267,25 @@ def drift_table(axes: charts.Axes, drift: np.ndarray) -> pd.DataFrame:
 
 def other_signals() -> None:
     """What the other measured signals, and none at all, would have changed."""
+    chart(lambda: charts.signal_drift(*signals_changed()), "drift-signals", settle=True, table=signal_table)
+
+
+def signals_changed() -> tuple[dict[str, float], dict[str, float]]:
+    """Signal in words → share of experts with other bits, and mean divergence of the key frequencies."""
     now, known = session.choices(), [*session.statistics().signals, "none"]
     others = [name for name in known if name != now.signal]
     here = session.sweep(((now.key_ratio, now.signal),))
     found = session.sweep(tuple((now.key_ratio, name) for name in others))
     changed = dict(zip(map(names.signal, others), found.changed(here.bits[0]).tolist(), strict=True))
     away = dict(zip(changed, found.divergence(here.key[0]).mean(axis=1).tolist(), strict=True))
-    frame = pd.DataFrame({"signal": list(changed), "experts_with_other_bits": list(changed.values()),
-                          "mean_divergence_bits": list(away.values())})  # fmt: skip
-    chart(charts.signal_drift(changed, away), "drift-signals", settle=True, table=lambda: frame)
+    return changed, away
+
+
+def signal_table() -> pd.DataFrame:
+    """The same as rows."""
+    changed, away = signals_changed()
+    held = {"signal": list(changed), "experts_with_other_bits": list(changed.values())}
+    return pd.DataFrame(held | {"mean_divergence_bits": list(away.values())})
 
 
 page()

@@ -2,7 +2,17 @@
 
 from dashboard.components.chart import CONFIG, chart, load_plotly
 from dashboard.components.gesture import before_change
-from dashboard.components.live_slider import live_slider, plain_controls
+from dashboard.components.live_slider import held, let_go, live_slider, plain_controls
 from dashboard.components.steps import steps
 
-__all__ = ["CONFIG", "before_change", "chart", "live_slider", "load_plotly", "plain_controls", "steps"]
+__all__ = [
+    "CONFIG",
+    "before_change",
+    "chart",
+    "held",
+    "let_go",
+    "live_slider",
+    "load_plotly",
+    "plain_controls",
+    "steps",
+]

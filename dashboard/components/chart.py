@@ -13,7 +13,7 @@ import plotly.io
 import streamlit as st
 
 from dashboard.charts import theme
-from dashboard.components.live_slider import plain_controls
+from dashboard.components.live_slider import held, plain_controls
 
 CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -31,7 +31,7 @@ _live = st.components.v2.component(
 
 
 def chart(
-    figure: go.Figure,
+    figure: go.Figure | Callable[[], go.Figure],
     key: str,
     *,
     table: Callable[[], pd.DataFrame] | None = None,
@@ -43,40 +43,58 @@ def chart(
     """Draw a figure of `dashboard.charts`.
 
     Args:
-        figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below).
+        figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below); or what
+            makes it, which is not called while a slider is held and the chart may lag.
         key: stable name; the same key keeps zoom and redraws in place.
         table: makes the rows behind the chart, called only when the reader opens them.
         caption: show the summary under the chart.
         live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
-        settle: while figures follow each other quickly, redraw only when they stop, so that others keep pace.
+        settle: this chart may lag: while a slider is held it stays as it is, so that others keep pace.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
             arrow key. Live charts only.
     """
+    live = live and not plain_controls()
+    if live and settle and held() and (last := st.session_state.get(f"{key}:drawn")) is not None:
+        spec, summary = last
+        _send(spec, key, on_pick)
+        _below(key, summary if caption else None, table)
+        return
+    figure = figure() if callable(figure) else figure
     meta = figure.layout.meta or {}
     dark = st.context.theme.type == "dark"
-    if live and not plain_controls():
-        _draw_live(figure, key, meta.get("alt", ""), dark, settle, on_pick)
+    if live:
+        spec = _spec(figure, meta.get("alt", ""), dark, settle, on_pick is not None)
+        if settle:
+            st.session_state[f"{key}:drawn"] = spec, meta.get("summary")
+        _send(spec, key, on_pick)
     else:
         st.plotly_chart(theme.themed(figure, dark), key=key, theme=None, config=CONFIG, alt=meta.get("alt") or None)
-    if caption and meta.get("summary"):
-        st.caption(meta["summary"])
+    _below(key, meta.get("summary") if caption else None, table)
+
+
+def _below(key: str, summary: str | None, table: Callable[[], pd.DataFrame] | None) -> None:
+    """The sentence and the table under a chart."""
+    if summary:
+        st.caption(summary)
     if table is not None:
         _table(key, table)
 
 
-def _draw_live(
-    figure: go.Figure, key: str, alt: str, dark: bool, settle: bool, on_pick: Callable[[dict], None] | None
-) -> None:
-    """Send the figure as bytes to the component that redraws it in place."""
+def _spec(figure: go.Figure, alt: str, dark: bool, settle: bool, picks: bool) -> bytes:
+    """What the browser draws, as bytes."""
+    head = {"alt": alt, "config": CONFIG, "picks": picks, "settle": settle, "template": _template(dark)}
+    return (json.dumps(head)[:-1] + "," + plotly.io.to_json(figure, validate=False)[1:]).encode()
+
+
+def _send(spec: bytes, key: str, on_pick: Callable[[dict], None] | None) -> None:
+    """Send it to the component that redraws it in place."""
 
     def picked() -> None:
         what = st.session_state[key].get("pick")
         if what and on_pick is not None:
             on_pick(what)
 
-    head = {"alt": alt, "config": CONFIG, "picks": on_pick is not None, "settle": settle, "template": _template(dark)}
-    spec = json.dumps(head)[:-1] + "," + plotly.io.to_json(figure, validate=False)[1:]
-    _live(key=key, data=spec.encode(), on_pick_change=picked)
+    _live(key=key, data=spec, on_pick_change=picked)
 
 
 @cache

@@ -97,7 +97,16 @@ function listen(chart) {
 export default function ({ data, parentElement, setTriggerValue }) {
   if (!charts.has(parentElement)) charts.set(parentElement, mount(parentElement));
   const chart = charts.get(parentElement);
-  const figure = JSON.parse(new TextDecoder().decode(data));
+  const text = new TextDecoder().decode(data);
+  const end = () => {
+    clearTimeout(chart.timer);
+    chart.sizes.disconnect();
+    window.Plotly?.purge(chart.holder);
+  };
+  if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
+  if (text === chart.text) return end; // sent again as it was, while something else changed
+  chart.text = text;
+  const figure = JSON.parse(text);
   figure.layout.template = figure.template;
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
@@ -107,9 +116,5 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (figure.picks) holder.tabIndex = 0;
   chart.pick = figure.picks ? (what) => setTriggerValue("pick", what) : null;
   update(chart, figure);
-  return () => {
-    clearTimeout(chart.timer);
-    chart.sizes.disconnect();
-    window.Plotly?.purge(holder);
-  };
+  return end;
 }

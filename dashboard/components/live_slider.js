@@ -7,7 +7,7 @@ function mount(root) {
   const find = (part) => root.querySelector(`[data-part=${part}]`);
   const slider = { label: find("label"), input: find("input"), output: find("output"), low: find("low"), high: find("high"),
     why: find("why"), said: find("said") };
-  Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, timer: 0 });
+  Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, told: false, timer: 0 });
   const { input } = slider;
   input.addEventListener("input", () => {
     slider.pending = Number(input.value);
@@ -16,9 +16,18 @@ function mount(root) {
   });
   for (const name of ["pointerdown", "touchstart"]) input.addEventListener(name, () => (slider.held = true), { passive: true });
   for (const name of ["pointerup", "pointercancel", "touchend", "blur"]) {
-    input.addEventListener(name, () => { slider.held = false; pump(slider); }, { passive: true });
+    input.addEventListener(name, () => release(slider), { passive: true });
   }
   return slider;
+}
+
+// What was left out while it was held is drawn now: the last value is reported once more, as let go.
+function release(slider) {
+  const reported = slider.held && slider.told;
+  slider.held = false;
+  if (reported) slider.pending = Number(slider.input.value);
+  slider.told = false;
+  pump(slider);
 }
 
 function words(data, value) {
@@ -46,7 +55,8 @@ function pump(slider) {
     slider.sequence += 1;
     slider.waiting = true;
     slider.sentAt = performance.now();
-    slider.report({ value: slider.pending, sequence: slider.sequence });
+    slider.told = slider.told || slider.held;
+    slider.report({ value: slider.pending, sequence: slider.sequence, held: slider.held });
     slider.pending = null;
   }
 }

@@ -3,6 +3,7 @@
 The browser sends a value at most every 90 ms and only after the last one was answered, so a slow answer
 slows the reports instead of piling them up, and the value it is let go at always arrives. For that to hold,
 draw the slider *after* what depends on it (in a container placed above), since drawing it is the answer.
+While it is held, `held()` is true, and charts that may lag are not made; letting go reports once more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 
+HELD = "live-slider-held"  # in the session: key of the slider that is held down
 _HERE = Path(__file__).parent
 _HTML = """
 <div class="slider">
@@ -31,6 +33,16 @@ _live = st.components.v2.component(
     css=(_HERE / "live_slider.css").read_text(encoding="utf-8"),
     js=(_HERE / "live_slider.js").read_text(encoding="utf-8"),
 )
+
+
+def held() -> bool:
+    """Is a slider held down at this moment? What need not follow every step may wait until it is let go."""
+    return st.session_state.get(HELD) is not None
+
+
+def let_go() -> None:
+    """At the start of a run of the whole app: no slider reports that way, so none is held."""
+    st.session_state[HELD] = None
 
 
 def plain_controls() -> bool:
@@ -73,7 +85,9 @@ def live_slider(
         return
 
     def moved() -> None:
-        on_change(min(max(float(st.session_state[key]["drag"]["value"]), low), high))
+        drag = st.session_state[key]["drag"]
+        st.session_state[HELD] = key if drag.get("held") else None
+        on_change(min(max(float(drag["value"]), low), high))
 
     drag = (st.session_state.get(key) or {}).get("drag") or {}
     data = {

@@ -5,15 +5,16 @@ Seeds are fixed: weights 0, pictures 1.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.families import configs
+from tests.families.words import word_level
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "sample_data"
-VOCABULARY = 300
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -24,7 +25,6 @@ SPECIAL = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-WORDS = "system user assistant what colour is the circle square triangle red green blue yes no how many are there a it "
 TEMPLATE = (
     "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' -}}"
     "{%- for part in message.content -%}"
@@ -33,58 +33,21 @@ TEMPLATE = (
     "{%- else -%}{{- part.text -}}{%- endif -%}{%- endfor -%}{{- '<|im_end|>\n' -}}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
 )
-TEXT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "moe_intermediate_size": 24,
+TEXT = configs.TEXT | {
     "num_experts": 8,
-    "num_experts_per_tok": 2,
     "mlp_only_layers": [1],  # a dense layer between the two banks
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
     "bos_token_id": None,
-    "eos_token_id": 2,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "mrope_section": [2, 3, 3],
-        "mrope_interleaved": True,
-    },
+    **configs.rope(2, 3, 3, mrope_interleaved=True),
 }
-EYES = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_heads": 2,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 64,
-    "num_position_embeddings": 64,
-    "deepstack_visual_indexes": [0, 1],
-}
+EYES = configs.QWEN_EYES | {"deepstack_visual_indexes": [0, 1]}
 
 
 def tiny_tokenizer():
     """A fast word-level tokenizer; line ends are tokens, unknown words share one token."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, "\n", *re.findall(r"\S", "?.,!0123456789"), *WORDS.split()]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|unknown|>"))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r" +"), "removed"),
-            pre_tokenizers.Split(Regex(r"\n|[0-9]|[^\W\d]+|[^\w\s]"), "isolated"),
-        ]
-    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+        tokenizer_object=word_level(SPECIAL),
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         unk_token="<|unknown|>",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 WORDS = "system user assistant what colour is the circle square triangle red green blue yes no how many are there a it "
@@ -25,15 +25,11 @@ def template(image: str) -> str:
     )
 
 
-def tokenizer(control: Mapping[int, str] | None = None, named: Mapping[str, str] | None = None) -> Any:
-    """Words, digits and marks; `control` puts special tokens at ids, `named` gives the tokenizer attributes of them
-    (`image_token="<image>"` makes `tokenizer.image_token` and `image_token_id`)."""
+def word_level(special: Sequence[str]) -> Any:
+    """The rules of a tokenizer: `special` take the first ids; line ends are tokens, unknown words share one token."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    fixed = {PAD: "<|pad|>", START: "<|start|>", END: "<|end|>"} | dict(control or {})
-    special = [fixed.get(place, FREE.format(place)) for place in range(max(20, max(fixed) + 1))]
-    words = [*special, "<|unknown|>", "\n", *re.findall(r"\S", "?.,!0123456789"), *WORDS.split()]
+    words = [*special, "\n", *re.findall(r"\S", "?.,!0123456789"), *WORDS.split()]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|unknown|>"))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -41,8 +37,18 @@ def tokenizer(control: Mapping[int, str] | None = None, named: Mapping[str, str]
             pre_tokenizers.Split(Regex(r"\n|[0-9]|[^\W\d]+|[^\w\s]"), "isolated"),
         ]
     )
+    return core
+
+
+def tokenizer(control: Mapping[int, str] | None = None, named: Mapping[str, str] | None = None) -> Any:
+    """Words, digits and marks; `control` puts special tokens at ids, `named` gives the tokenizer attributes of them
+    (`image_token="<image>"` makes `tokenizer.image_token` and `image_token_id`)."""
+    from transformers import PreTrainedTokenizerFast
+
+    fixed = {PAD: "<|pad|>", START: "<|start|>", END: "<|end|>"} | dict(control or {})
+    special = [fixed.get(place, FREE.format(place)) for place in range(max(20, max(fixed) + 1))]
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+        tokenizer_object=word_level([*special, "<|unknown|>"]),
         pad_token="<|pad|>",
         eos_token="<|end|>",
         unk_token="<|unknown|>",

@@ -102,7 +102,7 @@ def command_line(options: argparse.Namespace) -> str:
     words = ["python", "-m", "mode_core", "compare"]
     for name in ("runs", "model", "samples", "limit", "methods", "average_bits", "bits", "quantizer", "truth_bits"):
         value = getattr(options, name)
-        if value not in (None, []):
+        if value not in (None, []) or name == "truth_bits":
             values = value if isinstance(value, list) else [value]
             words += ["--" + name.replace("_", "-"), *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
     return shlex.join([*words, "--key-ratio", f"{options.key_ratio:g}", "--dtype", options.dtype])

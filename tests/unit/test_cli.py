@@ -165,6 +165,7 @@ def test_export_writes_what_it_lists(calibrated: Path, tmp_path: Path, capsys):
         (["allocate", "--run", "nowhere"], "There is no run at nowhere"),
         (["allocate", "--run", "{run}", "--average-bits", "1"], "2"),
         (["allocate", "--run", "{run}", "--average-bits", "3", "--budget-mb", "1"], "not both"),
+        (["allocate", "--run", "{run}", "--average-bits", "3", "--model-mb", "1"], "not both"),
         (["quantize", "--run", "{run}", "--allocation", "lost"], "Kept: three"),
         (["export", "--run", "{run}", "--allocation", "three", "--target", "x", "--out", "o"], "expert_bits"),
         (["calibrate", "--model", "nowhere", "--out", "{new}"], "nowhere"),

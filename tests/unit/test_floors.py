@@ -8,29 +8,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = (
-    "files",
-    "jobs",
-    "statistics",
-    "samples",
-    "models",
-    "run",
-    "calibration",
-    "importance",
-    "allocation",
+FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
+    ("files", "jobs", "memory", "quantization.widths"),
+    ("bank_statistics", "exemplar_entries"),
+    ("statistics", "exemplars"),
+    ("samples", "models"),
+    ("importance",),
+    ("allocation",),
+    ("quantization",),
+    ("run", "merging", "released_json"),
+    ("calibration", "evaluation", "export"),
+    ("comparison",),
+    ("cli",),
 )
 USER_INTERFACE = {"streamlit", "plotly"}
 
 
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
+    return set().union(*(imported_by(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Modules that are imported when the file is; not those named for type checkers, or inside functions."""
+    return set().union(*(imported_by(node) for node in ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def imported_by(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return set()
+
+
+def floor(module: str) -> int | None:
+    """Height of a part of mode_core, 0 the lowest; None where no floor names it. All `cli_…` stand with `cli`."""
+    parts = module.split(".")[1:]
+    if not parts or parts[0].startswith("__"):
+        return None
+    names = {".".join(parts[:2]), parts[0].split("_")[0] if parts[0].startswith("cli_") else parts[0]}
+    found = [height for height, level in enumerate(FLOORS) if names & set(level)]
+    return found[0] if found else None
 
 
 def files_of(package: str) -> list[Path]:
@@ -49,6 +68,28 @@ def test_mode_core_in_a_fresh_process_leaves_the_interface_out():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_imports_go_down_only():
+    """Within mode_core, what a file imports when it is imported stands on its own floor or below."""
+    upwards = []
+    for path in files_of("mode_core"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        own = floor(module)
+        if own is not None:
+            below = {name: floor(name) for name in imported_at_once(path) if name.startswith("mode_core.")}
+            upwards += [
+                f"{module} imports {name}" for name, height in below.items() if height is not None and height > own
+            ]
+    assert not upwards
+
+
+def test_every_part_of_mode_core_stands_on_a_floor():
+    parts = [path for path in (ROOT / "mode_core").iterdir() if not path.name.startswith("_")]
+    assert not [path.name for path in parts if floor(f"mode_core.{path.stem}") is None]
+    named = {name.replace(".", "/") for level in FLOORS for name in level}
+    gone = [name for name in named if not any((ROOT / "mode_core" / f"{name}{end}").exists() for end in ("", ".py"))]
+    assert not gone, "floors that no module stands on any more"
 
 
 @pytest.mark.parametrize("path", files_of("mode_core"), ids=lambda path: str(path.relative_to(ROOT)))

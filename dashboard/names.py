@@ -15,7 +15,11 @@ SIGNALS = {
 METHODS = {
     "mode": "MODE (the paper)",
     "mode_output": "MODE, layer-output damage (ours)",
+    "mode_soft_fisher": "MODE with softened Fisher damage (ours, best measured)",
     "mode_fisher": "MODE with Fisher damage (ours)",
+    "mode_logit_kl": "MODE with the KL of the answer (the paper's costly metric)",
+    "logit_kl": "KL of the answer alone (ours)",
+    "soft_fisher": "Softened Fisher damage, all tokens alike (ours)",
     "fisher": "Fisher damage, all tokens alike (rival)",
     "veq": "VEQ-ME, adapted (rival)",
     "hessian_trace": "Hessian trace (rival)",
@@ -39,7 +43,11 @@ _SHORT_SIGNALS = {
 }
 _SHORT = {
     "mode_output": "MODE, layer output",
+    "mode_soft_fisher": "MODE with soft Fisher",
+    "soft_fisher": "soft Fisher",
     "mode_fisher": "MODE with Fisher",
+    "mode_logit_kl": "MODE, KL of answer",
+    "logit_kl": "KL of answer",
     "fisher": "Fisher",
     "veq": "VEQ-ME, adapted",
     "frequency": "frequency of all",

@@ -5,7 +5,8 @@ headless Chromium. The table has the median, the 95th percentile and the target 
 
 - first page: from the first request to a fresh server until a slider can be moved and its chart is drawn;
 - page change: from the click until the page's heading and its first chart stand there;
-- slider to redraw: one step of a slider that is held, until Plotly has drawn the chart that follows it, the server's part included;
+- slider to redraw: one step of a slider that is held, until Plotly has drawn the chart that follows it, the server's
+  part included;
 - redraws per second while a slider is dragged without a pause;
 - processor time of one step in the server and in the browser: what a step takes where nothing else runs, since the two
   work one after the other. Wall times on a busy machine say little; these do.

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from dashboard.charts.grids import Axes
-from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
+from dashboard.charts.grids import Axes, ranks
+from dashboard.charts.measures import FrequencyGrid, SensitivityGrid, starved_cells
 from mode_core.allocation import Frontier
 from mode_core.importance.records import CostTable
 
@@ -23,6 +23,16 @@ def _places(axes: Axes) -> dict[str, np.ndarray]:
         "bank": np.repeat(axes.names, counts),
         "expert": np.concatenate([np.arange(count) for count in counts]),
     }
+
+
+def starved_table(grid: FrequencyGrid) -> pd.DataFrame:
+    """The experts that counting all tokens would starve, furthest fallen first, with both of their ranks."""
+    rows, experts = np.nonzero(starved_cells(grid))
+    held = {"layer": np.asarray(grid.axes.layers)[rows], "bank": np.asarray(grid.axes.names)[rows], "expert": experts}
+    for kind, name in (("text", "rank_for_text"), ("all", "rank_counted_together")):
+        held[name] = ranks(grid.shares[kind])[rows, experts].astype(int)
+    fallen = held["rank_for_text"] - held["rank_counted_together"]
+    return pd.DataFrame(held).iloc[np.argsort(fallen, kind="stable")].reset_index(drop=True)
 
 
 def _flat(axes: Axes, grid: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from dashboard.components import chart, load_plotly
 from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 
+SCROLL = "<script>document.getElementById('close-up')?.scrollIntoView({ behavior: 'smooth' })</script>"
+
 
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
@@ -78,20 +80,30 @@ def headline(grid: charts.FrequencyGrid) -> None:
     if low[row] == 0:
         st.markdown("In no layer does counting all tokens push a busy text expert into the lower half.")
         return
+    st.markdown(
+        f"**Layer {grid.axes.ticks[row]}: {low[row]} of its {looked[row]} busiest text experts are in the lower "
+        f"half when all tokens are counted together**, so counting would starve them of bits. Over all layers it is "
+        f"{low.sum()} of {looked.sum()}."
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"**Layer {grid.axes.ticks[row]}: {low[row]} of its {looked[row]} busiest text experts are in the lower "
-            f"half when all tokens are counted together.** Over all layers it is {low.sum()} of {looked.sum()}.",
-            width="content",
-        )
         worst = most_starved(grid, row)
         st.button(
             f"Look at expert {worst}",
             key="worst",
             type="tertiary",
             icon=":material/arrow_downward:",
-            on_click=lambda: session.select(bank=grid.axes.names[row], expert=worst),
+            on_click=lambda: look_at(grid.axes.names[row], worst),
         )
+        with st.popover(f"Which {low.sum()}?", type="tertiary", on_change="rerun", key="starved") as shown:
+            if shown.open:
+                st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
+                st.dataframe(tables.starved_table(grid), hide_index=True, height=300)
+
+
+def look_at(bank: str, expert: int) -> None:
+    """Choose an expert from the top of the page, and bring its close-up into view."""
+    session.select(bank=bank, expert=expert)
+    st.session_state["experts:scroll"] = True
 
 
 def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, int]) -> None:
@@ -129,7 +141,9 @@ def pick(axes: charts.Axes, what: dict) -> None:
 
 def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     """One bank and one expert: shares with and without redundant tokens, rank shift, error by width."""
-    st.subheader("One expert close up")
+    st.subheader("One expert close up", anchor="close-up")
+    if st.session_state.pop("experts:scroll", False):
+        st.html(SCROLL, unsafe_allow_javascript=True)
     choose_expert(grid.axes, place)
     row, expert = place
     size, name = grid.axes.experts[row], f"Layer {grid.axes.ticks[row]}"

@@ -16,6 +16,7 @@ from mode_core.export.refit import UNIT_WORDS, fit
 from mode_core.export.targets import missing_package
 
 PREVIEW = 2_000  # characters of a text file
+MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
 
 
@@ -116,6 +117,7 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     job = session.jobs().get(session.watched())
     busy = job is not None and job.active
     left, right = st.columns(2)
+    writing = left if target.needs_model else right  # the first button is the one that leads on
     if missing := missing_package(target):
         st.info(missing, icon=":material/inventory_2:")
         return
@@ -125,7 +127,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
     where = f"Writes to {session.relative(folder)}; an earlier export there is replaced."
-    if right.button("Write to a folder", width="stretch", disabled=busy, key="export:write", help=where):
+    kind = "primary" if target.needs_model else "secondary"
+    if writing.button("Write to a folder", type=kind, width="stretch", disabled=busy, key="export:write", help=where):
         if target.needs_model:
             job = session.jobs().submit(
                 f"Export {target.name}", f"export:{folder}", work.export_whole, session.shelf(), session.run(),
@@ -141,6 +144,13 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
         if job.state == "done":
             size = sum(path.stat().st_size for path in job.result.files) / 1e6
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {session.relative(folder)}.")
+            if size <= MOST_ZIPPED:
+                right.download_button(
+                    "Download as zip", lambda: zipped(folder), f"{name}.zip", "application/zip", on_click="ignore",
+                    width="stretch", key="export:checkpoint",
+                )  # fmt: skip
+            else:
+                st.caption("Too large for a download by the browser; copy the folder.")
 
 
 st.title("Export")

@@ -85,11 +85,15 @@ def starved(grid: FrequencyGrid, top: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Experts that counting all tokens would starve: per bank, how many of the busiest for text sit in the lower
     half by aggregate count, and how many busiest ones were looked at (`top`, at most half the bank): int `[L]` each.
     """
+    return starved_cells(grid, top).sum(axis=1), np.minimum(top, np.asarray(grid.axes.experts) // 2)
+
+
+def starved_cells(grid: FrequencyGrid, top: int = 8) -> np.ndarray:
+    """Which experts `starved` counts: bool `[L, E]`."""
     experts = np.asarray(grid.axes.experts)
-    looked = np.minimum(top, experts // 2)
-    busy = ranks(grid.shares["text"]) <= looked[:, None]
+    busy = ranks(grid.shares["text"]) <= np.minimum(top, experts // 2)[:, None]
     low = ranks(grid.shares["all"]) > experts[:, None] / 2
-    return (busy & low).sum(axis=1), looked
+    return busy & low
 
 
 def most_starved(grid: FrequencyGrid, row: int) -> int:

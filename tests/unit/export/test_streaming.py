@@ -32,7 +32,7 @@ def made(folder: Path, layers: int) -> Path:
 
 
 class Alive:
-    """Bytes of what was read and packed and is not let go yet; `most` over all tensors that were handed on."""
+    """Bytes of what was read or handed on and is not let go yet; `most` over all tensors that were handed on."""
 
     def __init__(self) -> None:
         self._held: list[tuple[weakref.ref, int]] = []
@@ -48,7 +48,7 @@ class Alive:
 
 @pytest.fixture
 def alive(monkeypatch) -> Iterator[Alive]:
-    """Watches every tensor read, every packed matrix, and every tensor that waits for its shard."""
+    """Watches every tensor that is read, and every one that is written."""
     seen = Alive()
     read, add = checkpoint.TensorFiles.read, ShardWriter.add
 
@@ -58,11 +58,10 @@ def alive(monkeypatch) -> Iterator[Alive]:
         return tensor
 
     def adding(self, name, tensor):
-        add(self, name, tensor)
-        kept = self._waiting[name]
-        seen.watch(kept, kept.nbytes)
-        seen.written += kept.nbytes
+        seen.watch(tensor, tensor.nbytes)
+        seen.written += tensor.nbytes
         seen.look()
+        add(self, name, tensor)
 
     monkeypatch.setattr(checkpoint.TensorFiles, "read", reading)
     monkeypatch.setattr(ShardWriter, "add", adding)

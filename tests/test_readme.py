@@ -32,7 +32,7 @@ def test_the_two_commands_set_up_alike():
     assert dashboard.split("&&")[:2] == tests.split("&&")[:2]
     assert dashboard.endswith("streamlit run dashboard/app.py")
     assert (ROOT / "dashboard" / "app.py").is_file()
-    assert tests.endswith("-m pytest")
+    assert tests.endswith("-m pytest -n 2")
 
 
 def test_every_link_and_picture_is_there():

@@ -1,0 +1,89 @@
+"""What every walk through the dashboard needs: a page whose faults are kept, its pages, its address, a held slider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.browser.server import settled
+
+# Streamlit's own noise. Where a page is opened by its own address, its client asks for /<page>/_stcore/… before
+# /_stcore/…, and a browser reports the first as not found. Nothing of the dashboard has this in its address.
+HARMLESS = ("/_stcore/",)
+PATIENCE = 60_000  # ms
+
+
+@dataclass
+class Walker:
+    """One person: a browser context of their own with one page, and what its console complained of."""
+
+    page: Any
+    url: str
+    faults: list[str] = field(default_factory=list)
+
+    def open(self, address: str, heading: str) -> None:
+        """Go to `address` (below the dashboard's) by hand, and wait until everything is drawn."""
+        self.page.goto(f"{self.url}/{address}")
+        self.arrived(heading)
+
+    def to(self, name: str) -> None:
+        """Go to a page by the sidebar."""
+        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+        self.arrived(name)
+
+    def arrived(self, heading: str) -> None:
+        """Wait for the page of that heading."""
+        self.page.get_by_role("heading", name=heading, exact=True, level=1).wait_for()
+        settled(self.page)
+
+    def press(self, button: str) -> None:
+        """Click a button, and wait until it was answered."""
+        self.page.get_by_role("button", name=button, exact=True).click()
+        settled(self.page)
+
+    def slider(self, label: str) -> Any:
+        """The control of that name."""
+        return self.page.get_by_role("slider", name=label)
+
+    def metric(self, label: str) -> Any:
+        """The number under a label."""
+        return self.page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
+
+    @property
+    def address(self) -> dict[str, str]:
+        """What stands behind the question mark."""
+        return {key: values[0] for key, values in parse_qs(urlsplit(self.page.url).query).items()}
+
+    @contextmanager
+    def dragging(self, label: str, share: float) -> Iterator[None]:
+        """Within the block the mouse still holds the slider, moved to this share of its length in small steps."""
+        control, mouse = self.slider(label), self.page.mouse
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        low, high, value = (float(control.get_attribute(name) or 0) for name in ("min", "max", "value"))
+        now = (float(control.input_value() or value) - low) / (high - low)
+        middle = box["y"] + box["height"] / 2
+        mouse.move(box["x"] + 8 + now * (box["width"] - 16), middle)  # the thumb's middle stays inside the bar
+        mouse.down()
+        mouse.move(box["x"] + 8 + share * (box["width"] - 16), middle, steps=12)
+        try:
+            yield
+        finally:
+            mouse.up()
+
+
+@contextmanager
+def walker(browser: Any, url: str, **context: Any) -> Iterator[Walker]:
+    """A person who has just come; at the end of the block nothing may stand in the console."""
+    own = browser.new_context(viewport={"width": 1366, "height": 900}, accept_downloads=True, **context)
+    page = own.new_page()
+    page.set_default_timeout(PATIENCE)
+    one = Walker(page, url)
+    page.on("console", lambda said: said.type == "error" and one.faults.append(f"{said.text} ({said.location['url']})"))
+    page.on("pageerror", lambda error: one.faults.append(str(error)))
+    yield one
+    own.close()
+    assert [fault for fault in one.faults if not any(word in fault for word in HARMLESS)] == []

@@ -15,7 +15,7 @@ SIGNALS = {
 METHODS = {
     "mode": "MODE (the paper)",
     "mode_output": "MODE, layer-output damage (ours)",
-    "mode_soft_fisher": "MODE with softened Fisher damage (ours, best measured)",
+    "mode_soft_fisher": "MODE with softened Fisher damage (ours, best measured below 3 bits)",
     "mode_fisher": "MODE with Fisher damage (ours)",
     "mode_logit_kl": "MODE with the KL of the answer (the paper's costly metric)",
     "logit_kl": "KL of the answer alone (ours)",

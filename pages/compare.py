@@ -22,7 +22,7 @@ SECTIONS = {
 }
 SHORT = {"accuracy": "Accuracy", "kl": "KL divergence", "agreement": "Agreement"}
 AGAINST = ("frequency", "uniform", "mode")
-SHOWN_FIRST = ("mode", "mode_fisher", "frequency", "mc", "uniform")
+SHOWN_FIRST = ("mode", "mode_soft_fisher", "frequency", "mc", "uniform")
 ITEMS = {"items_text": "text-only items", "items_vision": "items with a picture"}
 HALVES = "Halves of this run's samples"
 
@@ -70,8 +70,6 @@ def told(found: Evidence) -> None:
     parts.append(f"{draws} calibration draws{kind}" if draws > 1 else "one calibration")
     if settings.get("widths"):
         parts.append(f"widths {' '.join(map(str, settings['widths']))}")
-    if "seconds" in info:
-        parts.append(f"{info['seconds'] / 60:.0f} min of measuring")
     st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws.")
 
 

@@ -23,7 +23,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9
 FIXED = {  # a method keeps its colour and symbol on every chart
     "mode": ("#009e73", "circle"),
     "frequency": ("#d55e00", "square"),
-    "mode_fisher": ("#0072b2", "star"),
+    "mode_soft_fisher": ("#0072b2", "star"),
+    "soft_fisher": ("#56b4e9", "hexagram-open"),
+    "mode_fisher": ("#0072b2", "star-open"),
     "fisher": ("#56b4e9", "star-open"),
     "mc": ("#cc79a7", "diamond"),
     "mc_released": ("#cc79a7", "diamond-open"),
@@ -88,7 +90,12 @@ def _look(method: str, place: int) -> dict:
     """Colour, symbol and dash of a method, never told apart by colour alone."""
     colour, symbol = FIXED.get(method, (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]))
     dash = {"uniform": "dot", "random": "dash"}.get(method, "solid")
-    return {"color": colour, "symbol": symbol, "dash": dash, "width": 3 if method in ("mode", "mode_fisher") else 1.8}
+    return {
+        "color": colour,
+        "symbol": symbol,
+        "dash": dash,
+        "width": 3 if method in ("mode", "mode_soft_fisher") else 1.8,
+    }
 
 
 def _line(own: pd.DataFrame, name: str, look: Mapping, metric: str) -> go.Scatter:

@@ -44,7 +44,9 @@ def bit_map(
         traces.append(_dots(axes, rows, columns))
     experts = int(np.isfinite(now).sum())
     height = int(np.clip(9 * len(axes.names), 150, 432))
-    summary = ", ".join(f"{int((now == width).sum()):,} at {int(width)} bit{'' if width == 1 else 's'}" for width in ordered)
+    summary = ", ".join(
+        f"{int((now == width).sum()):,} at {int(width)} bit{'' if width == 1 else 's'}" for width in ordered
+    )
     return theme.figure(
         traces,
         "Map of the bits of every expert: experts across, layers down; lighter is more bits.",

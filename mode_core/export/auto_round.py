@@ -32,8 +32,8 @@ WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 def write_auto_round(request: Request, folder: Path) -> None:
     """Save the experts packed, everything else in bfloat16, with the processor.
 
-    Memory: from a loaded model, the originals of the experts and their packed codes (see `quantize_experts`), and
-    one shard; from a checkpoint's folder, some experts and one shard.
+    Memory: from a loaded model, the originals of the experts and their packed codes (see `quantize_experts`);
+    from a checkpoint's folder, some experts and the largest other tensor.
 
     Raises:
         ExportError: a family whose loading was not proven, or channels that do not fill whole words.

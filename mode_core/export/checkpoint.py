@@ -145,7 +145,7 @@ class CheckpointWeights:
             )
         self.folder, self._request, self._reporter = Path(request.checkpoint), request, reporter
         self.files = TensorFiles(self.folder)
-        self.banks = stored_banks(self.files, self._model_banks())
+        self.banks = stored_banks(self.files, model_banks(self.folder))
         self.shapes = {name: bank.shape for name, bank in self.banks.items()}
         self.stored_names = {name: bank.stored_name for name, bank in self.banks.items()}
         if strange := sorted(set(self.banks) ^ set(request.allocation.bits)):
@@ -205,34 +205,11 @@ class CheckpointWeights:
 
     def config(self) -> dict[str, object]:
         """See `weights.Weights`."""
-        return naming_bfloat16(self._config())
+        return naming_bfloat16(original_config(self.folder))
 
     def companions(self, folder: Path) -> None:
         """See `weights.Weights`."""
         copy_companions(self.folder, folder)
-
-    def _config(self) -> dict[str, object]:
-        try:
-            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as broken:
-            raise ExportError(f"{self.folder} has no readable config.json ({broken}).") from None
-        if "quantization_config" in config:
-            raise ExportError(f"{self.folder} is quantized already; give the original checkpoint.")
-        return config
-
-    def _model_banks(self) -> dict[str, ExpertBank]:
-        """The banks of the model that config.json describes, built without memory."""
-        import torch
-
-        from mode_core.models import ensure_torchvision, find_banks
-
-        self._config()
-        ensure_torchvision()
-        from transformers import AutoConfig, AutoModelForImageTextToText
-
-        config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
-        with torch.device("meta"):
-            return find_banks(AutoModelForImageTextToText.from_config(config))
 
     def _empty(self, bank: StoredBank) -> dict[str, Tensor]:
         import torch
@@ -263,6 +240,41 @@ class CheckpointWeights:
         return found
 
 
+def original_config(folder: Path) -> dict[str, object]:
+    """A checkpoint's config.json.
+
+    Raises:
+        ExportError: there is none, or the checkpoint is quantized already.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as broken:
+        raise ExportError(f"{folder} has no readable config.json ({broken}).") from None
+    if "quantization_config" in config:
+        raise ExportError(f"{folder} is quantized already; give the original checkpoint.")
+    return config
+
+
+def model_banks(folder: Path) -> dict[str, ExpertBank]:
+    """The banks of the model that a folder's config.json describes, built without memory."""
+    import torch
+
+    from mode_core.models import ensure_torchvision, find_banks
+
+    original_config(folder)
+    ensure_torchvision()
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return find_banks(AutoModelForImageTextToText.from_config(config))
+
+
+def shape_of(bank: ExpertBank) -> BankShape:
+    """A bank's sizes."""
+    return BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
+
+
 def stored_banks(files: TensorFiles, model: dict[str, ExpertBank]) -> dict[str, StoredBank]:
     """How every bank of the model is stored in these files, by the model's name of the bank.
 
@@ -290,7 +302,7 @@ def _by_model_name(found: dict, model: dict[str, ExpertBank]) -> dict[str, tuple
 
 
 def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
-    shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
+    shape = shape_of(bank)
     rows = {projection: bank.rows(projection) for projection in bank.projections}
     separate = {part: names for part, names in parts.items() if SEPARATE.fullmatch(names[0])}
     if separate:

@@ -15,7 +15,7 @@ def write_dequantized(request: Request, folder: Path) -> None:
 
     It takes as much room as the original: this is for tools that evaluate, not for saving memory. Weights are
     written in bfloat16. Memory: from a loaded model, a bfloat16 copy of it where it is loaded in another type; from
-    a checkpoint's folder, one bank in bfloat16 and one shard.
+    a checkpoint's folder, one bank in bfloat16.
 
     Raises:
         ExportError: no model at hand.

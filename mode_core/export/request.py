@@ -43,6 +43,7 @@ class Request:
     checkpoint: Path | None = None
     shard_bytes: int = SHARD_BYTES
     quantizer: Mapping[str, object] = field(default_factory=dict)
+    stored_shapes: Mapping[str, BankShape] = field(default_factory=dict)  # of `checkpoint`
 
     def layer(self, bank: str) -> int:
         """Decoder layer of a bank: from the statistics or the model, else from its name."""
@@ -53,11 +54,11 @@ class Request:
         raise ExportError(f"The layer of bank {bank} is not known; export with the run or the model at hand.")
 
     def shapes(self) -> dict[str, BankShape]:
-        """Shapes of the banks, by name; empty where neither statistics nor a model are at hand."""
+        """Shapes of the banks, by name; empty where neither statistics nor a model nor its folder are at hand."""
         if self.statistics is not None:
             return {bank.name: bank.shape for bank in self.statistics}
         if self.loaded is None:
-            return {}
+            return dict(self.stored_shapes)
         return {
             name: BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
             for name, bank in self.loaded.banks.items()

@@ -36,7 +36,7 @@ from mode_core.export.table import write_table
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
 from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, WIDTHS
-from mode_core.statistics import ExpertStatistics
+from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -256,7 +256,7 @@ def export(
         loaded: the model; targets with `needs_model` need it, or
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
         quantizer: further arguments of `quantize_experts`.
-        shard_bytes: largest safetensors file; also held in memory while it is filled.
+        shard_bytes: largest safetensors file.
 
     Raises:
         ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
@@ -272,7 +272,8 @@ def export(
     source = _source(run, statistics, loaded, checkpoint)
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}))
+    shapes = {} if statistics is not None or loaded is not None else _shapes_in(place["checkpoint"])
+    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), stored_shapes=shapes)
     asked.check_banks()
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
@@ -284,6 +285,15 @@ def export(
         manifest = build_manifest(chosen, request, fitted, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
+
+
+def _shapes_in(checkpoint: Path | None) -> dict[str, BankShape]:
+    """Sizes of the banks of a checkpoint's folder, from its configuration; none without a folder."""
+    if checkpoint is None:
+        return {}
+    from mode_core.export.checkpoint import model_banks, shape_of
+
+    return {name: shape_of(bank) for name, bank in model_banks(checkpoint).items()}
 
 
 def missing_package(target: Target) -> str | None:

@@ -8,7 +8,8 @@ import pytest
 
 from dashboard.lessons import LESSONS
 from tests.browser.server import browser_path, chromium, running_app, settled
-from tests.browser.test_road import BUNDLED, HARMLESS
+from tests.browser.test_road import BUNDLED
+from tests.browser.walking import HARMLESS
 
 pytestmark = [
     pytest.mark.browser,

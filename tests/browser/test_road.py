@@ -1,106 +1,159 @@
-"""One walk through the browser: Experts, Budget, Quantize, Export; and the exported file holds what was on screen."""
+"""The whole road through the browser: own pictures, run, experts, budget, measurement, questions, export.
+
+What lies in the folder and in the zip at the end holds the bits that were on the screen, and those are the library's.
+"""
 
 from __future__ import annotations
 
-import io
-import json
 import zipfile
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from mode_core.allocation import allocate
+from mode_core.export import read_expert_bits
 from mode_core.importance import cost_table
 from mode_core.run import Run
-from tests.app.conftest import NAME, tiny_runs  # noqa: F401
-from tests.browser.server import ROOT, browser_path, chromium, running_app, settled
+from tests.browser.server import ROOT, browser_path, settled
+from tests.browser.walking import Walker, walker
 
+BUNDLED = ROOT / "sample_data" / "run"
+PICTURES = ROOT / "sample_data" / "calibration" / "images"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(browser_path() is None, reason="no chromium, chromium-browser or google-chrome on this machine"),
+    pytest.mark.skipif(not (ROOT / "sample_data/model/config.json").is_file(), reason="the bundled model is not here"),
 ]
-BUNDLED = ROOT / "sample_data" / "run"
-# Streamlit looks for its server beside a deep link first, and for its own news on the internet.
-HARMLESS = ("/_stcore/", "favicon")
-
-
-@pytest.fixture
-def opened_run(request, tmp_path: Path):
-    """The bundled run where it is there, else the tiny one: (its folder, its address, the environment)."""
-    environment = {"MODE_RUNS": str(tmp_path / "runs"), "MODE_EXPORTS": str(tmp_path / "exports")}
-    if (BUNDLED / "run.json").is_file():
-        return BUNDLED, "", environment
-    return (
-        request.getfixturevalue("tiny_runs") / NAME,
-        f"run={NAME}",
-        environment | {"MODE_RUNS": str(request.getfixturevalue("tiny_runs"))},
-    )
-
-
-def to_page(page, name: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
-    page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
-    settled(page)
-
-
-def address(page) -> dict[str, str]:
-    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
+QUESTION = "what colour is the shape at the top left?"
+BUDGET = "Budget for all routed experts"
 
 
 @pytest.mark.timeout(300)
-def test_from_experts_to_the_exported_bits(opened_run):
-    folder, query, environment = opened_run
-    faults: list[str] = []
-    with running_app(environment) as url, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1366, "height": 900}, accept_downloads=True)
-        page.set_default_timeout(120_000)
-        page.on("console", lambda said: said.type == "error" and faults.append(f"{said.text} ({said.location['url']})"))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"{url}/?{query}")
-        page.get_by_role("heading", name="Experts", exact=True, level=1).wait_for()
-        settled(page)
-        page.locator(".js-plotly-plot").first.wait_for()
-
-        to_page(page, "Budget")
-        slider = page.get_by_role("slider").first
-        slider.focus()
-        for _ in range(12):
-            page.keyboard.press("ArrowLeft")
-        page.wait_for_function("location.search.includes('bits=')")
-        settled(page)
-        chosen = address(page)
-        page.reload()  # nothing is lost
-        page.get_by_role("heading", name="Budget", exact=True, level=1).wait_for()
-        assert address(page) == chosen
-
-        to_page(page, "Quantize")
-        assert address(page) == chosen
-        page.get_by_role("slider", name="Evaluation items").focus()
-        page.keyboard.press("Home")
-        settled(page)
-        page.get_by_role("button", name="Quantize and measure").click()
-        page.get_by_text("Accuracy, this allocation").wait_for(timeout=240_000)
-
-        to_page(page, "Export")
-        page.get_by_test_id("stRadioGroup").get_by_text("Bits per expert").click()
-        settled(page)
-        with page.expect_download() as download:
-            page.get_by_role("button", name="Download as zip").click()
-        data = Path(download.value.path()).read_bytes()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith("expert_bits.json")]
-        exported = json.loads(archive.read(name))["expert_bits"]
-    assert exported == by_hand(folder, float(chosen["bits"]))
-    assert [fault for fault in faults if not any(word in fault for word in HARMLESS)] == []
-
-
-def by_hand(folder: Path, average_bits: float) -> dict[str, dict[str, int]]:
-    """The same allocation from the library: layer → expert → bits."""
-    statistics = Run.open(folder).statistics
-    solved = allocate(cost_table(statistics, bits=(2, 3, 4)), bits=(2, 3, 4), average_bits=average_bits)
+def test_from_own_pictures_to_the_exported_bits(site, tmp_path: Path):
+    with walker(site.browser, site.url) as person:
+        calibrate_own_pictures(person, site.runs)
+        look_at_experts(person)
+        drag_the_budget(person)
+        measure_and_ask(person)
+        written, zipped = take_along(person, site.exports, tmp_path)
+        chosen = person.address
+    statistics = Run.open(site.runs / "mine").statistics
+    costs = cost_table(statistics, key_ratio=int(chosen["ratio"]) / 100, bits=(2, 3, 4))
+    by_hand = allocate(costs, bits=(2, 3, 4), average_bits=float(chosen["bits"]))
     layers = {bank.name: str(bank.shape.layer) for bank in statistics}
-    return {
-        layers[name]: {str(expert): int(width) for expert, width in enumerate(bits)}
-        for name, bits in solved.bits.items()
-    }
+    expected = {layers[name]: bits.tolist() for name, bits in by_hand.bits.items()}
+    assert len({width for bits in expected.values() for width in bits}) > 1  # uniform bits would prove nothing
+    for file in (written, zipped):
+        held = read_expert_bits(file)
+        assert {str(layer): list(map(int, bits)) for layer, bits in held.items()} == expected, file
+
+
+def calibrate_own_pictures(person: Walker, runs: Path) -> None:
+    """Own pictures, a typed question, the bundled model; the page is loaded anew while the job runs."""
+    page = person.page
+    person.open("calibrate", "Calibrate")
+    page.get_by_test_id("stButtonGroup").get_by_text("Own pictures").click()
+    page.get_by_test_id("stFileUploader").first.wait_for()
+    pictures = sorted(PICTURES.glob("colour-*.png"))[:6]
+    page.locator("input[type=file]").first.set_input_files(pictures)
+    asked = page.get_by_role("textbox", name=pictures[0].name)
+    asked.fill(QUESTION)
+    asked.press("Enter")
+    settled(page)
+    named = page.get_by_role("textbox", name="Name of the run")
+    named.fill("mine")
+    named.press("Enter")
+    settled(page)
+    page.get_by_text("in 6 samples").wait_for()
+    page.get_by_role("button", name="Start calibration").click()
+    page.wait_for_function("location.search.includes('job=')")
+    page.reload()  # uploads are gone with the session, the job is not
+    page.get_by_text("Calibration of 6 samples").or_(page.get_by_text("is finished and open")).first.wait_for()
+    page.get_by_text("is finished and open").wait_for()
+    assert person.address["run"] == "mine"
+    texts = [sample["text"] for sample in Run.open(runs / "mine").sample_records()]
+    assert sorted(texts) == sorted([QUESTION] + ["Describe the picture."] * 5)
+    person.press("See its experts")
+    person.arrived("Experts")
+
+
+def look_at_experts(person: Walker) -> None:
+    """The key ratio by keys and by mouse, an expert by a click on the map and by arrow keys."""
+    page, ratio = person.page, person.slider("Key vision tokens (key ratio)")
+    ratio.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.search.includes('ratio=23')")
+    with person.dragging("Key vision tokens (key ratio)", 0.5):
+        page.wait_for_function("/ratio=(4[5-9]|5[0-5])/.test(location.search)")
+    settled(page)
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".nsewdrag").first.click(position={"x": 150, "y": 20})
+    page.wait_for_function("/expert=[1-9]/.test(location.search)")
+    settled(page)
+    clicked = int(person.address["expert"])
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"new URLSearchParams(location.search).get('expert') === '{clicked - 1}'")
+    settled(page)
+    assert page.get_by_role("spinbutton", name="Expert", exact=True).input_value() == str(clicked - 1)
+    page.get_by_text(f"Rank of expert {clicked - 1} among").wait_for()
+
+
+def drag_the_budget(person: Walker) -> None:
+    """Numbers move while the mouse still holds the slider, and a reload loses nothing."""
+    page = person.page
+    person.to("Budget")
+    seen = [person.metric("Size of the experts").inner_text()]
+    with person.dragging(BUDGET, 0.25):
+        for share in (0.25, 0.1, 0.3):
+            box = person.slider(BUDGET).bounding_box()
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
+            page.wait_for_function(_OTHER_METRIC, arg=["Size of the experts", seen[-1]])
+            seen.append(person.metric("Size of the experts").inner_text())
+    page.wait_for_timeout(1000)  # letting go is reported once more
+    settled(page)
+    assert person.address["bits"].startswith("2.")
+    chosen, size = person.address, person.metric("Size of the experts").inner_text()
+    page.reload()
+    person.arrived("Budget")
+    assert person.address == chosen
+    assert person.metric("Size of the experts").inner_text() == size
+    assert float(person.slider(BUDGET).input_value()) == float(chosen["bits"])
+
+
+_OTHER_METRIC = """([label, before]) => [...document.querySelectorAll('[data-testid=stMetric]')].some(
+    metric => metric.innerText.includes(label)
+        && metric.querySelector('[data-testid=stMetricValue]').innerText !== before)"""
+
+
+def measure_and_ask(person: Walker) -> None:
+    """Quantize and measure on few items, then one question to all three models."""
+    page = person.page
+    person.to("Quantize")
+    person.slider("Evaluation items").focus()
+    page.keyboard.press("Home")
+    settled(page)
+    page.get_by_role("button", name="Quantize and measure").click()
+    page.get_by_text("Accuracy, this allocation").wait_for()
+    settled(page)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    for model in ("original", "this allocation"):
+        page.get_by_test_id("stCaptionContainer").get_by_text(model, exact=True).wait_for()
+    settled(page)
+
+
+def take_along(person: Walker, exports: Path, place: Path) -> tuple[Path, Path]:
+    """The bits written to the folder, and out of the downloaded zip."""
+    page = person.page
+    person.to("Export")
+    page.get_by_test_id("stRadioGroup").get_by_text("Bits per expert").click()
+    settled(page)
+    page.get_by_role("button", name="Write to a folder").click()
+    page.get_by_text(" files in ").wait_for()
+    [written] = exports.glob("mine-*/expert_bits.json")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as zip").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("expert_bits.json")]
+        return written, Path(archive.extract(name, place))

@@ -84,6 +84,9 @@ def walker(browser: Any, url: str, **context: Any) -> Iterator[Walker]:
     one = Walker(page, url)
     page.on("console", lambda said: said.type == "error" and one.faults.append(f"{said.text} ({said.location['url']})"))
     page.on("pageerror", lambda error: one.faults.append(str(error)))
-    yield one
-    own.close()
-    assert [fault for fault in one.faults if not any(word in fault for word in HARMLESS)] == []
+    try:
+        yield one
+    finally:
+        own.close()
+    found = [fault for fault in one.faults if not any(word in fault for word in HARMLESS)]
+    assert not found, f"The browser's console says: {found}"

@@ -1,0 +1,45 @@
+"""No page leaves an error in the browser's console, come to by the sidebar or by its own address."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.server import ROOT, browser_path
+from tests.browser.walking import walker
+
+PAGES = ("Experts", "Calibrate", "Tokens", "Budget", "Quantize", "Compare", "Export")
+ADDRESSES = {  # of views that the sidebar does not lead to
+    "compare?section=rankings": "Compare",
+    "compare?section=runs": "Compare",
+    "compare?section=paper": "Compare",
+    "tokens?shown=signals&ratio=55": "Tokens",
+    "budget?budget=MB&unit=projection&scope=model": "Budget",
+}
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser_path() is None, reason="no chromium, chromium-browser or google-chrome on this machine"),
+    pytest.mark.skipif(not (ROOT / "sample_data/run/run.json").is_file(), reason="the bundled run is not here"),
+]
+
+
+@pytest.mark.timeout(300)
+def test_no_page_complains(site):
+    with walker(site.browser, site.url) as person:  # looks at the console at its end
+        person.open("", "Experts")
+        for name in PAGES[1:]:
+            person.to(name)
+            assert person.page.get_by_test_id("stException").count() == 0, name
+        person.page.get_by_test_id("stSidebarNav").get_by_role("link", name="Learn").click()
+        person.page.get_by_role("navigation", name="Steps").wait_for()
+        for address, heading in ADDRESSES.items():
+            person.open(address, heading)
+            assert person.page.get_by_test_id("stException").count() == 0, address
+
+
+@pytest.mark.timeout(60)
+def test_a_fault_would_be_noticed(site):
+    """The watch itself: an error that a page throws fails the walk."""
+    with pytest.raises(AssertionError, match="thrown on purpose"), walker(site.browser, site.url) as person:
+        person.page.goto("about:blank")
+        person.page.evaluate("setTimeout(() => { throw new Error('thrown on purpose') })")
+        person.page.wait_for_timeout(100)

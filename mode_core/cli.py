@@ -89,6 +89,52 @@ def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> 
     group.add_argument("--asymmetric", action="store_true", help="a zero point per group instead of a symmetric grid")
 
 
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser, _shown(BUNDLED / "model"))
+    parser.add_argument(
+        "--samples",
+        default=_shown(BUNDLED / "calibration"),
+        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
+    )
+    parser.add_argument("--out", required=True, help="folder of the new run")
+    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    parser.add_argument(
+        "--measure-bits",
+        type=int,
+        nargs="+",
+        default=[1, 2, 3, 4],
+        help="widths to measure; 0 is what leaving an expert out costs (default: 1 2 3 4)",
+    )
+    parser.add_argument(
+        "--signals",
+        nargs="+",
+        default=["text_attention"],
+        metavar="SIGNAL",
+        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
+    )
+    parser.add_argument(
+        "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
+    )
+    parser.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
+    parser.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
+    parser.add_argument(
+        "--gradients",
+        action="store_true",
+        help="add the backward pass that fisher, mode_fisher, veq and the like need",
+    )
+    parser.add_argument(
+        "--hessian-probes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
+    _grid_arguments(parser, 128)
+    cli_logit_kl.add_arguments(parser)
+    cli_scale.add_arguments(parser)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every verb has `--help`."""
     parser = argparse.ArgumentParser(
@@ -106,49 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         return added
 
     calibrate = verb("calibrate", verbs.calibrate, "Run the model once over image-text samples; keep a run.")
-    _model_argument(calibrate, _shown(BUNDLED / "model"))
-    calibrate.add_argument(
-        "--samples",
-        default=_shown(BUNDLED / "calibration"),
-        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
-    )
-    calibrate.add_argument("--out", required=True, help="folder of the new run")
-    calibrate.add_argument("--limit", type=int, help="use only the first N samples")
-    calibrate.add_argument(
-        "--measure-bits",
-        type=int,
-        nargs="+",
-        default=[1, 2, 3, 4],
-        help="widths to measure; 0 is what leaving an expert out costs (default: 1 2 3 4)",
-    )
-    calibrate.add_argument(
-        "--signals",
-        nargs="+",
-        default=["text_attention"],
-        metavar="SIGNAL",
-        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
-    )
-    calibrate.add_argument(
-        "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
-    )
-    calibrate.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
-    calibrate.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
-    calibrate.add_argument(
-        "--gradients",
-        action="store_true",
-        help="add the backward pass that fisher, mode_fisher, veq and the like need",
-    )
-    calibrate.add_argument(
-        "--hessian-probes",
-        type=int,
-        default=0,
-        metavar="N",
-        help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
-    )
-    calibrate.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
-    _grid_arguments(calibrate, 128)
-    cli_logit_kl.add_arguments(calibrate)
-    cli_scale.add_arguments(calibrate)
+    _calibrate_arguments(calibrate)
 
     allocate = verb("allocate", cli_allocate.allocate, "Solve for every expert's bits under a budget; no model needed.")
     allocate.add_argument("--run", required=True, help="folder of a run")

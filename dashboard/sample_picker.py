@@ -124,7 +124,9 @@ def _uploads(kind: str, label: str, types: list[str], hint: str) -> dict[str, by
             st.error(f"{file.name}: together the files exceed {MAX_UPLOAD / 1e6:.0f} MB; use a folder and the CLI.")
         else:
             kept[file.name] = file.getvalue()
-    if kept and st.button(f"Take all {len(kept)} files away", key=f"clear:{kind}"):
+    if kept and st.button(
+        "Take the file away" if len(kept) == 1 else f"Take all {len(kept)} files away", key=f"clear:{kind}"
+    ):
         st.session_state[f"uploads:{kind}"] = {}
         st.session_state[f"uploads:{kind}:turn"] = turn + 1
         st.rerun()

@@ -107,7 +107,8 @@ def estimate_part(source: str, samples: list, settings: CalibrationSettings | No
     how = "counted" if looked == len(samples) else f"estimated from {looked} of {len(samples)} samples"
     share = 100 * vision / max(1, text + vision)
     st.markdown(
-        f"**{text + vision:,} tokens** ({how}), {share:.0f} % of them vision tokens, in {len(samples)} samples."
+        f"**{text + vision:,} tokens** ({how}), {share:.0f} % of them vision tokens, in {len(samples)} sample"
+        f"{'s' if len(samples) != 1 else ''}."
     )
     if settings is not None and (ahead := cost_ahead(source, settings, text + vision)):
         st.caption(ahead)

@@ -52,10 +52,8 @@ def calibrate_own_pictures(person: Walker, runs: Path) -> None:
     """Own pictures, a typed question, the bundled model; the page is loaded anew while the job runs."""
     page = person.page
     person.open("calibrate", "Calibrate")
-    page.get_by_test_id("stButtonGroup").get_by_text("Own pictures").click()
-    page.get_by_test_id("stFileUploader").first.wait_for()
     pictures = sorted(PICTURES.glob("colour-*.png"))[:6]
-    page.locator("input[type=file]").first.set_input_files(pictures)
+    person.give_pictures(pictures)
     asked = page.get_by_role("textbox", name=pictures[0].name)
     asked.fill(QUESTION)
     asked.press("Enter")

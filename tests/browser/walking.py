@@ -52,6 +52,12 @@ class Walker:
         """The number under a label."""
         return self.page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
 
+    def give_pictures(self, files: Any) -> None:
+        """Upload own pictures on Calibrate; the page has other uploaders as well."""
+        self.page.get_by_test_id("stButtonGroup").get_by_text("Own pictures").click()
+        uploader = self.page.get_by_test_id("stFileUploader").filter(has_text="Pictures")
+        uploader.locator("input[type=file]").set_input_files(files)
+
     @property
     def address(self) -> dict[str, str]:
         """What stands behind the question mark."""

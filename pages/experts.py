@@ -82,7 +82,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
         return
     st.markdown(
         f"**Layer {grid.axes.ticks[row]}: {low[row]} of its {looked[row]} busiest text experts are in the lower "
-        f"half when all tokens are counted together**, so counting would starve them of bits. Over all layers it is "
+        f"half when all tokens are counted together**, so counting would starve them. Over all layers it is "
         f"{low.sum()} of {looked.sum()}."
     )
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -97,7 +97,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
         with st.popover(f"Which {low.sum()}?", type="tertiary", on_change="rerun", key="starved") as shown:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
-                st.dataframe(tables.starved_table(grid), hide_index=True, height=300)
+                st.dataframe(tables.starved_table(grid).drop(columns="bank"), hide_index=True, width=460, height=300)
 
 
 def look_at(bank: str, expert: int) -> None:

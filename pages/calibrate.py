@@ -149,13 +149,15 @@ def outcome() -> None:
         return
     folder = session.runs_folder() / name
     readable = (folder / "run.json").is_file() and session.Run.open(folder).state != "begun"
-    if readable and session.wanted_run() != name:
+    if readable and st.session_state.get("calibrate:opened") != job.id:  # once: later another run may be looked at
+        st.session_state["calibrate:opened"] = job.id
         session.open_run(name)
         st.rerun()
     if job.state == "done":
         info = session.Run.open(folder).info
         spent = f"It took {info['seconds']:.0f} s and {info['peak_memory_bytes'] / 1e9:.2g} GB at most."
-        st.success(f"The run {name!r} is finished and open. {spent}", icon=":material/check_circle:")
+        opened = " and open" if session.wanted_run() == name else ""
+        st.success(f"The run {name!r} is finished{opened}. {spent}", icon=":material/check_circle:")
     elif readable:
         st.info(f"What was measured before the end is kept: the half-done run {name!r} is open.")
     left, right, _ = st.columns([1, 1, 4])

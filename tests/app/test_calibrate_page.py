@@ -47,6 +47,8 @@ def test_bundled_samples_become_the_open_run(with_model):
     run = Run.open(session.runs_folder() / "mine")
     assert len(run.statistics.samples) == 6 and run.statistics.bits == (1, 2, 3, 4)
     assert "finished and open" in words(app)
+    app.selectbox(key="widget:run").set_value("tiny").run()  # another run may be looked at afterwards
+    assert app.query_params["run"] in ("tiny", ["tiny"]) and "is finished. It took" in words(app)
 
 
 def test_own_pictures_with_questions_keep_the_good_and_name_the_bad(with_model):

@@ -65,7 +65,7 @@ ensure_torchvision()
 from transformers import AutoModelForImageTextToText
 found = {}
 for number, folder in enumerate(sys.argv[2:]):
-    for dtype in (torch.float16, torch.bfloat16):
+    for dtype in (torch.float16, torch.bfloat16)[: 2 - number]:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         with torch.no_grad():
             if dtype == torch.float16:
@@ -116,12 +116,13 @@ def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
                         assert found.pop(f"{number} {module}.bits") == width
                         assert torch.equal(found.pop(f"{number} {module}"), bank.matrix(projection, expert)), module
             damage = (logits(ours.model) - plain).abs().max()
-        with quantize_experts(loaded, allocation, **grid):
-            apart = (found.pop(f"{number} torch.bfloat16") - logits(loaded.model)).abs().max()
-        print(f"float16: {away:.5f}, bfloat16: {apart:.5f} (quantizing changed them by {damage:.2f})")
+        print(f"float16: {away:.5f} (quantizing changed them by {damage:.2f})")
         assert away < 5e-3
-        # bfloat16 has 8 bits of precision: sums in another order differ by more, and far less than wrong weights would
-        assert apart < 0.05 * damage
+    with quantize_experts(loaded, allocation, **grids[0]):
+        apart = (found.pop("0 torch.bfloat16") - logits(loaded.model)).abs().max()
+    print(f"bfloat16: {apart:.5f}")
+    # bfloat16 has 8 bits of precision: sums in another order differ by more, and far less than wrong weights would
+    assert apart < 0.05 * damage
     assert not found
 
 

@@ -11,7 +11,8 @@ from mode_core.quantization.widths import UNTOUCHED
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "mode_core" / "export" / "README.md").read_text(encoding="utf-8")
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", README, re.MULTILINE)}
+PROOFS = README.split("## Targets and their proofs")[1].split("### ")[0]
+ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", PROOFS, re.MULTILINE)}
 UNITS = {
     "expert × projection": "expert_projection",
     "expert": "expert",

@@ -70,6 +70,13 @@ def tiny_processor():
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: one file stays in one process, and browsers do not run beside others."""
+    for item in items:
+        group = "browser" if item.get_closest_marker("browser") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
     """A saved Qwen3-VL-MoE with random weights: 2 banks × 8 experts, hidden 64, intermediate 24, top-2."""

@@ -71,9 +71,11 @@ def tiny_processor():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: one file stays in one process, and browsers do not run beside others."""
+    """Where several processes share the tests: one file stays in one process, and what starts programs that keep all
+    cores busy (browsers, the README's commands) comes one after another."""
     for item in items:
-        group = "browser" if item.get_closest_marker("browser") else item.path.name
+        busy = item.get_closest_marker("browser") or item.path.name == "test_readme.py"
+        group = "busy" if busy else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 
 

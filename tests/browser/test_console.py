@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_page_complains(site):
     with walker(site.browser, site.url) as person:  # looks at the console at its end
         person.open("", "Experts")

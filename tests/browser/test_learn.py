@@ -19,7 +19,7 @@ pytestmark = [
 _BEYOND = "(main => main.scrollHeight - main.clientHeight)(document.querySelector('[data-testid=stMain]'))"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_lecture_goes_through_by_keys_without_scrolling(tmp_path: Path):
     faults: list[str] = []
     with running_app({"MODE_RUNS": str(tmp_path)}) as url, chromium() as browser:

@@ -28,7 +28,7 @@ QUESTION = "what colour is the shape at the top left?"
 BUDGET = "Budget for all routed experts"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_from_own_pictures_to_the_exported_bits(site, tmp_path: Path):
     with walker(site.browser, site.url) as person:
         calibrate_own_pictures(person, site.runs)

@@ -24,7 +24,7 @@ def upload(person: Walker, name: str) -> None:
     settled(person.page)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_people_do_not_see_each_other(site):
     with walker(site.browser, site.url) as one, walker(site.browser, site.url) as other:
         upload(one, "colour-0000.png")

@@ -13,7 +13,7 @@ from tests.browser.server import settled
 # Streamlit's own noise. Where a page is opened by its own address, its client asks for /<page>/_stcore/… before
 # /_stcore/…, and a browser reports the first as not found. Nothing of the dashboard has this in its address.
 HARMLESS = ("/_stcore/",)
-PATIENCE = 60_000  # ms
+PATIENCE = 180_000  # ms
 
 
 @dataclass

@@ -36,7 +36,7 @@ def test_no_page_complains(site):
             assert person.page.get_by_test_id("stException").count() == 0, address
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_fault_would_be_noticed(site):
     """The watch itself: an error that a page throws fails the walk."""
     with pytest.raises(AssertionError, match="thrown on purpose"), walker(site.browser, site.url) as person:

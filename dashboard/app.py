@@ -15,7 +15,6 @@ if str(ROOT) not in sys.path:
 import streamlit as st  # noqa: E402
 
 from dashboard import session, sidebar  # noqa: E402
-from dashboard.components import let_go  # noqa: E402
 from mode_core.importance import ImportanceError  # noqa: E402
 from mode_core.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
@@ -69,7 +68,6 @@ STYLE = "<style>.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5re
 st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
 st.html(STYLE)
 session.restore()
-let_go()
 page = navigation()
 sidebar.draw()
 show(page)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dashboard import session
 from dashboard.components import live_slider
 from dashboard.glossary import explain
 
 
-def key_ratio_slider() -> None:
-    """The share of vision tokens that count as key, 1 to 100 %; without a redundancy signal there is none to set."""
+def key_ratio_slider(follow: Callable[[], str]) -> None:
+    """The share of vision tokens that count as key, 1 to 100 %; without a redundancy signal there is none to set.
+
+    `follow`: what changes while it is dragged, as for `live_slider`.
+    """
     now = session.choices()
     live_slider(
         "Key vision tokens (key ratio)",
@@ -20,5 +25,6 @@ def key_ratio_slider() -> None:
         key="ratio",
         help=explain("key ratio"),
         on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+        follow=follow,
         disabled=now.signal == "none",
     )

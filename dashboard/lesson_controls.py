@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard import names, session
@@ -25,7 +27,7 @@ def layer_control(axes: Axes, bank: str) -> None:
     )
 
 
-def ratio_control() -> None:
+def ratio_control(follow: Callable[[], str]) -> None:
     """The key ratio, live."""
     live_slider(
         "Try another key ratio ρ",
@@ -37,6 +39,7 @@ def ratio_control() -> None:
         key="learn-ratio",
         help=explain("key ratio"),
         on_change=lambda percent: session.choose(key_ratio=round(percent) / 100),
+        follow=follow,
     )
 
 
@@ -51,7 +54,7 @@ def kind_control() -> None:
     )
 
 
-def budget_control() -> None:
+def budget_control(follow: Callable[[], str]) -> None:
     """The budget, live."""
     widths = session.widths()
     live_slider(
@@ -65,6 +68,7 @@ def budget_control() -> None:
         key="learn-budget",
         help=explain("average bits"),
         on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None, budget_unit="bits"),
+        follow=follow,
         disabled=len(widths) == 1,
     )
 

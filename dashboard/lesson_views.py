@@ -33,7 +33,8 @@ class View:
     """One lesson on the open run. With a `note` there is nothing to draw or ask: it says why and what to do, `command`
     how.
 
-    `picture(shown)` draws the question or the answer; `control()` is drawn below it once the answer is shown;
+    `picture(shown)` draws the question or the answer; `control(follow)` is drawn below it once the answer is shown,
+    with what a dragged slider changes at once;
     `prepare()` sets what the next page should open with.
     """
 
@@ -42,7 +43,7 @@ class View:
     options: tuple[str, ...] = ()
     right: int = 0
     answer: str = ""
-    control: Callable[[], None] | None = None
+    control: Callable[[Callable[[], str]], None] | None = None
     prepare: Callable[[], None] = lambda: None
     note: str = ""
     command: str = ""
@@ -94,7 +95,7 @@ def router(ground: Ground) -> View:
         tuple(map(str, choices)),
         nearest(choices, found, ratio=True),
         f"**{found} of {ground.experts}** do half of it.",
-        lambda: layer_control(ground.grid.axes, ground.bank),
+        lambda _: layer_control(ground.grid.axes, ground.bank),
         lambda: session.put(view="load"),
     )
 
@@ -121,7 +122,7 @@ def frequency(ground: Ground) -> View:
         ("none", "1 or 2", "3 or 4", "5 or more"),
         band((0, 1, 3, 5), fallen),
         f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
-        lambda: layer_control(ground.grid.axes, ground.bank),
+        lambda _: layer_control(ground.grid.axes, ground.bank),
         prepare,
     )
 
@@ -199,7 +200,7 @@ def sensitivity(ground: Ground) -> View:
         tuple(f"{value} ×" for value in options),
         nearest(options, factor, ratio=True),
         f"**{factor:.1f} times** (median over the layer's experts).",
-        kind_control,
+        lambda _: kind_control(),
         lambda: session.put(width=str(few)),
     )
 
@@ -266,7 +267,7 @@ def evidence(ground: Ground) -> View:
         right,
         f"MODE **{verdict}** {names.short_method(rival)} there: {middle['difference']:+.3g} nats "
         f"({middle['low']:+.3g} to {middle['high']:+.3g}).",
-        rival_control,
+        lambda _: rival_control(),
         lambda: session.put(section="methods", metric="kl"),
     )
 

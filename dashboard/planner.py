@@ -151,7 +151,7 @@ def card_part() -> None:
     except (ValueError, OSError, ModelError, ImportanceError) as unknown:
         st.error(str(unknown), icon=":material/error:")
         return
-    chart(memory_bar(fit), "memory", settle=True)
+    chart(memory_bar(fit), "memory")
     low, high = session.size_range()
     if fit.for_experts < low:
         st.error(

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts, halves, names, planner, session, tables
 from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of, original_bytes
-from dashboard.components import before_change, chart, live_slider, load_plotly
+from dashboard.components import Figure, Readout, before_change, changes, chart, live_slider, load_plotly, readout
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -51,10 +51,22 @@ def plan() -> None:
         sentence.markdown("There is no allocation for these settings.")
         st.error(str(impossible), icon=":material/error:")
     else:
-        sentence.markdown(headline(allocation, rival))
+        with sentence:
+            readout(headline(allocation, rival), "headline")
         outcome(allocation, rival)
-    with slot:  # drawn last: drawing it tells the browser that this value has been answered
+    with slot:
         draw_budget()
+
+
+def follow() -> str:
+    """What every step of a dragged slider changes: the sentence, the figures, the bits of every expert."""
+    try:
+        allocation, rival = session.allocation(), session.uniform_allocation()
+    except (AllocationError, ImportanceError) as impossible:
+        return changes({}, {"headline": Readout("There is no allocation for these settings.", str(impossible))})
+    axes, bits, _ = laid_out(allocation, rival)
+    told = {"headline": headline(allocation, rival), "figures": metrics(allocation, rival)}
+    return changes({"bits": bits_figure(axes, bits, allocation)}, told)
 
 
 def keep_in_range() -> None:
@@ -83,6 +95,7 @@ def draw_budget() -> None:
             unit=" MB",
             key="megabytes",
             on_change=lambda megabytes: session.choose(megabytes=megabytes),
+            follow=follow,
         )
         return
     live_slider(
@@ -95,6 +108,7 @@ def draw_budget() -> None:
         unit=" bits on average",
         key="average-bits",
         on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None),
+        follow=follow,
         disabled=len(widths) == 1,
     )
 
@@ -133,6 +147,7 @@ def draw_settings() -> None:
             key="vision-weight",
             help=HELP_WEIGHT,
             on_change=lambda alpha: session.choose(vision_weight=round(alpha, 1)),
+            follow=follow,
         )
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
 
@@ -146,45 +161,61 @@ def missing_methods() -> str:
     return "How much each expert matters. One choice changes the cost of every expert, and so the bits." + how
 
 
-def headline(allocation: Allocation, rival: Allocation) -> str:
+def headline(allocation: Allocation, rival: Allocation) -> Readout:
     """What the allocation is predicted to save against the same bits for all."""
     width = rival.settings["uniform"]
     if rival.objective <= 0:
-        return "This method predicts no damage at any width, so it cannot tell allocations apart."
+        return Readout(plain="This method predicts no damage at any width, so it cannot tell allocations apart.")
     saved = 100 * (1 - allocation.objective / rival.objective)
     size = "" if abs(allocation.average_bits - width) < 0.005 else ", the widest uniform width that fits"
-    return (
-        f"**{saved:.0f} % less predicted damage than {width} bits for every expert{size}** "
-        f"(an estimate from calibration; Quantize measures it)."
+    return Readout(
+        f"{saved:.0f} % less predicted damage than {width} bits for every expert{size}",
+        "(an estimate from calibration; Quantize measures it).",
     )
+
+
+def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, dict, dict]:
+    """Axes, bits and the rival's bits as they are drawn: halves of experts beside each other where these are apart."""
+    axes = charts.Axes.of(session.statistics())
+    if not halves.is_split(allocation.bits):
+        return axes, allocation.bits, rival.bits
+    return halves.split_axes(axes), halves.split_bits(allocation.bits), halves.split_bits(rival.bits)
+
+
+def earlier(axes: charts.Axes, bits: dict) -> dict | None:
+    """The bits before the present change of the settings, where they are of the same experts."""
+    before = before_change("budget:before", session.choices(), bits)
+    if before is None or {name: len(row) for name, row in before.items()} != dict(
+        zip(axes.names, axes.experts, strict=True)
+    ):
+        return None  # another run, or another unit, was open then
+    return before
+
+
+def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation):
+    """The map of bits, with dots where they moved."""
+    return charts.bit_map(axes, bits, allocation.widths, earlier(axes, bits))
 
 
 def outcome(allocation: Allocation, rival: Allocation) -> None:
     """Figures in a row, the bits of every expert, the frontier, and what moved."""
-    axes, costs = charts.Axes.of(session.statistics()), session.costs()
-    bits, rival_bits = allocation.bits, rival.bits
-    if halves.is_split(bits):
-        axes, costs = halves.split_axes(axes), halves.split_costs(session.split_costs())
-        bits, rival_bits = halves.split_bits(bits), halves.split_bits(rival_bits)
+    axes, bits, rival_bits = laid_out(allocation, rival)
+    costs = halves.split_costs(session.split_costs()) if halves.is_split(allocation.bits) else session.costs()
     if allocation.scope == "model" and (warning := scope_warning(costs)):
         st.warning(warning, icon=":material/warning:")
-    metrics(allocation, rival)
-    before = before_change("budget:before", session.choices(), bits)
-    if before is not None and {name: len(row) for name, row in before.items()} != dict(
-        zip(axes.names, axes.experts, strict=True)
-    ):
-        before = None  # another run, or another unit, was open then
-    moved = None if before is None else tables.moves_table(axes, before, bits)
+    readout(metrics(allocation, rival), "figures")
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         chart(
-            charts.bit_map(axes, bits, allocation.widths, before),
+            bits_figure(axes, bits, allocation),
             "bits",
+            follows=True,
             table=lambda: tables.allocation_table(axes, bits, costs),
         )
     with right:
-        chart(lambda: charts.width_counts(axes, bits, allocation.widths), "counts", settle=True)
-        changed(moved)
+        chart(charts.width_counts(axes, bits, allocation.widths), "counts")
+        before = earlier(axes, bits)
+        changed(None if before is None else tables.moves_table(axes, before, bits))
     left, right = st.columns(2, gap="medium")
     with left:
         curve(allocation)
@@ -192,34 +223,33 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
         by_layer(axes, costs, bits, rival_bits, rival.settings["uniform"])
 
 
-def metrics(allocation: Allocation, rival: Allocation) -> None:
-    """Size, predicted damage, solver time and proof, each with its unit; fixed widths, so that nothing moves."""
+def metrics(allocation: Allocation, rival: Allocation) -> Readout:
+    """Size, predicted damage, solver time and proof, each with its unit."""
     original = original_bytes(session.statistics())
     gap = allocation.objective - allocation.lower_bound
     share = 100 * gap / allocation.objective if allocation.objective else 0.0
     proven = allocation.proven_optimal
-    figures = (
-        (
-            "Size of the experts",
-            megabytes(allocation.bytes),
-            f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
-        ),
-        (
-            "Predicted damage (estimate)",
-            f"{allocation.objective:.3g}",
-            f"{rival.objective:.3g} with {rival.settings['uniform']} bits for all",
-        ),
-        ("Average bits", f"{allocation.average_bits:.3f}", "over all expert weights"),
-        ("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "by an exact solver"),
-        (
-            "Best possible?",
-            "proven optimal" if proven else f"within {share:.2g} %",
-            "no allocation does better" if proven else "of the lower bound",
-        ),
+    return Readout(
+        figures=(
+            Figure(
+                "Size of the experts",
+                megabytes(allocation.bytes),
+                f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
+            ),
+            Figure(
+                "Predicted damage (estimate)",
+                f"{allocation.objective:.3g}",
+                f"{rival.objective:.3g} with {rival.settings['uniform']} bits for all",
+            ),
+            Figure("Average bits", f"{allocation.average_bits:.3f}", "over all expert weights"),
+            Figure("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "by an exact solver"),
+            Figure(
+                "Best possible?",
+                "proven optimal" if proven else f"within {share:.2g} %",
+                "no allocation does better" if proven else "of the lower bound",
+            ),
+        )
     )
-    with st.container(horizontal=True, gap="small"):
-        for label, value, beside in figures:
-            st.metric(label, value, beside, delta_color="off", delta_arrow="off", width=172)
 
 
 def megabytes(count: int) -> str:
@@ -245,9 +275,8 @@ def changed(moved) -> None:
 def curve(allocation: Allocation) -> None:
     """Damage at every budget, in the unit of the slider."""
     chart(
-        lambda: frontier_figure(allocation),
+        frontier_figure(allocation),
         "frontier",
-        settle=True,
         table=lambda: tables.frontier_table(frontier_of(session.solver())),
     )
 
@@ -270,11 +299,8 @@ def frontier_figure(allocation: Allocation):
 def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
     """Where the predicted damage sits, against the uniform rival."""
 
-    def figure():
-        chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
-        return charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all")
-
-    chart(figure, "layers", settle=True)
+    chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
+    chart(charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all"), "layers")
 
 
 page()

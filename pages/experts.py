@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
-from dashboard.components import chart, load_plotly
+from dashboard.components import changes, chart, load_plotly
 from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 
@@ -27,7 +27,7 @@ def explore() -> None:
     """Controls on top, then the maps, the bias of counting, and one expert close up."""
     sentence, controls = st.container(), st.container()
     statistics, now = session.statistics(), session.choices()
-    grid = charts.FrequencyGrid.of(statistics, session.frequencies(), now.key_ratio, now.signal)
+    grid = frequency_grid()
     sensitivity = charts.SensitivityGrid.of(statistics, now.key_ratio, now.signal)
     with controls:
         slot, view, order, bits = draw_controls(sensitivity.bits)
@@ -37,8 +37,19 @@ def explore() -> None:
     place = (grid.axes.names.index(bank), expert)
     maps(grid, sensitivity, view, order, bits, place)
     close_up(grid, sensitivity, place)
-    with slot:  # drawn last: drawing it tells the browser that this value has been answered
-        key_ratio_slider()
+
+    def follow() -> str:
+        """What every step of the dragged key ratio changes."""
+        return changes({"frequencies": charts.frequency_heatmaps(frequency_grid(), view, order, place)})
+
+    with slot:
+        key_ratio_slider(follow)
+
+
+def frequency_grid() -> charts.FrequencyGrid:
+    """Shares of every kind of token under the present key ratio and signal."""
+    now = session.choices()
+    return charts.FrequencyGrid.of(session.statistics(), session.frequencies(), now.key_ratio, now.signal)
 
 
 def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]:
@@ -114,14 +125,14 @@ def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, 
         chart(
             charts.frequency_heatmaps(grid, view, order, place),
             "frequencies",
+            follows=True,
             table=lambda: tables.frequency_table(grid),
             on_pick=lambda what: pick(grid.axes, what),
         )
     with right:
         chart(
-            lambda: charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
+            charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
             "sensitivity",
-            settle=True,
             table=lambda: tables.sensitivity_table(sensitivity),
             on_pick=lambda what: pick(grid.axes, what),
         )
@@ -153,19 +164,18 @@ def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     exemplars.part(grid.axes.names[row], expert)
     left, right = st.columns([1.55, 1], gap="medium")
     with left:
-        chart(lambda: charts.bank_profile(shares, counts, name, expert), "profile", settle=True)
+        chart(charts.bank_profile(shares, counts, name, expert), "profile")
         told = "How far apart kinds of token are, by layer"
         chart(
-            lambda: charts.bias_bars(grid.axes.ticks, divergences(grid), told),
+            charts.bias_bars(grid.axes.ticks, divergences(grid), told),
             "bias",
-            settle=True,
             table=lambda: tables.bias_table(grid.axes, divergences(grid)),
         )
     with right:
         one = {kind: float(values[expert]) for kind, values in shares.items()}
         seen = {kind: float(values[expert]) for kind, values in counts.items()}
-        chart(lambda: charts.expert_frequencies(one, seen, 1 / size), "expert", settle=True)
-        chart(lambda: errors_by_width(sensitivity, row, expert, size), "errors", settle=True)
+        chart(charts.expert_frequencies(one, seen, 1 / size), "expert")
+        chart(errors_by_width(sensitivity, row, expert, size), "errors")
 
 
 def errors_by_width(sensitivity, row: int, expert: int, size: int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import session
-from dashboard.components import chart, load_plotly, steps
+from dashboard.components import changes, chart, load_plotly, steps
 from dashboard.glossary import found
 from dashboard.lesson_views import VIEWS, Ground, View
 from dashboard.lessons import LESSONS, Lesson
@@ -53,7 +53,7 @@ def draw(lesson: Lesson, view: View) -> None:
     left, right = st.columns([1.12, 1], gap="large")
     with left:
         if view.picture is not None:
-            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown)
+            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True)
         else:
             st.info(view.note, icon=":material/info:")
             if view.command:
@@ -72,9 +72,15 @@ def draw(lesson: Lesson, view: View) -> None:
                 session.go(lesson.page)
             if st.button("Glossary", type="tertiary", icon=":material/menu_book:", key="glossary"):
                 glossary()
-    with control:  # drawn last: a live slider takes being drawn as its answer
+    with control:
         if shown and view.control is not None:
-            view.control()
+            view.control(lambda: follow(lesson))
+
+
+def follow(lesson: Lesson) -> str:
+    """What every step of a lesson's dragged slider changes: its picture."""
+    view = VIEWS[lesson.key](Ground.of_session())
+    return changes({} if view.picture is None else {f"lesson-{lesson.key}": view.picture(True)})
 
 
 def ask(view: View, key: str, guess: str | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import charts, names, session, token_view
-from dashboard.components import chart, load_plotly
+from dashboard.components import Readout, changes, chart, load_plotly, readout
 from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 from dashboard.sweep import RATIOS
@@ -45,9 +48,10 @@ def explore() -> None:
     axes = charts.Axes.of(statistics)
     bank = draw_choices(axes, scores)
     if scores:
-        sample = session.chosen("sample", list(scores), next(iter(scores)))
-        sentence.markdown(headline(scores[sample], axes, bank))
-        pictures(scores[sample], axes, bank)
+        sample = scores[session.chosen("sample", list(scores), next(iter(scores)))]
+        with sentence:
+            readout(headline(sample, axes, bank), "tokens")
+        pictures(sample, axes, bank)
         overlaps(list(scores.values()), axes)
     else:
         st.info(
@@ -56,8 +60,15 @@ def explore() -> None:
             icon=":material/image_not_supported:",
         )
     stability(axes)
-    with slot:  # drawn last: drawing it tells the browser that this value has been answered
-        key_ratio_slider()
+
+    def follow() -> str:
+        """What every step of the dragged key ratio changes."""
+        if not scores:
+            return changes()
+        return changes(large_picture(sample, axes, bank), {"tokens": headline(sample, axes, bank)})
+
+    with slot:
+        key_ratio_slider(follow)
 
 
 def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:
@@ -91,88 +102,143 @@ def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:
     return session.selected()[0]
 
 
-def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> str:
+def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> Readout:
     """How much the key tokens of this picture hold, in this layer."""
     now, row = session.choices(), scores.banks.index(bank)
     count = signal_count(scores)
     if now.signal == "none":
-        return f"**All {count} vision tokens count as key**: no signal ranks them."
+        return Readout(f"All {count} vision tokens count as key", "since no signal ranks them.")
     kept = max(1, round(100 * now.key_ratio) * count // 100)
     if now.signal not in scores.scores:
-        return f"**{kept} of {count} vision tokens are key.** This run keeps no scores of this signal to look at."
+        return Readout(
+            f"{kept} of {count} vision tokens are key.", "This run keeps no scores of this signal to look at."
+        )
     held = token_view.attention_held(scores, now.signal, row, now.key_ratio)
-    share = f" They hold {100 * held:.0f} % of the attention that the text pays to the picture." if held else ""
-    return f"**{kept} of {count} vision tokens are key in layer {axes.ticks[axes.names.index(bank)]}.**{share}"
+    share = f"They hold {100 * held:.0f} % of the attention that the text pays to the picture." if held else ""
+    return Readout(f"{kept} of {count} vision tokens are key in layer {axes.ticks[axes.names.index(bank)]}.", share)
 
 
 def signal_count(scores: TokenScores) -> int:
     return next(iter(scores.scores.values())).shape[1]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What of a sample is laid out: the picture as a data URI and its height ÷ width, its tokens, layer and signal."""
+
+    uri: str
+    shape: float
+    grid: tuple[int, int]
+    part: slice
+    row: int
+    signal: str
+
+
+def layer_and_signal(scores: TokenScores, bank: str) -> tuple[int, str]:
+    """Row of the bank among those kept, and the signal that is looked at: the chosen one where it was kept."""
+    now, known = session.choices(), token_view.kept_signals([scores], session.statistics().signals)
+    return scores.banks.index(bank), now.signal if now.signal in known or now.signal == "none" else known[0]
+
+
+def shown_picture(scores: TokenScores, bank: str) -> Shown | None:
+    """None where the run keeps no picture, or the model does not tell where its tokens lie."""
+    record, image = session.sample_records().get(scores.sample, {}), image_of(scores)
+    found = session.picture(record["thumbnails"][image]) if image < len(record.get("thumbnails", [])) else None
+    if scores.grids is None or found is None:
+        return None
+    return Shown(*found, scores.grids[image], token_view.image_slice(scores, image), *layer_and_signal(scores, bank))
+
+
+def panel(scores: TokenScores, shown: Shown, signal: str, row: int, title: str) -> charts.Overlay:
+    """One layer under one signal at the present key ratio."""
+    return token_view.overlay(scores, signal, row, session.choices().key_ratio, title, shown.part)
+
+
+def large_picture(scores: TokenScores, axes: charts.Axes, bank: str) -> dict[str, go.Figure]:
+    """The chosen layer and signal under the name of its chart, or all tokens in order of rank where no picture is."""
+    shown = shown_picture(scores, bank)
+    if shown is None:
+        row, signal = layer_and_signal(scores, bank)
+        whole = token_view.overlay(scores, signal, row, session.choices().key_ratio, "", slice(None))
+        return {"token-strip": charts.strip_of_scores(whole.ranks, whole.scores, whole.key)}
+    title = f"Layer {axes.ticks[axes.names.index(bank)]}, {names.signal(shown.signal)}"
+    one = [panel(scores, shown, shown.signal, shown.row, title)]
+    return {"token-picture": charts.token_overlays(shown.uri, shown.grid, one, width=430, shape=shown.shape)}
+
+
 def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
     """The chosen layer and signal large; beside it the other layers, or the other signals."""
-    now, record = session.choices(), session.sample_records().get(scores.sample, {})
-    row, known = scores.banks.index(bank), token_view.kept_signals([scores], session.statistics().signals)
-    signal = now.signal if now.signal in known or now.signal == "none" else known[0]
-    image = which_image(scores, record)
-    shown = session.picture(record["thumbnails"][image]) if image < len(record.get("thumbnails", [])) else None
-    if scores.grids is None or shown is None:
-        whole = token_view.overlay(scores, signal, row, now.key_ratio, "", slice(None))
+    which_image(scores)
+    record, shown = session.sample_records().get(scores.sample, {}), shown_picture(scores, bank)
+    [(key, figure)] = large_picture(scores, axes, bank).items()
+    if shown is None:
         st.caption(
             "The model's processor does not tell where in the picture a token lies, so they are in order of rank."
         )
-        chart(charts.strip_of_scores(whole.ranks, whole.scores, whole.key), "token-strip")
+        chart(figure, key, follows=True)
         return
-    part, grid = token_view.image_slice(scores, image), scores.grids[image]
-    uri, shape = shown
     left, right = st.columns([1, 1.35], gap="medium")
-
-    def panel(name: str, place: int, title: str) -> charts.Overlay:
-        return token_view.overlay(scores, name, place, now.key_ratio, title, part)
-
-    title = f"Layer {axes.ticks[axes.names.index(bank)]}, {names.signal(signal)}"
     with left:
-        one = [panel(signal, row, title)]
         chart(
-            charts.token_overlays(uri, grid, one, width=430, shape=shape),
-            "token-picture",
+            figure,
+            key,
             caption=False,
-            table=lambda: token_table(one[0], grid),
+            follows=True,
+            table=lambda: token_table(panel(scores, shown, shown.signal, shown.row, ""), shown.grid),
+            on_pick=lambda what: step_to(axes, what),
         )
         if record.get("answer"):
             st.caption(f"“{record['text']}” Expected answer: {record['answer']}")
     with right:
-        view = st.segmented_control(
-            "Beside each other",
-            list(VIEWS),
-            label_visibility="collapsed",
-            format_func=VIEWS.get,
-            required=True,
-            **session.bind_place("shown", list(VIEWS), "layers"),
-        )
-        if view == "signals" and len(known) == 1:
+        beside(scores, axes, shown)
+
+
+def beside(scores: TokenScores, axes: charts.Axes, shown: Shown) -> None:
+    """The same picture in other layers, or under the other signals."""
+    view = st.segmented_control(
+        "Beside each other",
+        list(VIEWS),
+        label_visibility="collapsed",
+        format_func=VIEWS.get,
+        required=True,
+        **session.bind_place("shown", list(VIEWS), "layers"),
+    )
+    if view == "signals":
+        known = token_view.kept_signals([scores], session.statistics().signals)
+        panels = [panel(scores, shown, name, shown.row, names.signal(name)) for name in known]
+        if len(known) == 1:
             st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
-
-        def side_by_side():
-            if view == "signals":
-                panels = [panel(name, row, names.signal(name)) for name in known]
-            else:
-                places = [scores.banks.index(name) for name in spread(axes.names)]
-                ticks = dict(zip(axes.names, axes.ticks, strict=True))
-                panels = [panel(signal, place, f"Layer {ticks[scores.banks[place]]}") for place in places]
-            across = 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else PER_ROW
-            return charts.token_overlays(uri, grid, panels, columns=across, width=580, shape=shape)
-
-        chart(side_by_side, "token-panels", settle=True, caption=False)
+    else:
+        ticks = dict(zip(axes.names, axes.ticks, strict=True))
+        panels = [
+            panel(scores, shown, shown.signal, scores.banks.index(name), f"Layer {ticks[name]}")
+            for name in spread(axes.names)
+        ]
+    across = 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else PER_ROW
+    figure = charts.token_overlays(shown.uri, shown.grid, panels, columns=across, width=580, shape=shown.shape)
+    chart(figure, "token-panels", caption=False)
 
 
-def which_image(scores: TokenScores, record: dict) -> int:
+def step_to(axes: charts.Axes, what: dict) -> None:
+    """Arrow keys on the picture: up and down another layer, left and right another sample."""
+    bank, known = axes.names.index(session.selected()[0]), list(session.token_scores())
+    sample = known.index(session.chosen("sample", known, known[0]))
+    layers, samples = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}.get(what.get("step"), (0, 0))
+    session.select(bank=axes.names[min(max(bank + layers, 0), len(axes.names) - 1)])
+    session.put(sample=known[min(max(sample + samples, 0), len(known) - 1)])
+
+
+def image_of(scores: TokenScores) -> int:
     """The picture to show of a sample that has several."""
+    return st.session_state.get(f"tokens-image:{scores.sample}") or 0
+
+
+def which_image(scores: TokenScores) -> None:
+    """Choose it, where there are several."""
     count = len(scores.grids or ())
-    if count < 2:
-        return 0
-    return st.segmented_control("Picture", range(count), default=0, required=True, key=f"tokens-image:{scores.sample}",
-                                format_func=lambda place: str(place + 1))  # fmt: skip
+    if count > 1:
+        st.segmented_control("Picture", range(count), default=0, required=True, key=f"tokens-image:{scores.sample}",
+                             format_func=lambda place: str(place + 1))  # fmt: skip
 
 
 def spread(banks: tuple[str, ...]) -> list[str]:
@@ -203,9 +269,8 @@ def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
 
         told = f"Overlap between layers, {len(samples)} samples"
         chart(
-            lambda: charts.overlap_map(labels, between_layers(), told, "layer"),
+            charts.overlap_map(labels, between_layers(), told, "layer"),
             "overlap-layers",
-            settle=True,
             table=lambda: overlap_table(labels, between_layers()),
         )
     with right:
@@ -219,9 +284,8 @@ def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
 
         also = f"Overlap between signals, {len(samples)} samples"
         chart(
-            lambda: charts.overlap_map(short, between_signals(), also, "signal"),
+            charts.overlap_map(short, between_signals(), also, "signal"),
             "overlap-signals",
-            settle=True,
             table=lambda: overlap_table(short, between_signals()),
         )
 
@@ -239,14 +303,14 @@ def stability(axes: charts.Axes) -> None:
     if now.signal == "none":
         st.caption("No signal ranks the tokens, so the key ratio changes nothing.")
     else:
+        frequencies, bits = drifted()
         left, right = st.columns(2, gap="medium")
         with left:
-            chart(lambda: charts.frequency_drift(RATIOS, drifted()[0], now.key_ratio), "drift-frequencies",
-                  settle=True, table=lambda: drift_table(axes, drifted()[0]))  # fmt: skip
+            chart(charts.frequency_drift(RATIOS, frequencies, now.key_ratio), "drift-frequencies",
+                  table=lambda: drift_table(axes, frequencies))  # fmt: skip
         with right:
-            chart(lambda: charts.bits_drift(RATIOS, drifted()[1], now.key_ratio), "drift-bits", settle=True,
-                  table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": drifted()[1]}),
-                  )  # fmt: skip
+            chart(charts.bits_drift(RATIOS, bits, now.key_ratio), "drift-bits",
+                  table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": bits}))  # fmt: skip
         st.caption(f"Solved again at every ratio: {budget}.")
     other_signals()
 
@@ -267,7 +331,7 @@ def drift_table(axes: charts.Axes, drift: np.ndarray) -> pd.DataFrame:
 
 def other_signals() -> None:
     """What the other measured signals, and none at all, would have changed."""
-    chart(lambda: charts.signal_drift(*signals_changed()), "drift-signals", settle=True, table=signal_table)
+    chart(charts.signal_drift(*signals_changed()), "drift-signals", table=signal_table)
 
 
 def signals_changed() -> tuple[dict[str, float], dict[str, float]]:

@@ -1,18 +1,25 @@
-"""Controls that Streamlit does not have: a slider that reports while dragged, charts redrawn in place, steps by key."""
+"""Controls that Streamlit does not have: a slider that is answered while dragged, charts and readouts that follow it
+in place, steps by key.
+"""
 
 from dashboard.components.chart import CONFIG, chart, load_plotly
+from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
-from dashboard.components.live_slider import held, let_go, live_slider, plain_controls
+from dashboard.components.live_slider import DRAGGING, live_slider, plain_controls
+from dashboard.components.readout import Figure, Readout, readout
 from dashboard.components.steps import steps
 
 __all__ = [
     "CONFIG",
+    "DRAGGING",
+    "Figure",
+    "Readout",
     "before_change",
+    "changes",
     "chart",
-    "held",
-    "let_go",
     "live_slider",
     "load_plotly",
     "plain_controls",
+    "readout",
     "steps",
 ]

@@ -1,4 +1,4 @@
-"""Show a figure: in place while values are dragged, with alt text, a sentence of what it says, and its table."""
+"""Show a figure: redrawn in place, with alt text, a sentence of what it says, and its table."""
 
 from __future__ import annotations
 
@@ -9,84 +9,73 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io
 import streamlit as st
 
 from dashboard.charts import theme
-from dashboard.components.live_slider import held, plain_controls
+from dashboard.components.live_slider import plain_controls, settled
+from dashboard.components.spec import Digest, Spec
 
 CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
     "toImageButtonOptions": {"format": "svg"},
     "displaylogo": False,
 }
-_STYLE = ".figure { width: 100%; } .figure:focus-visible { outline: 2px solid var(--st-primary-color); }"
+_HERE = Path(__file__).parent
 _live = st.components.v2.component(
     "mode_live_figure",
-    html='<div class="figure" data-part="figure"></div>',
-    css=_STYLE,
-    js=(Path(__file__).parent / "figure.js").read_text(encoding="utf-8"),
+    html='<div class="figure" data-part="figure"></div><p class="figure-says" data-part="says" hidden></p>',
+    css=(_HERE / "figure.css").read_text(encoding="utf-8"),
+    js=(_HERE / "figure.js").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
 
 
 def chart(
-    figure: go.Figure | Callable[[], go.Figure],
+    figure: go.Figure,
     key: str,
     *,
     table: Callable[[], pd.DataFrame] | None = None,
     caption: bool = True,
     live: bool = True,
-    settle: bool = False,
+    follows: bool = False,
     on_pick: Callable[[dict], None] | None = None,
 ) -> None:
     """Draw a figure of `dashboard.charts`.
 
     Args:
-        figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below); or what
-            makes it, which is not called while a slider is held and the chart may lag.
-        key: stable name; the same key keeps zoom and redraws in place.
+        figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below).
+        key: stable name; the same key keeps zoom and redraws in place. Also the name of downloaded pictures.
         table: makes the rows behind the chart, called only when the reader opens them.
         caption: show the summary under the chart.
         live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
-        settle: this chart may lag: while a slider is held it stays as it is, so that others keep pace.
+        follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
             arrow key. Live charts only.
     """
-    live = live and not plain_controls()
-    if live and settle and held() and (last := st.session_state.get(f"{key}:drawn")) is not None:
-        spec, summary = last
-        _send(spec, key, on_pick)
-        _below(key, summary if caption else None, table)
-        return
-    figure = figure() if callable(figure) else figure
-    meta = figure.layout.meta or {}
-    dark = st.context.theme.type == "dark"
-    if live:
-        spec = _spec(figure, meta.get("alt", ""), dark, settle, on_pick is not None)
-        if settle:
-            st.session_state[f"{key}:drawn"] = spec, meta.get("summary")
-        _send(spec, key, on_pick)
+    meta, dark = figure.layout.meta or {}, st.context.theme.type == "dark"
+    if live and not plain_controls():
+        spec = Spec.of(figure)
+        if follows:
+            st.session_state[_sent(key)] = spec.digest()
+        _send(spec, key, dark, caption, on_pick)
     else:
         st.plotly_chart(theme.themed(figure, dark), key=key, theme=None, config=CONFIG, alt=meta.get("alt") or None)
-    _below(key, meta.get("summary") if caption else None, table)
-
-
-def _below(key: str, summary: str | None, table: Callable[[], pd.DataFrame] | None) -> None:
-    """The sentence and the table under a chart."""
-    if summary:
-        st.caption(summary)
+        if caption and meta.get("summary"):
+            st.caption(meta["summary"])
     if table is not None:
         _table(key, table)
 
 
-def _spec(figure: go.Figure, alt: str, dark: bool, settle: bool, picks: bool) -> bytes:
-    """What the browser draws, as bytes."""
-    head = {"alt": alt, "config": CONFIG, "picks": picks, "settle": settle, "template": _template(dark)}
-    return (json.dumps(head)[:-1] + "," + plotly.io.to_json(figure, validate=False)[1:]).encode()
+def _sent(key: str) -> str:
+    return f"{key}:sent"
 
 
-def _send(spec: bytes, key: str, on_pick: Callable[[dict], None] | None) -> None:
+def sent(key: str) -> Digest | None:
+    """What the browser has of a chart that follows; None where it was not drawn."""
+    return st.session_state.get(_sent(key))
+
+
+def _send(spec: Spec, key: str, dark: bool, caption: bool, on_pick: Callable[[dict], None] | None) -> None:
     """Send it to the component that redraws it in place."""
 
     def picked() -> None:
@@ -94,7 +83,13 @@ def _send(spec: bytes, key: str, on_pick: Callable[[dict], None] | None) -> None
         if what and on_pick is not None:
             on_pick(what)
 
-    _live(key=key, data=spec, on_pick_change=picked)
+    def let_go() -> None:
+        if reported := st.session_state[key].get("settle"):
+            settled(reported)
+
+    head = {"key": key, "config": CONFIG, "picks": on_pick is not None, "caption": caption, "template": _template(dark)}
+    data = f'{json.dumps(head)[:-1]},"figure":{spec.whole()}}}'.encode()
+    _live(key=key, data=data, on_pick_change=picked, on_settle_change=let_go)
 
 
 @cache

@@ -12,40 +12,64 @@ async function plotly() {
 }
 
 function mount(root) {
-  const holder = root.querySelector("[data-part=figure]");
-  const chart = { holder, drawing: Promise.resolve(), shown: null, listening: false };
+  const [holder, says] = ["figure", "says"].map((part) => root.querySelector(`[data-part=${part}]`));
+  const chart = { holder, says, drawing: Promise.resolve(), listening: false };
   chart.sizes = new ResizeObserver(() => draw(chart));
   chart.sizes.observe(holder);
+  holder.addEventListener("mode:follow", ({ detail }) => {
+    if (!chart.whole) return;
+    detail.drawn = show(chart, merged(chart.whole, detail.change));
+  });
+  chart.onSettle = ({ detail }) => {
+    if (detail.taken || !chart.settle) return;
+    detail.taken = true;
+    chart.settle({ slider: detail.slider, value: detail.value });
+  };
+  document.addEventListener("mode:settle", chart.onSettle);
   return chart;
 }
 
-const SETTLED = 250; // ms without a new figure before a chart that may lag is redrawn
+// What a slider changed while it is dragged, laid over the figure that the page last sent whole.
+function merged(whole, change) {
+  const data = change.data.map((trace, place) => {
+    if (trace.new) return trace;
+    return over(whole.data[place], trace);
+  });
+  return { ...whole, data, layout: over(whole.layout, change.layout), alt: change.alt, summary: change.summary };
+}
 
-function update(chart, figure) {
-  clearTimeout(chart.timer);
-  const since = performance.now() - (chart.changed ?? -Infinity);
-  Object.assign(chart, { figure, changed: performance.now() });
-  if (figure.settle && since < SETTLED + 400) chart.timer = setTimeout(() => draw(chart), SETTLED);
-  else draw(chart);
+function over(before, change) {
+  const now = { ...before, ...change };
+  for (const [name, value] of Object.entries(change)) if (value === null) delete now[name];
+  return now;
+}
+
+function show(chart, figure) {
+  chart.figure = figure;
+  const { holder, says } = chart;
+  holder.setAttribute("aria-label", figure.alt);
+  says.textContent = figure.summary;
+  says.hidden = !(chart.caption && figure.summary);
+  return draw(chart);
 }
 
 function draw(chart) {
   const width = chart.holder.clientWidth;
-  if (!chart.figure || width < 40 || (chart.drawn === chart.figure && chart.width === width)) return;
+  if (!chart.figure || width < 40 || (chart.drawn === chart.figure && chart.width === width)) return chart.drawing;
   chart.drawing = chart.drawing.then(() => redraw(chart, width)).catch((error) => {
     chart.holder.textContent = error.message;
   });
+  return chart.drawing;
 }
 
 async function redraw(chart, width) {
   const { figure, holder } = chart;
   if (chart.drawn === figure && chart.width === width) return;
   const Plotly = await plotly();
-  const config = { responsive: false, displaylogo: false, displayModeBar: "hover", scrollZoom: false, ...figure.config };
   const began = performance.now();
   const layout = fitted(figure, width);
   holder.style.height = `${layout.height}px`;
-  await Plotly.react(holder, figure.data, { ...layout, width, autosize: false }, config);
+  await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
   Object.assign(chart, { drawn: figure, width });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
@@ -88,9 +112,9 @@ function listen(chart) {
     chart.pick?.({ place: [].concat(pointIndex ?? pointNumber), facts: [].concat(customdata ?? []), curve: curveNumber });
   });
   chart.holder.addEventListener("keydown", (event) => {
-    if (!chart.picks || !/^Arrow/.test(event.key)) return;
+    if (!chart.pick || !/^Arrow/.test(event.key)) return;
     event.preventDefault();
-    chart.pick?.({ step: event.key.slice(5).toLowerCase() });
+    chart.pick({ step: event.key.slice(5).toLowerCase() });
   });
 }
 
@@ -99,22 +123,23 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const chart = charts.get(parentElement);
   const text = new TextDecoder().decode(data);
   const end = () => {
-    clearTimeout(chart.timer);
     chart.sizes.disconnect();
+    document.removeEventListener("mode:settle", chart.onSettle);
     window.Plotly?.purge(chart.holder);
   };
+  chart.settle = (what) => setTriggerValue("settle", what);
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
-  if (text === chart.text) return end; // sent again as it was, while something else changed
+  if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const figure = JSON.parse(text);
-  figure.layout.template = figure.template;
+  const { key, config, picks, caption, template, figure } = JSON.parse(text);
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
-  holder.setAttribute("role", figure.picks ? "application" : "img");
-  holder.setAttribute("aria-label", figure.alt);
-  chart.picks = figure.picks;
-  if (figure.picks) holder.tabIndex = 0;
-  chart.pick = figure.picks ? (what) => setTriggerValue("pick", what) : null;
-  update(chart, figure);
+  holder.dataset.chart = key;
+  holder.setAttribute("role", picks ? "application" : "img");
+  if (picks) holder.tabIndex = 0;
+  Object.assign(chart, { picks, caption, template, whole: figure });
+  chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };
+  chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
+  show(chart, figure);
   return end;
 }

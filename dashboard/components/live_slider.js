@@ -1,33 +1,32 @@
 // A range input that reports while it is dragged: at most one request under way, the newest value never lost.
-const INTERVAL = 90; // ms between two reports
+// What comes back with an answer goes straight to the charts and readouts that it names.
+const INTERVAL = 40; // ms between two reports
 const PATIENCE = 2000; // ms after which an unanswered report no longer holds back the next
+const REST = 300; // ms without a key after which the value counts as let go
 const sliders = new WeakMap();
 
 function mount(root) {
   const find = (part) => root.querySelector(`[data-part=${part}]`);
   const slider = { label: find("label"), input: find("input"), output: find("output"), low: find("low"), high: find("high"),
     why: find("why"), said: find("said") };
-  Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, told: false, timer: 0 });
+  Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, moved: false });
   const { input } = slider;
   input.addEventListener("input", () => {
-    slider.pending = Number(input.value);
+    slider.moved = true;
+    if (slider.data.follows) slider.pending = Number(input.value);
     paint(slider);
     pump(slider);
+    clearTimeout(slider.rest);
+    if (!slider.held) slider.rest = setTimeout(() => settle(slider), REST);
   });
   for (const name of ["pointerdown", "touchstart"]) input.addEventListener(name, () => (slider.held = true), { passive: true });
   for (const name of ["pointerup", "pointercancel", "touchend", "blur"]) {
-    input.addEventListener(name, () => release(slider), { passive: true });
+    input.addEventListener(name, () => {
+      slider.held = false;
+      settle(slider);
+    }, { passive: true });
   }
   return slider;
-}
-
-// What was left out while it was held is drawn now: the last value is reported once more, as let go.
-function release(slider) {
-  const reported = slider.held && slider.told;
-  slider.held = false;
-  if (reported) slider.pending = Number(slider.input.value);
-  slider.told = false;
-  pump(slider);
 }
 
 function words(data, value) {
@@ -52,13 +51,41 @@ function pump(slider) {
   } else if (since < INTERVAL) {
     slider.timer = setTimeout(() => pump(slider), INTERVAL - since);
   } else {
-    slider.sequence += 1;
-    slider.waiting = true;
-    slider.sentAt = performance.now();
-    slider.told = slider.told || slider.held;
-    slider.report({ value: slider.pending, sequence: slider.sequence, held: slider.held });
+    report(slider, { value: slider.pending });
     slider.pending = null;
   }
+}
+
+function report(slider, state) {
+  slider.sequence += 1;
+  slider.waiting = true;
+  slider.sentAt = performance.now();
+  slider.report({ ...state, sequence: slider.sequence });
+}
+
+// Let go: a chart of the page takes the value and has everything drawn again; without any, the slider does.
+function settle(slider) {
+  clearTimeout(slider.rest);
+  if (!slider.moved) return;
+  slider.moved = false;
+  slider.pending = null;
+  const detail = { slider: slider.data.key, value: Number(slider.input.value), taken: false };
+  document.dispatchEvent(new CustomEvent("mode:settle", { detail }));
+  if (!detail.taken) report(slider, { value: detail.value, alone: true });
+}
+
+// Hand on what follows, and wait until it is drawn.
+function follow(changes) {
+  const drawn = [];
+  for (const [kind, parts] of Object.entries(changes ?? {})) {
+    for (const [key, change] of Object.entries(parts)) {
+      const target = document.querySelector(`[data-${kind}="${CSS.escape(key)}"]`);
+      const detail = { change, drawn: null };
+      target?.dispatchEvent(new CustomEvent("mode:follow", { detail }));
+      drawn.push(detail.drawn);
+    }
+  }
+  return Promise.allSettled(drawn);
 }
 
 function update(slider, data) {
@@ -72,19 +99,23 @@ function update(slider, data) {
   slider.why.hidden = !data.help;
   slider.why.setAttribute("aria-label", data.help);
   slider.said.textContent = data.help;
-  if (data.sequence >= slider.sequence) {
-    slider.sequence = data.sequence;
-    slider.waiting = false;
-  }
-  if (!slider.held && !slider.waiting && slider.pending === null) input.value = data.value;
+  const answered = data.sequence >= slider.sequence;
+  if (answered) slider.sequence = data.sequence;
+  if (!slider.held && !slider.moved && slider.pending === null) input.value = data.value;
   paint(slider);
-  pump(slider);
+  follow(data.changes).then(() => {
+    if (answered) slider.waiting = slider.sequence > data.sequence;
+    pump(slider);
+  });
 }
 
 export default function ({ data, parentElement, setStateValue }) {
   if (!sliders.has(parentElement)) sliders.set(parentElement, mount(parentElement));
   const slider = sliders.get(parentElement);
   slider.report = (state) => setStateValue("drag", state);
-  update(slider, data);
-  return () => clearTimeout(slider.timer);
+  update(slider, JSON.parse(new TextDecoder().decode(data)));
+  return () => {
+    clearTimeout(slider.timer);
+    clearTimeout(slider.rest);
+  };
 }

@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.choices import Choices, from_address, to_address
+from dashboard.components import DRAGGING
 from dashboard.session.places import ROOT
 
 PLACE = (  # names in the URL beside those of the choices
@@ -42,7 +43,11 @@ def _read_url(parameters: Mapping[str, str]) -> None:
 
 
 def write_url() -> None:
-    """Put every choice that is not the default into the address bar."""
+    """Put every choice that is not the default into the address bar; at the steps of a drag only when it ends, since
+    browsers take a limited number of addresses a second.
+    """
+    if st.session_state.get(DRAGGING):
+        return
     wanted = st.session_state["place"] | to_address(choices())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)

@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
 import streamlit as st  # noqa: E402
 
 from dashboard import session, sidebar  # noqa: E402
+from dashboard.components import load_plotly  # noqa: E402
 from mode_core.importance import ImportanceError  # noqa: E402
 from mode_core.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
@@ -67,6 +68,7 @@ STYLE = "<style>.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5re
 
 st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
 st.html(STYLE)
+load_plotly()
 session.restore()
 page = navigation()
 sidebar.draw()

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts, halves, names, planner, session, tables
 from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of, original_bytes
-from dashboard.components import Figure, Readout, before_change, changes, chart, live_slider, load_plotly, readout
+from dashboard.components import Figure, Readout, before_change, changes, chart, live_slider, readout
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -23,7 +23,6 @@ def page() -> None:
     session.statistics()  # says what to do where there is no run yet
     st.title("Budget")
     plan()
-    load_plotly()
 
 
 @st.fragment

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts, comparing, names, paper, session, tables
 from dashboard.charts.evidence import METRICS, MODALITIES, means
 from dashboard.charts.two_runs import crossed
-from dashboard.components import chart, load_plotly
+from dashboard.components import chart
 from dashboard.glossary import explain
 from mode_core.allocation import AllocationError
 from mode_core.comparison import Evidence, EvidenceError
@@ -40,7 +40,6 @@ def page() -> None:
         **session.bind_place("section", list(SECTIONS), "methods"),
     )
     {"methods": methods, "rankings": rankings, "runs": two_runs, "paper": reported}[section]()
-    load_plotly()
 
 
 def evidence() -> Evidence | None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
-from dashboard.components import changes, chart, load_plotly
+from dashboard.components import changes, chart
 from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 
@@ -19,7 +19,6 @@ def page() -> None:
     session.statistics()  # says what to do where there is no run yet
     st.title("Experts")
     explore()
-    load_plotly()
 
 
 @st.fragment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import session
-from dashboard.components import changes, chart, load_plotly, steps
+from dashboard.components import changes, chart, steps
 from dashboard.glossary import found
 from dashboard.lesson_views import VIEWS, Ground, View
 from dashboard.lessons import LESSONS, Lesson
@@ -26,7 +26,6 @@ def page() -> None:
     session.statistics()  # says what to do where there is no run yet
     st.html(STYLE)
     lesson_of_now()
-    load_plotly()
 
 
 def place() -> int:

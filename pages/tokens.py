@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import charts, names, session, token_view
-from dashboard.components import Readout, changes, chart, load_plotly, readout
+from dashboard.components import Readout, changes, chart, readout
 from dashboard.controls import key_ratio_slider
 from dashboard.glossary import explain
 from dashboard.sweep import RATIOS
@@ -37,7 +37,6 @@ def page() -> None:
             session.go("calibrate")
         return
     explore()
-    load_plotly()
 
 
 @st.fragment

@@ -98,7 +98,8 @@ def _template(dark: bool) -> dict:
 
 
 def load_plotly() -> None:
-    """Have the browser fetch Plotly: mounts one empty, hidden chart of Streamlit's own. Once a page, last."""
+    """Have the browser fetch Plotly: mounts one empty, hidden chart of Streamlit's own. First in the app, so that it is
+    fetched while the page is still being made."""
     if plain_controls():
         return
     with st.container(key="plotly-loader", height=1, border=False):

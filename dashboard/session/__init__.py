@@ -86,7 +86,7 @@ from dashboard.session.places import (
     runs_folder,
 )
 from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
-from dashboard.session.process import jobs, loaded_model, measurements, run_busy, shelf
+from dashboard.session.process import jobs, keep_imports, loaded_model, measurements, run_busy, shelf
 from mode_core.run import Run
 
 __all__ = [
@@ -122,6 +122,7 @@ __all__ = [
     "grid",
     "has_shared_experts",
     "jobs",
+    "keep_imports",
     "key_of",
     "loaded_model",
     "measurements",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,20 @@ def shelf() -> ModelShelf:
 def loaded_model(source: str | Path | None = None) -> Any:
     """The run's model (or another one), loaded at most once a process. Blocks while it loads; use it in jobs."""
     return shelf().get(str(source or run().model_source))
+
+
+def keep_imports() -> None:
+    """Take what imports left out of garbage collection: going through it took 80 ms at a time, amid somebody's drag.
+
+    Once after the first page and once after torch was imported, so what is kept for good stays bounded.
+    """
+    _keep("torch" in sys.modules)
+
+
+@cache  # for the process, whatever is cleared
+def _keep(with_torch: bool) -> None:
+    gc.collect()
+    gc.freeze()
 
 
 @st.cache_resource(show_spinner=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -13,7 +13,7 @@ from dashboard import charts, comparing, names, session, token_view
 from dashboard.charts import lesson as pictures
 from dashboard.charts import theme
 from dashboard.charts.grids import ranks
-from dashboard.charts.measures import most_starved, starved
+from dashboard.charts.measures import most_starved
 from dashboard.lesson_controls import (
     RIVALS,
     TOKENS,
@@ -24,63 +24,10 @@ from dashboard.lesson_controls import (
     rival_control,
 )
 from dashboard.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
+from dashboard.lesson_ground import Ground, View, empty
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
-
-
-@dataclass(frozen=True)
-class View:
-    """One lesson on the open run. With a `note` there is nothing to draw or ask: it says why and what to do, `command`
-    how.
-
-    `picture(shown)` draws the question or the answer; `control(follow)` is drawn below it once the answer is shown,
-    with what a dragged slider changes at once;
-    `prepare()` sets what the next page should open with.
-    """
-
-    picture: Callable[[bool], go.Figure] | None
-    question: str = ""
-    options: tuple[str, ...] = ()
-    right: int = 0
-    answer: str = ""
-    control: Callable[[Callable[[], str]], None] | None = None
-    prepare: Callable[[], None] = lambda: None
-    note: str = ""
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """The bank that the lessons are told with: the one in the address, else where counting misleads most."""
-
-    grid: charts.FrequencyGrid
-    row: int
-
-    @classmethod
-    def of_session(cls) -> Ground:
-        now = session.choices()
-        grid = charts.FrequencyGrid.of(session.statistics(), session.frequencies(), now.key_ratio, now.signal)
-        if session.place("bank") is not None:
-            return cls(grid, grid.axes.names.index(session.selected()[0]))
-        low, looked = starved(grid)
-        return cls(grid, int(np.argmax(low / np.maximum(looked, 1))))
-
-    @property
-    def bank(self) -> str:
-        return self.grid.axes.names[self.row]
-
-    @property
-    def experts(self) -> int:
-        return self.grid.axes.experts[self.row]
-
-    @property
-    def top(self) -> int:
-        """How many experts are called the busiest: 8, or half of a small bank."""
-        return max(1, min(8, self.experts // 2))
-
-    def shares(self, kind: str) -> np.ndarray:
-        """`[E]`; NaN where no such token came here."""
-        return self.grid.shares[kind][self.row, : self.experts].astype(float)
+from mode_core.importance.key_tokens import token_ranks
 
 
 def router(ground: Ground) -> View:
@@ -97,6 +44,7 @@ def router(ground: Ground) -> View:
         f"**{found} of {ground.experts}** do half of it.",
         lambda _: layer_control(ground.grid.axes, ground.bank),
         lambda: session.put(view="load"),
+        lambda: pd.DataFrame({"expert": np.arange(shares.size), "share_of_all_tokens": shares}),
     )
 
 
@@ -124,6 +72,9 @@ def frequency(ground: Ground) -> View:
         f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
         lambda _: layer_control(ground.grid.axes, ground.bank),
         prepare,
+        lambda: pd.DataFrame(
+            {"expert": np.arange(text.size), "rank_for_text": by_text, "rank_counted_together": by_all}
+        ),
     )
 
 
@@ -161,6 +112,7 @@ def redundancy(ground: Ground) -> View:
         nearest([value / 100 for value in options], needed),
         f"**{100 * needed:.0f} %** hold half of it, in layer {tick(ground)}.",
         ratio_control,
+        table=lambda: pd.DataFrame({"rank": token_ranks(values) + 1, "token": np.arange(values.size), "score": values}),
     )
 
 
@@ -180,6 +132,7 @@ def denoised(ground: Ground) -> View:
         f"**{stay} of {top}** stay.",
         ratio_control,
         lambda: session.put(view="difference"),
+        lambda: pd.DataFrame({"expert": np.arange(key.size), "all_vision_share": vision, "key_vision_share": key}),
     )
 
 
@@ -202,6 +155,11 @@ def sensitivity(ground: Ground) -> View:
         f"**{factor:.1f} times** (median over the layer's experts).",
         lambda _: kind_control(),
         lambda: session.put(width=str(few)),
+        lambda: (
+            pd.DataFrame(errors, columns=[f"error_at_{bits}_bits" for bits in found.bits])
+            .rename_axis("expert")
+            .reset_index()
+        ),
     )
 
 
@@ -228,6 +186,7 @@ def program(ground: Ground) -> View:
         f"**{count} of {ground.experts}** get {middle} bits.",
         budget_control,
         lambda: session.select(bank=ground.bank, expert=int(np.argmax(stake))),
+        lambda: pd.DataFrame({"expert": np.arange(stake.size), "at_stake": stake, "bits": bits}),
     )
 
 
@@ -269,6 +228,7 @@ def evidence(ground: Ground) -> View:
         f"({middle['low']:+.3g} to {middle['high']:+.3g}).",
         lambda _: rival_control(),
         lambda: session.put(section="methods", metric="kl"),
+        lambda: rows,
     )
 
 
@@ -281,11 +241,6 @@ VIEWS: dict[str, Callable[[Ground], View]] = {
     "program": program,
     "evidence": evidence,
 }
-
-
-def empty(why: str, command: str = "") -> View:
-    """A lesson that this run cannot show, why, and the command that would change that."""
-    return View(None, note=why, command=command)
 
 
 def tick(ground: Ground) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, session
-from dashboard.charts.memory import in_words, memory_bar
+from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
@@ -151,7 +151,7 @@ def card_part() -> None:
     except (ValueError, OSError, ModelError, ImportanceError) as unknown:
         st.error(str(unknown), icon=":material/error:")
         return
-    chart(memory_bar(fit), "memory")
+    chart(memory_bar(fit), "memory", table=lambda: pd.DataFrame(memory_parts(fit).items(), columns=["part", "bytes"]))
     low, high = session.size_range()
     if fit.for_experts < low:
         st.error(

@@ -81,6 +81,29 @@ def damage_by_bank(axes: Axes, costs: CostTable, bits: Mapping[str, np.ndarray])
     return np.array([chosen_costs(costs, name, bits[name]).sum() for name in axes.names])
 
 
+def counts_table(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> pd.DataFrame:
+    """One row per bank: how many of its experts have each width."""
+    counts = {f"experts_at_{width}_bits": [int((bits[name] == width).sum()) for name in axes.names]
+              for width in sorted(set(widths))}  # fmt: skip
+    return pd.DataFrame({"layer": axes.layers, "bank": axes.names} | counts)
+
+
+def profile_table(shares: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row per expert of one bank: share and tokens of every kind, `[E]` each."""
+    columns: dict[str, np.ndarray] = {"expert": np.arange(shares["text"].size)}
+    for kind in _KINDS:
+        columns |= {f"{kind}_share": shares[kind], f"{kind}_tokens": counts[kind].round().astype(np.int64)}
+    return pd.DataFrame(columns)
+
+
+def errors_table(
+    bits: Sequence[int], errors: Mapping[str, np.ndarray], median: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """One row per width: one expert's squared error and the median of its bank, `[B]` by kind of token."""
+    columns = {f"{kind}_error": values for kind, values in errors.items()}
+    return pd.DataFrame({"bits": list(bits)} | columns | {f"{kind}_median": values for kind, values in median.items()})
+
+
 def moves_table(axes: Axes, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Experts whose bits differ: layer, bank, expert, bits before and after, largest moves first."""
     rows = pd.DataFrame(

@@ -6,9 +6,10 @@ import numpy as np
 import streamlit as st
 
 from dashboard import charts, halves, names, planner, session, tables
+from dashboard.budget_words import headline, metrics, missing_methods
 from dashboard.charts.bits import MOST_DOTS
-from dashboard.charts.measures import frontier_of, original_bytes
-from dashboard.components import Figure, Readout, before_change, changes, chart, live_slider, readout
+from dashboard.charts.measures import frontier_of
+from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -151,28 +152,6 @@ def draw_settings() -> None:
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
 
 
-def missing_methods() -> str:
-    """Which methods this run cannot serve, and what it would take."""
-    missing = [name for name, method in METHODS.items() if not method.available(session.statistics())]
-    told = ", ".join(names.method(name) for name in missing)
-    wanted = sorted({METHODS[name].needs for name in missing})
-    how = f"\n\nNot measured in this run ({', '.join(wanted)}): {told}. Calibrate again with these." if missing else ""
-    return "How much each expert matters. One choice changes the cost of every expert, and so the bits." + how
-
-
-def headline(allocation: Allocation, rival: Allocation) -> Readout:
-    """What the allocation is predicted to save against the same bits for all."""
-    width = rival.settings["uniform"]
-    if rival.objective <= 0:
-        return Readout(plain="This method predicts no damage at any width, so it cannot tell allocations apart.")
-    saved = 100 * (1 - allocation.objective / rival.objective)
-    size = "" if abs(allocation.average_bits - width) < 0.005 else ", the widest uniform width that fits"
-    return Readout(
-        f"{saved:.0f} % less predicted damage than {width} bits for every expert{size}",
-        "(an estimate from calibration; Quantize measures it).",
-    )
-
-
 def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, dict, dict]:
     """Axes, bits and the rival's bits as they are drawn: halves of experts beside each other where these are apart."""
     axes = charts.Axes.of(session.statistics())
@@ -212,7 +191,11 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
             table=lambda: tables.allocation_table(axes, bits, costs),
         )
     with right:
-        chart(charts.width_counts(axes, bits, allocation.widths), "counts")
+        chart(
+            charts.width_counts(axes, bits, allocation.widths),
+            "counts",
+            table=lambda: tables.counts_table(axes, bits, allocation.widths),
+        )
         before = earlier(axes, bits)
         changed(None if before is None else tables.moves_table(axes, before, bits))
     left, right = st.columns(2, gap="medium")
@@ -220,40 +203,6 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
         curve(allocation)
     with right:
         by_layer(axes, costs, bits, rival_bits, rival.settings["uniform"])
-
-
-def metrics(allocation: Allocation, rival: Allocation) -> Readout:
-    """Size, predicted damage, solver time and proof, each with its unit."""
-    original = original_bytes(session.statistics())
-    gap = allocation.objective - allocation.lower_bound
-    share = 100 * gap / allocation.objective if allocation.objective else 0.0
-    proven = allocation.proven_optimal
-    return Readout(
-        figures=(
-            Figure(
-                "Size of the experts",
-                megabytes(allocation.bytes),
-                f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
-            ),
-            Figure(
-                "Predicted damage (estimate)",
-                f"{allocation.objective:.3g}",
-                f"{rival.objective:.3g} with {rival.settings['uniform']} bits for all",
-            ),
-            Figure("Average bits", f"{allocation.average_bits:.3f}", "over all expert weights"),
-            Figure("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "by an exact solver"),
-            Figure(
-                "Best possible?",
-                "proven optimal" if proven else f"within {share:.2g} %",
-                "no allocation does better" if proven else "of the lower bound",
-            ),
-        )
-    )
-
-
-def megabytes(count: int) -> str:
-    """Bytes in words: '3.42 MB', '14.1 GB'."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def changed(moved) -> None:
@@ -299,7 +248,12 @@ def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
     """Where the predicted damage sits, against the uniform rival."""
 
     chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
-    chart(charts.damage_by_layer(axes.ticks, chosen, uniform, f"{width} bits for all"), "layers")
+    name = f"{width} bits for all"
+    chart(
+        charts.damage_by_layer(axes.ticks, chosen, uniform, name),
+        "layers",
+        table=lambda: tables.bias_table(axes, {"predicted_damage": chosen, f"predicted_damage, {name}": uniform}),
+    )
 
 
 page()

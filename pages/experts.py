@@ -163,7 +163,11 @@ def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     exemplars.part(grid.axes.names[row], expert)
     left, right = st.columns([1.55, 1], gap="medium")
     with left:
-        chart(charts.bank_profile(shares, counts, name, expert), "profile")
+        chart(
+            charts.bank_profile(shares, counts, name, expert),
+            "profile",
+            table=lambda: tables.profile_table(shares, counts),
+        )
         told = "How far apart kinds of token are, by layer"
         chart(
             charts.bias_bars(grid.axes.ticks, divergences(grid), told),
@@ -173,15 +177,18 @@ def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     with right:
         one = {kind: float(values[expert]) for kind, values in shares.items()}
         seen = {kind: float(values[expert]) for kind, values in counts.items()}
-        chart(charts.expert_frequencies(one, seen, 1 / size), "expert")
-        chart(errors_by_width(sensitivity, row, expert, size), "errors")
-
-
-def errors_by_width(sensitivity, row: int, expert: int, size: int):
-    """One expert's error at every width beside the typical one of its bank."""
-    errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
-    typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
-    return charts.error_by_width(sensitivity.bits, errors, typical)
+        chart(
+            charts.expert_frequencies(one, seen, 1 / size),
+            "expert",
+            table=lambda: tables.profile_table(shares, counts).iloc[[expert]],
+        )
+        errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
+        typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
+        chart(
+            charts.error_by_width(sensitivity.bits, errors, typical),
+            "errors",
+            table=lambda: tables.errors_table(sensitivity.bits, errors, typical),
+        )
 
 
 def _median(errors: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ import streamlit as st
 from dashboard import session
 from dashboard.components import changes, chart, steps
 from dashboard.glossary import found
-from dashboard.lesson_views import VIEWS, Ground, View
+from dashboard.lesson_ground import Ground, View
+from dashboard.lesson_views import VIEWS
 from dashboard.lessons import LESSONS, Lesson
 
 # A lecture is read from the last row: larger words, and no step taller than the window.
@@ -52,7 +53,8 @@ def draw(lesson: Lesson, view: View) -> None:
     left, right = st.columns([1.12, 1], gap="large")
     with left:
         if view.picture is not None:
-            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True)
+            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True,
+                  table=view.table if shown else None)  # fmt: skip
         else:
             st.info(view.note, icon=":material/info:")
             if view.command:

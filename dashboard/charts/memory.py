@@ -15,13 +15,7 @@ def memory_bar(fit: Fit, expert_name: str = "routed experts") -> go.Figure:
 
     Where it does not fit, the parts run beyond the line that marks the card's end.
     """
-    parts = {
-        expert_name: fit.experts,
-        "rest of the model": fit.rest,
-        "KV cache": fit.cache,
-        "reserve (assumed)": fit.reserve,
-        "free": max(0, fit.free),
-    }
+    parts = memory_parts(fit, expert_name)
     traces = [
         go.Bar(
             y=[""],
@@ -54,6 +48,17 @@ def memory_bar(fit: Fit, expert_name: str = "routed experts") -> go.Figure:
         yaxis={"visible": False},
         shapes=[end],
     )
+
+
+def memory_parts(fit: Fit, expert_name: str = "routed experts") -> dict[str, int]:
+    """What the card's memory goes to, in bytes, in the order of the bar."""
+    return {
+        expert_name: fit.experts,
+        "rest of the model": fit.rest,
+        "KV cache": fit.cache,
+        "reserve (assumed)": fit.reserve,
+        "free": max(0, fit.free),
+    }
 
 
 def in_words(size: float) -> str:

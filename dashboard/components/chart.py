@@ -34,7 +34,7 @@ def chart(
     figure: go.Figure,
     key: str,
     *,
-    table: Callable[[], pd.DataFrame] | None = None,
+    table: Callable[[], pd.DataFrame] | None,
     caption: bool = True,
     live: bool = True,
     follows: bool = False,
@@ -45,7 +45,8 @@ def chart(
     Args:
         figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below).
         key: stable name; the same key keeps zoom and redraws in place. Also the name of downloaded pictures.
-        table: makes the rows behind the chart, called only when the reader opens them.
+        table: makes the rows behind the chart, called only when the reader opens them; every chart has them, but a
+            question whose answer they would tell (None).
         caption: show the summary under the chart.
         live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
         follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.

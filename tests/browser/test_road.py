@@ -82,10 +82,15 @@ def look_at_experts(person: Walker) -> None:
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("location.search.includes('ratio=23')")
-    with person.dragging("Key vision tokens (key ratio)", 0.5):
-        page.wait_for_function("/ratio=(4[5-9]|5[0-5])/.test(location.search)")
     settled(page)
-    plot = page.locator(".js-plotly-plot").first
+    before, says = person.drawn("frequencies"), page.locator("[data-part=says]").first
+    with person.dragging("Key vision tokens (key ratio)", 0.5):
+        person.await_drawing("frequencies", before)  # while it is held
+        assert "ratio=23" in page.url  # the address waits until it is let go
+    page.wait_for_function("/ratio=(4[5-9]|5[0-5])/.test(location.search)")
+    settled(page)
+    assert says.inner_text()
+    plot = page.locator("[data-chart='frequencies']")
     plot.locator(".nsewdrag").first.click(position={"x": 150, "y": 20})
     page.wait_for_function("/expert=[1-9]/.test(location.search)")
     settled(page)
@@ -102,27 +107,26 @@ def drag_the_budget(person: Walker) -> None:
     """Numbers move while the mouse still holds the slider, and a reload loses nothing."""
     page = person.page
     person.to("Budget")
-    seen = [person.metric("Size of the experts").inner_text()]
+    seen = [person.figure("Size of the experts").inner_text()]
     with person.dragging(BUDGET, 0.25):
         for share in (0.25, 0.1, 0.3):
             box = person.slider(BUDGET).bounding_box()
             page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
-            page.wait_for_function(_OTHER_METRIC, arg=["Size of the experts", seen[-1]])
-            seen.append(person.metric("Size of the experts").inner_text())
-    page.wait_for_timeout(1000)  # letting go is reported once more
+            page.wait_for_function(_OTHER_FIGURE, arg=["Size of the experts", seen[-1]])
+            seen.append(person.figure("Size of the experts").inner_text())
+    page.wait_for_function("location.search.includes('bits=')")
     settled(page)
     assert person.address["bits"].startswith("2.")
-    chosen, size = person.address, person.metric("Size of the experts").inner_text()
+    chosen, size = person.address, person.figure("Size of the experts").inner_text()
     page.reload()
     person.arrived("Budget")
     assert person.address == chosen
-    assert person.metric("Size of the experts").inner_text() == size
+    assert person.figure("Size of the experts").inner_text() == size
     assert float(person.slider(BUDGET).input_value()) == float(chosen["bits"])
 
 
-_OTHER_METRIC = """([label, before]) => [...document.querySelectorAll('[data-testid=stMetric]')].some(
-    metric => metric.innerText.includes(label)
-        && metric.querySelector('[data-testid=stMetricValue]').innerText !== before)"""
+_OTHER_FIGURE = """([label, before]) => [...document.querySelectorAll('.readout dl > div')].some(
+    figure => figure.innerText.includes(label) && figure.querySelector('dd').innerText !== before)"""
 
 
 def measure_and_ask(person: Walker) -> None:

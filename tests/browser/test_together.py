@@ -15,6 +15,8 @@ pytestmark = [
     pytest.mark.skipif(not (RUN / "run.json").is_file(), reason="the bundled run is not here"),
 ]
 BUDGET = "Budget for all routed experts"
+_AVERAGE = """bits => [...document.querySelectorAll('.readout dl > div')].some(
+    figure => figure.innerText.includes('Average bits') && RegExp(bits).test(figure.querySelector('dd').innerText))"""
 
 
 def upload(person: Walker, name: str) -> None:
@@ -38,10 +40,11 @@ def test_two_people_do_not_see_each_other(site):
             person.to("Budget")
         with one.dragging(BUDGET, 0.2), other.dragging(BUDGET, 0.8):  # one's mouse is down while the other's moves
             for person, bits in ((one, "2\\.[34]"), (other, "3\\.[567]")):
-                person.page.wait_for_function(f"/bits={bits}/.test(location.search)")
+                person.page.wait_for_function(_AVERAGE, arg=bits)  # answered while both still hold
         for person in (one, other):
+            person.page.wait_for_function("location.search.includes('bits=')")
             settled(person.page)
         chosen = [person.address["bits"] for person in (one, other)]
-        shown = [person.metric("Average bits").inner_text() for person in (one, other)]
+        shown = [person.figure("Average bits").inner_text() for person in (one, other)]
         assert float(chosen[0]) < 2.6 < 3.4 < float(chosen[1])
         assert [abs(float(bits) - float(asked)) < 0.05 for bits, asked in zip(shown, chosen, strict=True)] == [True] * 2

@@ -48,9 +48,20 @@ class Walker:
         """The control of that name."""
         return self.page.get_by_role("slider", name=label)
 
-    def metric(self, label: str) -> Any:
-        """The number under a label."""
-        return self.page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
+    def figure(self, label: str) -> Any:
+        """The number of a readout under a label."""
+        return self.page.locator(".readout dl > div").filter(has_text=label).locator("dd").first
+
+    def drawn(self, chart: str) -> int:
+        """How often a chart was drawn since the page was opened."""
+        return int(self.page.locator(f"[data-chart='{chart}']").get_attribute("data-updates") or 0)
+
+    def await_drawing(self, chart: str, seen: int) -> None:
+        """Wait until it was drawn more often than `seen`."""
+        self.page.wait_for_function(
+            "([chart, seen]) => Number(document.querySelector(`[data-chart='${chart}']`).dataset.updates) > seen",
+            arg=[chart, seen],
+        )
 
     def give_pictures(self, files: Any) -> None:
         """Upload own pictures on Calibrate; the page has other uploaders as well."""

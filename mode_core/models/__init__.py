@@ -2,7 +2,7 @@
 
 from mode_core.models.banks import PROJECTIONS, ExpertBank, Reached
 from mode_core.models.encoding import PADDING, TEXT, VISION, Encoded
-from mode_core.models.errors import ModelError
+from mode_core.models.errors import ModelError, OwnCodeError
 from mode_core.models.finding import find_banks
 from mode_core.models.loading import LoadedModel, load_model
 from mode_core.models.vision_ops import ensure_torchvision
@@ -16,6 +16,7 @@ __all__ = [
     "ExpertBank",
     "LoadedModel",
     "ModelError",
+    "OwnCodeError",
     "Reached",
     "ensure_torchvision",
     "find_banks",

@@ -86,7 +86,7 @@ from dashboard.session.places import (
     runs_folder,
 )
 from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
-from dashboard.session.process import jobs, loaded_model, measurements, run_busy, shelf
+from dashboard.session.process import jobs, measurements, run_busy, shelf
 from mode_core.run import Run
 
 __all__ = [
@@ -123,7 +123,6 @@ __all__ = [
     "has_shared_experts",
     "jobs",
     "key_of",
-    "loaded_model",
     "measurements",
     "megabytes",
     "notes",

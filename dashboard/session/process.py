@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -22,11 +21,6 @@ def shelf() -> ModelShelf:
     from dashboard.work import ModelShelf
 
     return ModelShelf()
-
-
-def loaded_model(source: str | Path | None = None) -> Any:
-    """The run's model (or another one), loaded at most once a process. Blocks while it loads; use it in jobs."""
-    return shelf().get(str(source or run().model_source))
 
 
 @st.cache_resource(show_spinner=False)

@@ -114,10 +114,10 @@ def load_model(
     ensure_torchvision()
     common = {"local_files_only": place is not None, "trust_remote_code": trust_remote_code}
     name = str(place or source)
-    model_class, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    model_class, pictures = attempt(name, "configuration", model_class_of, name, **common)
     processor = load_processor(name, pictures, **common)
     common |= {"dtype": _dtype(dtype)} | _placement(device, max_memory, offload_folder)
-    model = _attempt(name, "model", model_class.from_pretrained, name, **common)
+    model = attempt(name, "model", model_class.from_pretrained, name, **common)
     model = (model.to(_device(device)) if max_memory is None else model).eval().requires_grad_(False)
     revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
     return LoadedModel(
@@ -142,7 +142,7 @@ def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple
     from transformers import AutoConfig
 
     common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    _, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    _, pictures = attempt(name, "configuration", model_class_of, name, **common)
     processor = load_processor(name, pictures, **common)
     config = AutoConfig.from_pretrained(name, **common)
     return processor, vision_token_ids(config, processor) if pictures else ()
@@ -177,8 +177,8 @@ def load_processor(name: str, pictures: bool, **common: Any) -> Any:
     from transformers import AutoProcessor, AutoTokenizer
 
     if not pictures:
-        return _padding(_attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
-    processor = _attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
+        return _padding(attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
+    processor = attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ModelError(
             f"{name} has no processor for pictures (found {type(processor).__name__}); "
@@ -210,7 +210,12 @@ def _checked_folder(source: str) -> Path | None:
     raise ModelError(f"There is no folder {source}. Give a model's folder, or a hub id such as 'owner/name'.")
 
 
-def _attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+def attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+    """`load(*arguments, **options)`, a part (`what`) of the model `name`; what goes wrong there, in words.
+
+    Raises:
+        ModelError: it cannot be loaded; an `OwnCodeError` where that needs the model's own code and leave to run it.
+    """
     expected = (*FAILURES, *OF_OWN_CODE) if options.get("trust_remote_code") else FAILURES
     try:
         return load(*arguments, **options)

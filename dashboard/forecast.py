@@ -4,47 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from dashboard.own_code import named_switch
 from mode_core.calibration import CalibrationSettings
 from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS
+
+if TYPE_CHECKING:
+    from mode_core.models import ExpertBank
 
 SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
 PROCESS = 450_000_000  # bytes of Python, torch and transformers before any model; measured on Linux, CPU build
 ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch_size")  # settings that decide the pace
 
 
-def estimate_memory(source: str, settings: CalibrationSettings) -> int:
+def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
     """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts
-    where they are kept.
+    where they are kept, as they always are for the KL of the answer (`answer_kl`). For the Hessian's trace the model
+    in float32, and twice the experts; not what two backward passes keep of one sample.
 
-    Only the configuration is read, and the files' sizes.
+    Only the configuration is read, and the files' sizes. `trusted`: the model may run its own code.
 
     Raises:
         ModelError, OSError, ValueError: no configuration, or a family without expert banks.
     """
-    banks = _banks(source)
+    banks, parameters = outline(source, trusted)
     weights = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
     columns = 3 + (3 if settings.gradients else 2) * len(settings.bits)
     rows = FOLDS * (1 + BINS * len(settings.signals))
     sums = sum(bank.experts * rows * columns * 8 for bank in banks)
     experts = sum(b.experts * len(b.projections) * b.hidden * b.intermediate for b in banks) * 4
-    stacked = experts * (1 + len(settings.bits)) if settings.sensitivity else 0
-    return PROCESS + weights + SUMS_COPIES * sums + (stacked if stacked <= settings.stack_bytes else 0)
+    stacked = experts * (1 + len(settings.bits))
+    kept = answer_kl or (settings.sensitivity and stacked <= settings.stack_bytes)
+    if settings.hessian_probes:
+        weights = max(weights, 4 * parameters) + 2 * experts
+    return PROCESS + weights + SUMS_COPIES * sums + stacked * kept
 
 
-def _banks(source: str) -> list[Any]:
-    """The expert banks of a configuration, built without memory."""
+def outline(source: str, trusted: bool = False) -> tuple[list[ExpertBank], int]:
+    """The expert banks of a configuration, and the model's parameters; built without memory.
+
+    Raises:
+        ModelError, OSError, ValueError: as `estimate_memory`.
+    """
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
     from mode_core.models import ensure_torchvision, find_banks
+    from mode_core.models.loading import attempt, model_class_of
 
     ensure_torchvision()
-    config = AutoConfig.from_pretrained(source, local_files_only=True)
+    common = {"local_files_only": True, "trust_remote_code": trusted}
+    with named_switch(source):
+        model_class, _ = attempt(source, "configuration", model_class_of, source, **common)
+    config = AutoConfig.from_pretrained(source, **common)
     with torch.device("meta"):
-        return list(find_banks(AutoModelForImageTextToText.from_config(config)).values())
+        model = model_class.from_config(config, trust_remote_code=trusted)
+    return list(find_banks(model).values()), sum(parameter.numel() for parameter in model.parameters())
 
 
 def tokens_per_second(source: str, settings: CalibrationSettings, runs: Sequence[Run]) -> float | None:

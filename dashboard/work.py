@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dashboard import own_code
+from dashboard.answer_kl import AnswerKL
 from dashboard.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
@@ -21,39 +23,41 @@ from mode_core.statistics import ExpertStatistics
 class ModelShelf:
     """Holds one loaded model for the whole process; asking for another one replaces it. Thread-safe.
 
+    A model that was loaded with leave to run its own code is another one than the same model without.
     Memory: one model. While a job still works on the former one, both.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._source: str | None = None
+        self._held: tuple[str, bool] | None = None
         self._loaded: Any = None
 
-    def get(self, source: str) -> Any:
-        """The model of this folder, loaded on the first call; others wait meanwhile."""
+    def get(self, source: str, trusted: bool = False) -> Any:
+        """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
+
+        Raises:
+            ModelError: it cannot be loaded, or has code of its own and no leave.
+        """
         from mode_core.models import load_model
 
         with self._lock:
-            if self._source != source:
-                self._source = self._loaded = None  # let go of the old one before the new one takes memory
-                self._loaded = load_model(source)
-                self._source = source
+            if self._held != (source, trusted):
+                self._held = self._loaded = None  # let go of the old one before the new one takes memory
+                with own_code.named_switch(source):
+                    self._loaded = load_model(source, trust_remote_code=trusted)
+                self._held = source, trusted
             return self._loaded
 
-    @property
-    def source(self) -> str | None:
-        """Which model lies there."""
-        return self._source
 
-
-def load_processor(source: str) -> tuple[Any, tuple[int, ...]]:
+def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
     """A model's processor and the ids of its vision tokens (none where it reads text only), without the weights."""
     from mode_core.models import ModelError
     from mode_core.models.loading import read_processor
 
     if not (Path(source) / "config.json").is_file():
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
-    return read_processor(source)
+    with own_code.named_switch(source):
+        return read_processor(source, trusted)
 
 
 class Stages:
@@ -90,21 +94,28 @@ def calibrate_run(
     samples: Sequence[Any],
     settings: Any,
     folder: Path,
+    kl: AnswerKL | None = None,
     *,
+    trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Path:
     """Calibrate into a new run folder, or go on with a half-done one; a cancelled one stays, holding the samples that
-    were finished."""
+    were finished. The KL of the answer comes last, where it was asked for and takes no longer than was agreed."""
     from mode_core.calibration import calibrate
 
-    stages = Stages(progress, (1, 12))
+    stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
     stages.hook("loading the model")
-    loaded = shelf.get(source)
+    loaded = shelf.get(source, trusted)
     check(cancel)
     with exclusive(loaded):
+        if kl is not None:
+            stages.hook("timing a forward pass")
+            kl.check_cost(loaded, samples, settings)
         run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
         calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+        if kl is not None:
+            kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
 
 
@@ -118,7 +129,7 @@ def is_hub_id(source: str) -> bool:
 LOOKED_AT = 8  # samples encoded for an estimate of all
 
 
-def estimate_tokens(source: str, samples: Sequence[Any]) -> tuple[int, int, int]:
+def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[int, int, int]:
     """(text tokens, vision tokens, samples looked at): exact for a few samples, scaled up from some of many.
 
     Only the processor is loaded, not the weights.
@@ -130,7 +141,7 @@ def estimate_tokens(source: str, samples: Sequence[Any]) -> tuple[int, int, int]
     from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
 
-    processor, vision_ids = load_processor(source)
+    processor, vision_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
     modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
     scale = len(samples) / len(looked)
@@ -184,6 +195,7 @@ def measure(
     keep: bool,
     calibration: Sequence[Any] | None = None,
     *,
+    trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Measurement:
@@ -196,7 +208,7 @@ def measure(
 
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
-    loaded = shelf.get(str(run.model_source))
+    loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
         reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
@@ -231,6 +243,7 @@ def ask(
     sample: Any,
     calibration: Sequence[Any] | None = None,
     *,
+    trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> dict[str, Any]:
@@ -239,7 +252,7 @@ def ask(
 
     stages = Stages(progress, (2, 1, 2, 2))
     stages.hook("loading the model")
-    loaded = shelf.get(str(run.model_source))
+    loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
         stages.hook("asking the original")
         given = {ORIGINAL: answer(loaded, sample)}
@@ -267,6 +280,7 @@ def export_whole(
     folder: Path,
     options: Mapping[str, Any],
     *,
+    trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Any:
@@ -275,7 +289,7 @@ def export_whole(
 
     stages = Stages(progress, (1, 4))
     stages.hook("loading the model")
-    loaded = shelf.get(str(run.model_source))
+    loaded = shelf.get(str(run.model_source), trusted)
     hook = stages.hook("writing")
     with exclusive(loaded):
         return export(target, allocation, folder, run=run, loaded=loaded, progress=hook, cancel=cancel, **options)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mode_core.cli_verbs import load_for
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.settings import AVERAGE_BITS
 from mode_core.jobs import ProgressHook
@@ -67,8 +68,6 @@ def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
 
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
-    from mode_core.models import load_model
-
     runs = [Run.open(path) for path in options.runs]
     if missing := [run.name for run in runs if run.statistics is None]:
         raise ValueError(f"The run {missing[0]} holds no statistics yet; finish its calibration first.")
@@ -86,7 +85,7 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
         batch_size=options.batch_size,
         resamples=options.resamples,
     )
-    loaded = load_model(options.model or runs[0].model_source, device=options.device, dtype=options.dtype)
+    loaded = load_for(options, runs[0])
     samples = over_tasks(read_samples(options.samples), options.limit)
     out = Path(options.out or runs[0].path / "evidence")
     work = Path(options.work or out / "measured")

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from mode_core.jobs import Cancelled, ProgressHook
-from mode_core.run import Run
 
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings
@@ -72,49 +67,3 @@ def agreed(
             f"allow it by time; --logit-kl-samples {max(1, options.logit_kl_samples // 4)} takes a quarter."
         )
     return settings
-
-
-def add_to_run(
-    options: argparse.Namespace,
-    run: Run,
-    loaded: LoadedModel,
-    samples: Sequence[Sample],
-    calibration: CalibrationSettings,
-    settings: Any,
-    progress: ProgressHook,
-    cancel: threading.Event,
-) -> dict[str, object]:
-    """Measure the KL of the samples that calibration measured, and keep it with the run's statistics.
-
-    Where the run holds KL of the same settings already, only what is missing is measured.
-
-    Raises:
-        Cancelled: stopped on request; the batches that were whole are kept.
-    """
-    from mode_core.calibration.logit_kl import LogitKL, measure_logit_kl, without_kl
-
-    known, began = set(run.statistics.samples), time.monotonic()
-    chosen = [sample for sample in samples[: options.logit_kl_samples] if sample.id in known]
-    _, kept = without_kl(run.statistics)
-    if kept is not None and kept.settings.measured_with() == settings.measured_with():
-        kept.samples = list(run.info["logit_kl"]["ids"])
-    else:
-        kept = LogitKL.empty(loaded, calibration.bits, settings)
-    try:
-        measure_logit_kl(loaded, chosen, calibration, settings, progress, cancel, kept)
-    except Cancelled:
-        if kept.samples:
-            _keep(run, kept, began)
-        raise
-    return _keep(run, kept, began)
-
-
-def _keep(run: Run, kept: Any, began: float) -> dict[str, object]:
-    told = {
-        "samples": len(kept.samples),
-        "passes": kept.passes,
-        "seconds": round(time.monotonic() - began, 3),
-        **kept.settings.measured_with(),
-    }
-    run.write_statistics(kept.added_to(run.statistics), logit_kl=told | {"ids": kept.samples})
-    return told

@@ -68,6 +68,7 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     from mode_core.calibration import SIGNALS, CalibrationSettings
     from mode_core.calibration import calibrate as run_calibration
+    from mode_core.calibration.logit_kl_run import add_logit_kl
     from mode_core.calibration.measurement import token_counts
     from mode_core.samples import read_samples
 
@@ -91,9 +92,8 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
     more = {}
     if kl_settings is not None and not cli_scale.rank():
-        more["logit_kl"] = cli_logit_kl.add_to_run(
-            options, run, loaded, samples, settings, kl_settings, progress, cancel
-        )
+        few = samples[: options.logit_kl_samples]
+        more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard import jobs_panel, quantizing, run_report, session, work
+from dashboard import jobs_panel, quantizing, run_report, session, trust, work
 from dashboard.archive import zipped
 from dashboard.choices import describe
 from mode_core.allocation import Allocation, AllocationError
@@ -83,6 +83,7 @@ def command(target: Target, chosen: Allocation, folder: Path) -> str:
     solve += ["--quantizer", now.quantizer] * (now.quantizer != "rtn") + ["--out", kept]
     write = ["python", "-m", "mode_core", "export", "--run", run, "--allocation", kept]
     write += ["--target", target.name, "--out", session.relative(folder)]
+    write += ["--trust-remote-code"] * (target.needs_model and trust.may_run(session.run().model_source))
     grid, plain = session.grid(), session.statistics().settings
     write += ["--group-size", str(grid["group_size"])] * (grid["group_size"] != plain["group_size"])
     write += ["--asymmetric"] * (not grid["symmetric"])
@@ -116,6 +117,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     name = folder.name
     job = session.jobs().get(session.watched())
     busy = job is not None and job.active
+    if target.needs_model and (source := session.run().model_source):
+        trust.switch(source)
     left, right = st.columns(2)
     writing = left if target.needs_model else right  # the first button is the one that leads on
     if missing := missing_package(target):
@@ -134,6 +137,7 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
                 f"Export {target.name}", f"export:{folder}", work.export_whole, session.shelf(), session.run(),
                 target.name, chosen, folder,
                 work.export_options(session.rounding(), quantizing.calibration_samples()),
+                trusted=trust.may_run(session.run().model_source),
             )  # fmt: skip
             session.watch(job.id)
             st.rerun()

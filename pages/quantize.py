@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from dashboard import jobs_panel, measured, quantizing, session, work
+from dashboard import jobs_panel, measured, quantizing, session, trust, work
 from dashboard.charts import accuracy_by_task
 from dashboard.choices import describe
 from dashboard.components.chart import chart
@@ -77,7 +77,7 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         job = session.jobs().submit(
             f"Measuring on {count} items", kind, work.measure, session.shelf(), opened, chosen, uniform,
             session.rounding(), spread(samples, count), session.fingerprint(chosen), session.settings_now(),
-            session.writable(), quantizing.calibration_samples(),
+            session.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
         )  # fmt: skip
         session.watch(job.id)
         st.rerun()
@@ -141,6 +141,7 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
             job = session.jobs().submit(
                 "Asking three models", "ask", work.ask, session.shelf(), session.run(), chosen, uniform,
                 session.rounding(), sample, quantizing.calibration_samples(),
+                trusted=trust.may_run(session.run().model_source),
             )  # fmt: skip
             st.session_state["ask:about"] = (question, session.fingerprint(chosen), width_of(uniform))
             st.session_state["ask:job"] = job.id
@@ -218,6 +219,8 @@ present = bool(source) and ((Path(source) / "config.json").is_file() or work.is_
 if not present:
     st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
              "The bits can still be exported.", icon=":material/error:")  # fmt: skip
+else:
+    trust.switch(source)
 if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
     jobs_panel.panel(job)
 measure_part(chosen, uniform, present and not busy)

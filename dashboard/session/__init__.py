@@ -86,7 +86,7 @@ from dashboard.session.places import (
     runs_folder,
 )
 from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
-from dashboard.session.process import jobs, keep_imports, loaded_model, measurements, run_busy, shelf
+from dashboard.session.process import jobs, keep_imports, measurements, run_busy, shelf
 from mode_core.run import Run
 
 __all__ = [
@@ -124,7 +124,6 @@ __all__ = [
     "jobs",
     "keep_imports",
     "key_of",
-    "loaded_model",
     "measurements",
     "megabytes",
     "notes",

@@ -83,7 +83,7 @@ def surroundings() -> tuple[int, int]:
 def _config(source: str) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(source, local_files_only=True)
+    return AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Weighing the model around its experts …")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -25,11 +24,6 @@ def shelf() -> ModelShelf:
     from dashboard.work import ModelShelf
 
     return ModelShelf()
-
-
-def loaded_model(source: str | Path | None = None) -> Any:
-    """The run's model (or another one), loaded at most once a process. Blocks while it loads; use it in jobs."""
-    return shelf().get(str(source or run().model_source))
 
 
 def keep_imports() -> None:

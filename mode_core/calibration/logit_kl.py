@@ -23,7 +23,7 @@ left every layer: layers × tokens × (3·hidden + 2k) and the vision tower's ou
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from mode_core.calibration.logit_kl_batch import SAME, Batch, Rounded, encode, r
 from mode_core.calibration.logit_kl_sums import KINDS, POSITIONS, LogitKL, LogitKLCost, LogitKLSettings, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.models import LoadedModel
+from mode_core.models import ExpertBank, LoadedModel
 from mode_core.quantization.guard import exclusive, is_quantized
 from mode_core.samples import Sample
 
@@ -45,11 +45,19 @@ __all__ = [
     "LogitKLCost",
     "LogitKLSettings",
     "logit_kl_cost",
+    "logit_kl_passes",
     "measure_logit_kl",
     "without_kl",
 ]
 
 PASSES_PER_BATCH = 2  # what enters the banks, and the original's distribution; beside one check per layer
+
+
+def logit_kl_passes(banks: Collection[ExpertBank], samples: int, widths: int, batch_size: int = 8) -> int:
+    """Forward passes that `measure_logit_kl` makes at most for so many samples and widths; nothing is run."""
+    layers = len({bank.layer for bank in banks})
+    variations = len(KINDS) * widths * sum(bank.experts for bank in banks)
+    return -(-samples // batch_size) * (PASSES_PER_BATCH + 2 * layers + variations)
 
 
 def logit_kl_cost(
@@ -60,16 +68,13 @@ def logit_kl_cost(
 ) -> LogitKLCost:
     """What `measure_logit_kl` would cost; runs the first batch twice, the second time by the clock."""
     settings = settings or LogitKLSettings()
-    batches = -(-len(samples) // settings.batch_size)
-    variations = len(KINDS) * len(bits) * sum(bank.experts for bank in loaded.banks.values())
+    passes = logit_kl_passes(loaded.banks.values(), len(samples), len(bits), settings.batch_size)
     with exclusive(loaded):
         encoded = encode(loaded, samples[: settings.batch_size], settings)
         read_logits(loaded, encoded)
         began = time.perf_counter()
         read_logits(loaded, encoded)
         each = time.perf_counter() - began
-    layers = len({bank.layer for bank in loaded.banks.values()})
-    passes = batches * (PASSES_PER_BATCH + 2 * layers + variations)
     return LogitKLCost(passes, passes * each, each)
 
 

@@ -265,7 +265,7 @@ def model_banks(folder: Path) -> dict[str, ExpertBank]:
     ensure_torchvision()
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         return find_banks(AutoModelForImageTextToText.from_config(config))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mode_core.models.banks import PROJECTIONS, ExpertBank, Reached
     from mode_core.models.encoding import PADDING, TEXT, VISION, Encoded
-    from mode_core.models.errors import ModelError
+    from mode_core.models.errors import ModelError, OwnCodeError
     from mode_core.models.finding import find_banks
     from mode_core.models.loading import LoadedModel, load_model
     from mode_core.models.vision_ops import ensure_torchvision
@@ -23,6 +23,7 @@ _HOMES = {
     "VISION": "encoding",
     "Encoded": "encoding",
     "ModelError": "errors",
+    "OwnCodeError": "errors",
     "find_banks": "finding",
     "LoadedModel": "loading",
     "load_model": "loading",
@@ -37,6 +38,7 @@ __all__ = [
     "ExpertBank",
     "LoadedModel",
     "ModelError",
+    "OwnCodeError",
     "Reached",
     "ensure_torchvision",
     "find_banks",

@@ -3,3 +3,7 @@
 
 class ModelError(ValueError):
     """A model that cannot be loaded or used; the text says what was looked for, what was found, what to do."""
+
+
+class OwnCodeError(ModelError):
+    """A model that comes with Python code of its own, which was not run because nobody gave leave."""

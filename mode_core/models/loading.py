@@ -21,7 +21,7 @@ from torch import nn
 
 from mode_core.models.banks import ExpertBank
 from mode_core.models.encoding import Encoded, encode, tokenizer_of, vision_token_ids
-from mode_core.models.errors import ModelError
+from mode_core.models.errors import ModelError, OwnCodeError
 from mode_core.models.finding import find_banks
 from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.vision_ops import ensure_torchvision
@@ -30,6 +30,8 @@ from mode_core.samples import Sample
 VISION_PARTS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+OF_OWN_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # code that was written for older software
 HASHED_WHOLE = 64 << 20  # bytes of a weight file up to which its revision covers every byte
 HASHED_ENDS = 1 << 20  # bytes at each end of a larger one
 
@@ -106,15 +108,16 @@ def load_model(
 
     Raises:
         ModelError: no such folder, no configuration, no processor, no weights, or no expert banks.
+        OwnCodeError: it comes with Python code of its own, and `trust_remote_code` is off.
     """
     place = _checked_folder(str(source))
     ensure_torchvision()
     common = {"local_files_only": place is not None, "trust_remote_code": trust_remote_code}
     name = str(place or source)
-    model_class, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    model_class, pictures = attempt(name, "configuration", model_class_of, name, **common)
     processor = load_processor(name, pictures, **common)
     common |= {"dtype": _dtype(dtype)} | _placement(device, max_memory, offload_folder)
-    model = _attempt(name, "model", model_class.from_pretrained, name, **common)
+    model = attempt(name, "model", model_class.from_pretrained, name, **common)
     model = (model.to(_device(device)) if max_memory is None else model).eval().requires_grad_(False)
     revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
     return LoadedModel(
@@ -128,7 +131,7 @@ def load_model(
     )
 
 
-def read_processor(folder: str | Path) -> tuple[Any, tuple[int, ...]]:
+def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...]]:
     """A model folder's processor (a tokenizer where it reads text only) and vision token ids, without the weights.
 
     Raises:
@@ -138,8 +141,8 @@ def read_processor(folder: str | Path) -> tuple[Any, tuple[int, ...]]:
     ensure_torchvision()
     from transformers import AutoConfig
 
-    common = {"local_files_only": True, "trust_remote_code": False}
-    _, pictures = _attempt(name, "configuration", model_class_of, name, **common)
+    common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    _, pictures = attempt(name, "configuration", model_class_of, name, **common)
     processor = load_processor(name, pictures, **common)
     config = AutoConfig.from_pretrained(name, **common)
     return processor, vision_token_ids(config, processor) if pictures else ()
@@ -174,8 +177,8 @@ def load_processor(name: str, pictures: bool, **common: Any) -> Any:
     from transformers import AutoProcessor, AutoTokenizer
 
     if not pictures:
-        return _padding(_attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
-    processor = _attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
+        return _padding(attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
+    processor = attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ModelError(
             f"{name} has no processor for pictures (found {type(processor).__name__}); "
@@ -207,13 +210,19 @@ def _checked_folder(source: str) -> Path | None:
     raise ModelError(f"There is no folder {source}. Give a model's folder, or a hub id such as 'owner/name'.")
 
 
-def _attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+def attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+    """`load(*arguments, **options)`, a part (`what`) of the model `name`; what goes wrong there, in words.
+
+    Raises:
+        ModelError: it cannot be loaded; an `OwnCodeError` where that needs the model's own code and leave to run it.
+    """
+    expected = (*FAILURES, *OF_OWN_CODE) if options.get("trust_remote_code") else FAILURES
     try:
         return load(*arguments, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as failure:
+    except expected as failure:
         reason = str(failure).strip().splitlines()
         if options.get("trust_remote_code") is False and "custom code" in str(failure):
-            raise ModelError(
+            raise OwnCodeError(
                 f"{name} comes with Python code of its own, which is not run without leave. Read it; if you trust it, "
                 "load with trust_remote_code=True (--trust-remote-code)."
             ) from failure

@@ -88,7 +88,9 @@ def _network(model: LoadedModel | Any) -> tuple[nn.Module, dict]:
     from mode_core.models import ensure_torchvision, find_banks
 
     ensure_torchvision()
-    config = AutoConfig.from_pretrained(str(model)) if isinstance(model, str | Path) else model
+    config = model
+    if isinstance(model, str | Path):
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
     with torch.device("meta"):
         network = AutoModelForImageTextToText.from_config(config, dtype=config.dtype or torch.bfloat16)
     return network, find_banks(network)

@@ -1,0 +1,117 @@
+"""While a slider is held, the screen shows what the library computes for that value, and after it all the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mode_core.allocation import allocate
+from mode_core.importance import cost_table, frequencies
+from mode_core.importance.key_tokens import key_tokens
+from mode_core.run import Run
+from tests.browser.server import ROOT, browser_path, settled
+from tests.browser.walking import Walker, walker
+
+RUN = ROOT / "sample_data" / "run"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser_path() is None, reason="no chromium, chromium-browser or google-chrome on this machine"),
+    pytest.mark.skipif(not (RUN / "run.json").is_file(), reason="the bundled run is not here"),
+]
+RATIO, BUDGET = "Key vision tokens (key ratio)", "Budget for all routed experts"
+# Arrays that Plotly holds of one trace, as lists of rows.
+_HELD = """([chart, trace, name]) => Array.from(
+    document.querySelector(`[data-chart='${chart}']`)._fullData[trace][name], row => Array.from(row))"""
+_STILL = """async chart => {  // until it has not been drawn for a while
+    const holder = document.querySelector(`[data-chart='${chart}']`);
+    for (let seen = null; seen !== holder.dataset.updates; ) {
+        seen = holder.dataset.updates;
+        await new Promise(wake => setTimeout(wake, 700));
+    }
+}"""
+
+
+def shown(person: Walker, chart: str, trace: int, name: str) -> np.ndarray:
+    """What a chart holds once everything that was asked for is drawn."""
+    person.page.evaluate(_STILL, chart)
+    return np.array(person.page.evaluate(_HELD, [chart, trace, name]), float)
+
+
+def value(person: Walker, label: str) -> float:
+    return float(person.slider(label).input_value())
+
+
+@pytest.fixture(scope="module")
+def statistics():
+    return Run.open(RUN).statistics
+
+
+@pytest.mark.timeout(300)
+def test_frequencies_follow_the_held_ratio(site, statistics):
+    with walker(site.browser, site.url) as person:
+        person.open("", "Experts")
+        settled(person.page)
+        errors = person.drawn("sensitivity")
+        with person.dragging(RATIO, 0.62):
+            key = shown(person, "frequencies", 2, "z")
+            ratio = value(person, RATIO) / 100
+            assert 0.55 < ratio < 0.7
+            expected = 100 * np.stack([share.key for share in frequencies(statistics, ratio).values()])
+            np.testing.assert_allclose(key, expected, rtol=1e-5)
+            assert person.drawn("sensitivity") == errors  # the rest waits
+        person.await_drawing("sensitivity", errors)
+        person.page.wait_for_function(f"location.search.includes('ratio={round(100 * ratio)}')")
+        np.testing.assert_allclose(shown(person, "frequencies", 2, "z"), expected, rtol=1e-5)
+
+
+@pytest.mark.timeout(300)
+def test_bits_follow_the_held_budget_and_single_keys(site, statistics):
+    costs = cost_table(statistics, bits=(2, 3, 4))
+    with walker(site.browser, site.url) as person:
+        person.open("budget", "Budget")
+
+        def agrees() -> None:
+            bits = shown(person, "bits", 0, "customdata")
+            asked = value(person, BUDGET)
+            solved = allocate(costs, bits=(2, 3, 4), average_bits=asked)
+            np.testing.assert_array_equal(bits, np.stack(list(solved.bits.values())))
+            assert person.figure("Average bits").inner_text() == f"{solved.average_bits:.3f}"
+            assert person.figure("Predicted damage").inner_text() == f"{solved.objective:.3g}"
+
+        with person.dragging(BUDGET, 0.3):
+            agrees()
+            assert "bits=" not in person.page.url
+        person.page.wait_for_function("location.search.includes('bits=2.')")
+        agrees()
+        person.slider(BUDGET).focus()
+        for _ in range(5):
+            person.page.keyboard.press("ArrowRight")
+        agrees()
+        settled(person.page)
+        assert float(person.address["bits"]) == pytest.approx(value(person, BUDGET))
+        moved = person.page.get_by_text("Since the last setting").or_(person.page.get_by_text("No expert's bits moved"))
+        assert moved.count() == 1
+
+
+@pytest.mark.timeout(300)
+def test_key_tokens_follow_the_held_ratio_and_arrow_keys_lead_on(site):
+    scores = Run.open(RUN).token_scores()
+    first, second = list(scores)[:2]
+    with walker(site.browser, site.url) as person:
+        person.open("tokens", "Tokens")
+        with person.dragging(RATIO, 0.75):
+            person.page.evaluate(_STILL, "token-picture")
+            ratio = value(person, RATIO) / 100
+            count = int(key_tokens(scores[first].scores["text_attention"][0], ratio).sum())
+            assert person.page.locator(".readout strong").inner_text().startswith(f"{count} of ")
+        person.page.wait_for_function("location.search.includes('ratio=')")
+        settled(person.page)
+        person.page.locator("[data-chart='token-picture']").focus()
+        person.page.keyboard.press("ArrowDown")
+        person.page.wait_for_function("location.search.includes('bank=1')")
+        settled(person.page)
+        person.page.locator("[data-chart='token-picture']").focus()
+        person.page.keyboard.press("ArrowRight")
+        person.page.wait_for_function(f"location.search.includes('sample={second}')")
+        settled(person.page)
+        assert person.page.locator(".readout strong").inner_text().endswith("in layer 1.")

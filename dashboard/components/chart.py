@@ -16,14 +16,25 @@ from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
 
 CONFIG = {
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-    "toImageButtonOptions": {"format": "svg"},
+    "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
     "displaylogo": False,
 }
+PLAIN_CONFIG = CONFIG | {
+    "modeBarButtonsToRemove": CONFIG["modeBarButtonsToRemove"][1:],
+    "toImageButtonOptions": {"format": "svg"},
+}
 _HERE = Path(__file__).parent
+_HTML = """
+<div class="figure" data-part="figure"></div>
+<div class="figure-foot">
+  <p data-part="says"></p>
+  <span class="figure-save"><button type="button" data-format="png">PNG</button><button type="button"
+    data-format="svg">SVG</button></span>
+</div>
+"""
 _live = st.components.v2.component(
     "mode_live_figure",
-    html='<div class="figure" data-part="figure"></div><p class="figure-says" data-part="says" hidden></p>',
+    html=_HTML,
     css=(_HERE / "figure.css").read_text(encoding="utf-8"),
     js=(_HERE / "figure.js").read_text(encoding="utf-8"),
     isolate_styles=False,
@@ -60,7 +71,8 @@ def chart(
             st.session_state[_sent(key)] = spec.digest()
         _send(spec, key, dark, caption, on_pick)
     else:
-        st.plotly_chart(theme.themed(figure, dark), key=key, theme=None, config=CONFIG, alt=meta.get("alt") or None)
+        drawn, alt = theme.themed(figure, dark), meta.get("alt") or None
+        st.plotly_chart(drawn, key=key, theme=None, config=PLAIN_CONFIG, alt=alt)
         if caption and meta.get("summary"):
             st.caption(meta["summary"])
     if table is not None:
@@ -105,7 +117,8 @@ def load_plotly() -> None:
         return
     with st.container(key="plotly-loader", height=1, border=False):
         st.plotly_chart(go.Figure(layout={"height": 10}), key="plotly-loader-chart", theme=None, config=CONFIG)
-    st.html("<style>.st-key-plotly-loader { display: none; }</style>")
+    hidden = ".st-key-plotly-loader, :has(> .st-key-plotly-loader) { display: none; }"  # nor may it leave a gap
+    st.html(f"<style>{hidden}</style>")
 
 
 def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:

@@ -16,6 +16,9 @@ function mount(root) {
   const chart = { holder, says, drawing: Promise.resolve(), listening: false };
   chart.sizes = new ResizeObserver(() => draw(chart));
   chart.sizes.observe(holder);
+  for (const button of root.querySelectorAll("[data-format]")) {
+    button.addEventListener("click", () => save(chart, button.dataset.format));
+  }
   holder.addEventListener("mode:follow", ({ detail }) => {
     if (!chart.whole) return;
     detail.drawn = show(chart, merged(chart.whole, detail.change));
@@ -48,8 +51,7 @@ function show(chart, figure) {
   chart.figure = figure;
   const { holder, says } = chart;
   holder.setAttribute("aria-label", figure.alt);
-  says.textContent = figure.summary;
-  says.hidden = !(chart.caption && figure.summary);
+  says.textContent = chart.caption ? figure.summary : "";
   return draw(chart);
 }
 
@@ -74,6 +76,17 @@ async function redraw(chart, width) {
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
+}
+
+// As it stands on the screen, zoomed and in the colours of the page, whose ground it gets as well.
+async function save(chart, format) {
+  const { holder } = chart;
+  if (!chart.drawn) return;
+  const ground = getComputedStyle(holder).getPropertyValue("--st-background-color").trim() || "#ffffff";
+  const layout = { ...holder.layout, paper_bgcolor: ground, template: chart.template };
+  const { width, height } = holder._fullLayout;
+  const scale = format === "png" ? 2 : 1;
+  await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
 }
 
 // In a narrow window titles and legends take several lines: wrap them, and make room above the plot.
@@ -135,9 +148,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;
+  for (const button of parentElement.querySelectorAll("[data-format]")) {
+    button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);
+  }
   holder.setAttribute("role", picks ? "application" : "img");
   if (picks) holder.tabIndex = 0;
-  Object.assign(chart, { picks, caption, template, whole: figure });
+  Object.assign(chart, { key, picks, caption, template, whole: figure });
   chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

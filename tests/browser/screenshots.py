@@ -18,6 +18,8 @@ VIEWS = {  # page -> further views of it, as they stand in the address
     "learn": [f"step={step}" for step in range(2, 8)],
     "compare": ["section=rankings", "section=runs", "section=paper"],
     "tokens": ["shown=signals"],
+    "experts": ["view=difference&order=specialisation"],
+    "budget": ["panel=pins", "panel=prices", "panel=card&gpu=24"],
 }
 WIDTHS = (1366, 390)
 FIRST_HEIGHT = 768
@@ -50,7 +52,7 @@ def main() -> None:
     with running_app({}) as url, chromium() as browser:
         for page in sys.argv[3:] or PAGES:
             for view in ("", *VIEWS.get(page, ())):
-                name = f"{page}-{view.replace('=', '-')}" if view else page
+                name = f"{page}-{view.replace('=', '-').replace('&', '-')}" if view else page
                 query = "&".join(part for part in (address, view) if part)
                 for scheme in ("light", "dark"):
                     for width in WIDTHS:

@@ -125,6 +125,7 @@ def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, 
             charts.frequency_heatmaps(grid, view, order, place),
             "frequencies",
             follows=True,
+            zoom="experts",
             table=lambda: tables.frequency_table(grid),
             on_pick=lambda what: pick(grid.axes, what),
         )
@@ -132,6 +133,7 @@ def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, 
         chart(
             charts.sensitivity_heatmaps(sensitivity, bits, place, columns),
             "sensitivity",
+            zoom="experts",
             table=lambda: tables.sensitivity_table(sensitivity),
             on_pick=lambda what: pick(grid.axes, what),
         )

@@ -49,6 +49,7 @@ def chart(
     caption: bool = True,
     live: bool = True,
     follows: bool = False,
+    zoom: str = "",
     on_pick: Callable[[dict], None] | None = None,
 ) -> None:
     """Draw a figure of `dashboard.charts`.
@@ -61,6 +62,7 @@ def chart(
         caption: show the summary under the chart.
         live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
         follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.
+        zoom: charts of one name share the range of their first axes; they must have the same ones.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
             arrow key. Live charts only.
     """
@@ -69,7 +71,7 @@ def chart(
         spec = Spec.of(figure)
         if follows:
             st.session_state[_sent(key)] = spec.digest()
-        _send(spec, key, dark, caption, on_pick)
+        _send(spec, {"key": key, "caption": caption, "zoom": zoom}, dark, on_pick)
     else:
         drawn, alt = theme.themed(figure, dark), meta.get("alt") or None
         st.plotly_chart(drawn, key=key, theme=None, config=PLAIN_CONFIG, alt=alt)
@@ -88,8 +90,9 @@ def sent(key: str) -> Digest | None:
     return st.session_state.get(_sent(key))
 
 
-def _send(spec: Spec, key: str, dark: bool, caption: bool, on_pick: Callable[[dict], None] | None) -> None:
+def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | None) -> None:
     """Send it to the component that redraws it in place."""
+    key = how["key"]
 
     def picked() -> None:
         what = st.session_state[key].get("pick")
@@ -100,7 +103,7 @@ def _send(spec: Spec, key: str, dark: bool, caption: bool, on_pick: Callable[[di
         if reported := st.session_state[key].get("settle"):
             settled(reported)
 
-    head = {"key": key, "config": CONFIG, "picks": on_pick is not None, "caption": caption, "template": _template(dark)}
+    head = how | {"config": CONFIG, "picks": on_pick is not None, "template": _template(dark)}
     data = f'{json.dumps(head)[:-1]},"figure":{spec.whole()}}}'.encode()
     _live(key=key, data=data, on_pick_change=picked, on_settle_change=let_go)
 

@@ -29,6 +29,12 @@ function mount(root) {
     chart.settle({ slider: detail.slider, value: detail.value });
   };
   document.addEventListener("mode:settle", chart.onSettle);
+  chart.onZoom = ({ detail }) => {
+    if (!chart.zoom || detail.zoom !== chart.zoom || detail.holder === holder || !chart.drawn) return;
+    const here = ranges(holder);
+    if (JSON.stringify(here) !== JSON.stringify(detail.ranges)) window.Plotly.relayout(holder, detail.ranges);
+  };
+  document.addEventListener("mode:zoom", chart.onZoom);
   return chart;
 }
 
@@ -118,8 +124,17 @@ function wrapped(text, length) {
   return lines;
 }
 
+function ranges(holder) {
+  const { xaxis, yaxis } = holder._fullLayout;
+  return { "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] };
+}
+
 function listen(chart) {
   chart.listening = true;
+  chart.holder.on("plotly_relayout", () => {
+    const { zoom, holder } = chart;
+    if (zoom) document.dispatchEvent(new CustomEvent("mode:zoom", { detail: { zoom, holder, ranges: ranges(holder) } }));
+  });
   chart.holder.on("plotly_click", ({ points }) => {
     const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
     chart.pick?.({ place: [].concat(pointIndex ?? pointNumber), facts: [].concat(customdata ?? []), curve: curveNumber });
@@ -138,13 +153,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const end = () => {
     chart.sizes.disconnect();
     document.removeEventListener("mode:settle", chart.onSettle);
+    document.removeEventListener("mode:zoom", chart.onZoom);
     window.Plotly?.purge(chart.holder);
   };
   chart.settle = (what) => setTriggerValue("settle", what);
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, figure } = JSON.parse(text);
+  const { key, config, picks, caption, template, zoom, figure } = JSON.parse(text);
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;
@@ -153,7 +169,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   holder.setAttribute("role", picks ? "application" : "img");
   if (picks) holder.tabIndex = 0;
-  Object.assign(chart, { key, picks, caption, template, whole: figure });
+  Object.assign(chart, { key, picks, caption, template, zoom, whole: figure });
   chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

@@ -115,3 +115,24 @@ def test_key_tokens_follow_the_held_ratio_and_arrow_keys_lead_on(site):
         person.page.wait_for_function(f"location.search.includes('sample={second}')")
         settled(person.page)
         assert person.page.locator(".readout strong").inner_text().endswith("in layer 1.")
+
+
+@pytest.mark.timeout(300)
+def test_zoom_is_shared_by_the_maps_of_experts(site):
+    read = "chart => document.querySelector(`[data-chart='${chart}']`)._fullLayout.xaxis3.range"
+    with walker(site.browser, site.url) as person:
+        person.open("", "Experts")
+        person.page.locator("[data-chart='sensitivity'][data-updates]").wait_for()
+        settled(person.page)
+        box = person.page.locator("[data-chart='frequencies'] .nsewdrag").first.bounding_box()
+        person.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 10)
+        person.page.mouse.down()
+        person.page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 12, steps=8)
+        person.page.mouse.up()
+        person.page.wait_for_timeout(600)
+        low, high = person.page.evaluate(read, "frequencies")
+        assert 5 < low < 10 and 20 < high < 26
+        assert person.page.evaluate(read, "sensitivity") == pytest.approx([low, high])
+        person.page.locator("[data-chart='sensitivity'] .nsewdrag").first.dblclick()
+        person.page.wait_for_timeout(600)
+        assert person.page.evaluate(read, "frequencies") == pytest.approx([-0.5, 31.5])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import session
+from mode_core.run import Run
 from tests.app.conftest import APP, NAME, ROOT, words
+from tests.synthetic import synthetic_statistics
+from tests.synthetic_run import keep_run, synthetic_run, without_vision
 
 PAGES = ("learn", "experts", "tokens", "budget", "quantize", "compare", "export")
 
@@ -47,6 +51,57 @@ def test_a_damaged_run_is_told_as_that(page: str, places: Path, tiny_runs: Path)
     app = on_page(page, run="broken")
     assert not app.exception
     assert "cannot be read" in words(app)
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory, tiny_runs: Path) -> Path:
+    """Runs: one as large as the largest models, one without pictures, one stopped half-way, one before its start."""
+    folder = tmp_path_factory.mktemp("states")
+    synthetic_run(folder / "large", 48, 128, tokens=4000)
+    keep_run(folder / "text", without_vision(synthetic_statistics(2, 8, tokens=2000)))
+    for name, held in (("half", True), ("begun", False)):
+        shutil.copytree(tiny_runs / NAME, folder / name)
+        run = Run.open(folder / name)
+        run.write_info(run.info | {"state": "half done" if held else "begun"})
+        if not held:
+            run.write_statistics(empty_like(run.statistics), state="begun")
+    return folder
+
+
+def empty_like(statistics):
+    """The same before the first sample."""
+    banks = {
+        name: replace(bank, arrays={key: 0 * array for key, array in bank.arrays.items()})
+        for name, bank in statistics.banks.items()
+    }
+    return replace(statistics, banks=banks, samples=())
+
+
+@pytest.mark.parametrize("page", (*PAGES, "calibrate"))
+@pytest.mark.parametrize("run", ["bundled", "large", "text", "half"])
+def test_every_page_opens_on_every_kind_of_run(page: str, run: str, states: Path, places: Path, monkeypatch):
+    if run == "bundled" and not session.BUNDLED_RUN.is_dir():
+        pytest.skip("the bundled run is not here")
+    monkeypatch.setenv("MODE_RUNS", str(states))
+    app = on_page(page, **({} if run == "bundled" else {"run": run}))
+    told = [each.value for each in app.error]  # a synthetic run has no model, and Quantize says so
+    assert not app.exception and all("not on this machine" in each for each in told), told
+    assert app.title[0].value == ("A router decides who works" if page == "learn" else page.capitalize())
+    side = "\n".join(element.value for element in app.sidebar.markdown)
+    expected = {"bundled": "4 banks × 32 experts", "large": "48 banks × 128 experts", "text": ", 0 % vision",
+                "half": "**State** half done"}  # fmt: skip
+    assert expected[run] in side
+    assert len(words(app)) > 300
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_run_without_a_finished_sample_leads_to_calibrate(page: str, states: Path, places: Path, monkeypatch):
+    monkeypatch.setenv("MODE_RUNS", str(states))
+    app = on_page(page, run="begun")
+    assert not app.exception
+    assert "was stopped before the first one" in words(app)
+    app.button(key="next_step").click().run()
+    assert app.title[0].value == "Calibrate"
 
 
 def test_the_sidebar_says_what_is_shown(open_app):

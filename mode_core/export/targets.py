@@ -30,7 +30,7 @@ from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
 from mode_core.export.recipes import write_layer_config, write_recipe
 from mode_core.export.refit import Fitted, fit
-from mode_core.export.request import Request
+from mode_core.export.request import Request, shape_of
 from mode_core.export.shards import SHARD_BYTES
 from mode_core.export.table import write_table
 from mode_core.importance.records import CostTable
@@ -291,7 +291,7 @@ def _shapes_in(checkpoint: Path | None) -> dict[str, BankShape]:
     """Sizes of the banks of a checkpoint's folder, from its configuration; none without a folder."""
     if checkpoint is None:
         return {}
-    from mode_core.export.checkpoint import model_banks, shape_of
+    from mode_core.export.checkpoint import model_banks
 
     return {name: shape_of(bank) for name, bank in model_banks(checkpoint).items()}
 

@@ -13,7 +13,7 @@ from dashboard.choices import describe
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.export import TARGETS, ExportError, Target, export
 from mode_core.export.refit import UNIT_WORDS, fit
-from mode_core.export.targets import missing_package
+from mode_core.export.target import missing_package
 
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from mode_core.export.request import Request
 
+GROUPS = {  # what a person wants to take along -> in words
+    "checkpoint": "A checkpoint that software loads",
+    "recipe": "A recipe for another quantizer",
+    "data": "The bits as data",
+}
 PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is not the name to import
 
 
@@ -16,12 +21,16 @@ PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is no
 class Target:
     """One form of output: what it is called, how fine its bits may be, who runs it, and how that was proven.
 
+    `group` is a name of `GROUPS`, `for_whom` one sentence on who should take this form, `recommended` why it is the one
+    to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     """
 
     name: str
     title: str
+    group: str
+    for_whom: str
     finest_unit: str
     widths: tuple[int, ...]
     engines: str
@@ -29,6 +38,7 @@ class Target:
     write: Callable[[Request, Path], None]
     needs_model: bool = False
     needs: str = ""
+    recommended: str = ""
     warning: str = ""
 
 

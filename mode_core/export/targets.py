@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be written."""
+"""The catalogue: everything that can be written, group by group, the recommended form first."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target(
-            "expert_bits",
-            "Bits per expert, as the released MODE code reads them (JSON)",
-            "expert",
-            ALL_WIDTHS,
-            "The paper's released quantizer, option --expert_bits_json.",
-            "Read back, it equals the allocation.",
-            write_expert_bits,
-        ),
-        Target(
-            "table",
-            "One row per expert with every statistic (CSV and Parquet)",
+            "auto_round",
+            "Packed checkpoint in AutoRound's format, a width for every expert",
+            "checkpoint",
+            "Take it to run the model in transformers, if its family is among those proven.",
             "expert_projection",
-            ALL_WIDTHS,
-            "Spreadsheets, pandas, and anything else that reads CSV or Parquet.",
-            "Read back with pandas, it equals the allocation and the statistics.",
-            write_table,
+            AUTO_ROUND_WIDTHS,
+            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
+            f"vLLM and SGLang want one width for all experts of a layer. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
+            "Its tensors, unpacked by an independent reader, equal the quantized weights; stock from_pretrained with "
+            "auto-round gives the same weights to the bit, and logits within 0.005.",
+            write_auto_round,
+            needs_model=True,
+            recommended="Stock from_pretrained loads it, with every expert at its own width.",
         ),
         Target(
             "dequantized",
             "Plain bfloat16 checkpoint with the quantized values",
+            "checkpoint",
+            "Take it to measure what the bits cost in whatever runs the original; it saves no memory.",
             "expert_projection",
             ALL_WIDTHS,
             "Whatever runs the original checkpoint: transformers, vLLM, lmms-eval, VLMEvalKit. It saves no memory; "
@@ -57,20 +56,10 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
         ),
         Target(
-            "auto_round",
-            "Packed checkpoint in AutoRound's format, a width for every expert",
-            "expert_projection",
-            AUTO_ROUND_WIDTHS,
-            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
-            f"vLLM and SGLang want one width for all experts of a layer. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
-            "Its tensors, unpacked by an independent reader, equal the quantized weights; stock from_pretrained with "
-            "auto-round gives the same weights to the bit, and logits within 0.005.",
-            write_auto_round,
-            needs_model=True,
-        ),
-        Target(
             "gptqmodel",
             "Packed checkpoint in GPTQModel's format, a width for every expert",
+            "checkpoint",
+            "Take it if GPTQModel is what loads your models.",
             "expert_projection",
             GPTQ_WIDTHS,
             "GPTQModel (tried: 7.7.0, torch backend on CPU). vLLM and SGLang want one width for all experts of a "
@@ -81,38 +70,10 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
         ),
         Target(
-            "gptqmodel_config",
-            "GPTQModel's settings alone, to quantize with it at these bits (JSON)",
-            "expert_projection",
-            GPTQ_WIDTHS,
-            "GPTQModel: QuantizeConfig.from_pretrained(folder), then its own quantize.",
-            "Every expert's every matrix is matched by exactly one rule; GPTQModel's own class reads it "
-            "(tests/parity).",
-            write_gptqmodel_config,
-        ),
-        Target(
-            "auto_round_recipe",
-            "AutoRound's layer_config, to tune with it at these bits (JSON)",
-            "expert_projection",
-            RECIPE_WIDTHS,
-            "AutoRound: AutoRound(model, layer_config=…) (tried: 0.16.1).",
-            "Every expert's every matrix has exactly one entry; AutoRound's own class takes every entry.",
-            write_layer_config,
-        ),
-        Target(
-            "llm_compressor_recipe",
-            "A recipe for llm-compressor's GPTQ at these bits (YAML)",
-            "expert_projection",
-            RECIPE_WIDTHS,
-            "llm-compressor: oneshot(model, recipe='recipe.yaml'). It saves in compressed-tensors' format, so what is "
-            "said there about engines holds.",
-            "Every expert's every matrix is matched by exactly one pattern; compressed-tensors' own classes read every "
-            "group, and llm-compressor's own Recipe the file (tests/parity).",
-            write_recipe,
-        ),
-        Target(
             "compressed_tensors",
             "Packed checkpoint in compressed-tensors' format, one width for a layer",
+            "checkpoint",
+            "Take it for vLLM, if one width for all experts of a layer is fine enough.",
             "layer",
             COMPRESSED_WIDTHS,
             "vLLM, where it has a kernel for the width. Not stock transformers: 5.23 loads files with several widths "
@@ -124,8 +85,23 @@ TARGETS: dict[str, Target] = {
             warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
         ),
         Target(
+            "mlx",
+            "Packed checkpoint in MLX's format, one width for a layer's projection",
+            "checkpoint",
+            "Take it for mlx-vlm on an Apple machine.",
+            "projection",
+            MLX_WIDTHS,
+            "mlx-vlm on Apple machines (and on Linux with MLX's CPU build). Family: Qwen3-VL-MoE.",
+            "Where MLX is installed, its own dequantize gives the quantized weights; in an environment of its own "
+            "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
+            write_mlx,
+            needs_model=True,
+        ),
+        Target(
             "compressed_tensors_expert",
-            "The same with a width for every expert: for research only",
+            "Packed checkpoint in compressed-tensors' format, a width for every expert: for research only",
+            "checkpoint",
+            "Take it only to work on an engine that shall read it one day; none does now.",
             "expert_projection",
             COMPRESSED_WIDTHS,
             "None that was found: compressed-tensors itself decompresses it; vLLM and SGLang want one width for all "
@@ -137,8 +113,46 @@ TARGETS: dict[str, Target] = {
             "transformers loads wrong weights without an error.",
         ),
         Target(
+            "auto_round_recipe",
+            "AutoRound's layer_config, to tune with it at these bits (JSON)",
+            "recipe",
+            "Take it to have AutoRound tune the rounding to these bits.",
+            "expert_projection",
+            RECIPE_WIDTHS,
+            "AutoRound: AutoRound(model, layer_config=…) (tried: 0.16.1).",
+            "Every expert's every matrix has exactly one entry; AutoRound's own class takes every entry.",
+            write_layer_config,
+        ),
+        Target(
+            "gptqmodel_config",
+            "GPTQModel's settings alone, to quantize with it at these bits (JSON)",
+            "recipe",
+            "Take it to have GPTQModel quantize the original to these bits.",
+            "expert_projection",
+            GPTQ_WIDTHS,
+            "GPTQModel: QuantizeConfig.from_pretrained(folder), then its own quantize.",
+            "Every expert's every matrix is matched by exactly one rule; GPTQModel's own class reads it "
+            "(tests/parity).",
+            write_gptqmodel_config,
+        ),
+        Target(
+            "llm_compressor_recipe",
+            "A recipe for llm-compressor's GPTQ at these bits (YAML)",
+            "recipe",
+            "Take it to have llm-compressor quantize the original to these bits.",
+            "expert_projection",
+            RECIPE_WIDTHS,
+            "llm-compressor: oneshot(model, recipe='recipe.yaml'). It saves in compressed-tensors' format, so what is "
+            "said there about engines holds.",
+            "Every expert's every matrix is matched by exactly one pattern; compressed-tensors' own classes read every "
+            "group, and llm-compressor's own Recipe the file (tests/parity).",
+            write_recipe,
+        ),
+        Target(
             "gguf",
             "A llama-quantize command, one type for a layer's projection",
+            "recipe",
+            "Take it for llama.cpp: it makes the quantized GGUF file out of the bfloat16 one.",
             "projection",
             GGUF_WIDTHS,
             "llama.cpp: run the script on the bfloat16 GGUF file of the model. Types hold more than their nominal "
@@ -150,6 +164,8 @@ TARGETS: dict[str, Target] = {
         Target(
             "mlx_config",
             "MLX's bits for every path, to convert with mlx-vlm (JSON)",
+            "recipe",
+            "Take it to convert the original for Apple machines yourself.",
             "projection",
             MLX_WIDTHS,
             "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
@@ -157,15 +173,26 @@ TARGETS: dict[str, Target] = {
             write_mlx_config,
         ),
         Target(
-            "mlx",
-            "Packed checkpoint in MLX's format, one width for a layer's projection",
-            "projection",
-            MLX_WIDTHS,
-            "mlx-vlm on Apple machines (and on Linux with MLX's CPU build). Family: Qwen3-VL-MoE.",
-            "Where MLX is installed, its own dequantize gives the quantized weights; in an environment of its own "
-            "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
-            write_mlx,
-            needs_model=True,
+            "expert_bits",
+            "Bits per expert, as the released MODE code reads them (JSON)",
+            "data",
+            "Take it for the paper's released quantizer, or for a program of your own.",
+            "expert",
+            ALL_WIDTHS,
+            "The paper's released quantizer, option --expert_bits_json.",
+            "Read back, it equals the allocation.",
+            write_expert_bits,
+        ),
+        Target(
+            "table",
+            "One row per expert with every statistic (CSV and Parquet)",
+            "data",
+            "Take it to look at the experts in a spreadsheet or in pandas.",
+            "expert_projection",
+            ALL_WIDTHS,
+            "Spreadsheets, pandas, and anything else that reads CSV or Parquet.",
+            "Read back with pandas, it equals the allocation and the statistics.",
+            write_table,
         ),
     )
 }

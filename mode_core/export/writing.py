@@ -91,7 +91,7 @@ def export(
     asked.check_banks()
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
-    _check_widths(chosen, fitted.allocation)
+    check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
         chosen.write(request, building)
@@ -120,7 +120,12 @@ def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | P
         )
 
 
-def _check_widths(target: Target, allocation: Allocation) -> None:
+def check_widths(target: Target, allocation: Allocation) -> None:
+    """Refuse bits that the target cannot hold.
+
+    Raises:
+        ExportError: names them, and those that it can.
+    """
     used = {int(width) for bits in allocation.bits.values() for width in np.unique(bits)}
     if strange := sorted(used - set(target.widths)):
         raise ExportError(

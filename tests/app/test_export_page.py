@@ -52,6 +52,8 @@ def test_a_link_restores_the_form(open_app):
     assert app.pills(key="export:group").value == "data"
     assert app.radio(key="export:target").value == "table"
     assert dict(app.query_params) == {"run": NAME, "form": "table"}
+    app.sidebar.selectbox(key="widget:run").set_value("bundled").run()  # another run, the same form
+    assert dict(app.query_params) == {"form": "table"}
     app = open_app("export", form="no such form")
     assert not app.exception and app.radio(key="export:target").value == "auto_round"
 

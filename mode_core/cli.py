@@ -86,7 +86,11 @@ def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> 
         default=group_size,
         help=f"input channels that share a scale (default: {group_size or 'as the run'})",
     )
-    group.add_argument("--asymmetric", action="store_true", help="a zero point per group instead of a symmetric grid")
+    group.add_argument(
+        "--asymmetric",
+        action=argparse.BooleanOptionalAction,
+        help=f"a zero point per group instead of a symmetric grid (default: {'no' if group_size else 'as the run'})",
+    )
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,6 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
     allocate.add_argument("--out", help="write the allocation to this JSON file")
     _importance_arguments(allocate)
     cli_allocate.add_budget_arguments(allocate)
+    _grid_arguments(allocate, None)
 
     quantize = verb(
         "quantize",

@@ -12,6 +12,7 @@ import numpy as np
 
 from mode_core.allocation import SCOPES, UNITS, Allocation, Solver
 from mode_core.allocation.records import AllocationError
+from mode_core.cli_verbs import run_grid
 from mode_core.importance import CostTable, cost_table, support, support_summary
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.sizes import expert_bytes
@@ -97,9 +98,7 @@ def _solver(run: Run, costs: CostTable, options: argparse.Namespace, unit: str, 
     from mode_core.importance.projections import by_projection
 
     split = "projection" in unit
-    settings = run.statistics.settings
-    grid = {"group_size": settings["group_size"], "symmetric": settings["symmetric"], "by_projection": split}
-    grid["method"] = options.quantizer
+    grid = run_grid(options, run) | {"by_projection": split, "method": options.quantizer}
     return Solver(
         by_projection(costs, run.statistics) if split else costs,
         costs.bits,
@@ -121,13 +120,12 @@ def _budget(run: Run, options: argparse.Namespace) -> dict[str, float | None]:
             raise ValueError("--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model.")
         if options.budget_mb is None:
             return {"average_bits": options.average_bits or 3.0}
-        return {"average_bits": None, "budget_bytes": int(options.budget_mb * 1e6)}
+        return {"average_bits": None, "budget_bytes": round(options.budget_mb * 1e6)}
     from mode_core.quantization import rest_bytes
 
-    settings = run.statistics.settings
-    grid = (settings["group_size"], settings["symmetric"])
-    rest = rest_bytes(run.model_source, options.attention_bits, options.shared_bits, *grid, options.quantizer)
-    return {"average_bits": None, "budget_bytes": int(options.model_mb * 1e6), "fixed_bytes": rest}
+    around = (options.attention_bits, options.shared_bits)
+    rest = rest_bytes(run.model_source, *around, method=options.quantizer, **run_grid(options, run))
+    return {"average_bits": None, "budget_bytes": round(options.model_mb * 1e6), "fixed_bytes": rest}
 
 
 def _prices(run: Run, costs: CostTable, options: argparse.Namespace, chosen: Allocation) -> dict[str, str]:

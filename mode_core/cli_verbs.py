@@ -31,7 +31,7 @@ def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
     settings = run.statistics.settings
     return {
         "group_size": options.group_size or settings["group_size"],
-        "symmetric": not options.asymmetric and bool(settings["symmetric"]),
+        "symmetric": bool(settings["symmetric"]) if options.asymmetric is None else not options.asymmetric,
     }
 
 

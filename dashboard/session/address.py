@@ -23,8 +23,12 @@ PLACE = (  # names in the URL beside those of the choices
     *("sample", "shown"),  # Tokens
     *("section", "metric", "modality", "other"),  # Compare
     *("panel",),  # Budget
+    *("form",),  # Export
 )
-_KEPT_ON_ANOTHER_RUN = ("job", "controls", "view", "order", "step", "shown", "panel", "section", "metric", "modality")
+_KEPT_ON_ANOTHER_RUN = (
+    *("job", "controls", "view", "order", "step", "shown"),
+    *("section", "metric", "modality", "panel", "form"),
+)
 
 
 def restore() -> None:
@@ -111,11 +115,12 @@ def put(**changes: str | None) -> None:
     write_url()
 
 
-def bind_place(name: str, options: Sequence[Any], default: Any) -> dict[str, Any]:
+def bind_place(name: str, options: Sequence[Any], default: Any, key: str | None = None) -> dict[str, Any]:
     """Arguments that tie a widget to one part of the place: `st.selectbox("Sample", ids, **bind_place("sample", ids,
     ids[0]))`. Options are told apart by `str`; what the URL holds and no option matches is shown as the default.
+    `key` is the widget's (None: one made of the name).
     """
-    key = f"widget:place:{name}"
+    key = key or f"widget:place:{name}"
     st.session_state[key] = chosen(name, options, default)
 
     def set_place() -> None:

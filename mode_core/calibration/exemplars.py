@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mode_core.calibration.probe import Observation
+from mode_core.calibration.observation import Observation
 from mode_core.exemplars import (
     AFTER,
     BEFORE,

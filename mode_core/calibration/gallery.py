@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mode_core.calibration.probe import Observation
+from mode_core.calibration.observation import Observation
 from mode_core.exemplars import sample_key
 from mode_core.files import atomic_write
 from mode_core.models import TEXT, VISION, Encoded

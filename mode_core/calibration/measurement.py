@@ -21,7 +21,7 @@ from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.logit_kl import LogitKL, without_kl
-from mode_core.calibration.probe import Observation
+from mode_core.calibration.observation import Observation
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.exemplars import Exemplars

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mode_core.calibration.probe import Observation
+from mode_core.calibration.observation import Observation
 from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings

@@ -2,6 +2,8 @@
 
 from mode_core.export.expert_bits import read_expert_bits
 from mode_core.export.folder import ExportError
-from mode_core.export.targets import TARGETS, ExportResult, Target, export
+from mode_core.export.target import GROUPS, Target
+from mode_core.export.targets import TARGETS
+from mode_core.export.writing import ExportResult, export
 
-__all__ = ["TARGETS", "ExportError", "ExportResult", "Target", "export", "read_expert_bits"]
+__all__ = ["GROUPS", "TARGETS", "ExportError", "ExportResult", "Target", "export", "read_expert_bits"]

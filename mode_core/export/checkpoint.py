@@ -1,22 +1,13 @@
 """A checkpoint's folder read piece by piece, so that one larger than the memory can be quantized and exported.
 
-Expert banks are stored in one of two ways, told by the tensors' names and shapes alone:
-
-| storage | names | shapes |
-|---|---|---|
-| fused | `<bank>.gate_up_proj` (or `up_proj`), `<bank>.down_proj` | `[E, 2I, H]`, `[E, H, I]`; or both transposed |
-| by expert | `<bank>.<e>.gate_proj.weight`, `up_proj`, `down_proj`; or `w1`, `w3`, `w2` | `[I, H]` twice, `[H, I]` |
-
 The model itself is built without memory (on the meta device) to learn its banks' names and in which order a fused
-matrix holds gate and up.
+matrix holds gate and up; `stored_banks` finds them in the files.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +15,11 @@ import numpy as np
 
 from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
+from mode_core.export.stored_banks import StoredBank, stored_banks
+from mode_core.export.tensor_files import TensorFiles
 from mode_core.export.weights import ExpertMatrix, copy_companions, in_bfloat16, naming_bfloat16
 from mode_core.jobs import Reporter
 from mode_core.quantization.widths import UNTOUCHED
-from mode_core.statistics import BankShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,99 +27,8 @@ if TYPE_CHECKING:
     from mode_core.models import ExpertBank
     from mode_core.quantization.packing import PackedMatrix
 
-FUSED = re.compile(r"(?P<bank>.+\.experts)\.(?P<part>gate_up_proj|up_proj|down_proj)(?:\.weight)?")
-SEPARATE = re.compile(r"(?P<bank>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj|w1|w2|w3)\.weight")
-PROJECTION = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
 DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
 CHUNK = 1 << 24  # weights of experts quantized at once
-INDEX = "model.safetensors.index.json"
-
-
-class TensorFiles:
-    """The tensors of a folder's safetensors files by name. Memory: what is asked for; files are mapped, not read."""
-
-    def __init__(self, folder: Path):
-        self.folder, self._opened = folder, (None, None)
-        self.places = self._index()
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Sizes of a tensor, without reading it."""
-        return tuple(self._file(name).get_slice(name).get_shape())
-
-    def read(self, name: str, first: int | None = None, last: int | None = None) -> Tensor:
-        """A tensor, or `[first:last]` of it along its leading axis."""
-        return self._file(name).get_tensor(name) if first is None else self._file(name).get_slice(name)[first:last]
-
-    def close(self) -> None:
-        """Let go of the file that is open."""
-        self._opened = (None, None)
-
-    def _index(self) -> dict[str, Path]:
-        from safetensors import SafetensorError, safe_open
-
-        index = self.folder / INDEX
-        if index.is_file():
-            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = {name: self.folder / file for name, file in places.items()}
-            if lost := sorted({path.name for path in files.values() if not path.is_file()}):
-                raise ExportError(f"{self.folder} lacks the shard {lost[0]} that its index names; copy it whole.")
-            return files
-        files = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(str(path), framework="pt") as opened:
-                    files |= dict.fromkeys(opened.keys(), path)
-            except SafetensorError as broken:
-                raise ExportError(f"{path} is not a readable safetensors file ({broken}).") from None
-        if not files:
-            raise ExportError(f"{self.folder} holds no safetensors weights; choose a checkpoint's folder.")
-        return files
-
-    def _file(self, name: str):
-        from safetensors import safe_open
-
-        path = self.places[name]
-        if self._opened[0] != path:
-            self._opened = path, safe_open(str(path), framework="pt")
-        return self._opened[1]
-
-
-@dataclass(frozen=True)
-class StoredBank:
-    """Where one bank's matrices lie: `names[projection]` of the fused tensor, or of each expert's (`{}` = expert);
-    `rows[projection]` are its rows in the fused matrix `[out, in]`."""
-
-    name: str
-    shape: BankShape
-    names: dict[str, str]
-    rows: dict[str, slice]
-    fused: bool
-    transposed: bool = False
-
-    @property
-    def projections(self) -> tuple[str, ...]:
-        """gate, up, down; or up, down."""
-        return ("gate", "up", "down") if self.shape.has_gate else ("up", "down")
-
-    @property
-    def stored_name(self) -> str:
-        """What the files call the bank."""
-        return self.names["down"].split(".experts.")[0] + ".experts"
-
-    def tensors(self) -> Iterator[str]:
-        """Names of all tensors that hold this bank."""
-        for name in dict.fromkeys(self.names.values()):
-            yield from [name] if self.fused else (name.format(e) for e in range(self.shape.experts))
-
-    def read(self, files: TensorFiles, projection: str, first: int, last: int) -> Tensor:
-        """Matrices `[last − first, out, in]` of some experts."""
-        import torch
-
-        name = self.names[projection]
-        if not self.fused:
-            return torch.stack([files.read(name.format(expert)) for expert in range(first, last)])
-        stack = files.read(name, first, last)
-        return (stack.mT if self.transposed else stack)[:, self.rows[projection]]
 
 
 class CheckpointWeights:
@@ -268,61 +169,3 @@ def model_banks(folder: Path) -> dict[str, ExpertBank]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         return find_banks(AutoModelForImageTextToText.from_config(config))
-
-
-def shape_of(bank: ExpertBank) -> BankShape:
-    """A bank's sizes."""
-    return BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
-
-
-def stored_banks(files: TensorFiles, model: dict[str, ExpertBank]) -> dict[str, StoredBank]:
-    """How every bank of the model is stored in these files, by the model's name of the bank.
-
-    Raises:
-        ExportError: a bank that is not there, or stored in a way that shapes alone do not tell.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    for name in files.places:
-        if match := SEPARATE.fullmatch(name) or FUSED.fullmatch(name):
-            found.setdefault(match["bank"], {}).setdefault(match["part"], []).append(name)
-    stored = _by_model_name(found, model)
-    return {name: _stored(files, bank, *stored[name]) for name, bank in model.items()}
-
-
-def _by_model_name(found: dict, model: dict[str, ExpertBank]) -> dict[str, tuple[str, dict]]:
-    """Model's bank name → (name in the files, parts); where the names differ, by layer number."""
-    if set(model) <= set(found):
-        return {name: (name, found[name]) for name in model}
-    numbers = {int(re.findall(r"\.(\d+)\.", name)[0]): name for name in found if re.search(r"\.\d+\.", name)}
-    layers = [bank.layer for bank in model.values()]
-    if len(set(layers)) < len(layers) or len(numbers) < len(found) or not set(layers) <= set(numbers):
-        lacking = next((name for name in model if name not in found), "")
-        raise ExportError(f"The checkpoint's files hold no expert bank {lacking}; they hold: {', '.join(found)[:200]}.")
-    return {name: (numbers[bank.layer], found[numbers[bank.layer]]) for name, bank in model.items()}
-
-
-def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
-    shape = shape_of(bank)
-    rows = {projection: bank.rows(projection) for projection in bank.projections}
-    separate = {part: names for part, names in parts.items() if SEPARATE.fullmatch(names[0])}
-    if separate:
-        names = {PROJECTION[part]: f"{prefix}.{{}}.{part}.weight" for part in separate}
-        if any(len(held) != shape.experts for held in separate.values()):
-            raise ExportError(f"{prefix}: not all {shape.experts} experts are in the checkpoint's files.")
-        return StoredBank(bank.name, shape, names, rows, fused=False)
-    entrance, exit_ = parts["gate_up_proj" if shape.has_gate else "up_proj"][0], parts["down_proj"][0]
-    names = {"up": entrance, "down": exit_} | ({"gate": entrance} if shape.has_gate else {})
-    return StoredBank(bank.name, shape, names, rows, True, _transposed(files, shape, entrance, exit_))
-
-
-def _transposed(files: TensorFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
-    """Whether matrices are stored `[in, out]`, from the shapes."""
-    wide = shape.intermediate * (2 if shape.has_gate else 1)
-    plain = (shape.experts, wide, shape.hidden), (shape.experts, shape.hidden, shape.intermediate)
-    turned = tuple((experts, columns, rows) for experts, rows, columns in plain)
-    held = files.shape(entrance), files.shape(exit_)
-    if plain == turned or held not in (plain, turned):
-        raise ExportError(
-            f"{entrance} and {exit_} have the shapes {held}; expected {plain}, or both transposed, and told apart."
-        )
-    return held == turned

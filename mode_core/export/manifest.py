@@ -17,7 +17,7 @@ from mode_core.export.request import Request
 
 if TYPE_CHECKING:
     from mode_core.export.refit import Fitted
-    from mode_core.export.targets import Target
+    from mode_core.export.target import Target
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20

@@ -20,7 +20,7 @@ from mode_core.importance.projections import by_projection
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
-    from mode_core.export.targets import Target
+    from mode_core.export.target import Target
 
 UNIT_WORDS = {
     "expert_projection": "one projection of one expert",

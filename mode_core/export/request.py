@@ -19,7 +19,12 @@ from mode_core.quantization.sizes import expert_bytes
 from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
-    from mode_core.models import LoadedModel
+    from mode_core.models import ExpertBank, LoadedModel
+
+
+def shape_of(bank: ExpertBank) -> BankShape:
+    """A bank's sizes."""
+    return BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,7 @@ class Request:
             return {bank.name: bank.shape for bank in self.statistics}
         if self.loaded is None:
             return dict(self.stored_shapes)
-        return {
-            name: BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
-            for name, bank in self.loaded.banks.items()
-        }
+        return {name: shape_of(bank) for name, bank in self.loaded.banks.items()}
 
     def packed_bytes(self) -> dict[str, np.ndarray] | None:
         """Packed bytes of every expert at its bits: bank → int64 `[E]`; None where shapes are not known."""

@@ -30,7 +30,7 @@ from mode_core.jobs import Reporter
 from mode_core.quantization.gptq import BLOCK, DAMPING
 
 if TYPE_CHECKING:
-    from mode_core.calibration.probe import Observation
+    from mode_core.calibration.observation import Observation
     from mode_core.models import Encoded, ExpertBank, LoadedModel
     from mode_core.samples import Sample
 

@@ -11,16 +11,63 @@ from pathlib import Path
 import pytest
 
 from mode_core.cli import main
-from mode_core.export import TARGETS, read_expert_bits
-from tests.app.conftest import finish, words
+from mode_core.export import GROUPS, TARGETS, read_expert_bits
+from tests.app.conftest import NAME, finish, words
 
 QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
 
 
+def take(app, target: str):
+    """Choose a form as a person does: what to take along, then which."""
+    app.pills(key="export:group").set_value(TARGETS[target].group).run()
+    return app.radio(key="export:target").set_value(target).run()
+
+
+def test_what_stock_transformers_loads_is_recommended_first(open_app):
+    app = open_app("export")
+    shown = app.radio(key="export:target")
+    assert shown.value == "auto_round"
+    assert ["recommended" in option for option in shown.options] == [True] + 5 * [False]
+    assert TARGETS["auto_round"].recommended in shown.proto.captions[0]
+    assert "form" not in app.query_params
+
+
+def test_every_form_is_found_in_its_group_and_stands_in_the_address(open_app):
+    app, found = open_app("export"), []
+    for group in GROUPS:
+        app.pills(key="export:group").set_value(group).run()
+        shown = app.radio(key="export:target")
+        assert TARGETS[shown.value].group == group
+        found += shown.options
+    titles = [option.removesuffix(" :blue-badge[recommended]") for option in found]
+    assert titles == [target.title for target in TARGETS.values()]
+    take(app, "gguf")
+    assert app.query_params["form"] == "gguf"
+    take(app, "auto_round")
+    assert "form" not in app.query_params
+
+
+def test_a_link_restores_the_form(open_app):
+    app = open_app("export", form="table")
+    assert app.pills(key="export:group").value == "data"
+    assert app.radio(key="export:target").value == "table"
+    assert dict(app.query_params) == {"run": NAME, "form": "table"}
+    app.sidebar.selectbox(key="widget:run").set_value("bundled").run()  # another run, the same form
+    assert dict(app.query_params) == {"form": "table"}
+    app = open_app("export", form="no such form")
+    assert not app.exception and app.radio(key="export:target").value == "auto_round"
+
+
+def test_a_form_that_cannot_hold_the_bits_says_so_and_the_rest_is_there(open_app):
+    app = open_app("export", widths="1,2,3", bits="1.5")
+    assert not app.exception
+    assert "'auto_round' has no 1-bit experts" in words(app)
+    assert any("mode_core export" in element.value for element in app.code)
+
+
 @pytest.mark.parametrize("target", QUICK)
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
-    app = open_app("export")
-    app.radio(key="export:target").set_value(target).run()
+    app = open_app("export", form=target)
     assert not app.exception and not app.error
     assert TARGETS[target].proof in words(app)
     app.button(key="export:write").click().run()
@@ -30,15 +77,13 @@ def test_every_quick_target_is_shown_and_written(open_app, places: Path, target:
 
 
 def test_a_checkpoint_is_written_as_a_job(open_app, places: Path):
-    app = open_app("export")
-    app.radio(key="export:target").set_value("dequantized").run()
+    app = take(open_app("export"), "dequantized")
     finish(app.button(key="export:write").click().run())
     assert (next((places / "exports").iterdir()) / "config.json").is_file()
 
 
 def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
-    app = open_app("export", bits="2.5", ratio="40")
-    app.radio(key="export:target").set_value("expert_bits").run()
+    app = open_app("export", bits="2.5", ratio="40", form="expert_bits")
     app.button(key="export:write").click().run()
     [folder] = (places / "exports").iterdir()
     ours = read_expert_bits(folder / "expert_bits.json")
@@ -70,17 +115,15 @@ def test_the_zip_holds_every_file(tmp_path: Path):
 
 
 def test_a_coarser_target_says_its_price(open_app):
-    app = open_app("export", bits="2.5")
-    app.radio(key="export:target").set_value("gguf").run()
+    app = take(open_app("export", bits="2.5"), "gguf")
     assert not app.exception and not app.error
     assert any("solved again for it: predicted damage" in warning.value for warning in app.warning)
-    app.radio(key="export:target").set_value("table").run()
+    take(app, "table")
     assert "These bits fit this target as they are" in words(app)
 
 
 def test_units_and_pins_are_in_the_command(open_app, places: Path):
-    app = open_app("export", bits="2.5", unit="expert_projection", pins="0.1.4")
-    app.radio(key="export:target").set_value("table").run()
+    app = open_app("export", bits="2.5", unit="expert_projection", pins="0.1.4", form="table")
     [code] = [element.value for element in app.code if "mode_core export" in element.value]
     assert "--unit expert_projection" in code and "--pin 0.1=4" in code
     app.button(key="export:write").click().run()

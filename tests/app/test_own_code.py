@@ -14,6 +14,7 @@ from mode_core.calibration import CalibrationSettings
 from mode_core.models import ModelError
 from mode_core.run import Run
 from tests.app.conftest import finish, words
+from tests.app.test_export_page import take
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,9 @@ def test_a_run_of_such_a_model_brings_no_leave_to_quantize(open_own, monkeypatch
 
 def test_export_asks_again_where_it_needs_the_model(open_own, places: Path):
     app = open_own("export")
-    app.radio(key="export:target").set_value("table").run()
+    take(app, "table")
     assert switches(app) == 0
-    app.radio(key="export:target").set_value("dequantized").run()
+    take(app, "dequantized")
     finish(app.button(key="export:write").click().run())
     assert any(f"“{own_code.SWITCH}”" in error.value for error in app.error)
     the_switch(app).set_value(True).run()

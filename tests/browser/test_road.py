@@ -149,6 +149,7 @@ def take_along(person: Walker, exports: Path, place: Path) -> tuple[Path, Path]:
     """The bits written to the folder, and out of the downloaded zip."""
     page = person.page
     person.to("Export")
+    page.get_by_text("The bits as data").click()
     page.get_by_test_id("stRadioGroup").get_by_text("Bits per expert").click()
     settled(page)
     page.get_by_role("button", name="Write to a folder").click()

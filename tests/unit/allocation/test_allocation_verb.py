@@ -69,6 +69,16 @@ def test_a_whole_model_fits_its_budget(folder, capsys):
     assert larger["packed_bytes"] <= 0.09e6
 
 
+def test_the_grid_decides_the_bytes_of_a_budget(folder, capsys):
+    """Coarser groups keep fewer scales, and zero points cost memory; without the options the grid is the run's."""
+    plain, same, coarser, zeros = (
+        told(capsys, folder, *options)["packed_bytes"]
+        for options in ([], ["--group-size", "16", "--no-asymmetric"], ["--group-size", "-1"], ["--asymmetric"])
+    )
+    assert coarser < plain == same < zeros
+    assert told(capsys, folder, "--budget-mb", f"{plain / 1e6:.6f}")["packed_bytes"] == plain
+
+
 @pytest.mark.parametrize(
     "options, text",
     [

@@ -15,7 +15,7 @@ import pytest
 
 from mode_core.allocation import UNITS
 from mode_core.allocation.records import Allocation
-from mode_core.export import TARGETS, ExportError, export, folder, read_expert_bits
+from mode_core.export import GROUPS, TARGETS, ExportError, export, folder, read_expert_bits
 from mode_core.importance import cost_table, frequencies
 from mode_core.jobs import Cancelled
 from mode_core.quantization import expert_bytes
@@ -135,7 +135,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="holds something other than an earlier 'table' export"):
         export("table", allocation(), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(ExportError, match="no export target 'gguff'; choose one of: expert_bits, table"):
+    with pytest.raises(ExportError, match="no export target 'gguff'; choose one of: auto_round, dequantized"):
         export("gguff", allocation(), tmp_path / "out")
     with pytest.raises(ExportError, match=r"holds one width for one expert.*too fine.*solve with unit 'expert'"):
         export("expert_bits", allocation(by_projection=True), tmp_path / "out")
@@ -160,7 +160,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from mode_core.allocation.records import Allocation
-from mode_core.export import TARGETS, export, targets
+from mode_core.export import TARGETS, export
 import dataclasses
 def half(request, folder):
     (folder / "half.bin").write_bytes(b"x" * 1000)
@@ -214,4 +214,12 @@ def test_every_target_says_what_a_person_must_know() -> None:
         assert target.name == name
         assert target.finest_unit in UNITS
         assert target.widths == tuple(sorted(target.widths))
+        assert target.group in GROUPS and target.for_whom.endswith(".")
         assert target.title and target.engines.endswith(".") and target.proof.endswith(".")
+
+
+def test_the_catalogue_goes_group_by_group_and_begins_with_the_one_to_start_with() -> None:
+    listed = [target.group for target in TARGETS.values()]
+    assert list(dict.fromkeys(listed)) == list(GROUPS)
+    assert listed == sorted(listed, key=list(GROUPS).index)
+    assert [name for name, target in TARGETS.items() if target.recommended] == [next(iter(TARGETS))] == ["auto_round"]

@@ -1,0 +1,51 @@
+"""What a target is: one form of output, whom it is for, and what is known about it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mode_core.export.request import Request
+
+GROUPS = {  # what a person wants to take along -> in words
+    "checkpoint": "A checkpoint that software loads",
+    "recipe": "A recipe for another quantizer",
+    "data": "The bits as data",
+}
+PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is not the name to import
+
+
+@dataclass(frozen=True)
+class Target:
+    """One form of output: what it is called, how fine its bits may be, who runs it, and how that was proven.
+
+    `group` is a name of `GROUPS`, `for_whom` one sentence on who should take this form, `recommended` why it is the one
+    to start with ("" for all others).
+    `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
+    `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
+    """
+
+    name: str
+    title: str
+    group: str
+    for_whom: str
+    finest_unit: str
+    widths: tuple[int, ...]
+    engines: str
+    proof: str
+    write: Callable[[Request, Path], None]
+    needs_model: bool = False
+    needs: str = ""
+    recommended: str = ""
+    warning: str = ""
+
+
+def missing_package(target: Target) -> str | None:
+    """What to install before this target can be written, as a sentence; None where nothing is missing."""
+    if not target.needs or importlib.util.find_spec(target.needs) is not None:
+        return None
+    return f"The target {target.name!r} is written with the package {target.needs}; install it: pip install " + (
+        PACKAGES_AS_INSTALLED.get(target.needs, target.needs) + "."
+    )

@@ -1,0 +1,150 @@
+"""The one function that writes an allocation as a target, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mode_core.allocation.records import Allocation
+from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
+from mode_core.export.manifest import build_manifest
+from mode_core.export.refit import Fitted, fit
+from mode_core.export.request import Request, shape_of
+from mode_core.export.shards import SHARD_BYTES
+from mode_core.export.target import Target, missing_package
+from mode_core.export.targets import TARGETS
+from mode_core.importance.records import CostTable
+from mode_core.jobs import Cancel, ProgressHook, check
+from mode_core.quantization.widths import GROUP_SIZE
+from mode_core.statistics import BankShape, ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
+    from mode_core.run import Run
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished export: its folder, every file in it (the manifest last), the manifest's content, and what was
+    written: `fitted.allocation` is at the target's unit, `fitted.price` what that added to the predicted loss."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    manifest: dict[str, object]
+    fitted: Fitted
+
+
+def export(
+    target: str,
+    allocation: Allocation,
+    directory: str | Path,
+    *,
+    run: Run | None = None,
+    statistics: ExpertStatistics | None = None,
+    costs: CostTable | None = None,
+    loaded: LoadedModel | None = None,
+    checkpoint: str | Path | None = None,
+    method: str = "rtn",
+    group_size: int = GROUP_SIZE,
+    symmetric: bool = True,
+    quantizer: Mapping[str, object] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+) -> ExportResult:
+    """Write `allocation` as `target` into `directory`, with a manifest, whole or not at all.
+
+    An allocation that is finer than the target's unit is solved again at that unit with its own budget, from
+    `costs` (or from the run, by the settings that the allocation carries); the manifest says what it cost.
+
+    The folder appears under its name only when everything in it is on the disk. An earlier export of the same
+    target is replaced; anything else that lies there is left alone.
+
+    Args:
+        run: gives statistics and the model's name where these are not given themselves.
+        loaded: the model; targets with `needs_model` need it, or
+        checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
+        quantizer: further arguments of `quantize_experts`.
+        shard_bytes: largest safetensors file.
+
+    Raises:
+        ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
+            there; a folder that holds something else.
+        Cancelled: a stop was asked for; nothing was written.
+    """
+    if target not in TARGETS:
+        raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
+    chosen, folder = TARGETS[target], Path(directory)
+    _check_ready(chosen, loaded, checkpoint)
+    if statistics is None and run is not None:
+        statistics = run.statistics
+    source = _source(run, statistics, loaded, checkpoint)
+    rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
+    place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
+    shapes = {} if statistics is not None or loaded is not None else _shapes_in(place["checkpoint"])
+    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), stored_shapes=shapes)
+    asked.check_banks()
+    fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
+    request = replace(asked, allocation=fitted.allocation)
+    check_widths(chosen, fitted.allocation)
+    check_destination(folder, target)
+    with whole_folder(folder) as building:
+        chosen.write(request, building)
+        check(cancel)
+        manifest = build_manifest(chosen, request, fitted, building)
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
+    return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
+
+
+def _shapes_in(checkpoint: Path | None) -> dict[str, BankShape]:
+    """Sizes of the banks of a checkpoint's folder, from its configuration; none without a folder."""
+    if checkpoint is None:
+        return {}
+    from mode_core.export.checkpoint import model_banks
+
+    return {name: shape_of(bank) for name, bank in model_banks(checkpoint).items()}
+
+
+def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | Path | None) -> None:
+    if missing := missing_package(target):
+        raise ExportError(missing)
+    if target.needs_model and loaded is None and checkpoint is None:
+        raise ExportError(
+            f"The target {target.name!r} writes the model's weights and needs it loaded (loaded=…), or the folder of "
+            "its checkpoint (checkpoint=…)."
+        )
+
+
+def check_widths(target: Target, allocation: Allocation) -> None:
+    """Refuse bits that the target cannot hold.
+
+    Raises:
+        ExportError: names them, and those that it can.
+    """
+    used = {int(width) for bits in allocation.bits.values() for width in np.unique(bits)}
+    if strange := sorted(used - set(target.widths)):
+        raise ExportError(
+            f"The target {target.name!r} has no {', '.join(map(str, strange))}-bit experts (it has: "
+            f"{', '.join(map(str, target.widths))}); solve again with widths among these."
+        )
+
+
+def _source(
+    run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None, checkpoint: str | Path | None
+) -> dict[str, object]:
+    """Which model this is about, as the run, the statistics or the loaded model name it."""
+    found: dict[str, object] = {}
+    if statistics is not None:
+        found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
+    if run is not None and run.model_source:
+        found["source"] = run.model_source
+    if loaded is not None:
+        found |= {key: getattr(loaded, key) for key in ("source", "revision")}
+    elif checkpoint is not None:
+        found["source"] = str(checkpoint)
+    return found

@@ -63,8 +63,11 @@ def show(page) -> None:
         st.write("Open another run in the sidebar, or calibrate again.")
 
 
-# Streamlit has no setting for the side margins of a wide page.
-STYLE = "<style>.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }</style>"
+# Streamlit has no setting for the side margins of a wide page, nor for the gap between a chart and its table.
+STYLE = """<style>
+.stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
+[class*="st-key-table-"] { margin-top: -0.8rem; }
+</style>"""
 
 st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
 st.html(STYLE)

@@ -30,7 +30,7 @@ def page() -> None:
 def plan() -> None:
     """The budget, what it buys, and which expert gets what."""
     keep_in_range()
-    sentence, budget = st.container(), st.container()
+    sentence, budget, figures = st.container(), st.container(), st.container()
     with st.container():
         draw_settings()
         planner.more(charts.Axes.of(session.statistics()))
@@ -53,6 +53,8 @@ def plan() -> None:
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
+        with figures:
+            readout(metrics(allocation, rival), "figures")
         outcome(allocation, rival)
     with slot:
         draw_budget()
@@ -181,7 +183,6 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
     costs = halves.split_costs(session.split_costs()) if halves.is_split(allocation.bits) else session.costs()
     if allocation.scope == "model" and (warning := scope_warning(costs)):
         st.warning(warning, icon=":material/warning:")
-    readout(metrics(allocation, rival), "figures")
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         chart(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from dashboard import jobs_panel, measured, quantizing, session, trust, work
+from dashboard import jobs_panel, measured, names, quantizing, session, trust, work
 from dashboard.charts import accuracy_by_task
 from dashboard.choices import describe
 from dashboard.components.chart import chart
@@ -24,7 +24,9 @@ def plan() -> tuple[Allocation, Allocation]:
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
     sizes = [work.packed_bytes(statistics, allocation, rounding) for allocation in (chosen, uniform)]
     cells = st.columns(4)
-    cells[0].metric("Method", chosen.method, help="Chosen on the Budget page, as are the budget and the widths.")
+    cells[0].metric(
+        "Method", names.short_method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
+    )
     cells[1].metric("Average bits", f"{chosen.average_bits:.2f}")
     cells[2].metric(
         "Experts, predicted", measured.size_text(sizes[0]), help="Packed codes, scales and zero points of all experts."

@@ -65,15 +65,18 @@ def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = Tru
                 mode="lines+markers+text",
                 line={"color": colour, "width": 3 if low else 2},
                 marker={"size": 9, "symbol": "square" if low and shown else "circle"},
-                text=[f"expert {expert}", f"rank {every[expert]:.0f}"] if shown else [f"expert {expert}"],
-                textposition=["middle left", "middle right"] if shown else "middle left",
+                text=[f"expert {expert}", ""] if shown else [f"expert {expert}"],
+                textposition="middle left",
                 textfont={"size": 10.5},
                 hovertemplate=f"<b>expert {expert}</b><br>rank %{{y:.0f}} of {text.size}<extra></extra>",
             )
         )
     fallen = int((every[experts] > half).sum())
     band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": half + 0.5, "y1": text.size + 2, "layer": "below"}
-    floor = float(np.log10(text.size + 2))
+    floor, ceiling = float(np.log10(text.size + 2)), float(np.log10(0.85))
+    if shown:
+        pixels = HEIGHT - MARGIN["t"] - MARGIN["b"]
+        traces.append(_rank_names(every[experts], 13 * (floor - ceiling) / pixels, floor))
     note = {"x": 0.5, "y": floor, "text": "lower half: few bits", "showarrow": False, "yanchor": "bottom"}
     return theme.figure(
         traces,
@@ -95,13 +98,38 @@ def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = Tru
         },
         yaxis={
             "type": "log",  # the busiest few matter most, and need room for their names
-            "range": [floor, float(np.log10(0.85))],
+            "range": [floor, ceiling],
             "tickvals": [2**power for power in range(12) if 2**power <= text.size],
             "title": {"text": "rank, 1 = busiest"},
             "showgrid": False,
             "zeroline": False,
         },
     )
+
+
+def _rank_names(ranks: np.ndarray, gap: float, floor: float) -> go.Scatter:
+    """'rank 18' beside the end of each line, apart where they would cover each other; `gap`, `floor` in decades."""
+    places = np.sort(ranks)
+    return go.Scatter(
+        x=np.full(places.size, 1.03),
+        y=10 ** apart(np.log10(places), gap, floor - gap / 2),
+        mode="text",
+        text=[f"rank {rank:.0f}" for rank in places],
+        textposition="middle right",
+        textfont={"size": 10.5},
+        hoverinfo="skip",
+    )
+
+
+def apart(places: np.ndarray, gap: float, end: float) -> np.ndarray:
+    """Rising places, moved so that each lies at least `gap` after the one before and the last not beyond `end`."""
+    moved = places.astype(float).copy()
+    for each in range(1, moved.size):
+        moved[each] = max(moved[each], moved[each - 1] + gap)
+    moved[-1:] = np.minimum(moved[-1:], end)
+    for each in range(moved.size - 2, -1, -1):
+        moved[each] = min(moved[each], moved[each + 1] - gap)
+    return moved
 
 
 def key_dumbbells(vision: np.ndarray, key: np.ndarray, top: int, shown: bool = True) -> go.Figure:

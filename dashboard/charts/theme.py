@@ -115,8 +115,14 @@ def width_scale(widths: Sequence[int]) -> tuple[list[list[object]], dict[int, in
 
 
 def log_axis(values: np.ndarray, title: str) -> dict:
-    """Logarithmic axis for positive values: labels at 1, 2, 5 within two decades, at powers of ten beyond."""
+    """Logarithmic axis for positive values, labelled in full: at 1, 2, 5 within two decades, else at powers of ten."""
     known = values[np.isfinite(values) & (values > 0)]
-    decades = float(np.log10(known.max() / known.min())) if known.size else 0.0
-    ticks = {"dtick": "D2" if decades < 2 else 1, "exponentformat": "power"}
-    return {"type": "log", "title": {"text": title}, **ticks}
+    plain = {"type": "log", "title": {"text": title}}
+    if not known.size:
+        return plain
+    low, high = np.log10(known.min()), np.log10(known.max())
+    if high - low >= 2:
+        return plain | {"dtick": 1, "exponentformat": "power"}
+    decades = range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return plain | {"tickvals": ticks, "ticktext": [f"{tick:.3g}" for tick in ticks]}

@@ -126,7 +126,7 @@ def load_plotly() -> None:
 
 def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     """Rows behind a chart, made when opened; with a CSV download of all of them."""
-    opened = st.expander("Table", key=f"{key}-table", on_change="rerun", type="compact")
+    opened = st.expander("Table", key=f"table-{key}", on_change="rerun", type="compact")
     if not opened.open:
         return
     with opened:

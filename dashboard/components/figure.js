@@ -95,24 +95,39 @@ async function save(chart, format) {
   await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
 }
 
-// In a narrow window titles and legends take several lines: wrap them, and make room above the plot.
+// In a narrow window titles and legends take several lines: wrap them, and make room above and below the plot.
 function fitted(figure, width) {
+  if (width > 560) return figure.layout;
   const { layout, data } = figure;
   const margin = { l: 52, r: 16, t: 40, b: 42, ...layout.margin };
-  const title = layout.title?.text;
-  if (!title || width > 560) return layout;
-  const lines = wrapped(title, Math.floor(width / 7.5));
+  const inner = Math.max(width - margin.l - margin.r, 100);
+  const { axes, below } = axisTitles(layout, inner);
+  const lines = wrapped(layout.title?.text ?? "", Math.floor(width / 7.5));
   const named = layout.showlegend === false || data.length < 2 ? [] : data.filter((trace) => trace.showlegend !== false);
   const needed = named.reduce((sum, trace) => sum + 52 + 7 * (trace.name ?? "").length, 0);
-  const rows = Math.ceil(needed / Math.max(width - margin.l - margin.r, 100));
-  const more = 18 * (lines.length - 1) + 21 * Math.max(0, rows - 1);
-  const top = margin.t + more;
+  const above = layout.title?.text ? 18 * (lines.length - 1) + 21 * Math.max(0, Math.ceil(needed / inner) - 1) : 0;
+  const heading = { text: lines.join("<br>"), yref: "container", y: 1, yanchor: "top", pad: { t: 12, l: 4 } };
   return {
     ...layout,
-    title: { ...layout.title, text: lines.join("<br>"), yref: "container", y: 1, yanchor: "top", pad: { t: 12, l: 4 } },
-    margin: { ...margin, t: top },
-    height: layout.height + more,
+    ...axes,
+    title: layout.title?.text ? { ...layout.title, ...heading } : layout.title,
+    margin: { ...margin, t: margin.t + above, b: margin.b + below },
+    height: layout.height + above + below,
   };
+}
+
+// Horizontal axes whose titles are wider than the plot, with these in several lines, and the room that takes.
+function axisTitles(layout, inner) {
+  const axes = {};
+  let below = 0;
+  for (const [name, axis] of Object.entries(layout)) {
+    if (!name.startsWith("xaxis") || !axis.title?.text) continue;
+    const lines = wrapped(axis.title.text, Math.max(12, Math.floor(inner / 6.5)));
+    if (lines.length < 2) continue;
+    axes[name] = { ...axis, title: { ...axis.title, text: lines.join("<br>") } };
+    below = Math.max(below, 16 * (lines.length - 1));
+  }
+  return { axes, below };
 }
 
 function wrapped(text, length) {

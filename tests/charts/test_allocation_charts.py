@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboard.charts import Axes, bit_map, damage_by_layer, frontier_chart, width_counts
+from dashboard.charts import Axes, bit_map, damage_by_layer, frontier_chart, theme, width_counts
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.charts.theme import width_colour
 from dashboard.tables import allocation_table, damage_by_bank, frontier_table, moves_table
@@ -61,6 +61,13 @@ def test_counts_add_up_to_every_expert_of_a_layer(statistics, solver):
     assert [trace.name for trace in figure.data] == ["2 bits", "3 bits", "4 bits"]
     np.testing.assert_array_equal(sum(trace.customdata for trace in figure.data), 10)
     np.testing.assert_allclose(sum(trace.x for trace in figure.data), 100)
+
+
+def test_a_short_logarithmic_axis_is_labelled_in_full_and_a_long_one_by_powers():
+    axis = theme.log_axis(np.array([0.3, 4.0, 0.0, np.nan]), "damage")
+    assert {"0.5", "1", "2"} <= set(axis["ticktext"]) and axis["tickvals"][axis["ticktext"].index("2")] == 2
+    assert theme.log_axis(np.array([1e-3, 4.0]), "damage")["dtick"] == 1
+    assert "tickvals" not in theme.log_axis(np.array([0.0]), "damage")
 
 
 def test_frontier_marks_uniform_widths_and_this_budget(solver):

@@ -62,12 +62,21 @@ def test_before_the_guess_every_expert_looks_alike():
 def test_slopes_go_from_one_rank_to_the_other_and_mark_the_fallen():
     text, every = np.array([1, 2, 3, 4, 5, 6]), np.array([6, 1, 2, 3, 4, 5])
     figure = pictures.rank_slopes(text, every, top=2)
-    assert [tuple(trace.y) for trace in figure.data] == [(1, 6), (2, 1)]
+    assert [tuple(trace.y) for trace in figure.data[:2]] == [(1, 6), (2, 1)]
+    np.testing.assert_allclose(figure.data[2].y, [1, 6])
+    assert list(figure.data[2].text) == ["rank 1", "rank 6"]
     assert figure.data[0].line.color == pictures.LOST and figure.data[1].line.color == pictures.BUSY
     assert figure.data[0].marker.symbol != figure.data[1].marker.symbol  # not by colour alone
     assert "1 of the 2 busiest" in figure.layout.meta["summary"]
     asked = pictures.rank_slopes(text, every, top=2, shown=False)
     assert [tuple(trace.y) for trace in asked.data] == [(1,), (2,)] and not asked.layout.meta["summary"]
+
+
+def test_names_do_not_cover_each_other_and_stay_within():
+    np.testing.assert_allclose(pictures.apart(np.array([0.0, 0.1, 1.0]), 0.2, 2.0), [0, 0.2, 1.0])
+    crowded = pictures.apart(np.array([1.0, 1.01, 1.02, 1.03]), 0.1, 1.2)
+    np.testing.assert_allclose(crowded, [0.9, 1.0, 1.1, 1.2])
+    assert pictures.apart(np.array([]), 0.1, 1.0).size == 0
 
 
 def test_dumbbells_join_both_shares_of_an_expert():

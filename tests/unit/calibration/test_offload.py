@@ -45,7 +45,8 @@ def assert_same(mine, other, tolerance: float) -> None:
 def test_the_logits_are_the_same(offloaded, tiny_model, tiny_samples):
     with torch.no_grad():
         mine, other = (m.model(**m.encode(tiny_samples[:3]).inputs).logits for m in (offloaded, tiny_model))
-    torch.testing.assert_close(mine, other, rtol=0, atol=0)
+    # Weights from disk lie elsewhere in memory, by which products in float32 round.
+    torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
 def test_statistics_equal_those_in_memory(offloaded, tiny_samples, in_memory_statistics, tmp_path):

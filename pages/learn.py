@@ -86,7 +86,9 @@ def follow(lesson: Lesson) -> str:
 
 def ask(view: View, key: str, guess: str | None) -> None:
     """Predict first; the answer comes with the picture."""
-    st.segmented_control(f"**Predict first.** {view.question}", view.options, key=key, persist_state="session")
+    st.segmented_control(
+        f"**Predict first.** {view.question}", view.options, key=key, wrap=True, persist_state="session"
+    )
     if guess is None:
         st.caption("Your guess shows the answer.")
     elif guess == view.options[view.right]:

@@ -56,6 +56,8 @@ def template(dark: bool = False) -> go.layout.Template:
     """Plotly template with a transparent ground, for the light or the dark page."""
     text, grid = ("#e6e8eb", "rgba(230,232,235,0.14)") if dark else ("#2b2f36", "rgba(43,47,54,0.12)")
     hover = {"bgcolor": "#22262e" if dark else "#ffffff", "bordercolor": QUIET, "align": "left"}
+    heading = {"x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 4, "t": 10}}
+    heading |= {"y": 1, "yanchor": "top", "yref": "container"}  # at one height, whatever margin the figure has
     axis = {
         "gridcolor": grid,
         "linecolor": grid,
@@ -68,7 +70,7 @@ def template(dark: bool = False) -> go.layout.Template:
     bar = {"outlinewidth": 0, "thickness": 10, "tickfont": {"size": 11}, "title": {"font": {"size": 12}}}
     layout = {
         "font": {"family": FONT, "size": 13, "color": text},
-        "title": {"font": {"size": 14, "weight": 600}, "x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 4}},
+        "title": {"font": {"size": 14, "weight": 600}, **heading},
         "margin": {"l": 52, "r": 16, "t": 40, "b": 42},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

@@ -106,11 +106,10 @@ function fitted(figure, width) {
   const named = layout.showlegend === false || data.length < 2 ? [] : data.filter((trace) => trace.showlegend !== false);
   const needed = named.reduce((sum, trace) => sum + 52 + 7 * (trace.name ?? "").length, 0);
   const above = layout.title?.text ? 18 * (lines.length - 1) + 21 * Math.max(0, Math.ceil(needed / inner) - 1) : 0;
-  const heading = { text: lines.join("<br>"), yref: "container", y: 1, yanchor: "top", pad: { t: 12, l: 4 } };
   return {
     ...layout,
     ...axes,
-    title: layout.title?.text ? { ...layout.title, ...heading } : layout.title,
+    title: { ...layout.title, text: lines.join("<br>") },
     margin: { ...margin, t: margin.t + above, b: margin.b + below },
     height: layout.height + above + below,
   };

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import streamlit as st
+
 from dashboard import session
 from dashboard.components import live_slider
 from dashboard.glossary import explain
@@ -28,3 +30,9 @@ def key_ratio_slider(follow: Callable[[], str]) -> None:
         follow=follow,
         disabled=now.signal == "none",
     )
+
+
+def next_step(label: str, page: str) -> None:
+    """A quiet button that leads on to another page, with everything as it is set."""
+    if st.button(label, key=f"next:{page}", type="tertiary", icon=":material/arrow_forward:"):
+        session.go(page)

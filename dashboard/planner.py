@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import charts, session
 from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
+from dashboard.controls import next_step
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
 from mode_core.models.errors import ModelError
@@ -37,10 +38,14 @@ def more(axes: charts.Axes) -> None:
         "prices": "Price of each choice",
         "card": "Fit a GPU" if now.gpu is None else f"Fit {now.gpu} GiB",
     }
-    which = st.segmented_control(
-        "More", list(titles), format_func=titles.get, label_visibility="collapsed",
-        **session.bind_place("panel", list(titles), None),
-    )  # fmt: skip
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        which = st.segmented_control(
+            "More", list(titles), format_func=titles.get, label_visibility="collapsed",
+            **session.bind_place("panel", list(titles), None),
+        )  # fmt: skip
+        with st.container(horizontal=True, width="content"):
+            next_step("Measure it", "quantize")
+            next_step("Take it along", "export")
     if which is not None:
         with st.container(border=True):
             {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part}[which]()

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
 from dashboard.components import changes, chart
-from dashboard.controls import key_ratio_slider
+from dashboard.controls import key_ratio_slider, next_step
 from dashboard.glossary import explain
 
 SCROLL = "<script>document.getElementById('close-up')?.scrollIntoView({ behavior: 'smooth' })</script>"
@@ -108,6 +108,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
                 st.dataframe(tables.starved_table(grid).drop(columns="bank"), hide_index=True, width=460, height=300)
+        next_step("Give every expert its bits", "budget")
 
 
 def look_at(bank: str, expert: int) -> None:

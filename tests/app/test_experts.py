@@ -66,3 +66,12 @@ def test_a_run_without_pictures_says_so(places, page: str):
     if page == "experts":
         assert "No vision tokens were routed in this run" in words(app)
         assert "no key vision tokens came here" in words(app)
+
+
+@pytest.mark.parametrize(("page", "leads"), [("experts", "budget"), ("budget", "quantize"), ("budget", "export")])
+def test_a_page_leads_on_with_everything_as_it_is_set(open_app, page: str, leads: str):
+    app = open_app(page, ratio="30", bits="2.5")
+    app.button(key=f"next:{leads}").click().run()
+    assert not app.exception
+    assert app.title[0].value == leads.capitalize()
+    assert app.query_params["ratio"] in ("30", ["30"]) and app.query_params["bits"] in ("2.5", ["2.5"])

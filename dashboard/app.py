@@ -14,6 +14,11 @@ if str(ROOT) not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+from dashboard import preload  # noqa: E402
+
+st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
+preload.plotly()
+
 from dashboard import session, sidebar  # noqa: E402
 from dashboard.components import load_plotly  # noqa: E402
 from mode_core.importance import ImportanceError  # noqa: E402
@@ -69,7 +74,6 @@ STYLE = """<style>
 [class*="st-key-table-"] { margin-top: -0.8rem; }
 </style>"""
 
-st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
 st.html(STYLE)
 load_plotly()
 session.restore()

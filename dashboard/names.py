@@ -35,11 +35,11 @@ METHODS = {
     "sensitivity_only": "Sensitivity only (ablation)",
 }
 _SHORT_SIGNALS = {
-    "text_attention": "text",
-    "judge_layer_attention": "one layer",
-    "rater_attention": "raters",
-    "duplication": "unlike",
-    "diversity": "diverse",
+    "text_attention": "attention from text",
+    "judge_layer_attention": "one early layer",
+    "rater_attention": "rater tokens",
+    "duplication": "unlike neighbours",
+    "diversity": "greedy diversity",
 }
 _SHORT = {
     "mode_output": "MODE, layer output",

@@ -32,7 +32,7 @@ class Shown:
 
 def layer_and_signal(scores: TokenScores, bank: str) -> tuple[int, str]:
     """Row of the bank among those kept, and the signal that is looked at: the chosen one where it was kept."""
-    now, known = session.choices(), token_view.kept_signals([scores], session.statistics().signals)
+    now, known = session.choices(), token_view.kept_signals([scores])
     return scores.banks.index(bank), now.signal if now.signal in known or now.signal == "none" else known[0]
 
 
@@ -101,10 +101,12 @@ def beside(scores: TokenScores, axes: charts.Axes, shown: Shown) -> None:
         **session.bind_place("shown", list(VIEWS), "layers"),
     )
     if view == "signals":
-        known = token_view.kept_signals([scores], session.statistics().signals)
-        panels = [panel(scores, shown, name, shown.row, names.signal(name)) for name in known]
+        known, counted = token_view.kept_signals([scores]), session.statistics().signals
+        panels = [panel(scores, shown, name, shown.row, names.short_signal(name)) for name in known]
         if len(known) == 1:
             st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
+        elif only_scored := [names.short_signal(name) for name in known if name not in counted]:
+            st.caption(f"Only to compare, since this run counted nothing by them: {', '.join(only_scored)}.")
     else:
         ticks = dict(zip(axes.names, axes.ticks, strict=True))
         panels = [

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from dashboard import names
 from dashboard.charts.tokens import Overlay
 from mode_core.importance.key_tokens import jaccard, key_tokens, token_ranks
 from mode_core.run import TokenScores
@@ -54,6 +55,7 @@ def overlap_of_signals(samples: Iterable[TokenScores], signals: Sequence[str], r
     return np.mean(found, axis=0)
 
 
-def kept_signals(samples: Sequence[TokenScores], measured: Sequence[str]) -> list[str]:
-    """Those of the measured signals that all of these samples have scores for, in the order they were measured."""
-    return [name for name in measured if all(name in one.scores for one in samples)]
+def kept_signals(samples: Sequence[TokenScores]) -> list[str]:
+    """Signals that all of these samples have scores for, whether or not the statistics hold them as well."""
+    shared = set.intersection(*(set(one.scores) for one in samples)) if samples else set()
+    return [*(name for name in names.SIGNALS if name in shared), *sorted(shared - set(names.SIGNALS))]

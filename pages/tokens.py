@@ -117,7 +117,7 @@ def signal_count(scores: TokenScores) -> int:
 
 def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
     """Would another layer, or another signal, have kept the same tokens?"""
-    now, known = session.choices(), token_view.kept_signals(samples, session.statistics().signals)
+    now, known = session.choices(), token_view.kept_signals(samples)
     signal = now.signal if now.signal in known else known[0]
     st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
     left, right = st.columns(2, gap="medium")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from dashboard import names, session
 from dashboard.sweep import RATIOS, flat_bits, sweep
 from dashboard.token_view import overlap_of_banks, overlap_of_signals
 from mode_core.allocation import allocate
@@ -95,3 +96,25 @@ def test_overlaps_are_means_over_samples_and_banks():
     between = (1 + 0 + 1 + 1 / 3) / 4
     np.testing.assert_allclose(overlap_of_signals(samples, ["one", "two"], 0.5), [[1, between], [between, 1]])
     assert GRID[0] * GRID[1] == 192
+
+
+def test_signals_that_were_only_scored_are_shown_and_said_to_be(places):
+    app = on_page("tokens", shown="signals")
+    assert not app.exception
+    assert "Only to compare, since this run counted nothing by them" in words(app) and "greedy diversity" in words(app)
+    assert re.search(r"Two signals share \d+ % of their key tokens", words(app))
+    options = app.selectbox(key="widget:signal").options
+    assert options == [names.signal("text_attention"), names.signal("none")]  # what counts is what was counted
+
+
+def test_the_bundled_scores_are_those_of_the_bundled_model():
+    """Scored again on two samples; the script refuses to write others."""
+    from sample_data import signals
+
+    run = Run.open(session.BUNDLED_RUN)
+    [first, second] = list(run.token_scores().values())[:2]
+    again = signals.scores_of([first, second])
+    for held, made in zip((first, second), again, strict=True):
+        assert sorted(held.scores) == sorted(made.scores) == sorted(signals.SIGNALS)
+        for signal, scores in held.scores.items():
+            np.testing.assert_allclose(made.scores[signal], scores, rtol=1e-3, atol=1e-6, err_msg=signal)

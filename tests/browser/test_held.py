@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dashboard.lessons import LESSONS
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table, frequencies
 from mode_core.importance.key_tokens import key_tokens
@@ -21,7 +22,8 @@ pytestmark = [
 RATIO, BUDGET = "Key vision tokens (key ratio)", "Budget for all routed experts"
 # Arrays that Plotly holds of one trace, as lists of rows.
 _HELD = """([chart, trace, name]) => Array.from(
-    document.querySelector(`[data-chart='${chart}']`)._fullData[trace][name], row => Array.from(row))"""
+    document.querySelector(`[data-chart='${chart}']`)._fullData.at(trace)[name],
+    row => typeof row === "number" ? row : Array.from(row))"""
 _STILL = """async chart => {  // until it has not been drawn for a while
     const holder = document.querySelector(`[data-chart='${chart}']`);
     for (let seen = null; seen !== holder.dataset.updates; ) {
@@ -115,6 +117,22 @@ def test_key_tokens_follow_the_held_ratio_and_arrow_keys_lead_on(site):
         person.page.wait_for_function(f"location.search.includes('sample={second}')")
         settled(person.page)
         assert person.page.locator(".readout strong").inner_text().endswith("in layer 1.")
+
+
+@pytest.mark.timeout(300)
+def test_a_lesson_follows_its_held_control(site, statistics):
+    bank = list(statistics.banks)[1]
+    with walker(site.browser, site.url) as person:
+        person.open("learn?step=4&bank=1", LESSONS[3].title)
+        person.page.get_by_test_id("stButtonGroup").last.get_by_role("radio").first.click()
+        control = "Try another key ratio ρ"
+        person.slider(control).wait_for()
+        settled(person.page)
+        with person.dragging(control, 0.8):
+            drawn = shown(person, "lesson-denoised", -1, "y")
+            key = frequencies(statistics, value(person, control) / 100)[bank].key
+            np.testing.assert_allclose(np.sort(drawn), np.sort(100 * key), rtol=1e-5)
+            assert value(person, control) > 70
 
 
 @pytest.mark.timeout(300)

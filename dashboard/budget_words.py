@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dashboard import names, session
 from dashboard.charts.measures import original_bytes
 from dashboard.components import Figure, Readout
 from mode_core.allocation import Allocation
 from mode_core.importance import METHODS
+
+
+@dataclass(frozen=True)
+class MemoryUnit:
+    """A unit of memory: its sign, its name in words, and its bytes."""
+
+    name: str
+    words: str
+    size: float
+
+
+def memory_unit(most: float) -> MemoryUnit:
+    """The unit in which sizes of at most `most` bytes are written short: megabytes, or gigabytes from 2 GB on."""
+    return MemoryUnit("GB", "Gigabytes", 1e9) if most >= 2e9 else MemoryUnit("MB", "Megabytes", 1e6)
 
 
 def headline(allocation: Allocation, rival: Allocation) -> Readout:

@@ -6,14 +6,13 @@ import numpy as np
 import streamlit as st
 
 from dashboard import charts, halves, names, planner, session, tables
-from dashboard.budget_words import headline, metrics, missing_methods
+from dashboard.budget_words import headline, memory_unit, metrics, missing_methods
 from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of
 from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
-UNITS = {"bits": "Average bits", "MB": "Megabytes"}
 SCOPES = {"bank": "Each layer", "model": "Whole model"}
 HELP_WEIGHT = "α: how much damage to key vision tokens counts beside damage to text tokens. The paper takes 1."
 HELP_SCOPE = "The paper gives each layer the same average; one budget for the model moves bits between layers."
@@ -38,8 +37,8 @@ def plan() -> None:
         left, right = st.columns([3, 1], vertical_alignment="center")
         right.segmented_control(
             "Budget in",
-            list(UNITS),
-            format_func=UNITS.get,
+            ("bits", "MB"),
+            format_func={"bits": "Average bits", "MB": memory_unit(session.size_range()[1]).words}.get,
             required=True,
             width="stretch",
             **session.bind("budget_unit"),
@@ -85,18 +84,19 @@ def draw_budget() -> None:
     """The slider, in the unit chosen."""
     now, widths = session.choices(), session.widths()
     if now.budget_unit == "MB":
-        low, high = (size / 1e6 for size in session.size_range())
+        unit = memory_unit(session.size_range()[1])
+        low, high = (size / unit.size for size in session.size_range())
         decimals = max(0, 2 - int(np.floor(np.log10(max(high - low, 1e-6)))))
         live_slider(
             "Budget for all routed experts",
             low=float(np.ceil(low * 10**decimals) / 10**decimals),
             high=float(np.ceil(high * 10**decimals) / 10**decimals),
             step=10.0**-decimals,
-            value=session.megabytes(),
+            value=1e6 * session.megabytes() / unit.size,
             decimals=decimals,
-            unit=" MB",
+            unit=f" {unit.name}",
             key="megabytes",
-            on_change=lambda megabytes: session.choose(megabytes=megabytes),
+            on_change=lambda amount: session.choose(megabytes=amount * unit.size / 1e6),
             follow=follow,
         )
         return
@@ -233,13 +233,16 @@ def curve(allocation: Allocation) -> None:
 def frontier_figure(allocation: Allocation):
     """The curve, the uniform widths, this budget, and what other methods reach by these costs."""
     line = frontier_of(session.solver())
-    if session.choices().budget_unit == "MB":
-        across, ends, unit, here = line.bytes / 1e6, line.uniform_bytes / 1e6, "MB", allocation.bytes / 1e6
+    memory = memory_unit(session.size_range()[1])
+    in_memory = session.choices().budget_unit == "MB"
+    if in_memory:
+        across, ends, here = (count / memory.size for count in (line.bytes, line.uniform_bytes, allocation.bytes))
+        unit = memory.name
     else:
         across, ends, unit, here = line.average_bits, line.uniform_bits, "bits on average", allocation.average_bits
     uniform = list(zip(line.uniform_bits.tolist(), ends.tolist(), line.uniform_objective.tolist(), strict=True))
     others = [
-        (names.method(name), rival.bytes / 1e6 if unit == "MB" else rival.average_bits, damage)
+        (names.method(name), rival.bytes / memory.size if in_memory else rival.average_bits, damage)
         for name, rival, damage in session.rivals()
     ]
     return charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)

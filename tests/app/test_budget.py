@@ -43,6 +43,18 @@ def test_megabytes_and_bits_are_one_budget_in_two_units(open_app):
     assert float(metric(in_bits, "Average bits")) == pytest.approx(3.0, abs=0.1)
 
 
+def test_budgets_of_large_models_are_in_gigabytes(open_app, monkeypatch):
+    """Sizes as those of a large model; the slider's ends and value are theirs, the choice stays in MB."""
+    monkeypatch.setenv("MODE_CONTROLS", "plain")
+    monkeypatch.setattr(session, "size_range", lambda: (7_000_000_000, 14_500_000_000))
+    monkeypatch.setattr(session, "megabytes", lambda: 9_000.0)
+    app = open_app("budget", budget="MB", mb="9000")
+    slider = app.slider(key="megabytes-plain")
+    assert (slider.min, slider.max, slider.value) == (7.0, 14.5, 9.0)
+    assert "GB" in slider.proto.format
+    assert "Gigabytes" in app.segmented_control(key="widget:budget_unit").options
+
+
 def test_other_widths_move_the_budget_into_their_range(open_app):
     app = open_app("budget", bits="2.5", widths="3,4")
     assert not app.exception and not app.error

@@ -68,13 +68,22 @@ def show(page) -> None:
         st.write("Open another run in the sidebar, or calibrate again.")
 
 
-# Streamlit has no setting for the side margins of a wide page, nor for the gap between a chart and its table.
-STYLE = """<style>
+# What Streamlit has no setting for: the side margins of a wide page, the gap between a chart and its table, captions
+# that can be read by everybody (WCAG AA), links in them that are told from words by more than colour.
+STYLE = """
 .stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
 [class*="st-key-table-"] { margin-top: -0.8rem; }
-</style>"""
+[data-testid="stCaptionContainer"] { opacity: 0.8; }
+[data-testid="stCaptionContainer"] a { color: inherit; text-decoration: underline; }
+[class*="st-key-table-"] summary, [class*="st-key-table-"] summary p { color: inherit; opacity: 0.9; }
+"""
+# On the dark page the primary colour is light, and Streamlit writes white on it.
+ON_PRIMARY = """
+[data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"] p, [data-tag], [data-tag] span {
+  color: #0e1116; }
+"""
 
-st.html(STYLE)
+st.html(f"<style>{STYLE}{ON_PRIMARY if st.context.theme.type == 'dark' else ''}</style>")
 load_plotly()
 session.restore()
 page = navigation()

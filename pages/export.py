@@ -29,7 +29,7 @@ try:
         exporting.outlook_part(target, chosen)
     st.caption("The same on the command line, in the repository's folder:")
     line = exporting.command(target, chosen, folder)
-    st.code(line, language="bash", wrap_lines=True)
+    st.code(line, language=None, wrap_lines=True)  # the colours of shell code are too faint for some
     st.subheader("Report")
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "
                "It needs neither a network nor this software; charts there can be saved as SVG.")  # fmt: skip

@@ -181,7 +181,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);
   }
-  holder.setAttribute("role", picks ? "application" : "img");
+  holder.setAttribute("role", picks ? "application" : "figure"); // not an image: it holds buttons
   if (picks) holder.tabIndex = 0;
   Object.assign(chart, { key, picks, caption, template, zoom, whole: figure });
   chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };

@@ -121,7 +121,7 @@ def result_part() -> None:
         st.caption("These items have no answers, so there is no accuracy; the distance to the original is below.")
     else:
         figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
-        chart(figure, key="quantize-accuracy", table=lambda: frame, live=False)
+        chart(figure, key="quantize-accuracy", table=lambda: frame)
     left, right = st.columns(2)
     left.markdown("**Distance to the original**, KL in nats (less is better)")
     left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)

@@ -47,12 +47,11 @@ def chart(
     *,
     table: Callable[[], pd.DataFrame] | None,
     caption: bool = True,
-    live: bool = True,
     follows: bool = False,
     zoom: str = "",
     on_pick: Callable[[dict], None] | None = None,
 ) -> None:
-    """Draw a figure of `dashboard.charts`.
+    """Draw a figure of `dashboard.charts`, redrawn in place; with MODE_CONTROLS=plain by `st.plotly_chart`.
 
     Args:
         figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below).
@@ -60,23 +59,22 @@ def chart(
         table: makes the rows behind the chart, called only when the reader opens them; every chart has them, but a
             question whose answer they would tell (None).
         caption: show the summary under the chart.
-        live: redraw in place; False, or MODE_CONTROLS=plain, uses `st.plotly_chart`.
         follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.
         zoom: charts of one name share the range of their first axes; they must have the same ones.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
-            arrow key. Live charts only.
+            arrow key. Not with plain controls.
     """
     meta, dark = figure.layout.meta or {}, st.context.theme.type == "dark"
-    if live and not plain_controls():
-        spec = Spec.of(figure)
-        if follows:
-            st.session_state[_sent(key)] = spec.digest()
-        _send(spec, {"key": key, "caption": caption, "zoom": zoom}, dark, on_pick)
-    else:
+    if plain_controls():
         drawn, alt = theme.themed(figure, dark), meta.get("alt") or None
         st.plotly_chart(drawn, key=key, theme=None, config=PLAIN_CONFIG, alt=alt)
         if caption and meta.get("summary"):
             st.caption(meta["summary"])
+    else:
+        spec = Spec.of(figure)
+        if follows:
+            st.session_state[_sent(key)] = spec.digest()
+        _send(spec, {"key": key, "caption": caption, "zoom": zoom}, dark, on_pick)
     if table is not None:
         _table(key, table)
 

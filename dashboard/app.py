@@ -79,8 +79,8 @@ STYLE = """
 """
 # On the dark page the primary colour is light, and Streamlit writes white on it.
 ON_PRIMARY = """
-[data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"] p, [data-tag], [data-tag] span {
-  color: #0e1116; }
+[data-testid^="stBaseButton-primary"]:enabled, [data-testid^="stBaseButton-primary"]:enabled p,
+[data-tag], [data-tag] span { color: #0e1116; }
 """
 
 st.html(f"<style>{STYLE}{ON_PRIMARY if st.context.theme.type == 'dark' else ''}</style>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import streamlit as st
@@ -36,3 +37,18 @@ def next_step(label: str, page: str) -> None:
     """A quiet button that leads on to another page, with everything as it is set."""
     if st.button(label, key=f"next:{page}", type="tertiary", icon=":material/arrow_forward:"):
         session.go(page)
+
+
+_SCROLL = "<script>document.getElementById({anchor})?.scrollIntoView({{ behavior: 'smooth' }})</script>"
+_WANTED = "scroll-to"  # in the session: where to, once the page is drawn
+
+
+def scroll_later(anchor: str) -> None:
+    """In a callback, or before a rerun: bring this heading into view when the page is drawn next."""
+    st.session_state[_WANTED] = anchor
+
+
+def scroll_now() -> None:
+    """Last on a page, so that nothing else changes its place: bring what was asked for into view."""
+    if (anchor := st.session_state.pop(_WANTED, None)) is not None:
+        st.html(_SCROLL.format(anchor=json.dumps(anchor)), unsafe_allow_javascript=True)

@@ -78,14 +78,15 @@ def _pictures() -> list[Sample]:
     if not kept:
         return []
     st.caption(f"A field left empty asks: “{QUESTION}”")
-    texts = {}
+    told, texts = st.container(), {}
     for name, data in kept.items():
         shown, asked = st.columns([1, 4], vertical_alignment="center", wrap=False)
         with shown:
             _show_thumbnail(name, data)
         written = asked.text_input(name, key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session")
         texts[name] = written.strip() or QUESTION
-    return _read(kept, texts)
+    with told:  # above the pictures, which may be many
+        return _read(kept, texts)
 
 
 def _files(kind: str = "files") -> list[Sample]:

@@ -6,6 +6,7 @@ import time
 import streamlit as st
 
 from dashboard import calibrating, jobs_panel, model_picker, run_list, sample_picker, session, trust
+from dashboard.controls import scroll_later, scroll_now
 from dashboard.work import calibrate_run
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
@@ -90,6 +91,7 @@ with right:
             trusted=trust.may_run(source),
         )  # fmt: skip
         session.watch(job.id)
+        scroll_later("calibrate")  # the job's panel stands on top
         del st.session_state["calibrate:name"]
         st.rerun()
     if not samples:
@@ -101,3 +103,4 @@ with right:
     elif kl is not None and fits and not agreed:
         st.caption("Next: agree to the passes, or leave the KL of the answer out.")
 run_list.part()
+scroll_now()

@@ -8,10 +8,8 @@ import streamlit as st
 from dashboard import charts, exemplars, names, session, tables
 from dashboard.charts.measures import divergences, most_starved, starved
 from dashboard.components import changes, chart
-from dashboard.controls import key_ratio_slider, next_step
+from dashboard.controls import key_ratio_slider, next_step, scroll_later, scroll_now
 from dashboard.glossary import explain
-
-SCROLL = "<script>document.getElementById('close-up')?.scrollIntoView({ behavior: 'smooth' })</script>"
 
 
 def page() -> None:
@@ -43,6 +41,7 @@ def explore() -> None:
 
     with slot:
         key_ratio_slider(follow)
+    scroll_now()
 
 
 def frequency_grid() -> charts.FrequencyGrid:
@@ -114,7 +113,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
 def look_at(bank: str, expert: int) -> None:
     """Choose an expert from the top of the page, and bring its close-up into view."""
     session.select(bank=bank, expert=expert)
-    st.session_state["experts:scroll"] = True
+    scroll_later("close-up")
 
 
 def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, int]) -> None:
@@ -155,8 +154,6 @@ def pick(axes: charts.Axes, what: dict) -> None:
 def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
     """One bank and one expert: shares with and without redundant tokens, rank shift, error by width."""
     st.subheader("One expert close up", anchor="close-up")
-    if st.session_state.pop("experts:scroll", False):
-        st.html(SCROLL, unsafe_allow_javascript=True)
     choose_expert(grid.axes, place)
     row, expert = place
     size, name = grid.axes.experts[row], f"Layer {grid.axes.ticks[row]}"

@@ -5,15 +5,30 @@ Seeds are fixed: weights 0, pictures 1.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.families import configs
 from tests.families.words import word_level
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes beside each other share the cores: with as many threads each as there are cores, small products wait
+    for each other most of the time. What a test starts inherits it.
+    """
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if beside > 1:
+        threads = max(1, (os.cpu_count() or 1) // beside)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        torch.set_num_threads(threads)
+
+
 BUNDLED = ROOT / "sample_data"
 SPECIAL = (
     "<|endoftext|>",
@@ -82,7 +97,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
     """A saved Qwen3-VL-MoE with random weights: 2 banks × 8 experts, hidden 64, intermediate 24, top-2."""
-    import torch
 
     from mode_core.models import ensure_torchvision
 
@@ -120,7 +134,6 @@ def tiny_model(tiny_model_folder):
 @pytest.fixture(scope="session")
 def packable_model(tmp_path_factory):
     """A random Qwen3-VL-MoE in bfloat16: 2 banks × 6 experts of 96 × 64, which fill whole 32-bit words; seed 5."""
-    import torch
 
     from mode_core.models import ensure_torchvision, load_model
 

@@ -71,10 +71,11 @@ def chart(
         if caption and meta.get("summary"):
             st.caption(meta["summary"])
     else:
-        spec = Spec.of(figure)
+        spec, how = Spec.of(figure), {"key": key, "caption": caption, "zoom": zoom}
         if follows:
-            st.session_state[_sent(key)] = spec.digest()
-        _send(spec, {"key": key, "caption": caption, "zoom": zoom}, dark, on_pick)
+            st.session_state[_sent(key)] = digest = spec.digest()
+            how["mark"] = digest.mark
+        _send(spec, how, dark, on_pick)
     if table is not None:
         _table(key, table)
 

@@ -20,7 +20,7 @@ function mount(root) {
     button.addEventListener("click", () => save(chart, button.dataset.format));
   }
   holder.addEventListener("mode:follow", ({ detail }) => {
-    if (!chart.whole) return;
+    if (!chart.whole || detail.change.over !== chart.mark) return; // another figure came meanwhile
     detail.drawn = show(chart, merged(chart.whole, detail.change));
   });
   chart.onSettle = ({ detail }) => {
@@ -174,7 +174,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, zoom, figure } = JSON.parse(text);
+  const { key, config, picks, caption, template, zoom, mark, figure } = JSON.parse(text);
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;
@@ -183,7 +183,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   holder.setAttribute("role", picks ? "application" : "figure"); // not an image: it holds buttons
   if (picks) holder.tabIndex = 0;
-  Object.assign(chart, { key, picks, caption, template, zoom, whole: figure });
+  Object.assign(chart, { key, picks, caption, template, zoom, mark, whole: figure });
   chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

@@ -19,6 +19,11 @@ class Digest:
     traces: tuple[dict[str, int], ...]
     layout: dict[str, int]
 
+    @property
+    def mark(self) -> str:
+        """Tells this figure from others, so that changes are never laid over another one."""
+        return f"{hash((*(tuple(trace.items()) for trace in self.traces), *self.layout.items())):x}"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -46,7 +51,7 @@ class Spec:
         return Digest(tuple(map(_hashes, self.traces)), _hashes(self.layout))
 
     def changes(self, sent: Digest) -> str:
-        """The same object with the properties alone that differ from `sent`; what went is null, and so are gone traces.
+        """The same object with the properties alone that differ from `sent`, whose mark is `over`; what went is null.
 
         A trace without a counterpart of its own type is whole, and says so by `"new": true`.
         """
@@ -56,7 +61,7 @@ class Spec:
             alike = before.get("type") == hash(trace.get("type"))
             data.append(_object(_changed(trace, before) if alike else {**trace, "new": "true"}))
         layout = _object(_changed(self.layout, sent.layout))
-        return f'{{"data":[{",".join(data)}],"layout":{layout},{self._told()}}}'
+        return f'{{"over":"{sent.mark}","data":[{",".join(data)}],"layout":{layout},{self._told()}}}'
 
     def _told(self) -> str:
         return f'"alt":{json.dumps(self.alt)},"summary":{json.dumps(self.summary)}'

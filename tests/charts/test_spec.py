@@ -98,6 +98,12 @@ def test_a_property_that_goes_is_taken_out():
     assert laid_over(json.loads(before.whole()), change) == plain(json.loads(after.whole()))
 
 
+def test_changes_name_the_figure_they_belong_to(statistics):
+    before, after = Spec.of(maps(statistics, 0.2)), Spec.of(maps(statistics, 0.7))
+    assert json.loads(after.changes(before.digest()))["over"] == before.digest().mark
+    assert Spec.of(maps(statistics, 0.2)).digest().mark == before.digest().mark != after.digest().mark
+
+
 def test_the_digest_is_small(statistics):
     digest = Spec.of(maps(statistics, 0.2)).digest()
     assert sum(map(len, digest.traces)) + len(digest.layout) < 100

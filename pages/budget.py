@@ -64,7 +64,9 @@ def follow() -> str:
     try:
         allocation, rival = session.allocation(), session.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
-        return changes({}, {"headline": Readout("There is no allocation for these settings.", str(impossible))})
+        nothing = charts.no_bits(charts.Axes.of(session.statistics()), "No allocation within this budget.")
+        told = Readout("There is no allocation for these settings.", str(impossible))
+        return changes({"bits": nothing}, {"headline": told, "figures": Readout()})
     axes, bits, _ = laid_out(allocation, rival)
     told = {"headline": headline(allocation, rival), "figures": metrics(allocation, rival)}
     return changes({"bits": bits_figure(axes, bits, allocation)}, told)

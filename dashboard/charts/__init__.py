@@ -2,7 +2,7 @@
 
 from dashboard.charts.accuracy import accuracy_by_task
 from dashboard.charts.bias import bias_bars
-from dashboard.charts.bits import bit_map, width_counts
+from dashboard.charts.bits import bit_map, no_bits, width_counts
 from dashboard.charts.evidence import paired_by_budget, paired_forest, scores_by_budget
 from dashboard.charts.expert import bank_profile, error_by_width, expert_frequencies
 from dashboard.charts.frequency import ORDERS, VIEWS, frequency_heatmaps
@@ -36,6 +36,7 @@ __all__ = [
     "frequency_drift",
     "frequency_heatmaps",
     "frontier_chart",
+    "no_bits",
     "order_agreement",
     "overlap_map",
     "paired_by_budget",

@@ -14,6 +14,16 @@ from dashboard.charts.panels import BOTTOM, TOP, frames
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
 
+def map_height(axes: Axes) -> int:
+    """Pixels of the map and of what stands beside it, by the number of banks."""
+    return int(np.clip(9 * len(axes.names), 150, 432)) + TOP + BOTTOM
+
+
+def no_bits(axes: Axes, why: str) -> go.Figure:
+    """In place of the map, as tall: why there is no allocation."""
+    return theme.empty(why, "Bits of every expert", map_height(axes))
+
+
 def bit_map(
     axes: Axes,
     bits: Mapping[str, np.ndarray],
@@ -43,7 +53,6 @@ def bit_map(
         rows, columns = np.nonzero(moved)
         traces.append(_dots(axes, rows, columns))
     experts = int(np.isfinite(now).sum())
-    height = int(np.clip(9 * len(axes.names), 150, 432))
     summary = ", ".join(
         f"{int((now == width).sum()):,} at {int(width)} bit{'' if width == 1 else 's'}" for width in ordered
     )
@@ -52,7 +61,7 @@ def bit_map(
         "Map of the bits of every expert: experts across, layers down; lighter is more bits.",
         f"{experts:,} experts: {summary}.",
         title={"text": "Bits of every expert"},
-        height=height + TOP + BOTTOM,
+        height=map_height(axes),
         margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
         xaxis=axes.x_axis(title={"text": "expert"}),
         yaxis=axes.y_axis(title={"text": "layer"}),
@@ -111,7 +120,6 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
                 hovertemplate=f"%{{y}}<br>{width} bits: %{{customdata}} experts (%{{x:.0f}} %)<extra></extra>",
             )
         )
-    height = int(np.clip(9 * len(axes.names), 150, 432))
     return theme.figure(
         traces,
         "Stacked bars: share of the experts of each layer at each bit-width.",
@@ -119,7 +127,7 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
         title={"text": "Experts at each width, by layer"},
         barmode="stack",
         bargap=0.12,
-        height=height + TOP + BOTTOM,
+        height=map_height(axes),
         margin={"l": 44, "r": 10, "t": TOP, "b": BOTTOM},
         xaxis={"range": [0, 100], "title": {"text": "% of the layer's experts"}, "showgrid": False},
         yaxis=axes.y_axis(title={"text": "layer"}),

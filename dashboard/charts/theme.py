@@ -102,7 +102,8 @@ def empty(message: str, title: str = "", height: int = 160) -> go.Figure:
     """A chart without data that says why, and what to do next."""
     note = {"text": message, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
     hidden = {"visible": False}
-    return figure([], message, message, title=title, height=height, annotations=[note], xaxis=hidden, yaxis=hidden)
+    heading = {"text": title}
+    return figure([], message, message, title=heading, height=height, annotations=[note], xaxis=hidden, yaxis=hidden)
 
 
 def width_scale(widths: Sequence[int]) -> tuple[list[list[object]], dict[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ PLAIN_CONFIG = CONFIG | {
     "modeBarButtonsToRemove": CONFIG["modeBarButtonsToRemove"][1:],
     "toImageButtonOptions": {"format": "svg"},
 }
+_times = count()  # what is sent again as it was would not reach the component, which may show a step of a drag
 _HERE = Path(__file__).parent
 _HTML = """
 <div class="figure" data-part="figure"></div>
@@ -103,7 +105,7 @@ def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | N
             settled(reported)
 
     head = how | {"config": CONFIG, "picks": on_pick is not None, "template": _template(dark)}
-    data = f'{json.dumps(head)[:-1]},"figure":{spec.whole()}}}'.encode()
+    data = f'{{"time":{next(_times)},{json.dumps(head)[1:-1]},"figure":{spec.whole()}}}'.encode()
     _live(key=key, data=data, on_pick_change=picked, on_settle_change=let_go)
 
 

@@ -23,6 +23,11 @@ function mount(root) {
     if (!chart.whole || detail.change.over !== chart.mark) return; // another figure came meanwhile
     detail.drawn = show(chart, merged(chart.whole, detail.change));
   });
+  // A chart that waits until the slider is let go says by its paleness that it is of the value before.
+  chart.onMove = () => {
+    if (!chart.mark) holder.dataset.waits = "";
+  };
+  document.addEventListener("mode:move", chart.onMove);
   chart.onSettle = ({ detail }) => {
     if (detail.taken || !chart.settle) return;
     detail.taken = true;
@@ -163,18 +168,21 @@ function listen(chart) {
 export default function ({ data, parentElement, setTriggerValue }) {
   if (!charts.has(parentElement)) charts.set(parentElement, mount(parentElement));
   const chart = charts.get(parentElement);
-  const text = new TextDecoder().decode(data);
+  const sent = new TextDecoder().decode(data);
+  const text = sent.slice(sent.indexOf(",")); // without the number of this sending
   const end = () => {
     chart.sizes.disconnect();
+    document.removeEventListener("mode:move", chart.onMove);
     document.removeEventListener("mode:settle", chart.onSettle);
     document.removeEventListener("mode:zoom", chart.onZoom);
     window.Plotly?.purge(chart.holder);
   };
+  delete chart.holder.dataset.waits; // the page has drawn it anew, if only as it was
   chart.settle = (what) => setTriggerValue("settle", what);
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, zoom, mark, figure } = JSON.parse(text);
+  const { key, config, picks, caption, template, zoom, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
   if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;

@@ -12,6 +12,7 @@ function mount(root) {
   Object.assign(slider, { sequence: 0, pending: null, sentAt: -Infinity, waiting: false, held: false, moved: false });
   const { input } = slider;
   input.addEventListener("input", () => {
+    if (!slider.moved) document.dispatchEvent(new CustomEvent("mode:move")); // what does not follow is marked
     slider.moved = true;
     if (slider.data.follows) slider.pending = Number(input.value);
     paint(slider);

@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.skipif(browser_path() is None, reason="no chromium, chromium-browser or google-chrome on this machine"),
     pytest.mark.skipif(not (RUN / "run.json").is_file(), reason="the bundled run is not here"),
 ]
+LAGGING = {"sensitivity", "profile", "bias", "expert", "errors"}
 RATIO, BUDGET = "Key vision tokens (key ratio)", "Budget for all routed experts"
 # Arrays that Plotly holds of one trace, as lists of rows.
 _HELD = """([chart, trace, name]) => Array.from(
@@ -60,9 +61,20 @@ def test_frequencies_follow_the_held_ratio(site, statistics):
             assert 0.55 < ratio < 0.7
             expected = 100 * np.stack([share.key for share in frequencies(statistics, ratio).values()])
             np.testing.assert_allclose(key, expected, rtol=1e-5)
-            assert person.drawn("sensitivity") == errors  # the rest waits
+            assert person.drawn("sensitivity") == errors  # the rest waits, and looks it
+            waiting = person.page.locator("[data-waits]")
+            assert set(waiting.evaluate_all("all => all.map(one => one.dataset.chart)")) == LAGGING
         person.await_drawing("sensitivity", errors)
         person.page.wait_for_function(f"location.search.includes('ratio={round(100 * ratio)}')")
+        np.testing.assert_allclose(shown(person, "frequencies", 2, "z"), expected, rtol=1e-5)
+        settled(person.page)
+        assert waiting.count() == 0
+        person.slider(RATIO).focus()
+        for key in ("ArrowRight", "ArrowLeft"):  # back where it was: everything comes again as it was
+            person.page.keyboard.press(key)
+        waiting.first.wait_for()
+        waiting.first.wait_for(state="detached")
+        assert waiting.count() == 0
         np.testing.assert_allclose(shown(person, "frequencies", 2, "z"), expected, rtol=1e-5)
 
 
@@ -93,6 +105,29 @@ def test_bits_follow_the_held_budget_and_single_keys(site, statistics):
         assert float(person.address["bits"]) == pytest.approx(value(person, BUDGET))
         moved = person.page.get_by_text("Since the last setting").or_(person.page.get_by_text("No expert's bits moved"))
         assert moved.count() == 1
+
+
+@pytest.mark.timeout(300)
+def test_a_budget_that_cannot_be_met_shows_no_bits(site, statistics):
+    """All experts of the first layer are pinned to 4 bits, so no smaller budget can be met there."""
+    experts = next(iter(statistics)).shape.experts
+    pins = "_".join(f"0.{expert}.4" for expert in range(experts))
+    with walker(site.browser, site.url) as person:
+        person.open(f"budget?bits=4&pins={pins}", "Budget")
+        assert person.figure("Average bits").inner_text() == "4.000"
+        tall = person.page.locator("[data-chart='bits']").bounding_box()["height"]
+        with person.dragging(BUDGET, 0.4):
+            person.page.locator(".readout").get_by_text("There is no allocation for these settings.").wait_for()
+            person.page.evaluate(_STILL, "bits")
+            assert person.page.evaluate("document.querySelector(`[data-chart='bits']`)._fullData.length") == 0
+            assert person.page.locator("[data-chart='bits']").bounding_box()["height"] == pytest.approx(tall, abs=1)
+            assert person.page.locator(".readout dl").count() == 0
+        person.page.get_by_test_id("stAlert").first.wait_for()
+        with person.dragging(BUDGET, 1.0):  # the way back, without a chart on the page that could report it
+            pass
+        person.page.locator("[data-chart='bits'][data-updates]").wait_for()
+        settled(person.page)
+        assert person.figure("Average bits").inner_text() == "4.000"
 
 
 @pytest.mark.timeout(300)

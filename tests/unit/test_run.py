@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mode_core.allocation import Allocation
-from mode_core.run import ROOT, Run, RunError, TokenScores, portable_source
+from mode_core.runs.run import ROOT, Run, RunError, TokenScores, portable_source
 from tests.synthetic import synthetic_statistics
 
 

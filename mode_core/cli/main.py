@@ -23,6 +23,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mode_core import bundled
 from mode_core.cli import allocate as cli_allocate
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
@@ -33,8 +34,6 @@ from mode_core.cli import verbs as verbs
 from mode_core.cli.report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLED = ROOT / "sample_data"
 KNOWN_ERRORS = (ValueError, OSError, KeyError)  # every refusal of mode_core is one of these, with its reason
 
 
@@ -99,10 +98,10 @@ def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> 
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
-    _model_argument(parser, _shown(BUNDLED / "model"))
+    _model_argument(parser, _shown(bundled.MODEL))
     parser.add_argument(
         "--samples",
-        default=_shown(BUNDLED / "calibration"),
+        default=_shown(bundled.CALIBRATION),
         help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
     )
     parser.add_argument("--out", required=True, help="folder of the new run")
@@ -188,17 +187,17 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
         _model_argument(added, None)
         _grid_arguments(added, None)
-    cli_quantize.add_quantize_arguments(quantize, _shown(BUNDLED / "calibration"))
-    cli_quantize.add_evaluate_arguments(evaluate, _shown(BUNDLED / "evaluation"), _shown(BUNDLED / "calibration"))
+    cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
+    cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
 
     compare = verb(
         "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."
     )
-    cli_compare.add_arguments(compare, _shown(BUNDLED / "evaluation"), _shown(BUNDLED / "calibration"))
+    cli_compare.add_arguments(compare, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
     _model_argument(compare, None)
 
     export = verb("export", cli_export.export, "Write an allocation in a form that other software loads.")
-    cli_export.add_export_arguments(export, _shown(BUNDLED / "calibration"))
+    cli_export.add_export_arguments(export, _shown(bundled.CALIBRATION))
     _model_argument(export, None)
     _grid_arguments(export, None)
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, root)
 
-import streamlit as st  # noqa: E402
+import streamlit as st
 
-from dashboard.shell import preload  # noqa: E402
+from dashboard.shell import preload
 
-st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
+st.set_page_config(page_title="MODE dashboard", page_icon=Path(__file__).with_name("icon.png"), layout="wide")
 preload.plotly()
 
 from dashboard.components import load_plotly  # noqa: E402
@@ -42,7 +41,7 @@ DEFAULT = "experts"
 def navigation():
     """The pages in the order of the work; by absolute path, because they do not lie beside this file."""
     pages = [
-        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
+        st.Page(folders.PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
         for name, title, icon in PAGES
     ]
     return st.navigation(pages, position="sidebar")

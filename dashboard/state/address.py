@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboard.components import DRAGGING
 from dashboard.state.choices import Choices, from_address, to_address
-from dashboard.state.folders import ROOT
+from dashboard.state.folders import PAGES
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
@@ -161,4 +161,4 @@ def wanted_run() -> str | None:
 
 def go(page: str) -> None:
     """Change to another page, `go("budget")`, keeping the address's settings."""
-    st.switch_page(str(ROOT / "pages" / f"{page}.py"), query_params=st.query_params.to_dict())
+    st.switch_page(str(PAGES / f"{page}.py"), query_params=st.query_params.to_dict())

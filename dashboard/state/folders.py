@@ -6,14 +6,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mode_core import bundled
 from mode_core.runs.run import NAME
 
-ROOT = Path(__file__).resolve().parents[2]
+_DASHBOARD = Path(__file__).resolve().parents[1]
+PAGES = (_DASHBOARD.parent if bundled.IN_CHECKOUT else _DASHBOARD) / "pages"
 BUNDLED = "bundled"  # the name of the run that comes with the software
-BUNDLED_RUN = ROOT / "sample_data" / "run"
-BUNDLED_MODEL = ROOT / "sample_data" / "model"
-CALIBRATION = ROOT / "sample_data" / "calibration"
-EVALUATION = ROOT / "sample_data" / "evaluation"
+BUNDLED_RUN, BUNDLED_MODEL, CALIBRATION, EVALUATION = (
+    bundled.RUN,
+    bundled.MODEL,
+    bundled.CALIBRATION,
+    bundled.EVALUATION,
+)
 
 
 class NoRunError(Exception):
@@ -35,17 +39,17 @@ class RunEntry:
 
 def runs_folder() -> Path:
     """Where runs made here are kept (`./runs`, or the environment variable MODE_RUNS)."""
-    return Path(os.environ.get("MODE_RUNS") or ROOT / "runs")
+    return Path(os.environ.get("MODE_RUNS") or bundled.HOME / "runs")
 
 
 def exports_folder() -> Path:
     """Where exports are written on request (`./exports`, or the environment variable MODE_EXPORTS)."""
-    return Path(os.environ.get("MODE_EXPORTS") or ROOT / "exports")
+    return Path(os.environ.get("MODE_EXPORTS") or bundled.HOME / "exports")
 
 
 def relative(path: Path) -> str:
     """A path as a person in the repo's folder would type it."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    return str(path.relative_to(bundled.HOME)) if path.is_relative_to(bundled.HOME) else str(path)
 
 
 def has_bundled() -> bool:

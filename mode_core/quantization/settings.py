@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, QuantizerKind, quantizer_kind
-from mode_core.quantization.sizes import expert_bytes
+from mode_core.quantization.sizes import expert_bytes, packed_bytes
 from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, group_length
 from mode_core.settings import Settings, setting
 from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.samples import Sample
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
@@ -157,3 +160,12 @@ class Quantizer(Settings):
         each = {shape: expert_bytes(shape, widths, by_projection=by_projection, **self.grid)
                 for shape in dict.fromkeys(alike.values())}  # fmt: skip
         return {name: each[shape] for name, shape in alike.items()}
+
+    def packed_bytes(self, statistics: ExpertStatistics, bits: Mapping[str, np.ndarray]) -> int:
+        """Bytes of all packed experts at their bits (bank → int `[E]`, by projection `[E, 2]`), from shapes alone."""
+        return int(sum(packed_bytes(bank.shape, bits[bank.name], **self.grid).sum() for bank in statistics))
+
+    def looked_at(self, samples: Sequence[Sample]) -> list[Sample]:
+        """What it looks at of these calibration samples: all, or `samples` of them, evenly over their list."""
+        count = len(samples) if self.samples is None else min(self.samples, len(samples))
+        return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.bundled import PORTABLE
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 FORMAT = "mode-run/1"
 STATES = ("begun", "half done", "done")
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
-ROOT = Path(__file__).resolve().parents[2]  # what a portable path in run.json is relative to
 
 
 class RunError(ValueError):
@@ -133,7 +133,7 @@ class Run:
     def model_source(self) -> str | None:
         """Folder or hub id of the model; a path within the repository is resolved to where that is now."""
         source = self.info.get("model", {}).get("source")
-        return str(ROOT / source) if source and (ROOT / source).is_dir() else source
+        return str(PORTABLE / source) if source and (PORTABLE / source).is_dir() else source
 
     @cached_property
     def statistics(self) -> ExpertStatistics | None:
@@ -254,6 +254,6 @@ class Run:
 def portable_source(source: str | Path) -> str:
     """How run.json names a model: relative to the repository where it lies inside, else as given."""
     place = Path(source)
-    if place.is_dir() and place.resolve().is_relative_to(ROOT):
-        return place.resolve().relative_to(ROOT).as_posix()
+    if place.is_dir() and place.resolve().is_relative_to(PORTABLE):
+        return place.resolve().relative_to(PORTABLE).as_posix()
     return str(source)

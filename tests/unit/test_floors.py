@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
-    ("errors", "files", "jobs", "memory", "modalities", "settings", "quantization.widths", "quantization.quantizers"),
+    (
+        *("bundled", "errors", "files", "jobs", "memory", "modalities", "settings"),
+        *("quantization.widths", "quantization.quantizers"),
+    ),
     ("statistics",),
     ("quantization.sizes", "quantization.settings"),
     ("samples", "models"),
@@ -123,10 +126,10 @@ def test_only_the_entry_patches_the_import_path():
 
 
 def test_the_top_level_is_the_users():
-    """Only the seven entries that the project is laid out in, pyproject.toml and dot-files are tracked."""
+    """Only the seven entries that the project is laid out in, LICENSE, pyproject.toml and dot-files are tracked."""
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
     if listed.returncode:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     expected = {"dashboard", "mode_core", "pages", "tests", "sample_data", "requirements.txt", "README.md"}
-    assert {name for name in top if not name.startswith(".")} <= expected | {"pyproject.toml"}
+    assert {name for name in top if not name.startswith(".")} <= expected | {"pyproject.toml", "LICENSE"}

@@ -5,7 +5,6 @@ from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
 from mode_core.importance.records import CostTable, Frequencies
-from mode_core.importance.rivals import mopeq_bits
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
 
@@ -20,7 +19,6 @@ __all__ = [
     "cost_table",
     "frequencies",
     "frequency_intervals",
-    "mopeq_bits",
     "support",
     "support_summary",
 ]

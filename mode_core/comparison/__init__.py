@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from mode_core.comparison.switching import RoundedExperts
 
 _WITH_TORCH = {"ItemScores": "items", "PreparedItems": "items", "RoundedExperts": "switching", "compare": "comparing"}
-__all__ = ["ComparisonSettings", "Evidence", "EvidenceError", "ItemScores", "PreparedItems", "RoundedExperts", "compare",
-           "fold_draws"]  # fmt: skip
+__all__ = [
+    "ComparisonSettings", "Evidence", "EvidenceError", "ItemScores", "PreparedItems", "RoundedExperts", "compare",
+    "fold_draws",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

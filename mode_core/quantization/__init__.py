@@ -20,18 +20,13 @@ if TYPE_CHECKING:
     from mode_core.quantization.quantized_model import QuantizedModel
     from mode_core.quantization.rest import rest_bytes
 
-_WITH_TORCH = {
-    "QuantizedModel": "quantized_model",
-    "quantize_experts": "apply",
-    "exclusive": "guard",
-    "rest_bytes": "rest",
-}
-_WITH_TORCH |= dict.fromkeys(("Codes", "dequantize", "fake_quantize", "quantize"), "grids")
+_WITH_TORCH = {"QuantizedModel": "quantized_model", "exclusive": "guard", "quantize_experts": "apply"}
+_WITH_TORCH |= {"rest_bytes": "rest"} | dict.fromkeys(("Codes", "dequantize", "fake_quantize", "quantize"), "grids")
 __all__ = [
-    *("GROUP_SIZE", "QUANTIZERS", "WIDTHS", "GptqSettings", "Quantizer", "QuantizationError", "QuantizerMissing"),
-    *("Codes", "dequantize", "fake_quantize", "quantize", "expert_bytes", "original_expert_bytes", "packed_bytes"),
-    *("QuantizedModel", "exclusive", "quantize_experts", "rest_bytes"),
-]
+    "GROUP_SIZE", "QUANTIZERS", "WIDTHS", "Codes", "GptqSettings", "QuantizationError", "QuantizedModel", "Quantizer",
+    "QuantizerMissing", "dequantize", "exclusive", "expert_bytes", "fake_quantize", "original_expert_bytes",
+    "packed_bytes", "quantize", "quantize_experts", "rest_bytes",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -85,7 +85,7 @@ from dashboard.session.places import (
     runs,
     runs_folder,
 )
-from dashboard.session.planning import UNITS, Price, card_fit, has_shared_experts, prices, strange_pins, surroundings
+from dashboard.session.planning import UNITS, Price, card_fit, prices, strange_pins, surroundings
 from dashboard.session.process import jobs, keep_imports, measurements, run_busy, shelf
 from mode_core.run import Run
 
@@ -120,7 +120,6 @@ __all__ = [
     "frequencies",
     "go",
     "grid",
-    "has_shared_experts",
     "jobs",
     "keep_imports",
     "key_of",

@@ -6,7 +6,7 @@ matrix holds gate and up; `stored_banks` finds them in the files.
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ import numpy as np
 from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
 from mode_core.export.stored_banks import StoredBank, stored_banks
-from mode_core.export.tensor_files import TensorFiles
-from mode_core.export.weights import ExpertMatrix, copy_companions, in_bfloat16, naming_bfloat16
+from mode_core.export.weights import ExpertMatrix, in_bfloat16, naming_bfloat16
 from mode_core.jobs import Reporter
+from mode_core.models.checkpoint_files import CheckpointFiles
+from mode_core.models.folders import read_config
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class CheckpointWeights:
                 f"from a checkpoint's folder choose one of: {', '.join(DATA_FREE)}."
             )
         self.folder, self._request, self._reporter = Path(request.checkpoint), request, reporter
-        self.files = TensorFiles(self.folder)
-        self.banks = stored_banks(self.files, model_banks(self.folder))
+        banks = model_banks(self.folder)
+        self.files = CheckpointFiles(self.folder)
+        self.banks = stored_banks(self.files, banks)
         self.shapes = {name: bank.shape for name, bank in self.banks.items()}
         self.stored_names = {name: bank.stored_name for name, bank in self.banks.items()}
         if strange := sorted(set(self.banks) ^ set(request.allocation.bits)):
@@ -83,7 +85,7 @@ class CheckpointWeights:
     def others(self) -> Iterator[tuple[str, Tensor]]:
         """See `weights.Weights`."""
         routed = {name for bank in self.banks.values() for name in bank.tensors()}
-        for name in self.files.places:
+        for name in self.files.names:
             if name not in routed:
                 yield name, in_bfloat16(self.files.read(name))
         self.files.close()
@@ -110,7 +112,10 @@ class CheckpointWeights:
 
     def companions(self, folder: Path) -> None:
         """See `weights.Weights`."""
-        copy_companions(self.folder, folder)
+        for path in self.files.companions:
+            place = folder / path.relative_to(self.folder)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, place)
 
     def _empty(self, bank: StoredBank) -> dict[str, Tensor]:
         import torch
@@ -142,30 +147,17 @@ class CheckpointWeights:
 
 
 def original_config(folder: Path) -> dict[str, object]:
-    """A checkpoint's config.json.
-
-    Raises:
-        ExportError: there is none, or the checkpoint is quantized already.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as broken:
-        raise ExportError(f"{folder} has no readable config.json ({broken}).") from None
-    if "quantization_config" in config:
-        raise ExportError(f"{folder} is quantized already; give the original checkpoint.")
-    return config
+    """A checkpoint's config.json, without the settings of FP8: what is written is not FP8 any more."""
+    return {key: value for key, value in read_config(folder).items() if key != "quantization_config"}
 
 
 def model_banks(folder: Path) -> dict[str, ExpertBank]:
-    """The banks of the model that a folder's config.json describes, built without memory."""
-    import torch
+    """The banks of the model that a folder's config.json describes, built without memory.
 
-    from mode_core.models import ensure_torchvision, find_banks
+    Raises:
+        ModelError: it describes none, one without experts, or one that is quantized already.
+    """
+    from mode_core.models import find_banks
+    from mode_core.models.outline import outline
 
-    original_config(folder)
-    ensure_torchvision()
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        return find_banks(AutoModelForImageTextToText.from_config(config))
+    return find_banks(outline(folder))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
 from mode_core.export.request import shape_of
-from mode_core.export.tensor_files import TensorFiles
+from mode_core.models.checkpoint_files import CheckpointFiles
 from mode_core.statistics import BankShape
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class StoredBank:
         for name in dict.fromkeys(self.names.values()):
             yield from [name] if self.fused else (name.format(e) for e in range(self.shape.experts))
 
-    def read(self, files: TensorFiles, projection: str, first: int, last: int) -> Tensor:
+    def read(self, files: CheckpointFiles, projection: str, first: int, last: int) -> Tensor:
         """Matrices `[last − first, out, in]` of some experts."""
         import torch
 
@@ -68,14 +68,14 @@ class StoredBank:
         return (stack.mT if self.transposed else stack)[:, self.rows[projection]]
 
 
-def stored_banks(files: TensorFiles, model: dict[str, ExpertBank]) -> dict[str, StoredBank]:
+def stored_banks(files: CheckpointFiles, model: dict[str, ExpertBank]) -> dict[str, StoredBank]:
     """How every bank of the model is stored in these files, by the model's name of the bank.
 
     Raises:
         ExportError: a bank that is not there, or stored in a way that shapes alone do not tell.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for name in files.places:
+    for name in files.names:
         if match := SEPARATE.fullmatch(name) or FUSED.fullmatch(name):
             found.setdefault(match["bank"], {}).setdefault(match["part"], []).append(name)
     stored = _by_model_name(found, model)
@@ -94,7 +94,7 @@ def _by_model_name(found: dict, model: dict[str, ExpertBank]) -> dict[str, tuple
     return {name: (numbers[bank.layer], found[numbers[bank.layer]]) for name, bank in model.items()}
 
 
-def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
+def _stored(files: CheckpointFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
     shape = shape_of(bank)
     rows = {projection: bank.rows(projection) for projection in bank.projections}
     separate = {part: names for part, names in parts.items() if SEPARATE.fullmatch(names[0])}
@@ -108,7 +108,7 @@ def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, 
     return StoredBank(bank.name, shape, names, rows, True, _transposed(files, shape, entrance, exit_))
 
 
-def _transposed(files: TensorFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
+def _transposed(files: CheckpointFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
     """Whether matrices are stored `[in, out]`, from the shapes."""
     wide = shape.intermediate * (2 if shape.has_gate else 1)
     plain = (shape.experts, wide, shape.hidden), (shape.experts, shape.hidden, shape.intermediate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from mode_core.quantization import QuantizedModel
     from mode_core.quantization.packing import PackedMatrix
     from mode_core.statistics import BankShape
-
-COMPANIONS = (".json", ".jinja", ".txt", ".model", ".py")  # processor, tokenizer, generation settings, remote code
 
 
 @dataclass(frozen=True)
@@ -133,14 +130,6 @@ class LoadedWeights:
         self._loaded.processor.save_pretrained(folder)
         if self._loaded.model.can_generate():
             self._loaded.model.generation_config.save_pretrained(folder)
-
-
-def copy_companions(source: Path, folder: Path) -> None:
-    """Copy the small files beside a checkpoint's weights, but not configuration, index or an earlier manifest."""
-    skipped = ("config.json", "manifest.json")
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix in COMPANIONS and path.name not in skipped and "index" not in path.name:
-            shutil.copyfile(path, folder / path.name)
 
 
 def in_bfloat16(tensor: Tensor) -> Tensor:

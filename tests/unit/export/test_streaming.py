@@ -50,7 +50,7 @@ class Alive:
 def alive(monkeypatch) -> Iterator[Alive]:
     """Watches every tensor that is read, and every one that is written."""
     seen = Alive()
-    read, add = checkpoint.TensorFiles.read, ShardWriter.add
+    read, add = checkpoint.CheckpointFiles.read, ShardWriter.add
 
     def reading(self, *arguments):
         tensor = read(self, *arguments)
@@ -63,7 +63,7 @@ def alive(monkeypatch) -> Iterator[Alive]:
         seen.look()
         add(self, name, tensor)
 
-    monkeypatch.setattr(checkpoint.TensorFiles, "read", reading)
+    monkeypatch.setattr(checkpoint.CheckpointFiles, "read", reading)
     monkeypatch.setattr(ShardWriter, "add", adding)
     monkeypatch.setattr(checkpoint, "CHUNK", 2 * 3 * 96 * 64)  # two experts at once
     yield seen

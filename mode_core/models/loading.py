@@ -69,6 +69,13 @@ class LoadedModel:
         return bool(self.vision_ids)
 
     @property
+    def stops(self) -> list[int]:
+        """Tokens that end a turn: of the model's generation settings, else of its tokenizer."""
+        stops = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        stops = self.tokenizer.eos_token_id if stops is None else stops
+        return [stops] if isinstance(stops, int) else list(stops or [])
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type that the model computes in."""
         return self.model.dtype

@@ -71,7 +71,7 @@ def build_manifest(
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
-        "load": loading(target, folder),
+        "load": loading(target, request),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,

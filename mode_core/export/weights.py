@@ -26,9 +26,9 @@ from mode_core.jobs import Reporter, check
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from mode_core.models import ExpertBank, LoadedModel
+    from mode_core.models import LoadedModel
     from mode_core.quantization.packing import PackedMatrix
 
 DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
@@ -63,9 +63,10 @@ class Weights:
             known here.
     """
 
-    def __init__(self, request: Request, folder: Path, network: object, banks: dict[str, ExpertBank]):
+    def __init__(self, request: Request, folder: Path, network: nn.Module):
         from mode_core.models.checkpoint_files import CheckpointFiles
 
+        banks = request.banks
         if strange := sorted(set(banks) ^ set(request.allocation.bits)):
             raise ExportError(
                 f"The allocation and the checkpoint {folder} are of different models: {strange[0]} is in one only."
@@ -161,9 +162,7 @@ class Weights:
                 self.files.close()  # pages of a mapped file that were read stay in memory while it is open
                 for expert in range(first, last):
                     for projection in bank.projections:
-                        yield ExpertMatrix(
-                            bank.name, expert, projection, *made[projection][expert - first]
-                        )
+                        yield ExpertMatrix(bank.name, expert, projection, *made[projection][expert - first])
                     reporter.step(f"layer {bank.shape.layer}: expert {expert}")
 
     def others(self) -> Iterator[tuple[str, Tensor]]:
@@ -292,7 +291,7 @@ def open_weights(request: Request) -> Weights:
         ExportError: neither a loaded model nor a folder; a quantizer that needs a loaded model; see `Weights`.
     """
     if (loaded := request.loaded) is not None:
-        return Weights(request, source_folder(loaded), loaded.model, loaded.banks)
+        return Weights(request, source_folder(loaded), loaded.model)
     if request.checkpoint is None:
         raise ExportError("This target writes the model's weights: give the loaded model, or its checkpoint's folder.")
     if request.method not in DATA_FREE:
@@ -300,7 +299,7 @@ def open_weights(request: Request) -> Weights:
             f"The quantizer {request.method!r} looks at data, so it needs the model loaded; "
             f"from a checkpoint's folder choose one of: {', '.join(DATA_FREE)}."
         )
-    return Weights(request, request.checkpoint, *request.outline)
+    return Weights(request, request.checkpoint, request.network)
 
 
 def source_folder(loaded: LoadedModel) -> Path:

@@ -26,7 +26,7 @@ from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
-    from mode_core.run import Run
+    from mode_core.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def export(
     symmetric: bool = True,
     quantizer: Mapping[str, object] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    trust_remote_code: bool = False,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
 ) -> ExportResult:
@@ -72,23 +73,27 @@ def export(
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
         quantizer: further arguments of `quantize_experts`.
         shard_bytes: largest safetensors file.
+        trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
 
     Raises:
         ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
-            there; a folder that holds something else.
+            there; a folder that holds something else; layout or names of the source that are not understood.
+        ModelError: the source's folder is not whole, or is quantized already.
         Cancelled: a stop was asked for; nothing was written.
     """
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
+    from mode_core.models.outline import outline
+
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    outlined = None if loaded is not None or checkpoint is None else _outline(place["checkpoint"])
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), outline=outlined)
+    network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
+    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), network=network)
     asked.check_banks()
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
@@ -102,13 +107,6 @@ def export(
         manifest = build_manifest(chosen, request, fitted, notes, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
-
-
-def _outline(checkpoint: Path) -> tuple[object, dict]:
-    """The model that a checkpoint's folder describes, without its weights, and its banks."""
-    from mode_core.models.outline import outline
-
-    return outline(checkpoint)
 
 
 def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | Path | None) -> None:

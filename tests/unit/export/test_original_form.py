@@ -1,6 +1,7 @@
 """An export opens where the original opened: companions, configuration, names, layout and types are the source's."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def allocation_for(model, target: str):
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    return {name: tensor for path in folder.glob("model*.safetensors") for name, tensor in load_file(path).items()}
 
 
 @pytest.mark.parametrize("target", CHECKPOINTS)
@@ -65,9 +66,10 @@ def test_all_but_the_experts_is_as_it_was(folders, loaded, tmp_path, target) -> 
     config, before = (json.loads((place / "config.json").read_text()) for place in (out, source))
     for name in ("quantization_config", "quantization"):
         config.pop(name, None)
-    if target == "mlx":  # mlx-vlm looks for some settings elsewhere
+    if target == "mlx":  # which looks for some settings elsewhere, and for none less
         for part in ("text_config", "vision_config"):
-            assert before[part].items() - {"rope_scaling": 0}.items() and config.pop(part) and before.pop(part)
+            added, kept = ({k: v for k, v in c.pop(part).items() if k != "model_type"} for c in (config, before))
+            assert added | kept == added and set(added) - set(kept) <= {"tie_word_embeddings"}
     assert config == before
     written, stored = tensors_of(out), load_file(source / "model.safetensors")
     for name, tensor in stored.items():
@@ -150,19 +152,18 @@ def test_the_readme_s_lines_open_auto_round_s_checkpoint(loaded, tmp_path) -> No
         export("auto_round", allocation, folder, loaded=loaded[form], **GRID)
         lines_of(folder)
     command = [sys.executable, "-c", RUN_README, str(tmp_path / "found.safetensors"), *map(str, folders.values())]
-    subprocess.run(
-        command, check=True, cwd=ROOT, timeout=240, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)}
-    )
+    subprocess.run(command, check=True, cwd=ROOT, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)})
     found, ids = load_file(tmp_path / "found.safetensors"), torch.arange(10, 40)[None]
     model = loaded["hub"].model
     with torch.no_grad():
         plain = model(input_ids=ids).logits.float()
         with quantize_experts(loaded["hub"], allocation, **GRID):
             ours = model(input_ids=ids).logits.float()
-    damage = (plain - ours).abs().max()
-    for folder in folders.values():
-        # bfloat16, in which auto-round rounds weights once more and sums in another order
-        assert (found[str(folder)] - ours).abs().max() < 0.1 * damage
+    one, other = (found[str(folder)] for folder in folders.values())
+    assert torch.equal(one, other)
+    away, damage = (one - ours).abs().mean(), (plain - ours).abs().mean()
+    print(f"on average {away:.4f} away; quantizing changed logits by {damage:.3f}")
+    assert away < 0.1 * damage  # in bfloat16, in which auto-round rounds weights once more and sums in another order
 
 
 def test_a_folder_that_transformers_5_saved_is_written_as_published(folders, loaded, tmp_path) -> None:

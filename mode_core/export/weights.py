@@ -109,6 +109,12 @@ class Weights:
             self.files.close()
 
     @property
+    def apart(self) -> bool:
+        """Whether experts lie in tensors of their own that transformers has no place for."""
+        known = self._network.state_dict()
+        return any(self.names[name] not in known for name in self.routed)
+
+    @property
     def unused(self) -> tuple[str, ...]:
         """Tensors in the files that the model's class does not use, such as those for predicting several tokens."""
         known = self._network.state_dict()

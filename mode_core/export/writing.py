@@ -17,7 +17,7 @@ from mode_core.export.manifest import build_manifest
 from mode_core.export.refit import Fitted, fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Target, missing_package
+from mode_core.export.target import Said, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
@@ -100,11 +100,11 @@ def export(
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
-        notes = chosen.write(request, building) or ()
+        said = chosen.write(request, building) or Said()
         check(cancel)
         if chosen.group == "checkpoint":
-            write_card(chosen, request, notes, building)
-        manifest = build_manifest(chosen, request, fitted, notes, building)
+            write_card(chosen, request, said, building)
+        manifest = build_manifest(chosen, request, fitted, said, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
 
@@ -137,13 +137,15 @@ def _source(
     run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None, checkpoint: str | Path | None
 ) -> dict[str, object]:
     """Which model this is about, as the run, the statistics or the loaded model name it."""
+    from mode_core.models.folders import model_name
+
     found: dict[str, object] = {}
     if statistics is not None:
         found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
     if run is not None and run.model_source:
         found["source"] = run.model_source
     if loaded is not None:
-        found |= {key: getattr(loaded, key) for key in ("source", "revision")}
+        found |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
     elif checkpoint is not None:
-        found["source"] = str(checkpoint)
+        found |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
     return found

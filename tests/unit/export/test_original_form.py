@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mode_core.export import TARGETS, export
+from mode_core.export import TARGETS, ExportError, export
 from mode_core.export.published import PUBLISHED
 from mode_core.quantization import quantize_experts
 from tests import published
@@ -197,10 +197,10 @@ def test_the_table_of_turned_families_is_that_of_transformers() -> None:
     assert turned == set(PUBLISHED)
 
 
-def test_experts_of_their_own_stay_so_and_fp8_is_undone(loaded, tmp_path) -> None:
+def test_experts_of_their_own_stay_so_and_fp8_is_undone(loaded, tmp_path, monkeypatch) -> None:
     source = published.in_fp8(SOURCE, tmp_path / "fp8")
     allocation = allocation_for(loaded["hub"], "dequantized")
-    export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
+    result = export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
     written, stored = tensors_of(tmp_path / "out"), load_file(source / "model.safetensors")
     assert written.keys() == {name for name in stored if not name.endswith("_scale_inv")}
     assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
@@ -210,6 +210,12 @@ def test_experts_of_their_own_stay_so_and_fp8_is_undone(loaded, tmp_path) -> Non
     name = f"{bank}.{kept}.gate_proj.weight"
     scale = stored[f"{name}_scale_inv"].repeat_interleave(32, 0).repeat_interleave(32, 1)
     assert torch.equal(written[name], (stored[name].float() * scale).bfloat16())
+    # transformers has fused experts in this family: its own loading would start these at random
+    assert any("stock from_pretrained starts such experts at random" in note for note in result.manifest["notes"])
+    opened: dict = {}
+    monkeypatch.chdir(tmp_path / "out")
+    exec(lines_of(Path()), opened)
+    assert torch.equal(opened["loaded"].banks[bank].matrix("gate", kept), written[name])
 
 
 def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded, tmp_path) -> None:
@@ -222,7 +228,58 @@ def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded,
         result = export(target, allocation_for(loaded["hub"], target), out, checkpoint=source, **GRID)
         written = load_file(out / "model.safetensors")
         assert all(torch.equal(written[name], tensor) for name, tensor in extra.items())
-        (note,) = result.manifest["notes"]
+        note = result.manifest["notes"][-1]
         assert note.startswith("4 tensors that the model's class does not use are kept as they are: mtp.layers.0.")
         assert note.endswith("2.gate_proj.weight and 1 more.")
         assert note in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_of_the_hub_is_written_from_its_snapshot(folders, loaded, tmp_path, monkeypatch) -> None:
+    import dataclasses
+    import shutil
+
+    from huggingface_hub import constants
+
+    commit, allocation = "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c", allocation_for(loaded["hub"], "dequantized")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    fetched = dataclasses.replace(loaded["hub"], source="owner/Some-A3B", name="owner/Some-A3B", revision=commit)
+    with pytest.raises(ExportError, match="files of owner/Some-A3B are neither a folder nor in the hub's cache"):
+        export("dequantized", allocation, tmp_path / "out", loaded=fetched, **GRID)
+    shutil.copytree(folders["hub"], tmp_path / "cache" / "models--owner--Some-A3B" / "snapshots" / commit)
+    result = export("dequantized", allocation, tmp_path / "out", loaded=fetched, **GRID)
+    assert result.manifest["model"]["name"] == "owner/Some-A3B"
+    assert f"Made from owner/Some-A3B, revision {commit}" in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "preprocessor_config.json").is_file()
+
+
+@pytest.mark.parametrize("family", ["ernie4_5_vl_moe", "internvl_gpt_oss", "mixtral"])
+def test_families_that_lie_otherwise_in_their_files_keep_their_form(tmp_path, family) -> None:
+    """Two banks of a layer in one list, interleaved rows with biases, text only with other names."""
+    from mode_core.models import load_model
+    from tests.families import making
+
+    source = making.save_family(family, tmp_path / "source")
+    model = load_model(source, device="cpu")
+    allocation = packable_allocation(model, (2, 3, 16))
+    result = export("dequantized", allocation, tmp_path / "out", loaded=model, quantizer={"attention_bits": 4}, **GRID)
+    written, stored = tensors_of(tmp_path / "out"), tensors_of(source)
+    assert {name: tensor.shape for name, tensor in written.items()} == {name: t.shape for name, t in stored.items()}
+    opened = load_model(tmp_path / "out", device="cpu").model
+    with quantize_experts(model, allocation, attention_bits=4, **GRID):
+        for name, tensor in model.model.state_dict().items():
+            assert torch.equal(tensor, opened.state_dict()[name]), name
+    reader = "AutoTokenizer" if family == "mixtral" else "AutoProcessor"
+    assert result.manifest["load"]["lines"][2] == f'processor = {reader}.from_pretrained(".")'
+    if family == "ernie4_5_vl_moe":
+        with pytest.raises(ExportError, match="not all of its 8 experts"):
+            export("dequantized", allocation, tmp_path / "read", checkpoint=source, **GRID)
+
+
+def test_versions_that_were_tried_are_those_that_the_tests_run() -> None:
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    for path in (ROOT / "tests" / "parity").glob("test_*.py"):
+        pinned |= dict(re.findall(r'"([\w-]+)==([\w.]+)"', path.read_text()))
+    for target in TARGETS.values():
+        assert bool(target.load) == (target.group == "checkpoint" and target.name != "compressed_tensors_expert")
+        for package, version in target.tried.items():
+            assert pinned[package] == version, target.name

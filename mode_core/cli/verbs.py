@@ -88,6 +88,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     )
     samples = read_samples(options.samples)[: options.limit]
     loaded = load_for(options)
+    loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
     run = cli_scale.open_run(options)
     statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mode_core.models import LoadedModel
     from mode_core.quantization.packing import PackedMatrix
+    from mode_core.quantization.quantized_model import QuantizedModel
 
 DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
 CHUNK = 1 << 24  # weights of experts quantized at once
@@ -71,6 +72,12 @@ class Weights:
             raise ExportError(
                 f"The allocation and the checkpoint {folder} are of different models: {strange[0]} is in one only."
             )
+        for name, bits in request.allocation.bits.items():
+            if len(bits) != banks[name].experts:
+                raise ExportError(
+                    f"Bank {name} of the checkpoint {folder} has {banks[name].experts} experts, "
+                    f"the allocation {len(bits)}."
+                )
         self.request, self.folder, self._network, self._quantized = request, folder, network, None
         self.files = CheckpointFiles(folder)
         self.shapes = {name: shape_of(bank) for name, bank in banks.items()}
@@ -86,27 +93,21 @@ class Weights:
     @contextmanager
     def ready(self) -> Iterator[None]:
         """While a loaded model is quantized, and restored afterwards; files let go at the end."""
-        from mode_core.quantization.apply import quantize_experts
-
-        request = self.request
         try:
-            with (
-                nullcontext()
-                if request.loaded is None
-                else quantize_experts(
-                    request.loaded,
-                    request.allocation,
-                    request.method,
-                    request.group_size,
-                    request.symmetric,
-                    progress=request.progress,
-                    cancel=request.cancel,
-                    **request.quantizer,
-                ) as self._quantized
-            ):
+            with self._quantizing() as self._quantized:
                 yield
         finally:
             self.files.close()
+
+    def _quantizing(self) -> AbstractContextManager[QuantizedModel | None]:
+        from mode_core.quantization.apply import quantize_experts
+
+        request = self.request
+        if request.loaded is None:
+            return nullcontext()
+        grid = (request.method, request.group_size, request.symmetric)
+        hooks = {"progress": request.progress, "cancel": request.cancel}
+        return quantize_experts(request.loaded, request.allocation, *grid, **hooks, **request.quantizer)
 
     @property
     def apart(self) -> bool:
@@ -140,14 +141,16 @@ class Weights:
         """The configuration as the folder has it, without the settings of a quantization that is undone in reading;
         with what the published one says where that is restored."""
         config = self._source_config
-        return config if self.restored is None else config | {
-            "text_config": {**self.restored.text, **config["text_config"]}
-        }  # fmt: skip
+        if self.restored is None:
+            return config
+        return config | {"text_config": {**self.restored.text, **config["text_config"]}}
 
     @cached_property
     def _source_config(self) -> dict[str, object]:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        config.pop("quantization_config", None)
+        for part in (config, *config.values()):
+            if isinstance(part, dict):
+                part.pop("quantization_config", None)
         return config
 
     def experts(self) -> Iterator[ExpertMatrix]:
@@ -284,7 +287,7 @@ class Weights:
             ExportError: they lie otherwise in the files than transformers would write them.
         """
         written = as_in_files(self._network)
-        for name in self.routed:
+        for name in filter(self.routed.__contains__, self.files.names):
             if name not in written or written[name].shape != tuple(self.files.shape(name)):
                 raise ExportError(f"{self.folder} stores {name} in a way that is not known here, nor to transformers.")
             yield name, written[name].to(self.files.dtype(name))
@@ -294,10 +297,14 @@ def open_weights(request: Request) -> Weights:
     """The weights of the request's model; nothing is read or quantized yet.
 
     Raises:
-        ExportError: neither a loaded model nor a folder; a quantizer that needs a loaded model; see `Weights`.
+        ExportError: neither a loaded model nor a folder; a folder that changed since; a quantizer that needs a loaded
+            model; see `Weights`.
     """
     if (loaded := request.loaded) is not None:
-        return Weights(request, source_folder(loaded), loaded.model)
+        weights = Weights(request, folder := source_folder(loaded), loaded.model)
+        if str(folder) == loaded.source and weights.files.revision() != loaded.revision:
+            raise ExportError(f"The files in {folder} have changed since the model was loaded; load it again.")
+        return weights
     if request.checkpoint is None:
         raise ExportError("This target writes the model's weights: give the loaded model, or its checkpoint's folder.")
     if request.method not in DATA_FREE:

@@ -252,6 +252,22 @@ def test_a_model_of_the_hub_is_written_from_its_snapshot(folders, loaded, tmp_pa
     assert (tmp_path / "out" / "preprocessor_config.json").is_file()
 
 
+def test_a_folder_that_changed_since_it_was_loaded_is_refused(folders, tmp_path) -> None:
+    from mode_core.models import load_model
+
+    source = tmp_path / "source"
+    published._copy(folders["hub"], source, *(p.name for p in folders["hub"].iterdir()))
+    model = load_model(source, device="cpu")
+    tensors = load_file(source / "model.safetensors")
+    published.save(tensors | {"model.language_model.norm.weight": torch.zeros(128)}, source / "model.safetensors")
+    with pytest.raises(ExportError, match="have changed since the model was loaded; load it again"):
+        export("dequantized", allocation_for(model, "dequantized"), tmp_path / "out", loaded=model, **GRID)
+    short = allocation_for(model, "dequantized")
+    short.bits[next(iter(short.bits))] = short.bits[next(iter(short.bits))][:31]
+    with pytest.raises(ExportError, match="has 32 experts, the allocation 31"):
+        export("dequantized", short, tmp_path / "out", checkpoint=source, **GRID)
+
+
 @pytest.mark.parametrize("family", ["ernie4_5_vl_moe", "internvl_gpt_oss", "mixtral"])
 def test_families_that_lie_otherwise_in_their_files_keep_their_form(tmp_path, family) -> None:
     """Two banks of a layer in one list, interleaved rows with biases, text only with other names."""

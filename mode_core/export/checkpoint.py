@@ -87,7 +87,7 @@ def _notes(weights: Weights) -> tuple[str, ...]:
             f"out; what is written has the form of {weights.restored.example}: in × out where experts are fused, and "
             f"{', '.join(weights.restored.text)} in config.json."
         )
-    if unused := weights.unused:
+    if unused := [name for name in weights.strange if name not in weights.routed]:
         more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
         notes.append(
             f"{len(unused)} tensors that the model's class does not use are kept as they are: "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.naming import as_in_files, model_names
+from mode_core.export.naming import model_names
 from mode_core.export.published import PUBLISHED, Published
 from mode_core.export.request import Request, shape_of
 from mode_core.export.stored_banks import OtherStorage, StoredBank, bank_of, stored_banks
@@ -26,6 +26,7 @@ from mode_core.jobs import Reporter, check
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from mode_core.models import LoadedModel
@@ -52,12 +53,16 @@ class ExpertMatrix:
         would join what goes by the files' names."""
         return f"{self.bank}.{self.expert}.{self.projection}_proj"
 
+    def values(self, dtype: torch.dtype) -> Tensor:
+        """What the codes stand for, `[out, in]`."""
+        return self.original if self.packed is None else self.packed.dequantize(dtype)
+
 
 class Weights:
     """The tensors of an export, one after another. `banks` and `shapes` go by the model's names of the banks.
 
-    Memory: `CHUNK` weights of experts as floating-point numbers and their codes, and the largest other tensor;
-    `replaced` holds one bank beside. With a loaded model, also what `quantize_experts` takes.
+    Memory: `CHUNK` weights of experts as floating-point numbers and their codes, and the largest other tensor; with a
+    loaded model, also what `quantize_experts` takes.
 
     Raises:
         ExportError: the allocation is of another model; a quantizer that needs the model loaded; storage that is not
@@ -78,7 +83,7 @@ class Weights:
                     f"Bank {name} of the checkpoint {folder} has {banks[name].experts} experts, "
                     f"the allocation {len(bits)}."
                 )
-        self.request, self.folder, self._network, self._quantized = request, folder, network, None
+        self.request, self.folder, self.network, self._quantized = request, folder, network, None
         self.files = CheckpointFiles(folder)
         self.shapes = {name: shape_of(bank) for name, bank in banks.items()}
         self.names = model_names(network, self.files.names)
@@ -88,7 +93,7 @@ class Weights:
         except OtherStorage:
             if request.loaded is None:
                 raise
-            self.banks = {}  # transformers, which loaded them, knows how to write them: see `replaced`
+            self.banks = {}  # transformers, which loaded them, knows how to write them: see `dequantized`
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -109,17 +114,12 @@ class Weights:
         hooks = {"progress": request.progress, "cancel": request.cancel}
         return quantize_experts(request.loaded, request.allocation, *grid, **hooks, **request.quantizer)
 
-    @property
-    def apart(self) -> bool:
-        """Whether experts lie in tensors of their own that transformers has no place for."""
-        known = self._network.state_dict()
-        return any(self.names[name] not in known for name in self.routed)
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Tensors in the files that the model's class does not use, such as those for predicting several tokens."""
-        known = self._network.state_dict()
-        return tuple(name for name in self.files.names if name not in self.routed and self.names[name] not in known)
+    @cached_property
+    def strange(self) -> tuple[str, ...]:
+        """Tensors in the files that have no place in the model's class, such as those for predicting several tokens;
+        or experts apart where it has fused ones."""
+        known = self.network.state_dict()
+        return tuple(name for name in self.files.names if self.names[name] not in known)
 
     @property
     def companions(self) -> tuple[Path, ...]:
@@ -170,9 +170,9 @@ class Weights:
                 }
                 self.files.close()  # pages of a mapped file that were read stay in memory while it is open
                 for expert in range(first, last):
+                    reporter.step(f"layer {bank.shape.layer}: expert {expert}")
                     for projection in bank.projections:
                         yield ExpertMatrix(bank.name, expert, projection, *made[projection][expert - first])
-                    reporter.step(f"layer {bank.shape.layer}: expert {expert}")
 
     def others(self) -> Iterator[tuple[str, Tensor]]:
         """Every other tensor, as the files have it; attention and shared experts rounded where that was asked for."""
@@ -182,25 +182,6 @@ class Weights:
                 tensor = self.files.read(name)
                 yield name, self._rounded(name, tensor) if name in self.linears else tensor
         self.files.close()
-
-    def replaced(self) -> Iterator[tuple[str, Tensor]]:
-        """The experts' tensors under the files' own names, in their layout and type, with the values of their codes."""
-        if not self.banks:
-            yield from self._as_transformers_writes()
-        matrices = self.experts()
-        for bank in self.banks.values():
-            own = (next(matrices) for _ in range(bank.shape.experts * len(bank.projections)))
-            if not bank.fused:
-                for matrix in own:
-                    name = bank.names[matrix.projection].format(matrix.expert)
-                    yield name, self._values(matrix, name)
-                continue
-            whole = self._empty(bank)
-            for matrix in own:
-                name = bank.names[matrix.projection]
-                whole[name][matrix.expert, bank.rows[matrix.projection]] = self._values(matrix, name)
-            for name, tensor in whole.items():
-                yield name, tensor.mT if self._turned(bank) else tensor
 
     @cached_property
     def routed(self) -> set[str]:
@@ -214,7 +195,7 @@ class Weights:
         from mode_core.quantization.plan import planned_linears
 
         asked = {part: self.request.quantizer.get(f"{part}_bits") for part in ("attention", "shared")}
-        planned = planned_linears(self._network, asked)
+        planned = planned_linears(self.network, asked)
         stored = {name: place for place, name in self.names.items()}
         found = {}
         for module, (linear, width) in planned.items():
@@ -233,25 +214,6 @@ class Weights:
         if self._quantized is not None:
             return self._quantized.linears[module].dequantize(tensor.dtype)
         return self._pack(tensor[None], width)[0].dequantize(tensor.dtype)
-
-    def _values(self, matrix: ExpertMatrix, name: str) -> Tensor:
-        return matrix.original if matrix.packed is None else matrix.packed.dequantize(self.files.dtype(name))
-
-    def _turned(self, bank: StoredBank) -> bool:
-        """Whether the bank's matrices are written `[in, out]`."""
-        return bank.transposed or self.restored is not None
-
-    def _empty(self, bank: StoredBank) -> dict[str, Tensor]:
-        """Room for a fused bank's tensors, `[E, out, in]` whatever the layout in memory."""
-        import torch
-
-        whole = {}
-        for name in bank.tensors():
-            experts, *sides = self.files.shape(name)
-            sides = sides[::-1] if self._turned(bank) != bank.transposed else sides
-            tensor = torch.empty(experts, *sides, dtype=self.files.dtype(name))
-            whole[name] = tensor.mT if self._turned(bank) else tensor
-        return whole
 
     def _matrices(
         self, bank: StoredBank, projection: str, first: int, widths: np.ndarray
@@ -279,18 +241,6 @@ class Weights:
 
         request = self.request
         return pack_matrices(quantize_data_free(stack, width, request.group_size, request.symmetric, request.method))
-
-    def _as_transformers_writes(self) -> Iterator[tuple[str, Tensor]]:
-        """The experts of a loaded model that the files store in a way known to transformers alone.
-
-        Raises:
-            ExportError: they lie otherwise in the files than transformers would write them.
-        """
-        written = as_in_files(self._network)
-        for name in filter(self.routed.__contains__, self.files.names):
-            if name not in written or written[name].shape != tuple(self.files.shape(name)):
-                raise ExportError(f"{self.folder} stores {name} in a way that is not known here, nor to transformers.")
-            yield name, written[name].to(self.files.dtype(name))
 
 
 def open_weights(request: Request) -> Weights:

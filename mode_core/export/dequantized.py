@@ -66,9 +66,8 @@ def _fused(weights: Weights, bank: StoredBank, matrices: Iterator[ExpertMatrix])
     turned, whole = bank.transposed or weights.restored is not None, {}
     for name in bank.tensors():
         experts, *sides = weights.files.shape(name)
-        room = torch.empty(
-            experts, *(sides if turned == bank.transposed else sides[::-1]), dtype=weights.files.dtype(name)
-        )
+        sides = sides if turned == bank.transposed else sides[::-1]
+        room = torch.empty(experts, *sides, dtype=weights.files.dtype(name))
         whole[name] = room.mT if turned else room  # [E, out, in], whatever the layout in memory
     for matrix in matrices:
         place = whole[bank.names[matrix.projection]]

@@ -182,6 +182,28 @@ def test_a_folder_that_transformers_5_saved_is_written_as_published(folders, loa
     assert note.startswith("The source was saved by transformers 5") and "Qwen/Qwen3-VL-30B-A3B-Instruct" in note
 
 
+def test_where_shapes_do_not_tell_the_layouts_apart_the_source_s_stays(tmp_path) -> None:
+    """transformers turns what has the other shape: matrices that are square would be read the wrong way round."""
+    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+    from mode_core.models import load_model
+    from tests.conftest import EYES, SPECIAL, TEXT, tiny_processor
+
+    text = TEXT | {"moe_intermediate_size": 32, "hidden_size": 64, "num_hidden_layers": 1, "mlp_only_layers": []}
+    tokens = {f"{kind}_token_id": SPECIAL.index(f"<|{kind}_pad|>") for kind in ("image", "video")}
+    config = Qwen3VLMoeConfig(text_config=text, vision_config=EYES, **tokens)
+    Qwen3VLMoeForConditionalGeneration(config).bfloat16().save_pretrained(tmp_path / "source")
+    tiny_processor().save_pretrained(tmp_path / "source")
+    model = load_model(tmp_path / "source", device="cpu")
+    allocation = packable_allocation(model, (3, 4))
+    result = export("dequantized", allocation, tmp_path / "out", loaded=model, **GRID)
+    assert result.manifest["notes"] == []
+    opened = load_model(tmp_path / "out", device="cpu").model
+    with quantize_experts(model, allocation, **GRID):
+        for name, tensor in model.model.state_dict().items():
+            assert torch.equal(tensor, opened.state_dict()[name]), name
+
+
 def test_the_table_of_turned_families_is_that_of_transformers() -> None:
     from transformers.conversion_mapping import _build_checkpoint_conversion_mapping
     from transformers.core_model_loading import Transpose, WeightConverter

@@ -89,6 +89,7 @@ def export(
     shapes = {} if statistics is not None or loaded is not None else _shapes_in(place["checkpoint"])
     asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), stored_shapes=shapes)
     asked.check_banks()
+    allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)

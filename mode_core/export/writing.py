@@ -88,20 +88,20 @@ def export(
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
-    if isinstance(quantizer, Quantizer):
-        method, group_size, symmetric = (quantizer.grid[name] for name in ("method", "group_size", "symmetric"))
-        around = {"attention_bits": quantizer.attention_bits, "shared_bits": quantizer.shared_bits, "samples": samples}
-        quantizer = {name: value for name, value in around.items() if value} | {"gptq": quantizer.gptq}
+    if not isinstance(quantizer, Quantizer):
+        given = {name: value for name, value in (quantizer or {}).items() if value is not None}
+        samples = given.pop("samples", samples)
+        quantizer = Quantizer(method, group_size, symmetric, **given)
     from mode_core.models.outline import outline
 
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
-    rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
+    rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), network=network)
+    asked = Request(allocation, *rest, **place, network=network)
     asked.check_banks()
     allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))

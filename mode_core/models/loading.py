@@ -131,8 +131,8 @@ def load_model(
     placement = _placement(device, max_memory, offload_folder)
     found = checked_folder(str(source))
     place = found or _fetched(str(source), trust_remote_code)
-    config = configuration(str(place), trust_remote_code)
-    _, pictures = attempt(str(place), "configuration", model_class_of, config)
+    config = configuration(str(place), trust_remote_code, str(source))
+    _, pictures = attempt(str(source), "configuration", model_class_of, config)
     with CheckpointFiles(place) as files:
         processor = load_processor(place, pictures, trust_remote_code)
         model = load_weights(files, config, kept[0], trust_remote_code, **placement)
@@ -167,7 +167,7 @@ def _fetched(source: str, trust_remote_code: bool) -> Path:
 
     small = [*SMALL, *(["*.py"] if trust_remote_code else [])]
     place = Path(attempt(source, "configuration", snapshot_download, source, allow_patterns=small))
-    configuration(str(checked_folder(str(place))), trust_remote_code)
+    configuration(str(checked_folder(str(place))), trust_remote_code, source)
     return Path(attempt(source, "weights", snapshot_download, source, allow_patterns=[*small, "model*.safetensors"]))
 
 

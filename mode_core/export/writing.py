@@ -95,6 +95,7 @@ def export(
     network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
     asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), network=network)
     asked.check_banks()
+    allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)

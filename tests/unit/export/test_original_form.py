@@ -285,10 +285,6 @@ def test_a_folder_that_changed_since_it_was_loaded_is_refused(folders, tmp_path)
     published.save(tensors | {"model.language_model.norm.weight": torch.zeros(128)}, source / "model.safetensors")
     with pytest.raises(ExportError, match="have changed since the model was loaded; load it again"):
         export("dequantized", allocation_for(model, "dequantized"), tmp_path / "out", loaded=model, **GRID)
-    short = allocation_for(model, "dequantized")
-    short.bits[next(iter(short.bits))] = short.bits[next(iter(short.bits))][:31]
-    with pytest.raises(ExportError, match="has 32 experts, the allocation 31"):
-        export("dequantized", short, tmp_path / "out", checkpoint=source, **GRID)
 
 
 @pytest.mark.parametrize("family", ["ernie4_5_vl_moe", "internvl_gpt_oss", "mixtral"])

@@ -211,7 +211,7 @@ def _indexed(folder: Path) -> dict[str, Path]:
     places = record.get("weight_map") if isinstance(record, dict) else None
     if not isinstance(places, dict) or not places:
         raise ModelError(f"{index} names no tensors ('weight_map' was looked for); copy the index anew.")
-    if strange := [f for f in places.values() if not isinstance(f, str) or re.search(r"[/\\:]", f) or f == ".."]:
+    if strange := [f for f in places.values() if not isinstance(f, str) or re.search(r"[/\\:]", f)]:
         raise ModelError(f"{index} names {strange[0]!r}, which is no file beside it; only the folder's own are read.")
     if other := [file for file in places.values() if not file.endswith(".safetensors")]:
         raise ModelError(f"{index} names {other[0]}, which is no safetensors file; copy the index anew.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mode_core.errors import SettingsError
 from mode_core.evaluation.records import Answer
 from mode_core.models.last_logits import last_logits, longer_inputs
 from mode_core.models.soundness import check_logits
@@ -138,7 +139,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
         return len(sample.media), len(sample.text), len(sample.answer or "")
 
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        raise SettingsError(f"batch_size must be at least 1; got {batch_size}.")
     order = sorted(range(len(samples)), key=size)
     for first in range(0, len(order), batch_size):
         yield order[first : first + batch_size]

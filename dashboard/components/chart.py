@@ -16,9 +16,8 @@ from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
 
-CONFIG = {
+CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-    "displaylogo": False,
 }
 PLAIN_CONFIG = CONFIG | {
     "modeBarButtonsToRemove": CONFIG["modeBarButtonsToRemove"][1:],

@@ -72,7 +72,7 @@ def _figure(figure: go.Figure, name: str) -> str:
     meta = figure.layout.meta or {}
     drawn = plotly.io.to_html(
         theme.themed(go.Figure(figure)), include_plotlyjs=False, full_html=False, div_id=name,
-        config={"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}},
+        config=theme.TOOLBAR | {"responsive": True, "toImageButtonOptions": {"format": "svg"}},
     )  # fmt: skip
     alt, summary = html.escape(str(meta.get("alt", "")), quote=True), html.escape(str(meta.get("summary", "")))
     return f'<figure role="img" aria-label="{alt}">{drawn}<figcaption>{summary}</figcaption></figure>'

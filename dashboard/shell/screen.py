@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.components import load_plotly
 from dashboard.shell import sidebar
 from dashboard.state import address, folders, process_wide, visitor
+from dashboard.words.plain import plain
 from mode_core.importance import ImportanceError
 from mode_core.runs.run import RunError
 from mode_core.statistics import StatisticsError
@@ -39,18 +40,18 @@ def show(page) -> None:
         page.run()
     except folders.NoRunError as missing:
         st.title(page.title)
-        st.info(str(missing), icon=":material/info:")
+        st.info(plain(missing), icon=":material/info:")
         if st.button("Go to Calibrate", type="primary", key="next_step"):
             address.go("calibrate")
     except ImportanceError as refused:
         st.title(page.title)
-        st.error(f"These settings do not fit this run. {refused}", icon=":material/error:")
+        st.error(f"These settings do not fit this run. {plain(refused)}", icon=":material/error:")
         if st.button("Back to the paper's settings", type="primary", key="reset"):
             address.reset()
             st.rerun()
     except (RunError, StatisticsError) as damaged:
         st.title(page.title)
-        st.error(f"This run cannot be read. {damaged}", icon=":material/error:")
+        st.error(f"This run cannot be read. {plain(damaged)}", icon=":material/error:")
         st.write("Open another run in the sidebar, or calibrate again.")
 
 

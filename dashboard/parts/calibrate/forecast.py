@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.parts.calibrate.own_code import named_switch
+from dashboard.state import model_sources
 from mode_core.calibration import CalibrationSettings
 from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS
@@ -54,6 +55,7 @@ def outline(source: str, trusted: bool = False) -> tuple[list[ExpertBank], int]:
     from mode_core.models import ensure_torchvision, find_banks
     from mode_core.models.loading import attempt, model_class_of
 
+    source = model_sources.allowed(source)
     ensure_torchvision()
     common = {"local_files_only": True, "trust_remote_code": trusted}
     with named_switch(source):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.jobs import work
-from dashboard.parts.calibrate.forecast import outline
+from dashboard.parts.calibrate.forecast import outlined
 from dashboard.state import folders, model_sources
 from mode_core.models import ModelError
 
@@ -35,7 +35,7 @@ def test_other_folders_are_not_and_no_reader_is_passed_by(inside: Path, tiny_mod
     for place in (tiny_model_folder, inside / ".." / ".." / ".." / "elsewhere", inside.parent / "way-out", "\0"):
         with pytest.raises(ModelError, match="may not be read"):
             model_sources.allowed(str(place))
-    for read in (work.ModelShelf().get, work.load_processor, outline):
+    for read in (work.ModelShelf().get, work.load_processor, outlined):
         with pytest.raises(ModelError, match=r"may not be read.*this dashboard reads models below"):
             read(str(tiny_model_folder))
 

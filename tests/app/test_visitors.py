@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.parts.calibrate import trust
 from dashboard.state import process_wide, visitor
+from mode_core.jobs import JobQueue
 from tests.app.conftest import APP, words
 
 
@@ -52,15 +54,17 @@ def test_jobs_are_their_owners_and_no_cache_holds_them(open_app):
 
 
 def test_measurements_of_others_are_not_shown(monkeypatch):
-    done = SimpleNamespace(kind="measure:/run", state="done", result=SimpleNamespace(fingerprint="f", made=1.0))
     monkeypatch.setattr(process_wide, "run_entry", lambda: SimpleNamespace(path=Path("/run")))
     monkeypatch.setattr(process_wide, "run_key", lambda: ("/run", 0))
     monkeypatch.setattr(process_wide, "run", lambda: None)
     monkeypatch.setattr(process_wide, "_kept_measurements", lambda *key: [])
-    queue = SimpleNamespace(of=lambda owner: [done] if owner == "me" else [], list=lambda: [done])
+    queue, found = JobQueue(), SimpleNamespace(fingerprint="f", made=1.0)
     monkeypatch.setattr(process_wide, "_JOBS", queue)
+    job = queue.submit("Measuring", "measure:/run", lambda progress, cancel: found, owner="me")
+    while job.active:
+        time.sleep(0.005)
     monkeypatch.setattr(process_wide, "visitor", lambda: "me")
-    assert process_wide.measurements() == [done.result]
+    assert process_wide.measurements() == [found]
     monkeypatch.setattr(process_wide, "visitor", lambda: "you")
     assert process_wide.measurements() == []
 

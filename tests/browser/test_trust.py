@@ -12,8 +12,10 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard.charts import accuracy_by_task
+from dashboard.parts.calibrate.own_code import SWITCH
 from dashboard.parts.export.report import Section, report
 from dashboard.parts.quantize.measured import MODELS, Measurement, accuracy_frame
+from dashboard.shell.hosts import _addresses, loopback
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.run import Run
 from tests.browser.server import ROOT, browser_path, running_app, settled
@@ -90,6 +92,24 @@ def test_only_the_token_lets_in(site, tmp_path: Path):
         assert page.url == f"{url}/budget?bits=2.5" and SECRET not in page.content()
         page.goto(url)  # and from then on
         page.get_by_role("heading", name="Experts", exact=True, level=1).wait_for(timeout=120_000)
+
+
+@pytest.mark.timeout(300)
+def test_from_another_address_no_code_can_be_switched_on(site, tmp_path: Path):
+    elsewhere = sorted(one for one in _addresses() if not loopback(one) and ":" not in one)
+    if not elsewhere:
+        pytest.skip("this machine has no address but its own")
+    with running_app({"MODE_RUNS": str(tmp_path)}, "0.0.0.0") as url, site.browser.new_context() as context:
+        page, port = context.new_page(), urlsplit(url).port
+        for host, here in (("localhost", 1), (elsewhere[0], 0)):
+            page.goto(f"http://{host}:{port}/calibrate")
+            page.get_by_test_id("stButtonGroup").get_by_text("Hub id").click(timeout=120_000)
+            page.get_by_label("Hub id", exact=True).last.fill("owner/name")
+            page.keyboard.press("Enter")
+            page.get_by_text("It may be tens of GB").wait_for()
+            settled(page)
+            assert page.get_by_text(SWITCH).count() == here, host
+            assert page.get_by_text("MODE_OWN_CODE=anywhere").count() == 1 - here, host
 
 
 @pytest.fixture(scope="module")

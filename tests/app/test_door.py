@@ -43,12 +43,12 @@ def ask(door: Door, path: str = "/", *, kind: str = "http", method: str = "GET",
 
 
 class App:
-    """What stands behind the door: remembers the headers that reached it."""
+    """What stands behind the door: remembers the headers that reached it, of several of a name the first."""
 
     seen: dict[str, str] | None = None
 
     async def __call__(self, scope, receive, send) -> None:
-        self.seen = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+        self.seen = {name.decode().lower(): value.decode() for name, value in reversed(scope["headers"])}
         accepted = {"type": "websocket.accept"} if scope["type"] == "websocket" else None
         await send(accepted or {"type": "http.response.start", "status": 200, "headers": []})
 

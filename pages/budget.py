@@ -13,6 +13,7 @@ from dashboard.parts.budget import halves, planner
 from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
 from dashboard.state import address, current_run, planning, solving
 from dashboard.words import names, tables
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -51,7 +52,7 @@ def plan() -> None:
         allocation, rival = solving.allocation(), solving.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
-        st.error(str(impossible), icon=":material/error:")
+        st.error(plain(impossible), icon=":material/error:")
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")

@@ -13,6 +13,7 @@ import numpy as np
 from dashboard.parts.calibrate import own_code
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from dashboard.state import model_sources
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
@@ -36,7 +37,7 @@ class ModelShelf:
         """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
 
         Raises:
-            ModelError: it cannot be loaded, or has code of its own and no leave.
+            ModelError: it may not be read, cannot be loaded, or has code of its own and no leave.
         """
         from mode_core.models import load_model
 
@@ -44,9 +45,12 @@ class ModelShelf:
             if self._held != (source, trusted):
                 self._held = self._loaded = None  # let go of the old one before the new one takes memory
                 with own_code.named_switch(source):
-                    self._loaded = load_model(source, trust_remote_code=trusted)
+                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
                 self._held = source, trusted
             return self._loaded
+
+
+SHELF = ModelShelf()  # the process's own
 
 
 def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
@@ -54,6 +58,7 @@ def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, 
     from mode_core.models import ModelError
     from mode_core.models.loading import read_processor
 
+    source = model_sources.allowed(source)
     if not (Path(source) / "config.json").is_file():
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
     with own_code.named_switch(source):
@@ -118,13 +123,6 @@ def calibrate_run(
         if kl is not None:
             kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
-
-
-def is_hub_id(source: str) -> bool:
-    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.folders import HUB_ID
-
-    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 
 
 LOOKED_AT = 8  # samples encoded for an estimate of all

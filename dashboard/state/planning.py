@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.parts.calibrate.own_code import named_switch
+from dashboard.state import model_sources
 from dashboard.state.address import choices
 from dashboard.state.current_run import run, statistics
 from dashboard.state.solving import allocation, bits_asked, grid, megabytes, solver_of, widths
@@ -78,6 +79,7 @@ def surroundings() -> tuple[int, int]:
     if not source or not (Path(source) / "config.json").is_file():
         raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
                          "not known.")  # fmt: skip
+    source = model_sources.allowed(source)
     trusted = trust.may_run(source)
     rest = _rest(source, trusted, now.attention_bits, now.shared_bits, now.quantizer, tuple(sorted(grid().items())))
     return rest, kv_cache_bytes(_config(source, trusted), now.context)

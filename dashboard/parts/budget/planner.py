@@ -10,6 +10,7 @@ from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
 from dashboard.parts.controls import next_step
 from dashboard.state import address, current_run, planning, solving
+from dashboard.words.plain import plain
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
 from mode_core.models.errors import ModelError
@@ -155,7 +156,7 @@ def card_part() -> None:
     try:
         fit = planning.card_fit()
     except (ValueError, OSError, ModelError, ImportanceError) as unknown:
-        st.error(str(unknown), icon=":material/error:")
+        st.error(plain(unknown), icon=":material/error:")
         return
     chart(memory_bar(fit), "memory", table=lambda: pd.DataFrame(memory_parts(fit).items(), columns=["part", "bytes"]))
     low, high = solving.size_range()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.state import folders
+from dashboard.words.plain import plain
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples, samples_digest, samples_from_uploads
 from mode_core.samples.records import IMAGE_SUFFIXES
 
@@ -61,7 +62,7 @@ def digest(samples: Sequence[Sample]) -> str:
 
 def _bundled() -> list[Sample]:
     if not folders.CALIBRATION.is_dir():
-        st.warning(f"The bundled samples are missing ({folders.CALIBRATION}). Upload your own instead.")
+        st.warning(f"The bundled samples are missing ({plain(folders.CALIBRATION)}). Upload your own instead.")
         return []
     st.caption("Pictures with a question each, and questions without one, drawn by the scripts in sample_data.")
     return _read_bundled(folders.CALIBRATION.stat().st_mtime_ns)
@@ -83,7 +84,9 @@ def _pictures() -> list[Sample]:
         shown, asked = st.columns([1, 4], vertical_alignment="center", wrap=False)
         with shown:
             _show_thumbnail(name, data)
-        written = asked.text_input(name, key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session")
+        written = asked.text_input(
+            plain(name), key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session"
+        )
         texts[name] = written.strip() or QUESTION
     with told:  # above the pictures, which may be many
         return _read(kept, texts)
@@ -122,7 +125,9 @@ def _uploads(kind: str, label: str, types: list[str], hint: str) -> dict[str, by
     new = st.file_uploader(label, types, accept_multiple_files=True, key=f"uploader:{kind}:{turn}", help=hint)
     for file in new or []:
         if sum(map(len, kept.values())) + file.size > MAX_UPLOAD:
-            st.error(f"{file.name}: together the files exceed {MAX_UPLOAD / 1e6:.0f} MB; use a folder and the CLI.")
+            st.error(
+                f"{plain(file.name)}: together the files exceed {MAX_UPLOAD / 1e6:.0f} MB; use a folder and the CLI."
+            )
         else:
             kept[file.name] = file.getvalue()
     if kept and st.button(
@@ -138,7 +143,7 @@ def _show_refused(refused: Sequence[str], good: int) -> None:
     if refused:
         kept = f" The other {good} samples are kept." if good else ""
         st.error(f"{len(refused)} could not be used.{kept}", icon=":material/error:")
-        st.markdown("\n".join(f"- {reason}" for reason in refused[:20]))
+        st.markdown("\n".join(f"- {plain(reason)}" for reason in refused[:20]))
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
@@ -155,7 +160,7 @@ def _preview(samples: Sequence[Sample]) -> None:
             with st.container(width=PICTURE_WIDTH, gap=None):
                 if sample.images:
                     st.image(_thumbnail_of(sample), width=PICTURE_WIDTH, alt=sample.images[0].name)
-                st.caption(sample.text[:120])
+                st.caption(plain(sample.text[:120]))
     if len(samples) > SHOWN:
         st.caption(f"… and {len(samples) - SHOWN} more.")
 

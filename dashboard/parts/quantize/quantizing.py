@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard.parts.calibrate import sample_picker
 from dashboard.state import address, current_run
 from dashboard.state.choices import QUANTIZERS
+from dashboard.words.plain import plain
 from mode_core.samples import Sample, SampleError
 
 TITLES = {"rtn": "Round to nearest", "hqq": "HQQ", "gptq": "GPTQ"}
@@ -77,7 +78,7 @@ def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
     try:
         own = sample_picker.own_file("evaluation")
     except SampleError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
         return []
     if not own:
         st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
@@ -89,7 +90,7 @@ def token_line(answer: Any, original: Any) -> str:
     parted = first_difference(answer.tokens, original.tokens)
     shown = []
     for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
-        text = f"{token} {100 * probability:.0f} %"
+        text = f"{plain(token)} {100 * probability:.0f} %"
         shown.append(f":orange-background[{text}]" if place == parted else text)
     return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
 

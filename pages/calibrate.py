@@ -18,14 +18,14 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 def name_part() -> str | None:
     """A name for the run that is not taken; None while it will not do."""
     if "calibrate:name" not in st.session_state:
-        st.session_state["calibrate:name"] = time.strftime("run-%m%d-%H%M%S")
+        st.session_state["calibrate:name"] = folders.free_name(time.strftime("run-%m%d-%H%M%S"))
     name = st.text_input("Name of the run", key="calibrate:name", persist_state="session").strip()
     if not NAME.fullmatch(name):
         st.error("A run's name has letters, digits, '.', '-' and '_', at most 64, and begins with a letter or digit.")
     elif half_done(name):
         st.info(f"The run {name!r} is half done. With its model, samples and settings it is continued.")
         return name
-    elif (folders.runs_folder() / name).exists() or name == folders.BUNDLED:
+    elif (folders.runs_folder() / name).exists() or name == folders.BUNDLED or process_wide.run_busy(name):
         st.error(f"There is a run called {name!r} already; choose another name.")
     else:
         return name
@@ -91,7 +91,7 @@ with right:
         job = process_wide.jobs().submit(
             f"Calibration of {len(samples)} samples", f"calibrate:{name}", calibrate_run,
             process_wide.shelf(), source, samples, settings, folders.runs_folder() / name, kl,
-            trusted=trust.may_run(source),
+            trusted=trust.may_run(source), resume=half_done(name),
         )  # fmt: skip
         address.watch(job.id)
         scroll_later("calibrate")  # the job's panel stands on top

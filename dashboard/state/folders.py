@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,16 @@ class RunEntry:
 def runs_folder() -> Path:
     """Where runs made here are kept (`./runs`, or the environment variable MODE_RUNS)."""
     return Path(os.environ.get("MODE_RUNS") or bundled.HOME / "runs")
+
+
+_proposed: dict[str, object] = {}  # names of new runs, and whom they were proposed to
+
+
+def free_name(wish: str) -> str:
+    """A name for a new run that nobody has, and that was proposed to nobody else: the wish, else with a number."""
+    mine = object()
+    names = (wish if number == 1 else f"{wish}-{number}" for number in itertools.count(1))
+    return next(n for n in names if not (runs_folder() / n).exists() and _proposed.setdefault(n, mine) is mine)
 
 
 def exports_folder() -> Path:

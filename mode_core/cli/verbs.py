@@ -103,12 +103,12 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     samples = read_samples(options.samples)[: options.limit]
     loaded = load_for(options)
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
-    run = cli_scale.open_run(options)
-    statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
     more = {}
-    if kl_settings is not None and not cli_scale.rank():
-        few = samples[: options.logit_kl_samples]
-        more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    with cli_scale.open_run(options) as run:
+        statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
+        if kl_settings is not None and not cli_scale.rank():
+            few = samples[: options.logit_kl_samples]
+            more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,

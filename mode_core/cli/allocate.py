@@ -31,6 +31,9 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model-mb", type=float, help="instead: size of the whole model in MB (10^6 bytes)")
     group.add_argument("--attention-bits", type=int, help="width of attention under --model-mb (default: as it is)")
     group.add_argument("--shared-bits", type=int, help="width of shared experts there (default: as they are)")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the model's own Python code to learn its parts there"
+    )
     group.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4], help="allowed widths (default: 2 3 4)")
     group.add_argument(
         "--scope", choices=SCOPES, default="bank", help="one budget per bank (the paper's) or for the model"
@@ -127,7 +130,10 @@ def _budget(run: Run, options: argparse.Namespace) -> dict[str, float | None]:
     from mode_core.quantization import rest_bytes
 
     around = (options.attention_bits, options.shared_bits)
-    rest = rest_bytes(run.model_source, *around, method=options.quantizer, **run_grid(options, run))
+    if not run.model_source:
+        raise ValueError(f"The run {run.path} names no model, so --model-mb cannot count what surrounds the experts.")
+    trusted = {"trust_remote_code": options.trust_remote_code}
+    rest = rest_bytes(run.model_source, *around, method=options.quantizer, **run_grid(options, run), **trusted)
     return {"average_bits": None, "budget_bytes": round(options.model_mb * 1e6), "fixed_bytes": rest}
 
 

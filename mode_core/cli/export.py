@@ -45,7 +45,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     asked = quantizer_options(options, run)
     weights: dict[str, object] = {}
     if target.needs_model and options.stream:
-        weights["checkpoint"] = _folder(options, run)
+        weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
     written = write(
@@ -66,7 +66,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     result["bytes"] = written.manifest["bytes"]
     if written.fitted.price is not None:
         result["price_of_unit"] = written.fitted.price
-    notes = [*written.fitted.notes, *([target.warning] if target.warning else [])]
+    notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]
     return result | ({"notes": notes} if notes else {})
 
 

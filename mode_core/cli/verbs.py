@@ -102,6 +102,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     )
     samples = read_samples(options.samples)[: options.limit]
     loaded = load_for(options)
+    loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
     more = {}
     with cli_scale.open_run(options) as run:

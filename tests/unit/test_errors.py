@@ -1,4 +1,4 @@
-"""One family of errors: whatever the library refuses, the command line tells; the disk's own with path and way out."""
+"""One family of errors: the command line tells whatever the library refuses, and the disk's own with path."""
 
 import errno
 import importlib

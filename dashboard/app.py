@@ -21,9 +21,7 @@ preload.plotly()
 from dashboard.components import load_plotly  # noqa: E402
 from dashboard.shell import sidebar  # noqa: E402
 from dashboard.state import address, folders, process_wide  # noqa: E402
-from mode_core.importance import ImportanceError  # noqa: E402
-from mode_core.runs.run import RunError  # noqa: E402
-from mode_core.statistics import StatisticsError  # noqa: E402
+from mode_core.errors import FileError, ImportanceError  # noqa: E402
 
 PAGES = (  # file, title, icon, address
     ("learn", "Learn", ":material/school:"),
@@ -62,7 +60,7 @@ def show(page) -> None:
         if st.button("Back to the paper's settings", type="primary", key="reset"):
             address.reset()
             st.rerun()
-    except (RunError, StatisticsError) as damaged:
+    except FileError as damaged:
         st.title(page.title)
         st.error(f"This run cannot be read. {damaged}", icon=":material/error:")
         st.write("Open another run in the sidebar, or calibrate again.")

@@ -10,6 +10,7 @@ from dashboard.parts.calibrate import calibrating, model_picker, run_list, sampl
 from dashboard.parts.controls import scroll_later, scroll_now
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide
+from mode_core.errors import ModeError
 from mode_core.run import Run
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
@@ -34,8 +35,15 @@ def name_part() -> str | None:
 
 def half_done(name: str) -> bool:
     """Is there a run of that name that was interrupted?"""
-    folder = folders.runs_folder() / name
-    return (folder / "run.json").is_file() and not process_wide.run_busy(name) and Run.open(folder).state != "done"
+    return not process_wide.run_busy(name) and state_of(name) in ("begun", "half done")
+
+
+def state_of(name: str) -> str | None:
+    """The state of the run of that name; None where there is none, or one that cannot be read."""
+    try:
+        return Run.open(folders.runs_folder() / name).state
+    except (ModeError, OSError):
+        return None
 
 
 def outcome() -> None:
@@ -48,18 +56,18 @@ def outcome() -> None:
     if job.active:
         return
     folder = folders.runs_folder() / name
-    readable = (folder / "run.json").is_file() and Run.open(folder).state != "begun"
+    readable = state_of(name) in ("half done", "done")
     if readable and st.session_state.get("calibrate:opened") != job.id:  # once: later another run may be looked at
         st.session_state["calibrate:opened"] = job.id
         current_run.open_run(name)
         st.rerun()
-    if job.state == "done":
+    if job.state == "done" and readable:
         info = Run.open(folder).info
-        spent = f"It took {info['seconds']:.0f} s and {info['peak_memory_bytes'] / 1e9:.2g} GB at most."
+        spent = f"It took {info.get('seconds', 0):.0f} s and {info.get('peak_memory_bytes', 0) / 1e9:.2g} GB at most."
         opened = " and open" if address.wanted_run() == name else ""
         st.success(f"The run {name!r} is finished{opened}. {spent}", icon=":material/check_circle:")
     elif readable:
-        half = "half-done " if Run.open(folder).state != "done" else ""
+        half = "half-done " if state_of(name) != "done" else ""
         st.info(f"What was measured before the end is kept: the {half}run {name!r} is open.")
     left, right, _ = st.columns([1, 1, 4])
     if readable and left.button("See its experts", type="primary"):

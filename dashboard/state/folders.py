@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mode_core import bundled
-from mode_core.runs.run import NAME
+from mode_core.errors import ModeError
+from mode_core.runs.run import NAME, Run
 
 _DASHBOARD = Path(__file__).resolve().parents[1]
 PAGES = (_DASHBOARD.parent if bundled.IN_CHECKOUT else _DASHBOARD) / "pages"
@@ -72,8 +73,26 @@ def runs() -> list[RunEntry]:
     """The bundled run, and those in the folder of runs, newest first."""
     found = [RunEntry(BUNDLED, BUNDLED_RUN)] if has_bundled() else []
     own = [path.parent for path in runs_folder().glob("*/run.json") if NAME.fullmatch(path.parent.name)]
-    own.sort(key=lambda path: (path / "run.json").stat().st_mtime, reverse=True)
+    own.sort(key=_changed, reverse=True)
     return found + [RunEntry(path.name, path) for path in own]
+
+
+def _changed(run: Path) -> float:
+    try:
+        return (run / "run.json").stat().st_mtime
+    except OSError:  # renamed or deleted this moment
+        return 0.0
+
+
+def readable_runs() -> list[Run]:
+    """The runs of `runs` that can be opened; damaged ones are named in the table of runs."""
+    found = []
+    for each in runs():
+        try:
+            found.append(Run.open(each.path))
+        except (ModeError, OSError):
+            continue
+    return found
 
 
 def entry(name: str) -> RunEntry:

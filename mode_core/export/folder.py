@@ -81,6 +81,10 @@ def whole_folder(directory: Path) -> Iterator[Path]:
             yield building
             _flush(building)
             _take_place(building, directory)
+        except OSError as failure:
+            if failure.filename is None or Path(os.fsdecode(failure.filename)).is_relative_to(building):
+                failure.filename = str(directory)  # the name that a person knows
+            raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
 

@@ -16,7 +16,6 @@ from dashboard.state import address, current_run, folders, process_wide
 from mode_core.errors import ModeError, SettingsError, in_words
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.run import NAME, Run, RunError
-from mode_core.statistics import StatisticsError
 
 
 def part() -> None:
@@ -103,8 +102,8 @@ def row_of(entry: folders.RunEntry) -> dict[str, Any]:
     row |= {"state": None, "made": pd.NaT}
     try:
         info = Run.open(entry.path).info
-    except (RunError, StatisticsError) as damaged:
-        return row | {"state": f"damaged: {damaged}"}
+    except (ModeError, OSError) as damaged:
+        return row | {"state": f"damaged: {in_words(damaged)}"}
     tokens = info.get("tokens", {})
     total = sum(int(count) for count in tokens.values())
     created = info.get("created")
@@ -128,7 +127,7 @@ def _one(entry: folders.RunEntry) -> None:
     if entry.name == folders.BUNDLED:
         renaming.caption("The bundled example keeps its name and stays as it came.")
         return
-    if Run.open(entry.path).state != "done":
+    if row_of(entry)["state"] == "half done":
         st.caption(
             "Half done: calibrate again under this name, with the same model, samples and settings, to continue."
         )

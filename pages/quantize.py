@@ -100,6 +100,8 @@ def latest() -> Measurement | None:
 
 def result_part() -> None:
     """What was measured, marked stale where the settings have changed since."""
+    for name, why in process_wide.damaged_measurements().items():
+        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
     found = latest()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")

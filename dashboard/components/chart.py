@@ -16,6 +16,7 @@ from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
 from dashboard.words.plain import plain
+from mode_core.csv_files import csv_of
 
 CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -135,7 +136,7 @@ def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
         st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",
-            rows.to_csv(index=False).encode(),
+            csv_of(rows).encode(),
             f"{key}.csv",
             "text/csv",
             key=f"{key}-csv",

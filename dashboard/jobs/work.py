@@ -102,11 +102,13 @@ def calibrate_run(
     kl: AnswerKL | None = None,
     *,
     trusted: bool = False,
+    resume: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Path:
-    """Calibrate into a new run folder, or go on with a half-done one; a cancelled one stays, holding the samples that
-    were finished. The KL of the answer comes last, where it was asked for and takes no longer than was agreed."""
+    """Calibrate into a new run folder, or with `resume` go on with a half-done one; a cancelled one stays, holding the
+    samples that were finished. The KL of the answer comes last, where it was asked for and takes no longer than agreed.
+    """
     from mode_core.calibration import calibrate
 
     stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
@@ -118,10 +120,11 @@ def calibrate_run(
         if kl is not None:
             stages.hook("timing a forward pass")
             kl.check_cost(loaded, samples, settings)
-        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
-        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
-        if kl is not None:
-            kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
+        run = Run.open(folder) if resume else Run.create(folder)
+        with run.measuring():
+            calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+            if kl is not None:
+                kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
 
 

@@ -8,9 +8,7 @@ from dashboard.components import load_plotly
 from dashboard.shell import sidebar
 from dashboard.state import address, folders, process_wide, visitor
 from dashboard.words.plain import plain
-from mode_core.importance import ImportanceError
-from mode_core.runs.run import RunError
-from mode_core.statistics import StatisticsError
+from mode_core.errors import FileError, ImportanceError
 
 _PAGES = (  # file, title, icon, address
     ("learn", "Learn", ":material/school:"),
@@ -49,7 +47,7 @@ def show(page) -> None:
         if st.button("Back to the paper's settings", type="primary", key="reset"):
             address.reset()
             st.rerun()
-    except (RunError, StatisticsError) as damaged:
+    except FileError as damaged:
         st.title(page.title)
         st.error(f"This run cannot be read. {plain(damaged)}", icon=":material/error:")
         st.write("Open another run in the sidebar, or calibrate again.")

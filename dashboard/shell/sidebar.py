@@ -9,10 +9,9 @@ import streamlit as st
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
 from dashboard.words.plain import plain
-from mode_core.allocation import AllocationError
-from mode_core.importance import ImportanceError
-from mode_core.run import Run, RunError
-from mode_core.statistics import ExpertStatistics, StatisticsError
+from mode_core.errors import AllocationError, FileError, ImportanceError
+from mode_core.run import Run
+from mode_core.statistics import ExpertStatistics
 
 _ABOUT = (
     "Bits for every expert of a multimodal mixture-of-experts model, after [MODE](https://arxiv.org/abs/2606.17118)."
@@ -33,7 +32,7 @@ def draw() -> None:
             st.caption(plain(missing))
         except (AllocationError, ImportanceError):
             st.caption("The settings do not fit this run.")
-        except (RunError, StatisticsError) as damaged:
+        except FileError as damaged:
             st.caption(f"This run cannot be read. {plain(damaged)}")
         jobs_panel.sidebar()
         st.caption(_ABOUT)

@@ -80,18 +80,27 @@ def run_busy(name: str) -> bool:
     return any(job.active and job.kind == f"calibrate:{name}" for job in jobs().list())
 
 
+def damaged_measurements() -> dict[str, str]:
+    """Names of evaluations in the open run that cannot be read, and why."""
+    return _kept_measurements(run_key(), _stamps(), run())[1]
+
+
+def _stamps() -> tuple[tuple[str, int], ...]:
+    folder = run_entry().path / "evaluations"
+    return tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.json")))
+
+
 def measurements() -> list[Measurement]:
     """What was measured with the open run, newest first: kept in it, or by a job of this visitor's own."""
-    folder = run_entry().path / "evaluations"
-    stamps = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.json")))
-    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), stamps, run())}
+    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), _stamps(), run())[0]}
     kind = f"measure:{run_entry().path}"
     found |= {job.result.fingerprint: job.result for job in own_jobs() if job.kind == kind and job.state == "done"}
     return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _kept_measurements(key: tuple, stamps: tuple, _run: Run) -> list[Measurement]:
+def _kept_measurements(key: tuple, stamps: tuple, _run: Run) -> tuple[list[Measurement], dict[str, str]]:
     from dashboard.parts.quantize.measured import from_records
 
-    return from_records(_run.evaluations())
+    damaged: dict[str, str] = {}
+    return from_records(_run.evaluations(damaged), damaged), damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mode_core.calibration.gradients import add_gradients
@@ -52,17 +52,19 @@ def calibrate(
 
     Raises:
         CalibrationError: no samples, all refused, a family that the probe cannot see into, a run that measures
-            something else, or a disk that is full.
+            something else, or a disk that is full. BusyError: another process measures into the run.
         Cancelled: stopped on request; the run is then "half done" with the samples measured so far.
     """
     from mode_core.calibration.distributed import World, calibrate_together
 
     settings, samples = settings or CalibrationSettings(), list(samples)
     _check(samples)
-    with exclusive(loaded):
+    world = World.now()
+    alone = nullcontext() if run is None or world.rank else run.measuring()
+    with exclusive(loaded), alone:
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
-        if (world := World.now()).size > 1:
+        if world.size > 1:
             return calibrate_together(world, loaded, samples, settings, run, progress, cancel)
         work = Measurement.begin(loaded, settings, run, samples)
         batches = batches_of(samples, settings.batch_size)

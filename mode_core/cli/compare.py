@@ -12,6 +12,7 @@ from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.settings import AVERAGE_BITS
 from mode_core.errors import SettingsError
+from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
@@ -91,8 +92,10 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
     work = Path(options.work or out / "measured")
     info = {"command": command_line(options), "calibration_draws": "runs" if len(runs) > 1 else "half of the folds"}
     calibration = None if options.quantizer == "rtn" else read_samples(options.calibration)
-    evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
-    evidence.save(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with writing(out / LOCK, f"The evidence in {out}"):
+        evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
+        evidence.save(out)
     return {"written_to": str(out), **summary(evidence)}
 
 

@@ -31,6 +31,7 @@ from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import quantize as cli_quantize
 from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
+from mode_core.cli.option_values import check_options
 from mode_core.cli.report import BarHook, Meter, print_result
 from mode_core.errors import ModeError, in_words
 from mode_core.jobs import Cancelled
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cancel = threading.Event()
     before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
+        check_options(options)
         with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
             result = options.run_verb(options, progress, cancel)
     except Cancelled as stopped:

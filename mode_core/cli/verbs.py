@@ -11,7 +11,7 @@ import numpy as np
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import scale as cli_scale
-from mode_core.errors import RunError, SettingsError
+from mode_core.errors import AllocationError, RunError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
@@ -63,9 +63,12 @@ def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
 
 def run_allocation(run: Run, name: str) -> Allocation:
     """An allocation by its name in the run, or from a JSON file."""
-    kept = run.allocations()
+    damaged: dict[str, str] = {}
+    kept = run.allocations(damaged)
     if name in kept:
         return kept[name]
+    if name in damaged:
+        raise AllocationError(damaged[name])
     if not Path(name).is_file():
         raise SettingsError(
             f"The run keeps no allocation {name!r}, and there is no such file. "
@@ -104,12 +107,12 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     loaded = load_for(options)
     loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
-    run = cli_scale.open_run(options)
-    statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
     more = {}
-    if kl_settings is not None and not cli_scale.rank():
-        few = samples[: options.logit_kl_samples]
-        more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    with cli_scale.open_run(options) as run:
+        statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
+        if kl_settings is not None and not cli_scale.rank():
+            few = samples[: options.logit_kl_samples]
+            more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,

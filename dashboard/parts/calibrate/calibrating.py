@@ -15,7 +15,6 @@ from dashboard.state import folders, model_sources
 from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.models import ModelError
-from mode_core.run import Run
 from mode_core.samples import SampleError
 
 WIDTHS = (0, 1, 2, 3, 4, 5, 6, 8)
@@ -172,7 +171,7 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
     except UNKNOWN as unknown:
         return f"Memory is not known before the model is loaded ({plain(unknown)})."
     words = f"About {memory / 1e9:.2g} GB of memory (weights, sums and rounded experts; estimate)"
-    speed = tokens_per_second(source, settings, [Run.open(entry.path) for entry in folders.runs()])
+    speed = tokens_per_second(source, settings, folders.readable_runs())
     if speed is None:
         return f"{words}. The time is known after the first samples."
     without = "loading" if kl is None else "loading and the KL of the answer"

@@ -92,7 +92,10 @@ def strip(patches: tuple[PatchExemplar, ...]) -> bytes | None:
 
 def _crop(patch: PatchExemplar) -> Image.Image | None:
     """One patch with its surroundings, `SIDE` pixels square, the patch itself outlined."""
-    around = patch.crop(CONTEXT)
+    try:
+        around = patch.crop(CONTEXT)
+    except ExemplarsError:  # its token is told by place, as where no picture was kept
+        return None
     if around is None:
         return None
     (row, column), (rows, columns) = patch.cell, patch.grid

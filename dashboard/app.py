@@ -8,21 +8,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, root)
 
-import streamlit as st  # noqa: E402
+import streamlit as st
 
-from dashboard import preload  # noqa: E402
+from dashboard.shell import preload
 
-st.set_page_config(page_title="MODE dashboard", page_icon=ROOT / "dashboard" / "icon.png", layout="wide")
+st.set_page_config(page_title="MODE dashboard", page_icon=Path(__file__).with_name("icon.png"), layout="wide")
 preload.plotly()
 
-from dashboard import session, sidebar  # noqa: E402
 from dashboard.components import load_plotly  # noqa: E402
+from dashboard.shell import sidebar  # noqa: E402
+from dashboard.state import address, folders, process_wide  # noqa: E402
 from mode_core.importance import ImportanceError  # noqa: E402
-from mode_core.run import RunError  # noqa: E402
+from mode_core.runs.run import RunError  # noqa: E402
 from mode_core.statistics import StatisticsError  # noqa: E402
 
 PAGES = (  # file, title, icon, address
@@ -41,7 +41,7 @@ DEFAULT = "experts"
 def navigation():
     """The pages in the order of the work; by absolute path, because they do not lie beside this file."""
     pages = [
-        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
+        st.Page(folders.PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == DEFAULT)
         for name, title, icon in PAGES
     ]
     return st.navigation(pages, position="sidebar")
@@ -51,16 +51,16 @@ def show(page) -> None:
     """Run a page; where it has nothing to show, say why and name the next step."""
     try:
         page.run()
-    except session.NoRunError as missing:
+    except folders.NoRunError as missing:
         st.title(page.title)
         st.info(str(missing), icon=":material/info:")
         if st.button("Go to Calibrate", type="primary", key="next_step"):
-            session.go("calibrate")
+            address.go("calibrate")
     except ImportanceError as refused:
         st.title(page.title)
         st.error(f"These settings do not fit this run. {refused}", icon=":material/error:")
         if st.button("Back to the paper's settings", type="primary", key="reset"):
-            session.reset()
+            address.reset()
             st.rerun()
     except (RunError, StatisticsError) as damaged:
         st.title(page.title)
@@ -85,8 +85,8 @@ ON_PRIMARY = """
 
 st.html(f"<style>{STYLE}{ON_PRIMARY if st.context.theme.type == 'dark' else ''}</style>")
 load_plotly()
-session.restore()
+address.restore()
 page = navigation()
 sidebar.draw()
 show(page)
-session.keep_imports()
+process_wide.keep_imports()

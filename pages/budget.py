@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, halves, names, planner, session, tables
-from dashboard.budget_words import headline, memory_unit, metrics, missing_methods
+from dashboard import charts
 from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of
 from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
+from dashboard.parts.budget import halves, planner
+from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
+from dashboard.state import address, current_run, planning, solving
+from dashboard.words import names, tables
 from mode_core.allocation import Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -20,7 +23,7 @@ HELP_SCOPE = "The paper gives each layer the same average; one budget for the mo
 
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
-    session.statistics()  # says what to do where there is no run yet
+    current_run.statistics()  # says what to do where there is no run yet
     st.title("Budget")
     plan()
 
@@ -32,20 +35,20 @@ def plan() -> None:
     sentence, budget, figures = st.container(), st.container(), st.container()
     with st.container():
         draw_settings()
-        planner.more(charts.Axes.of(session.statistics()))
+        planner.more(charts.Axes.of(current_run.statistics()))
     with budget:
         left, right = st.columns([3, 1], vertical_alignment="center")
         right.segmented_control(
             "Budget in",
             ("bits", "MB"),
-            format_func={"bits": "Average bits", "MB": memory_unit(session.size_range()[1]).words}.get,
+            format_func={"bits": "Average bits", "MB": memory_unit(solving.size_range()[1]).words}.get,
             required=True,
             width="stretch",
-            **session.bind("budget_unit"),
+            **address.bind("budget_unit"),
         )
         slot = left.container()
     try:
-        allocation, rival = session.allocation(), session.uniform_allocation()
+        allocation, rival = solving.allocation(), solving.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
         st.error(str(impossible), icon=":material/error:")
@@ -62,9 +65,9 @@ def plan() -> None:
 def follow() -> str:
     """What every step of a dragged slider changes: the sentence, the figures, the bits of every expert."""
     try:
-        allocation, rival = session.allocation(), session.uniform_allocation()
+        allocation, rival = solving.allocation(), solving.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
-        nothing = charts.no_bits(charts.Axes.of(session.statistics()), "No allocation within this budget.")
+        nothing = charts.no_bits(charts.Axes.of(current_run.statistics()), "No allocation within this budget.")
         told = Readout("There is no allocation for these settings.", str(impossible))
         return changes({"bits": nothing}, {"headline": told, "figures": Readout()})
     axes, bits, _ = laid_out(allocation, rival)
@@ -74,31 +77,31 @@ def follow() -> str:
 
 def keep_in_range() -> None:
     """Other widths, or another run, may leave the budget outside of what can be met: move it to the nearest end."""
-    now, widths = session.choices(), session.widths()
+    now, widths = address.choices(), solving.widths()
     bits = min(max(now.average_bits, min(widths)), max(widths))
-    low, high = (size / 1e6 for size in session.size_range())
+    low, high = (size / 1e6 for size in solving.size_range())
     size = now.megabytes if now.megabytes is None else min(max(now.megabytes, low), high)
     if (bits, size) != (now.average_bits, now.megabytes):
-        session.choose(average_bits=float(bits), megabytes=size)
+        address.choose(average_bits=float(bits), megabytes=size)
 
 
 def draw_budget() -> None:
     """The slider, in the unit chosen."""
-    now, widths = session.choices(), session.widths()
+    now, widths = address.choices(), solving.widths()
     if now.budget_unit == "MB":
-        unit = memory_unit(session.size_range()[1])
-        low, high = (size / unit.size for size in session.size_range())
+        unit = memory_unit(solving.size_range()[1])
+        low, high = (size / unit.size for size in solving.size_range())
         decimals = max(0, 2 - int(np.floor(np.log10(max(high - low, 1e-6)))))
         live_slider(
             "Budget for all routed experts",
             low=float(np.ceil(low * 10**decimals) / 10**decimals),
             high=float(np.ceil(high * 10**decimals) / 10**decimals),
             step=10.0**-decimals,
-            value=1e6 * session.megabytes() / unit.size,
+            value=1e6 * solving.megabytes() / unit.size,
             decimals=decimals,
             unit=f" {unit.name}",
             key="megabytes",
-            on_change=lambda amount: session.choose(megabytes=amount * unit.size / 1e6),
+            on_change=lambda amount: address.choose(megabytes=amount * unit.size / 1e6),
             follow=follow,
         )
         return
@@ -111,7 +114,7 @@ def draw_budget() -> None:
         decimals=2,
         unit=" bits on average",
         key="average-bits",
-        on_change=lambda bits: session.choose(average_bits=round(bits, 2), megabytes=None),
+        on_change=lambda bits: address.choose(average_bits=round(bits, 2), megabytes=None),
         follow=follow,
         disabled=len(widths) == 1,
     )
@@ -120,24 +123,24 @@ def draw_budget() -> None:
 def draw_settings() -> None:
     """Method, scope, unit, widths and vision weight in one row."""
     method, scope, unit, widths, weight = st.columns([1.6, 1.3, 0.9, 1.2, 1.3], vertical_alignment="top")
-    known = [name for name in METHODS if METHODS[name].available(session.statistics())]
-    known += [session.choices().method] * (session.choices().method not in known)
+    known = [name for name in METHODS if METHODS[name].available(current_run.statistics())]
+    known += [address.choices().method] * (address.choices().method not in known)
     chosen = method.selectbox(
-        "Importance by", known, format_func=names.method, help=missing_methods(), **session.bind("method")
+        "Importance by", known, format_func=names.method, help=missing_methods(), **address.bind("method")
     )
     unit.selectbox(
-        "One width for", session.UNITS, format_func=planner.UNIT_NAMES.get, help=planner.UNIT_HELP,
-        **session.bind("unit"),
+        "One width for", planning.UNITS, format_func=planner.UNIT_NAMES.get, help=planner.UNIT_HELP,
+        **address.bind("unit"),
     )  # fmt: skip
     scope.segmented_control(
-        "Budget for", list(SCOPES), format_func=SCOPES.get, required=True, help=HELP_SCOPE, **session.bind("scope")
+        "Budget for", list(SCOPES), format_func=SCOPES.get, required=True, help=HELP_SCOPE, **address.bind("scope")
     )
     widths.pills(
         "Bit-widths",
-        list(session.statistics().bits),
+        list(current_run.statistics().bits),
         selection_mode="multi",
-        **session.bind(
-            "widths", shown=lambda _: list(session.widths()), meant=lambda bits: tuple(sorted(bits)) or session.widths()
+        **address.bind(
+            "widths", shown=lambda _: list(solving.widths()), meant=lambda bits: tuple(sorted(bits)) or solving.widths()
         ),
     )
     with weight:
@@ -146,19 +149,19 @@ def draw_settings() -> None:
             low=0.0,
             high=4.0,
             step=0.1,
-            value=session.choices().vision_weight,
+            value=address.choices().vision_weight,
             decimals=1,
             key="vision-weight",
             help=HELP_WEIGHT,
-            on_change=lambda alpha: session.choose(vision_weight=round(alpha, 1)),
+            on_change=lambda alpha: address.choose(vision_weight=round(alpha, 1)),
             follow=follow,
         )
-    st.caption(f"{METHODS[chosen].description} Key ratio {100 * session.choices().key_ratio:.0f} %, set under Experts.")
+    st.caption(f"{METHODS[chosen].description} Key ratio {100 * address.choices().key_ratio:.0f} %, set under Experts.")
 
 
 def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, dict, dict]:
     """Axes, bits and the rival's bits as they are drawn: halves of experts beside each other where these are apart."""
-    axes = charts.Axes.of(session.statistics())
+    axes = charts.Axes.of(current_run.statistics())
     if not halves.is_split(allocation.bits):
         return axes, allocation.bits, rival.bits
     return halves.split_axes(axes), halves.split_bits(allocation.bits), halves.split_bits(rival.bits)
@@ -166,7 +169,7 @@ def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, di
 
 def earlier(axes: charts.Axes, bits: dict) -> dict | None:
     """The bits before the present change of the settings, where they are of the same experts."""
-    before = before_change("budget:before", session.choices(), bits)
+    before = before_change("budget:before", address.choices(), bits)
     if before is None or {name: len(row) for name, row in before.items()} != dict(
         zip(axes.names, axes.experts, strict=True)
     ):
@@ -182,7 +185,7 @@ def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation):
 def outcome(allocation: Allocation, rival: Allocation) -> None:
     """Figures in a row, the bits of every expert, the frontier, and what moved."""
     axes, bits, rival_bits = laid_out(allocation, rival)
-    costs = halves.split_costs(session.split_costs()) if halves.is_split(allocation.bits) else session.costs()
+    costs = halves.split_costs(solving.split_costs()) if halves.is_split(allocation.bits) else solving.costs()
     if allocation.scope == "model" and (warning := scope_warning(costs)):
         st.warning(warning, icon=":material/warning:")
     left, right = st.columns([1.9, 1], gap="medium")
@@ -228,15 +231,15 @@ def curve(allocation: Allocation) -> None:
     chart(
         frontier_figure(allocation),
         "frontier",
-        table=lambda: tables.frontier_table(frontier_of(session.solver())),
+        table=lambda: tables.frontier_table(frontier_of(solving.solver())),
     )
 
 
 def frontier_figure(allocation: Allocation):
     """The curve, the uniform widths, this budget, and what other methods reach by these costs."""
-    line = frontier_of(session.solver())
-    memory = memory_unit(session.size_range()[1])
-    in_memory = session.choices().budget_unit == "MB"
+    line = frontier_of(solving.solver())
+    memory = memory_unit(solving.size_range()[1])
+    in_memory = address.choices().budget_unit == "MB"
     if in_memory:
         across, ends, here = (count / memory.size for count in (line.bytes, line.uniform_bytes, allocation.bytes))
         unit = memory.name
@@ -245,7 +248,7 @@ def frontier_figure(allocation: Allocation):
     uniform = list(zip(line.uniform_bits.tolist(), ends.tolist(), line.uniform_objective.tolist(), strict=True))
     others = [
         (names.method(name), rival.bytes / memory.size if in_memory else rival.average_bits, damage)
-        for name, rival, damage in session.rivals()
+        for name, rival, damage in solving.rivals()
     ]
     return charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
 

@@ -5,9 +5,12 @@ import time
 
 import streamlit as st
 
-from dashboard import calibrating, jobs_panel, model_picker, run_list, sample_picker, session, trust
-from dashboard.controls import scroll_later, scroll_now
-from dashboard.work import calibrate_run
+from dashboard.jobs.work import calibrate_run
+from dashboard.parts.calibrate import calibrating, model_picker, run_list, sample_picker, trust
+from dashboard.parts.controls import scroll_later, scroll_now
+from dashboard.shell import jobs_panel
+from dashboard.state import address, current_run, folders, process_wide
+from mode_core.run import Run
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 
@@ -22,7 +25,7 @@ def name_part() -> str | None:
     elif half_done(name):
         st.info(f"The run {name!r} is half done. With its model, samples and settings it is continued.")
         return name
-    elif (session.runs_folder() / name).exists() or name == session.BUNDLED:
+    elif (folders.runs_folder() / name).exists() or name == folders.BUNDLED:
         st.error(f"There is a run called {name!r} already; choose another name.")
     else:
         return name
@@ -31,38 +34,38 @@ def name_part() -> str | None:
 
 def half_done(name: str) -> bool:
     """Is there a run of that name that was interrupted?"""
-    folder = session.runs_folder() / name
-    return (folder / "run.json").is_file() and not session.run_busy(name) and session.Run.open(folder).state != "done"
+    folder = folders.runs_folder() / name
+    return (folder / "run.json").is_file() and not process_wide.run_busy(name) and Run.open(folder).state != "done"
 
 
 def outcome() -> None:
     """The job in the URL, if it is a calibration: its progress, or what came of it and what to do next."""
-    job = session.jobs().get(session.watched())
+    job = process_wide.jobs().get(address.watched())
     if job is None or not job.kind.startswith("calibrate:"):
         return
     name = job.kind.partition(":")[2]
     jobs_panel.panel(job)
     if job.active:
         return
-    folder = session.runs_folder() / name
-    readable = (folder / "run.json").is_file() and session.Run.open(folder).state != "begun"
+    folder = folders.runs_folder() / name
+    readable = (folder / "run.json").is_file() and Run.open(folder).state != "begun"
     if readable and st.session_state.get("calibrate:opened") != job.id:  # once: later another run may be looked at
         st.session_state["calibrate:opened"] = job.id
-        session.open_run(name)
+        current_run.open_run(name)
         st.rerun()
     if job.state == "done":
-        info = session.Run.open(folder).info
+        info = Run.open(folder).info
         spent = f"It took {info['seconds']:.0f} s and {info['peak_memory_bytes'] / 1e9:.2g} GB at most."
-        opened = " and open" if session.wanted_run() == name else ""
+        opened = " and open" if address.wanted_run() == name else ""
         st.success(f"The run {name!r} is finished{opened}. {spent}", icon=":material/check_circle:")
     elif readable:
-        half = "half-done " if session.Run.open(folder).state != "done" else ""
+        half = "half-done " if Run.open(folder).state != "done" else ""
         st.info(f"What was measured before the end is kept: the {half}run {name!r} is open.")
     left, right, _ = st.columns([1, 1, 4])
     if readable and left.button("See its experts", type="primary"):
-        session.go("experts")
+        address.go("experts")
     if right.button("Dismiss"):
-        session.watch(None)
+        address.watch(None)
         st.rerun()
 
 
@@ -80,17 +83,17 @@ with right:
         trust.switch(source)
     settings, kl = calibrating.settings_part() or (None, None)
     name = name_part()
-    busy = (job := session.jobs().get(session.watched())) is not None and job.active
+    busy = (job := process_wide.jobs().get(address.watched())) is not None and job.active
     fits = bool(source and samples) and calibrating.estimate_part(source, samples, settings, kl)
     agreed = bool(fits and settings) and calibrating.consent_part(source, samples, settings, kl)
     ready = bool(agreed and name and not busy)
     if st.button("Start calibration", type="primary", disabled=not ready, width="stretch", key="calibrate:start"):
-        job = session.jobs().submit(
+        job = process_wide.jobs().submit(
             f"Calibration of {len(samples)} samples", f"calibrate:{name}", calibrate_run,
-            session.shelf(), source, samples, settings, session.runs_folder() / name, kl,
+            process_wide.shelf(), source, samples, settings, folders.runs_folder() / name, kl,
             trusted=trust.may_run(source),
         )  # fmt: skip
-        session.watch(job.id)
+        address.watch(job.id)
         scroll_later("calibrate")  # the job's panel stands on top
         del st.session_state["calibrate:name"]
         st.rerun()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, comparing, names, paper, session, tables
+from dashboard import charts
 from dashboard.charts.evidence import METRICS, MODALITIES, means
 from dashboard.charts.two_runs import crossed
 from dashboard.components import chart
-from dashboard.glossary import explain
+from dashboard.parts.compare import comparing
+from dashboard.state import address, comparisons, current_run, folders
+from dashboard.words import names, paper, tables
+from dashboard.words.glossary import explain
 from mode_core.allocation import AllocationError
 from mode_core.comparison import Evidence, EvidenceError
 from mode_core.importance import ImportanceError
@@ -29,7 +32,7 @@ HALVES = "Halves of this run's samples"
 
 def page() -> None:
     """One section at a time, each with its own link."""
-    session.statistics()  # says what to do where there is no run yet
+    current_run.statistics()  # says what to do where there is no run yet
     st.title("Compare")
     section = st.segmented_control(
         "Section",
@@ -37,7 +40,7 @@ def page() -> None:
         format_func=SECTIONS.get,
         required=True,
         label_visibility="collapsed",
-        **session.bind_place("section", list(SECTIONS), "methods"),
+        **address.bind_place("section", list(SECTIONS), "methods"),
     )
     {"methods": methods, "rankings": rankings, "runs": two_runs, "paper": reported}[section]()
 
@@ -45,7 +48,7 @@ def page() -> None:
 def evidence() -> Evidence | None:
     """What was measured in the open run; where nothing was, says how to measure it."""
     try:
-        found = session.evidence()
+        found = comparisons.evidence()
     except EvidenceError as damaged:
         st.error(f"The evidence of this run cannot be read. {damaged}", icon=":material/error:")
         return None
@@ -56,7 +59,7 @@ def evidence() -> Evidence | None:
             "command line:",
             icon=":material/science:",
         )
-        st.code(comparing.command(session.run_entry()), language="bash")
+        st.code(comparing.command(current_run.run_entry()), language="bash")
     return found
 
 
@@ -105,10 +108,10 @@ def metric_and_modality(found: Evidence) -> tuple[str, str]:
     left, right = st.columns(2)
     known = [name for name in METRICS if name in set(found.scores["metric"])]
     metric = left.segmented_control(
-        "Metric", known, format_func=SHORT.get, required=True, **session.bind_place("metric", known, known[0])
+        "Metric", known, format_func=SHORT.get, required=True, **address.bind_place("metric", known, known[0])
     )
     held = [name for name in MODALITIES if name in set(found.scores["modality"])]
-    bound = session.bind_place("modality", held, held[0])
+    bound = address.bind_place("modality", held, held[0])
     modality = right.segmented_control("Items", held, format_func=MODALITIES.get, required=True, **bound)
     return metric, modality
 
@@ -149,17 +152,19 @@ def rankings() -> None:
                                   format_func=lambda width: f"{width} bits" if width > 1 else "1 bit",
                                   key="compare-bits", persist_state="session")  # fmt: skip
     held = [name for name in MODALITIES if name in set(found.truth["modality"])]
-    bound = session.bind_place("modality", held, held[0])
+    bound = address.bind_place("modality", held, held[0])
     modality = middle.segmented_control("Items", held, format_func=MODALITIES.get, required=True, **bound)
-    possible = session.available_methods()
-    method = right.selectbox("Method looked at", possible, format_func=names.method, **session.bind("method"))
+    possible = comparisons.available_methods()
+    method = right.selectbox("Method looked at", possible, format_func=names.method, **address.bind("method"))
     one, other = st.columns([1, 1], gap="medium")
     with one:
         figure = charts.ranking_dots(found.ranking, bits, modality, "all", names.short_method)
         chosen = (found.ranking["bits"] == bits) & (found.ranking["modality"] == modality)
         chart(figure, "rankings", table=lambda: found.ranking[chosen])
     with other:
-        frame = comparing.against_truth(session.statistics(), found.truth, bits, modality, session.costs_at(bits))
+        frame = comparing.against_truth(
+            current_run.statistics(), found.truth, bits, modality, comparisons.costs_at(bits)
+        )
         title = f"{names.short_method(method)}: its word against the truth, expert by expert"
         chart(charts.truth_scatter(frame, title), "truth", table=lambda: frame)
     told(found)
@@ -167,15 +172,17 @@ def rankings() -> None:
 
 def two_runs() -> None:
     """The same settings on two calibrations: do the bits differ?"""
-    statistics = session.statistics()
-    others = [entry for entry in session.runs() if entry.path != session.run_entry().path]
+    statistics = current_run.statistics()
+    others = [entry for entry in folders.runs() if entry.path != current_run.run_entry().path]
     known = ["", *(entry.name for entry in others)]
     labels = {"": HALVES} | {entry.name: f"The run {entry.label!r}" for entry in others}
-    other = st.selectbox("Against", known, format_func=labels.get, **session.bind_place("other", known, ""),
+    other = st.selectbox("Against", known, format_func=labels.get, **address.bind_place("other", known, ""),
                          help=explain("fold"))  # fmt: skip
     try:
-        first, second, labelled = comparing.pair(session.run_entry().label, statistics, other, session.run_named)
-        one, two = (session.allocation_of(each) for each in (first, second))
+        first, second, labelled = comparing.pair(
+            current_run.run_entry().label, statistics, other, current_run.run_named
+        )
+        one, two = (comparisons.allocation_of(each) for each in (first, second))
     except (ImportanceError, AllocationError, comparing.NotComparable) as refused:
         st.warning(str(refused), icon=":material/info:")
         return
@@ -193,7 +200,7 @@ def two_runs() -> None:
     with right:
         moved = tables.moves_table(axes, one.bits, two.bits)
         chart(charts.changed_by_layer(axes, one.bits, two.bits), "changed", table=lambda: moved)
-    agreement = comparing.order_agreement(first, second, session.choices().key_ratio, session.choices().signal)
+    agreement = comparing.order_agreement(first, second, address.choices().key_ratio, address.choices().signal)
     figure = charts.order_agreement(axes.ticks, agreement)
     chart(figure, "orders", table=lambda: tables.bias_table(axes, agreement))
     if not other:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, exemplars, names, session, tables
+from dashboard import charts
 from dashboard.charts.measures import divergences, most_starved, starved
 from dashboard.components import changes, chart
-from dashboard.controls import key_ratio_slider, next_step, scroll_later, scroll_now
-from dashboard.glossary import explain
+from dashboard.parts.controls import key_ratio_slider, next_step, scroll_later, scroll_now
+from dashboard.parts.experts import exemplars
+from dashboard.state import address, current_run, solving
+from dashboard.words import names, tables
+from dashboard.words.glossary import explain
 
 
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
-    session.statistics()  # says what to do where there is no run yet
+    current_run.statistics()  # says what to do where there is no run yet
     st.title("Experts")
     explore()
 
@@ -23,14 +26,14 @@ def page() -> None:
 def explore() -> None:
     """Controls on top, then the maps, the bias of counting, and one expert close up."""
     sentence, controls = st.container(), st.container()
-    statistics, now = session.statistics(), session.choices()
+    statistics, now = current_run.statistics(), address.choices()
     grid = frequency_grid()
     sensitivity = charts.SensitivityGrid.of(statistics, now.key_ratio, now.signal)
     with controls:
         slot, view, order, bits = draw_controls(sensitivity.bits)
     with sentence:
         headline(grid)
-    bank, expert = session.selected()
+    bank, expert = current_run.selected()
     place = (grid.axes.names.index(bank), expert)
     maps(grid, sensitivity, view, order, bits, place)
     close_up(grid, sensitivity, place)
@@ -46,20 +49,20 @@ def explore() -> None:
 
 def frequency_grid() -> charts.FrequencyGrid:
     """Shares of every kind of token under the present key ratio and signal."""
-    now = session.choices()
-    return charts.FrequencyGrid.of(session.statistics(), session.frequencies(), now.key_ratio, now.signal)
+    now = address.choices()
+    return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
 
 
 def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]:
     """The slider's place, and the view, order and width chosen."""
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    known = [*session.statistics().signals, "none"]
+    known = [*current_run.statistics().signals, "none"]
     right.selectbox(
         "Redundancy signal",
         known,
         format_func=names.signal,
         help=explain("redundancy signal"),
-        **session.bind("signal"),
+        **address.bind("signal"),
     )
     with st.container(horizontal=True, gap="medium"):
         view = _switch("Show", charts.VIEWS, "share", "view")
@@ -71,7 +74,7 @@ def draw_controls(widths: tuple[int, ...]) -> tuple[st.container, str, str, int]
 
 def _switch(label: str, options: dict, default, name: str):
     """A choice of view that stands in the address under `name`."""
-    bound = session.bind_place(name, list(options), default)
+    bound = address.bind_place(name, list(options), default)
     return st.segmented_control(label, list(options), format_func=options.get, required=True, **bound)
 
 
@@ -112,7 +115,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
 
 def look_at(bank: str, expert: int) -> None:
     """Choose an expert from the top of the page, and bring its close-up into view."""
-    session.select(bank=bank, expert=expert)
+    current_run.select(bank=bank, expert=expert)
     scroll_later("close-up")
 
 
@@ -141,14 +144,14 @@ def maps(grid, sensitivity, view: str, order: str, bits: int, place: tuple[int, 
 
 def pick(axes: charts.Axes, what: dict) -> None:
     """A click on a cell chooses its expert; arrow keys move to the neighbour."""
-    bank, expert = session.selected()
+    bank, expert = current_run.selected()
     row = axes.names.index(bank)
     if "place" in what and len(what["place"]) == 2 and what.get("facts"):
         row, expert = int(what["place"][0]), int(what["facts"][0])
     step = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}.get(what.get("step"), (0, 0))
     row = min(max(row + step[0], 0), len(axes.names) - 1)
     expert = min(max(expert + step[1], 0), axes.experts[row] - 1)
-    session.select(bank=axes.names[row], expert=expert)
+    current_run.select(bank=axes.names[row], expert=expert)
 
 
 def close_up(grid, sensitivity, place: tuple[int, int]) -> None:
@@ -207,7 +210,7 @@ def choose_expert(axes: charts.Axes, place: tuple[int, int]) -> None:
         axes.names,
         format_func=labels.get,
         key="experts-bank",
-        on_change=lambda: session.select(bank=st.session_state["experts-bank"], expert=0),
+        on_change=lambda: current_run.select(bank=st.session_state["experts-bank"], expert=0),
     )
     right.number_input(
         "Expert",
@@ -215,7 +218,7 @@ def choose_expert(axes: charts.Axes, place: tuple[int, int]) -> None:
         max_value=axes.experts[place[0]] - 1,
         step=1,
         key="experts-expert",
-        on_change=lambda: session.select(expert=int(st.session_state["experts-expert"])),
+        on_change=lambda: current_run.select(expert=int(st.session_state["experts-expert"])),
         help="Or click a cell of the maps; with a map in focus the arrow keys move.",
     )
 

@@ -2,28 +2,29 @@
 
 import streamlit as st
 
-from dashboard import exporting, run_report, session
-from dashboard.choices import describe
+from dashboard.parts.export import exporting, run_report
+from dashboard.state import address, current_run, folders, solving
+from dashboard.state.choices import describe
 from mode_core.allocation import AllocationError
 from mode_core.export import ExportError
 
 st.title("Export")
 st.caption("Take the bits along. Each export carries a manifest that says from which run, method and budget it came.")
 try:
-    chosen = session.allocation()
+    chosen = solving.allocation()
 except AllocationError as refused:
     st.error(str(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
-        session.go("budget")
+        address.go("budget")
     st.stop()
-st.markdown(f"**Allocation** {describe(session.settings_now())}: {chosen.average_bits:.2f} bits on average, "
+st.markdown(f"**Allocation** {describe(solving.settings_now())}: {chosen.average_bits:.2f} bits on average, "
             f"{'proven optimal' if chosen.proven_optimal else 'not proven optimal'}.")  # fmt: skip
 group = exporting.group_part()
 left, right = st.columns(2, gap="medium")
 try:
     with left:
         target = exporting.form_part(group)
-        folder = session.exports_folder() / f"{session.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
+        folder = folders.exports_folder() / f"{current_run.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
         exporting.take_part(target, chosen, folder)
     with right:
         exporting.outlook_part(target, chosen)
@@ -34,7 +35,7 @@ try:
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "
                "It needs neither a network nor this software; charts there can be saved as SVG.")  # fmt: skip
     st.download_button(
-        "Download the report", lambda: run_report.build(line).encode(), f"{session.run_entry().name}-report.html",
+        "Download the report", lambda: run_report.build(line).encode(), f"{current_run.run_entry().name}-report.html",
         "text/html", on_click="ignore", key="export:report",
     )  # fmt: skip
 except (ExportError, OSError) as refused:

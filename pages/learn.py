@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import session
 from dashboard.components import changes, chart, steps
-from dashboard.glossary import found
-from dashboard.lesson_ground import Ground, View
-from dashboard.lesson_views import VIEWS
-from dashboard.lessons import LESSONS, Lesson
+from dashboard.parts.learn.lesson_ground import Ground, View
+from dashboard.parts.learn.lesson_views import VIEWS
+from dashboard.parts.learn.lessons import LESSONS, Lesson
+from dashboard.state import address, current_run
+from dashboard.words.glossary import found
 
 # A lecture is read from the last row: larger words, and no step taller than the window.
 STYLE = """<style>
@@ -24,21 +24,21 @@ STYLE = """<style>
 
 def page() -> None:
     """The row of steps, and the lesson of the present one."""
-    session.statistics()  # says what to do where there is no run yet
+    current_run.statistics()  # says what to do where there is no run yet
     st.html(STYLE)
     lesson_of_now()
 
 
 def place() -> int:
     """Which step stands in the address, from 0."""
-    return session.chosen("step", range(1, len(LESSONS) + 1), 1) - 1
+    return address.chosen("step", range(1, len(LESSONS) + 1), 1) - 1
 
 
 @st.fragment
 def lesson_of_now() -> None:
     """Everything follows the steps and controls without a rerun of the whole page."""
     now = place()
-    steps([lesson.label for lesson in LESSONS], now, lambda to: session.put(step=str(to + 1)), "learn-steps")
+    steps([lesson.label for lesson in LESSONS], now, lambda to: address.put(step=str(to + 1)), "learn-steps")
     lesson = LESSONS[now]
     with st.container(key="lesson"):
         st.title(lesson.title)
@@ -70,7 +70,7 @@ def draw(lesson: Lesson, view: View) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button(lesson.button, icon=":material/arrow_forward:", key=f"open:{lesson.key}"):
                 view.prepare()
-                session.go(lesson.page)
+                address.go(lesson.page)
             if st.button("Glossary", type="tertiary", icon=":material/menu_book:", key="glossary"):
                 glossary()
     with control:

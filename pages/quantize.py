@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from dashboard import jobs_panel, measured, names, quantizing, session, trust, work
 from dashboard.charts import accuracy_by_task
-from dashboard.choices import describe
 from dashboard.components.chart import chart
-from dashboard.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
+from dashboard.jobs import work
+from dashboard.parts.calibrate import trust
+from dashboard.parts.quantize import measured, quantizing
+from dashboard.parts.quantize.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
+from dashboard.shell import jobs_panel
+from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state.choices import describe
+from dashboard.words import names
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
@@ -19,8 +24,8 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
-    chosen, uniform = session.allocation(), session.uniform_allocation()
-    statistics, rounding = session.statistics(), session.rounding()
+    chosen, uniform = solving.allocation(), solving.uniform_allocation()
+    statistics, rounding = current_run.statistics(), solving.rounding()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
     sizes = [work.packed_bytes(statistics, allocation, rounding) for allocation in (chosen, uniform)]
     cells = st.columns(4)
@@ -48,14 +53,14 @@ def width_of(uniform: Allocation) -> int:
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the evaluation samples …")
 def evaluation_samples(stamp: int) -> list[Sample]:
-    return list(read_samples(session.EVALUATION))
+    return list(read_samples(folders.EVALUATION))
 
 
 def answerable() -> list[Sample]:
     """The bundled evaluation samples; empty where they are missing."""
-    if not session.EVALUATION.is_dir():
+    if not folders.EVALUATION.is_dir():
         return []
-    return evaluation_samples(session.EVALUATION.stat().st_mtime_ns)
+    return evaluation_samples(folders.EVALUATION.stat().st_mtime_ns)
 
 
 def spread(samples: list[Sample], count: int) -> list[Sample]:
@@ -75,20 +80,20 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         help="Spread over all tasks. Fewer are faster and less certain; the intervals say how much.",
     )  # fmt: skip
     if right.button("Quantize and measure", type="primary", disabled=not ready, width="stretch", key="quantize:go"):
-        opened, kind = session.run(), f"measure:{session.run_entry().path}"
-        job = session.jobs().submit(
-            f"Measuring on {count} items", kind, work.measure, session.shelf(), opened, chosen, uniform,
-            session.rounding(), spread(samples, count), session.fingerprint(chosen), session.settings_now(),
-            session.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
+        opened, kind = current_run.run(), f"measure:{current_run.run_entry().path}"
+        job = process_wide.jobs().submit(
+            f"Measuring on {count} items", kind, work.measure, process_wide.shelf(), opened, chosen, uniform,
+            solving.rounding(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
+            current_run.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
         )  # fmt: skip
-        session.watch(job.id)
+        address.watch(job.id)
         st.rerun()
 
 
 def latest() -> Measurement | None:
     """The measurement to show: of the present settings where there is one, else the newest of this run."""
-    known = session.measurements()
-    now = session.fingerprint()
+    known = process_wide.measurements()
+    now = solving.fingerprint()
     return next((found for found in known if found.fingerprint == now), known[0] if known else None)
 
 
@@ -98,7 +103,7 @@ def result_part() -> None:
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
         return
-    stale = found.fingerprint != session.fingerprint()
+    stale = found.fingerprint != solving.fingerprint()
     when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
     about = f"Measured on {when} with: {describe(found.settings)}."
     if stale:
@@ -140,14 +145,14 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         if st.button("Ask", disabled=not (ready and question), key="ask:go"):
             mark = "<image>" if picture else ""
             sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
-            job = session.jobs().submit(
-                "Asking three models", "ask", work.ask, session.shelf(), session.run(), chosen, uniform,
-                session.rounding(), sample, quantizing.calibration_samples(),
-                trusted=trust.may_run(session.run().model_source),
+            job = process_wide.jobs().submit(
+                "Asking three models", "ask", work.ask, process_wide.shelf(), current_run.run(), chosen, uniform,
+                solving.rounding(), sample, quantizing.calibration_samples(),
+                trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
-            st.session_state["ask:about"] = (question, session.fingerprint(chosen), width_of(uniform))
+            st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
             st.session_state["ask:job"] = job.id
-            session.watch(job.id)
+            address.watch(job.id)
             st.rerun()
         answers_part()
 
@@ -181,11 +186,11 @@ def picture_part() -> tuple[ImageSource | None, str]:
 
 def answers_part() -> None:
     """Three answers side by side, with the tokens and how sure each model was of them."""
-    job = session.jobs().get(st.session_state.get("ask:job"))
+    job = process_wide.jobs().get(st.session_state.get("ask:job"))
     if job is None or job.state != "done":
         return
     question, seal, width = st.session_state["ask:about"]
-    stale = " (out of date: the settings have changed since)" if seal != session.fingerprint() else ""
+    stale = " (out of date: the settings have changed since)" if seal != solving.fingerprint() else ""
     st.caption(f"“{question}”{stale}")
     labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform {width} bits"}
     for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
@@ -205,17 +210,17 @@ SIZE["of original"] = SHARE
 st.title("Quantize")
 st.caption("The experts are rounded to the bits of the Budget page, really packed, and put into the model. "
            "Nothing runs until you press a button.")  # fmt: skip
-session.run()
+current_run.run()
 quantizing.settings_part()
 try:
     chosen, uniform = plan()
 except AllocationError as refused:
     st.error(str(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
-        session.go("budget")
+        address.go("budget")
     st.stop()
-source = session.run().model_source
-job = session.jobs().get(session.watched())
+source = current_run.run().model_source
+job = process_wide.jobs().get(address.watched())
 busy = job is not None and job.active
 present = bool(source) and ((Path(source) / "config.json").is_file() or work.is_hub_id(source))
 if not present:

@@ -6,18 +6,21 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, names, session, token_view
+from dashboard import charts
 from dashboard.components import Readout, changes, chart, readout
-from dashboard.controls import key_ratio_slider
-from dashboard.glossary import explain
-from dashboard.sweep import RATIOS
-from dashboard.token_pictures import large_picture, pictures
-from mode_core.run import TokenScores
+from dashboard.parts.budget.sweep import RATIOS
+from dashboard.parts.controls import key_ratio_slider
+from dashboard.parts.tokens import token_view
+from dashboard.parts.tokens.token_pictures import large_picture, pictures
+from dashboard.state import address, current_run, kept_samples, solving
+from dashboard.words import names
+from dashboard.words.glossary import explain
+from mode_core.runs.run import TokenScores
 
 
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
-    statistics = session.statistics()  # says what to do where there is no run yet
+    statistics = current_run.statistics()  # says what to do where there is no run yet
     st.title("Tokens")
     first = next(iter(statistics))
     if not statistics.signals or not first.vision("tokens", statistics.signals[0]).any():
@@ -28,7 +31,7 @@ def page() -> None:
             icon=":material/info:",
         )
         if st.button("Go to Calibrate", type="primary", key="next_step"):
-            session.go("calibrate")
+            address.go("calibrate")
         return
     explore()
 
@@ -36,12 +39,12 @@ def page() -> None:
 @st.fragment
 def explore() -> None:
     """Controls, the picture, what else could have been chosen, and how much rests on the choice."""
-    statistics, scores = session.statistics(), session.token_scores()
+    statistics, scores = current_run.statistics(), kept_samples.token_scores()
     sentence, slot = st.container(), st.container()
     axes = charts.Axes.of(statistics)
     bank = draw_choices(axes, scores)
     if scores:
-        sample = scores[session.chosen("sample", list(scores), next(iter(scores)))]
+        sample = scores[address.chosen("sample", list(scores), next(iter(scores)))]
         with sentence:
             readout(headline(sample, axes, bank), "tokens")
         pictures(sample, axes, bank)
@@ -68,36 +71,36 @@ def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:
     """Sample, layer and signal in one row; returns the bank's name."""
     left, middle, right = st.columns([1.6, 1, 1.3], vertical_alignment="bottom")
     if scores:
-        told, known = session.sample_records(), list(scores)
+        told, known = kept_samples.sample_records(), list(scores)
         left.selectbox(
             "Sample",
             known,
             format_func=lambda name: f"{told.get(name, {}).get('text') or name}"[:80],
             help="The first samples of the calibration; a run keeps these to be looked at.",
-            **session.bind_place("sample", known, known[0]),
+            **address.bind_place("sample", known, known[0]),
         )
-    st.session_state["tokens-bank"] = session.selected()[0]
+    st.session_state["tokens-bank"] = current_run.selected()[0]
     middle.selectbox(
         "Layer",
         axes.names,
         format_func=dict(zip(axes.names, names.banks(axes), strict=True)).get,
         key="tokens-bank",
-        on_change=lambda: session.select(bank=st.session_state["tokens-bank"], expert=0),
+        on_change=lambda: current_run.select(bank=st.session_state["tokens-bank"], expert=0),
         help=explain("expert bank"),
     )
     right.selectbox(
         "Redundancy signal",
-        [*session.statistics().signals, "none"],
+        [*current_run.statistics().signals, "none"],
         format_func=names.signal,
         help=explain("redundancy signal"),
-        **session.bind("signal"),
+        **address.bind("signal"),
     )
-    return session.selected()[0]
+    return current_run.selected()[0]
 
 
 def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> Readout:
     """How much the key tokens of this picture hold, in this layer."""
-    now, row = session.choices(), scores.banks.index(bank)
+    now, row = address.choices(), scores.banks.index(bank)
     count = signal_count(scores)
     if now.signal == "none":
         return Readout(f"All {count} vision tokens count as key", "since no signal ranks them.")
@@ -117,7 +120,7 @@ def signal_count(scores: TokenScores) -> int:
 
 def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
     """Would another layer, or another signal, have kept the same tokens?"""
-    now, known = session.choices(), token_view.kept_signals(samples)
+    now, known = address.choices(), token_view.kept_signals(samples)
     signal = now.signal if now.signal in known else known[0]
     st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
     left, right = st.columns(2, gap="medium")
@@ -158,9 +161,9 @@ def overlap_table(labels: list[str], matrix: np.ndarray) -> pd.DataFrame:
 
 def stability(axes: charts.Axes) -> None:
     """Frequencies and bits at every other ratio, and with every other signal, against the chosen ones."""
-    now = session.choices()
+    now = address.choices()
     st.subheader("How stable is my answer?", help=explain("denoised frequency", "divergence"))
-    budget = f"{session.bits_asked():.3g} bits on average, {names.method(now.method)}"
+    budget = f"{solving.bits_asked():.3g} bits on average, {names.method(now.method)}"
     if now.signal == "none":
         st.caption("No signal ranks the tokens, so the key ratio changes nothing.")
     else:
@@ -178,10 +181,10 @@ def stability(axes: charts.Axes) -> None:
 
 def drifted() -> tuple[np.ndarray, np.ndarray]:
     """Against the chosen ratio, at every other one: divergence `[R, L]`, and share of experts with other bits `[R]`."""
-    now = session.choices()
-    here = session.sweep(((now.key_ratio, now.signal),))
-    every = session.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
-    empty = [name for name, shares in session.frequencies().items() if "key" in shares.empty]
+    now = address.choices()
+    here = solving.sweep(((now.key_ratio, now.signal),))
+    every = solving.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
+    empty = [name for name, shares in solving.frequencies().items() if "key" in shares.empty]
     return every.divergence(here.key[0], empty), every.changed(here.bits[0])
 
 
@@ -197,10 +200,10 @@ def other_signals() -> None:
 
 def signals_changed() -> tuple[dict[str, float], dict[str, float]]:
     """Signal in words → share of experts with other bits, and mean divergence of the key frequencies."""
-    now, known = session.choices(), [*session.statistics().signals, "none"]
+    now, known = address.choices(), [*current_run.statistics().signals, "none"]
     others = [name for name in known if name != now.signal]
-    here = session.sweep(((now.key_ratio, now.signal),))
-    found = session.sweep(tuple((now.key_ratio, name) for name in others))
+    here = solving.sweep(((now.key_ratio, now.signal),))
+    found = solving.sweep(tuple((now.key_ratio, name) for name in others))
     changed = dict(zip(map(names.signal, others), found.changed(here.bits[0]).tolist(), strict=True))
     away = dict(zip(changed, found.divergence(here.key[0]).mean(axis=1).tolist(), strict=True))
     return changed, away

@@ -15,7 +15,7 @@ import numpy as np
 
 from mode_core.calibration import SIGNALS, CalibrationSettings, calibrate
 from mode_core.models import load_model
-from mode_core.run import Run, TokenScores
+from mode_core.runs.run import Run, TokenScores
 from mode_core.samples import read_samples
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mode_core.run import Run, TokenScores
+from mode_core.runs.run import Run, TokenScores
 from mode_core.statistics import ExpertStatistics
 from tests.synthetic import synthetic_statistics
 

@@ -27,16 +27,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.measurement import Measurement
 from mode_core.calibration.measuring import ROUNDING, batches_of, finish, measure
 from mode_core.calibration.settings import CalibrationSettings
-from mode_core.exemplars import Exemplars
+from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook
 from mode_core.models import LoadedModel
-from mode_core.run import Run
+from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
+from mode_core.statistics.exemplars import Exemplars
 
 PARTS = "parts"
 CHUNK = 1 << 26  # bytes that travel at once

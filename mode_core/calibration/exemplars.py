@@ -1,6 +1,6 @@
 """Collects exemplars while the model runs: the tokens of each modality that every expert was chosen for most strongly.
 
-What counts as best, and what is kept, is told in `mode_core.exemplars`. Each batch only the tokens that beat what an
+What counts as best, and what is kept, is told in `statistics.exemplars`. Each batch only the tokens that beat what an
 expert holds already are looked at more closely, which after a few batches are few.
 """
 
@@ -16,8 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mode_core.calibration.observation import Observation
-from mode_core.exemplars import (
+from mode_core.files import atomic_write
+from mode_core.models import PADDING, VISION, Encoded, LoadedModel
+from mode_core.probing.observation import Observation
+from mode_core.runs.run import Run
+from mode_core.samples import Sample, SampleError
+from mode_core.statistics.exemplars import (
     AFTER,
     BEFORE,
     ENTRY,
@@ -30,10 +34,6 @@ from mode_core.exemplars import (
     sample_key,
     standing,
 )
-from mode_core.files import atomic_write
-from mode_core.models import PADDING, VISION, Encoded, LoadedModel
-from mode_core.run import Run
-from mode_core.samples import Sample, SampleError
 
 THUMBNAIL = 320  # longest side in pixels of a small picture
 PICTURE_MARK = "▦"  # stands in a snippet for the vision tokens of one picture
@@ -101,7 +101,7 @@ def _mixed(rows: np.ndarray) -> np.ndarray:
 class ExemplarSums:
     """The running best of every expert; merges with those of other processes and of earlier runs.
 
-    `found` is what was collected so far (`mode_core.exemplars.Exemplars`, whose head states the memory). A run that
+    `found` is what was collected so far (`statistics.exemplars.Exemplars`, whose head states the memory). A run that
     goes on starts from `Exemplars.load(run.path)`.
     """
 

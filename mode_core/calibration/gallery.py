@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mode_core.calibration.observation import Observation
-from mode_core.exemplars import sample_key
 from mode_core.files import atomic_write
 from mode_core.models import TEXT, VISION, Encoded
-from mode_core.run import Run, TokenScores
+from mode_core.probing.observation import Observation
+from mode_core.runs.run import Run, TokenScores
 from mode_core.samples import ImageSource, Sample
+from mode_core.statistics.exemplars import sample_key
 
 THUMBNAIL = 384  # longest side in pixels
 MAX_PICTURES = 64  # of one sample; further frames of a video have scores, but are not kept to be looked at

@@ -49,12 +49,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mode_core.calibration.errors import CalibrationError
-from mode_core.calibration.probe import Observation, Probe
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
+from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
 from mode_core.models.offloading import is_offloaded
+from mode_core.probing.probe import Observation, Probe
 from mode_core.samples import Sample
 
 ANSWER = -1  # the stream of random numbers that the answers are drawn with; signs use the streams 0, 1, …

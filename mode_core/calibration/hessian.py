@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.gradients import (
     DrawnAnswers,
     barred_tokens,
@@ -38,6 +37,7 @@ from mode_core.calibration.gradients import (
 )
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
+from mode_core.errors import CalibrationError
 from mode_core.models import PROJECTIONS, ExpertBank, LoadedModel
 from mode_core.models.offloading import is_offloaded
 from mode_core.samples import Sample

@@ -27,10 +27,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.logit_kl_batch import SAME, Batch, Rounded, encode, read_logits
 from mode_core.calibration.logit_kl_sums import KINDS, POSITIONS, LogitKL, LogitKLCost, LogitKLSettings, without_kl
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.models import ExpertBank, LoadedModel
 from mode_core.quantization.guard import exclusive, is_quantized

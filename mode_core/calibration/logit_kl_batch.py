@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.logit_kl_sums import LogitKLSettings
-from mode_core.calibration.probe import Observation, Probe
-from mode_core.calibration.redundancy import redundancy_bins
-from mode_core.calibration.replay import Replay
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.errors import CalibrationError
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
+from mode_core.probing.probe import Observation, Probe
+from mode_core.probing.redundancy import redundancy_bins
+from mode_core.probing.replay import Replay
 from mode_core.quantization.grids import fake_quantize
 from mode_core.quantization.widths import DROPPED
 from mode_core.samples import Sample

@@ -10,7 +10,7 @@ from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, measure_log
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.jobs import Cancel, Cancelled, ProgressHook
 from mode_core.models import LoadedModel
-from mode_core.run import Run
+from mode_core.runs.run import Run
 from mode_core.samples import Sample
 
 

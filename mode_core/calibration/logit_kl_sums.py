@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mode_core.calibration.errors import CalibrationError
+from mode_core.errors import CalibrationError
 from mode_core.models import LoadedModel
 from mode_core.statistics import BINS, FOLDS, ExpertStatistics
 

@@ -16,19 +16,19 @@ from typing import Any
 import torch
 
 from mode_core import __version__
-from mode_core.calibration.attending import borrowed_attention
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.logit_kl import LogitKL, without_kl
-from mode_core.calibration.observation import Observation
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
-from mode_core.exemplars import Exemplars
+from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
-from mode_core.run import Run, portable_source
+from mode_core.probing.attending import borrowed_attention
+from mode_core.probing.observation import Observation
+from mode_core.runs.run import Run, portable_source
 from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
+from mode_core.statistics.exemplars import Exemplars
 
 VERSIONS = ("torch", "transformers", "numpy", "safetensors")
 SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mode_core.calibration.errors import CalibrationError
 from mode_core.calibration.gradients import add_gradients
 from mode_core.calibration.hessian import add_hessian_traces
 from mode_core.calibration.measurement import Measurement
-from mode_core.calibration.probe import Probe
 from mode_core.calibration.sensitivity import RoundedBank, stacked_bytes
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums, Places
+from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
 from mode_core.models import Encoded, LoadedModel
 from mode_core.models.offloading import is_offloaded
+from mode_core.probing.probe import Probe
 from mode_core.quantization.guard import exclusive, is_quantized
-from mode_core.run import Run
+from mode_core.runs.run import Run
 from mode_core.samples import Sample, SampleError
 from mode_core.statistics import ExpertStatistics
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mode_core.calibration.signals import SIGNALS
+from mode_core.probing.signals import SIGNALS
 from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
 
 MEASURED = (DROPPED, *WIDTHS)  # 0 bits: what it costs to leave an expert out
@@ -19,7 +19,7 @@ class CalibrationSettings:
     """Settings of one calibration. The defaults are the paper's, with 1 bit measured as well.
 
     `bits`: widths whose damage is measured; 0 measures what leaving an expert out costs. `signals`: what ranks the
-    vision tokens of a sample, names of `mode_core.calibration.signals.SIGNALS`. `group_size` (input channels per scale,
+    vision tokens of a sample, names of `mode_core.probing.signals.SIGNALS`. `group_size` (input channels per scale,
     −1 = whole row) and `symmetric` say how weights are rounded. `sensitivity` False counts frequencies only.
     `batch_size` samples go through the model together. `token_scores_for` samples are kept with their pictures and
     scores, to be looked at; `exemplars` tokens of each modality are kept per expert, those it was chosen for most

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mode_core.calibration.observation import Observation
-from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.models import PADDING, TEXT, VISION, Encoded, ExpertBank
 from mode_core.models.offloading import is_offloaded
+from mode_core.probing.observation import Observation
+from mode_core.probing.redundancy import redundancy_bins
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, fold_of
 
 POOL = 4096  # tokens that wait to be added together

@@ -25,7 +25,7 @@ from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
-    from mode_core.run import Run
+    from mode_core.runs.run import Run
 
 
 @dataclass(frozen=True)

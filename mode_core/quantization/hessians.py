@@ -30,8 +30,8 @@ from mode_core.jobs import Reporter
 from mode_core.quantization.gptq import BLOCK, DAMPING
 
 if TYPE_CHECKING:
-    from mode_core.calibration.observation import Observation
     from mode_core.models import Encoded, ExpertBank, LoadedModel
+    from mode_core.probing.observation import Observation
     from mode_core.samples import Sample
 
 WEIGHTINGS = ("tokens", "modality")
@@ -183,7 +183,7 @@ def run_pass(
     Raises:
         SampleError: a sample that the processor refuses. Cancelled: a stop was asked for.
     """
-    from mode_core.calibration.probe import Probe
+    from mode_core.probing.probe import Probe
 
     for name, experts in wanted.experts.items():
         bank = loaded.banks[name]
@@ -253,8 +253,8 @@ def _kind_weights(settings: GptqSettings) -> tuple[float, ...]:
 
 def _kinds(seen: Observation, settings: GptqSettings) -> Tensor:
     """Which sum every row of the bank counts for, int64 `[T]`; −1: none."""
-    from mode_core.calibration.redundancy import redundancy_bins
     from mode_core.models import PADDING, TEXT
+    from mode_core.probing.redundancy import redundancy_bins
     from mode_core.statistics import BINS
 
     modality = seen.encoded.modality

@@ -55,9 +55,9 @@ def open_app(tiny_runs: Path, places: Path):
 
 def finish(app: AppTest, seconds: float = 180) -> AppTest:
     """Wait for the job in the address to end, and draw the page again."""
-    from dashboard import session
+    from dashboard.state import process_wide
 
-    job = session.jobs().get(app.query_params["job"])
+    job = process_wide.jobs().get(app.query_params["job"])
     end = time.monotonic() + seconds
     while job.active and time.monotonic() < end:
         time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard import session
+from dashboard.state import solving
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
 from mode_core.run import Run
@@ -46,8 +46,8 @@ def test_megabytes_and_bits_are_one_budget_in_two_units(open_app):
 def test_budgets_of_large_models_are_in_gigabytes(open_app, monkeypatch):
     """Sizes as those of a large model; the slider's ends and value are theirs, the choice stays in MB."""
     monkeypatch.setenv("MODE_CONTROLS", "plain")
-    monkeypatch.setattr(session, "size_range", lambda: (7_000_000_000, 14_500_000_000))
-    monkeypatch.setattr(session, "megabytes", lambda: 9_000.0)
+    monkeypatch.setattr(solving, "size_range", lambda: (7_000_000_000, 14_500_000_000))
+    monkeypatch.setattr(solving, "megabytes", lambda: 9_000.0)
     app = open_app("budget", budget="MB", mb="9000")
     slider = app.slider(key="megabytes-plain")
     assert (slider.min, slider.max, slider.value) == (7.0, 14.5, 9.0)
@@ -77,7 +77,7 @@ def test_an_impossible_request_is_told_in_the_pages_words(open_app, monkeypatch)
     def refuse():
         raise AllocationError("average_bits must lie in [2, 4]; got 9.")
 
-    monkeypatch.setattr(session, "allocation", refuse)
+    monkeypatch.setattr(solving, "allocation", refuse)
     app = open_app("budget")
     assert not app.exception
     assert app.error[0].value == "average_bits must lie in [2, 4]; got 9."

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dashboard import session
+from dashboard.state import folders, process_wide
 from mode_core.run import Run
 from tests.app.conftest import finish, words
 
@@ -44,7 +44,7 @@ def test_bundled_samples_become_the_open_run(with_model):
     finish(app)
     assert not app.exception and not app.error, [error.value for error in app.error]
     assert app.query_params["run"] == "mine"
-    run = Run.open(session.runs_folder() / "mine")
+    run = Run.open(folders.runs_folder() / "mine")
     assert len(run.statistics.samples) == 6 and run.statistics.bits == (1, 2, 3, 4)
     assert "finished and open" in words(app)
     app.selectbox(key="widget:run").set_value("tiny").run()  # another run may be looked at afterwards
@@ -85,14 +85,14 @@ def test_cancel_keeps_what_was_measured(with_model):
     app.number_input(key="calibrate:batch").set_value(1)
     app.text_input(key="calibrate:name").set_value("half").run()
     app.button(key="calibrate:start").click().run()
-    job = session.jobs().get(app.query_params["job"])
+    job = process_wide.jobs().get(app.query_params["job"])
     while job.active and (job.progress is None or "sample" not in job.progress.what or job.progress.fraction < 0.2):
         time.sleep(0.01)
     job.cancel.set()
     finish(app)
     assert job.state == "cancelled"
     assert "half-done run" in words(app) and app.query_params["run"] == "half"
-    assert len(Run.open(session.runs_folder() / "half").statistics.samples) > 0
+    assert len(Run.open(folders.runs_folder() / "half").statistics.samples) > 0
 
 
 def test_a_name_that_is_taken_is_refused(open_app):

@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from dashboard.choices import Choices
-from dashboard.command_line import export_command
-from mode_core.cli import build_parser
+from dashboard.state.choices import Choices
+from dashboard.words.command_line import export_command
+from mode_core.cli.main import build_parser
 
 MEASURED = {"group_size": 32, "symmetric": True}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboard.comparing import NotComparable, against_truth, halves, pair
+from dashboard.parts.compare.comparing import NotComparable, against_truth, halves, pair
 from mode_core.importance import cost_table, frequencies
 from mode_core.statistics import fold_of
 from tests.app.conftest import words

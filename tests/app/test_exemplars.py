@@ -7,9 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from dashboard import exemplars
-from mode_core.exemplars import PatchExemplar, TextExemplar
+from dashboard.parts.experts import exemplars
 from mode_core.run import Run
+from mode_core.statistics.exemplars import PatchExemplar, TextExemplar
 from tests.app.conftest import NAME, words
 
 

@@ -104,7 +104,7 @@ def test_an_impossible_budget_leads_back(open_app):
 
 
 def test_the_zip_holds_every_file(tmp_path: Path):
-    from dashboard.archive import zipped
+    from dashboard.parts.export.archive import zipped
 
     (tmp_path / "made" / "deep").mkdir(parents=True)
     (tmp_path / "made" / "a.txt").write_text("one")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.glossary import TERMS, explain, found
-from dashboard.lesson_facts import half_of_work
-from dashboard.lessons import LESSONS
+from dashboard.parts.learn.lesson_facts import half_of_work
+from dashboard.parts.learn.lessons import LESSONS
+from dashboard.words.glossary import TERMS, explain, found
 from mode_core.importance import frequencies
 from mode_core.run import Run
 from tests.app.conftest import NAME, words

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from dashboard.measured import (
+from dashboard.jobs.work import Stages
+from dashboard.parts.quantize.measured import (
     MODELS,
     Measurement,
     accuracy_frame,
@@ -16,7 +17,6 @@ from dashboard.measured import (
     size_frame,
     size_text,
 )
-from dashboard.work import Stages
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.jobs import Progress
 

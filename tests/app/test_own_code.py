@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dashboard import own_code, session
-from dashboard.work import ModelShelf
+from dashboard.jobs.work import ModelShelf
+from dashboard.parts.calibrate import own_code
+from dashboard.state import folders, process_wide
 from mode_core.calibration import CalibrationSettings
 from mode_core.models import ModelError
 from mode_core.run import Run
@@ -77,7 +78,7 @@ def test_calibrate_refuses_without_the_switch_and_loads_with_it(open_app, folder
     assert len(run.statistics.samples) == 2 and run.info["model"]["class"] == "KimiVLForConditionalGeneration"
     assert "trust" not in json.dumps(dict(run.info)) and not [key for key in app.query_params if "trust" in key]
 
-    app.text_input(key="calibrate:folder").set_value(str(session.BUNDLED_MODEL)).run()
+    app.text_input(key="calibrate:folder").set_value(str(folders.BUNDLED_MODEL)).run()
     assert switches(app) == 0  # the leave is that model's alone
     app.text_input(key="calibrate:folder").set_value(str(folder)).run()
     assert the_switch(app).value
@@ -99,7 +100,7 @@ def test_a_hub_id_has_the_switch_and_its_job_names_it(open_app, folder: Path, mo
     the_switch(app).set_value(True).run()
     assert "Python code comes with owner/name" in words(app)
     finish(app.button(key="calibrate:start").click().run())
-    assert session.jobs().get(app.query_params["job"]).state == "done"
+    assert process_wide.jobs().get(app.query_params["job"]).state == "done"
 
 
 def test_a_run_of_such_a_model_brings_no_leave_to_quantize(open_own, monkeypatch):
@@ -127,7 +128,7 @@ def test_export_asks_again_where_it_needs_the_model(open_own, places: Path):
     the_switch(app).set_value(True).run()
     assert any("--trust-remote-code" in code.value for code in app.code)
     finish(app.button(key="export:write").click().run())
-    job = session.jobs().get(app.query_params["job"])
+    job = process_wide.jobs().get(app.query_params["job"])
     assert job.state == "done", job.error
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import planner, session
 from dashboard.charts import Axes
 from dashboard.charts.memory import memory_bar
-from dashboard.choices import QUANTIZERS, Choices, from_address, to_address
+from dashboard.parts.budget import planner
+from dashboard.state import planning
+from dashboard.state.choices import QUANTIZERS, Choices, from_address, to_address
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
 from mode_core.importance.projections import by_projection
@@ -87,7 +88,7 @@ def test_prices_rise_with_the_unit(open_app):
 
 
 def test_a_refused_price_says_why():
-    table = planner.price_table([session.Price("layer", "bank", None, None, "no budget")], 1.0)
+    table = planner.price_table([planning.Price("layer", "bank", None, None, "no budget")], 1.0)
     assert table["note"].tolist() == ["no budget"] and pd.isna(table["predicted damage"][0])
 
 
@@ -110,11 +111,11 @@ def test_the_bar_adds_up_to_the_card():
 
 
 def test_no_rival_beats_the_chosen_method_by_its_own_costs(open_app, monkeypatch, statistics):
-    from dashboard import session as live
+    from dashboard.state import solving
 
     seen = []
-    real = live.rivals
-    monkeypatch.setattr(live, "rivals", lambda: seen.append((live.allocation().objective, real())) or seen[-1][1])
+    real = solving.rivals
+    monkeypatch.setattr(solving, "rivals", lambda: seen.append((solving.allocation().objective, real())) or seen[-1][1])
     for unit in ("expert", "projection"):
         assert not open_app("budget", bits="2.5", unit=unit, method="mode").exception
         best, others = seen[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dashboard import session
-from dashboard.measured import from_records
+from dashboard.parts.quantize.measured import from_records
+from dashboard.state import folders
+from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words
 
 
@@ -17,7 +18,7 @@ def test_measure_keep_and_mark_stale(open_app):
     labels = [metric.label for metric in app.metric]
     assert "Accuracy, original" in labels and "Accuracy, uniform 3 bits" in labels
     assert "Out of date" not in words(app)
-    [kept] = from_records(session.Run.open(session.runs_folder() / NAME).evaluations())
+    [kept] = from_records(Run.open(folders.runs_folder() / NAME).evaluations())
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
     assert len(kept.scores["original"].answers) == 32
 
@@ -35,7 +36,7 @@ def test_ask_all_three(open_app):
 
 
 def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch, tmp_path):
-    monkeypatch.setattr(session.Run, "model_source", str(tmp_path / "gone"))
+    monkeypatch.setattr(Run, "model_source", str(tmp_path / "gone"))
     app = open_app("quantize")
     assert not app.exception
     assert "not on this machine" in words(app)
@@ -51,7 +52,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
     assert not app.exception and not app.error, [error.value for error in app.error]
     [kept] = [
         found
-        for found in from_records(session.Run.open(session.runs_folder() / NAME).evaluations())
+        for found in from_records(Run.open(folders.runs_folder() / NAME).evaluations())
         if found.settings["quantizer"] == "gptq"
     ]
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
@@ -59,7 +60,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
 
 
 def test_where_answers_part():
-    from dashboard.quantizing import first_difference
+    from dashboard.parts.quantize.quantizing import first_difference
 
     assert first_difference(["a", "b"], ["a", "b"]) is None
     assert first_difference(["a", "c"], ["a", "b"]) == 1

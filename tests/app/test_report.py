@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.report import Section, report
+from dashboard.parts.export.report import Section, report
 
 
 def test_it_is_self_contained_and_escaped():
@@ -27,11 +27,12 @@ def test_what_it_says_is_what_the_session_holds(open_app):
     def script():
         import streamlit as st
 
-        from dashboard import run_report, session
+        from dashboard.parts.export import run_report
+        from dashboard.state import address, solving
 
-        session.restore()
+        address.restore()
         st.session_state["made"] = run_report.build("the command")
-        st.session_state["objective"] = f"{session.allocation().objective:.4g}"
+        st.session_state["objective"] = f"{solving.allocation().objective:.4g}"
 
     open_app("experts")  # sets the places up
     app = AppTest.from_function(script, default_timeout=120)

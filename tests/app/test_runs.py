@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import model_picker, run_list, session
-from dashboard.forecast import estimate_memory, tokens_per_second
+from dashboard.parts.calibrate import model_picker, run_list
+from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
+from dashboard.state import folders
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.models import ModelError, load_model
 from mode_core.run import Run, RunError
@@ -16,27 +17,27 @@ from tests.app.conftest import NAME
 
 
 @pytest.fixture
-def entries(places, tiny_runs) -> dict[str, session.RunEntry]:
+def entries(places, tiny_runs) -> dict[str, folders.RunEntry]:
     """A copy of the tiny run that may be changed, in the folder of runs."""
     shutil.copytree(tiny_runs / NAME, places / "runs" / "copy")
-    return {entry.name: entry for entry in session.runs()}
+    return {entry.name: entry for entry in folders.runs()}
 
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The actions are called without a page: which run is open is noted only."""
     opened = []
-    monkeypatch.setattr(run_list.session, "open_run", opened.append)
-    monkeypatch.setattr(run_list.session, "wanted_run", lambda: "copy")
+    monkeypatch.setattr(run_list.current_run, "open_run", opened.append)
+    monkeypatch.setattr(run_list.address, "wanted_run", lambda: "copy")
     return opened
 
 
 def test_rename_moves_the_folder_and_opens_it(entries, no_page):
     assert "'better'" in run_list.rename(entries["copy"], "better")
-    assert Run.open(session.runs_folder() / "better").state == "done" and no_page == ["better"]
+    assert Run.open(folders.runs_folder() / "better").state == "done" and no_page == ["better"]
     for name in ("../out", "", "bundled"):
         with pytest.raises(RunError, match="cannot be a run's name"):
-            run_list.rename(session.runs()[1], name)
+            run_list.rename(folders.runs()[1], name)
 
 
 def test_a_taken_name_is_refused_and_nothing_moves(entries, places):
@@ -47,17 +48,17 @@ def test_a_taken_name_is_refused_and_nothing_moves(entries, places):
 
 
 def test_delete_opens_the_bundled_one(entries, no_page, monkeypatch):
-    monkeypatch.setattr(run_list.session, "run_busy", lambda name: True)
+    monkeypatch.setattr(run_list.process_wide, "run_busy", lambda name: True)
     with pytest.raises(RunError, match="still writes"):
         run_list.delete(entries["copy"])
-    monkeypatch.setattr(run_list.session, "run_busy", lambda name: False)
+    monkeypatch.setattr(run_list.process_wide, "run_busy", lambda name: False)
     run_list.delete(entries["copy"])
-    assert not entries["copy"].path.exists() and no_page == [session.BUNDLED]
+    assert not entries["copy"].path.exists() and no_page == [folders.BUNDLED]
 
 
 def test_merging_a_run_with_itself_is_refused(entries, places, tiny_runs):
     shutil.copytree(tiny_runs / NAME, places / "runs" / "twin")
-    pair = [entry for entry in session.runs() if entry.name in ("copy", "twin")]
+    pair = [entry for entry in folders.runs() if entry.name in ("copy", "twin")]
     with pytest.raises(RunError, match="count these twice"):
         run_list.merge(pair, "both")
     assert not (places / "runs" / "both").exists()
@@ -101,7 +102,7 @@ def test_pace_of_an_earlier_run_of_the_same_model(tiny_runs, tiny_model_folder):
 
 
 def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
-    from dashboard.work import ModelShelf, calibrate_run
+    from dashboard.jobs.work import ModelShelf, calibrate_run
 
     settings = CalibrationSettings(bits=(2, 4), group_size=32, batch_size=1)
     loaded = load_model(tiny_model_folder, device="cpu")
@@ -127,11 +128,11 @@ def test_files_of_the_released_code_become_a_run(places, tmp_path, no_page, monk
         "sensitivities": {layer: {"0": error, "1": error}},
     }
     chosen = []
-    monkeypatch.setattr(run_list.session, "choose", lambda **changes: chosen.append(changes))
+    monkeypatch.setattr(run_list.address, "choose", lambda **changes: chosen.append(changes))
     files = [json.dumps(content).encode() for content in ({layer: counts}, sensitivity)]
     assert "key ratio 30 %" in run_list.take_released(*files, "theirs", (64, 32, 1))
     assert no_page == ["theirs"] and chosen == [{"key_ratio": 0.3, "signal": "text_attention"}]
-    assert Run.open(session.runs_folder() / "theirs").statistics.bits == (2, 3, 4)
+    assert Run.open(folders.runs_folder() / "theirs").statistics.bits == (2, 3, 4)
     with pytest.raises(ValueError, match=r"frequency\.json"):
         run_list.take_released(b"{", files[1], "broken", None)
-    assert not (session.runs_folder() / "broken").exists()
+    assert not (folders.runs_folder() / "broken").exists()

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboard import session
-from dashboard.choices import describe, from_address, to_address
-from dashboard.session import derived
+from dashboard.state import address, folders, solving
+from dashboard.state.choices import Choices, describe, from_address, to_address
 from mode_core.allocation import SCOPES, UNITS, allocate
 from mode_core.importance import METHODS, cost_table
+from mode_core.run import Run
 from tests.app.conftest import NAME, ROOT, words
 
 
@@ -25,7 +25,7 @@ def test_the_address_sets_every_choice_and_is_kept_on_a_page_change(open_app):
     assert not app.exception
     chosen = app.session_state["choices"]
     expected = replace(
-        session.Choices(), key_ratio=0.35, method="frequency", average_bits=2.5, scope="model", widths=(2, 4),
+        Choices(), key_ratio=0.35, method="frequency", average_bits=2.5, scope="model", widths=(2, 4),
         vision_weight=0.5,
     )  # fmt: skip
     assert chosen == expected
@@ -38,7 +38,7 @@ def test_defaults_stay_out_of_the_address(open_app):
 
 def test_a_senseless_address_is_named_and_left_out(open_app):
     app = open_app("export", ratio="lots")
-    assert app.session_state["choices"] == session.Choices()
+    assert app.session_state["choices"] == Choices()
     assert "ratio=lots" in words(app)
 
 
@@ -46,11 +46,11 @@ def test_the_allocation_is_that_of_the_library(open_app):
     """The page's bits equal those of the library called by hand with the same settings."""
     app = open_app("export", ratio="30", bits="2.5")
     shown = app.session_state["choices"]
-    statistics = session.Run.open(session.runs_folder() / NAME).statistics
+    statistics = Run.open(folders.runs_folder() / NAME).statistics
     costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4))
     by_hand = allocate(costs, bits=(2, 3, 4), average_bits=2.5)
     assert shown.average_bits == 2.5
-    prepared = derived._solver(
+    prepared = solving._solver(
         ("test",), statistics, ("mode", 0.30, "text_attention", 1.0), (2, 3, 4), "bank",
         (("group_size", 32), ("symmetric", True)),
     )  # fmt: skip
@@ -88,7 +88,7 @@ NUMBERS = {
 
 
 @settings(deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-@given(st.builds(session.Choices, **NUMBERS))
+@given(st.builds(Choices, **NUMBERS))
 def test_every_choice_survives_its_address(chosen):
     assert from_address(to_address(chosen)) == (chosen, [])
 
@@ -99,17 +99,18 @@ def test_every_choice_survives_its_address(chosen):
 def test_senseless_values_are_named(address):
     name, _, value = address.partition("=")
     read, problems = from_address({name: value})
-    assert read == session.Choices() and address in problems[0]
+    assert read == Choices() and address in problems[0]
 
 
 def test_the_first_page_waits_for_no_model_library():
     """What the entry and every page import must leave torch, transformers and scipy's solvers out."""
-    ask = "import sys, dashboard.sidebar, dashboard.charts, dashboard.components, dashboard.tables; print(*sys.modules)"
+    parts = "dashboard.shell.sidebar, dashboard.charts, dashboard.components, dashboard.words.tables"
+    ask = f"import sys, {parts}; print(*sys.modules)"
     held = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert set(held.split()).isdisjoint({"torch", "transformers", "scipy.optimize", "scipy.cluster"})
-    assert "dashboard.session" in held.split()
+    assert "dashboard.state.address" in held.split()
 
 
 def test_a_place_that_the_address_would_forget_is_refused():
     with pytest.raises(ValueError, match="is no part of an address"):
-        session.put(colour="red")
+        address.put(colour="red")

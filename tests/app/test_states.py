@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import session
+from dashboard.state import folders
 from mode_core.run import Run
 from tests.app.conftest import APP, NAME, ROOT, words
 from tests.synthetic import synthetic_statistics
@@ -27,7 +27,7 @@ def on_page(page: str, **address: str) -> AppTest:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_without_a_run_each_page_leads_to_calibrate(page: str, places: Path, monkeypatch):
-    monkeypatch.setattr(session.places, "BUNDLED_RUN", places / "nothing")
+    monkeypatch.setattr(folders, "BUNDLED_RUN", places / "nothing")
     app = on_page(page)
     assert not app.exception
     assert "There is no run yet" in words(app)
@@ -80,7 +80,7 @@ def empty_like(statistics):
 @pytest.mark.parametrize("page", (*PAGES, "calibrate"))
 @pytest.mark.parametrize("run", ["bundled", "large", "text", "half"])
 def test_every_page_opens_on_every_kind_of_run(page: str, run: str, states: Path, places: Path, monkeypatch):
-    if run == "bundled" and not session.BUNDLED_RUN.is_dir():
+    if run == "bundled" and not folders.BUNDLED_RUN.is_dir():
         pytest.skip("the bundled run is not here")
     monkeypatch.setenv("MODE_RUNS", str(states))
     app = on_page(page, **({} if run == "bundled" else {"run": run}))

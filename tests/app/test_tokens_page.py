@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from dashboard import names, session
-from dashboard.sweep import RATIOS, flat_bits, sweep
-from dashboard.token_view import overlap_of_banks, overlap_of_signals
+from dashboard.parts.budget.sweep import RATIOS, flat_bits, sweep
+from dashboard.parts.tokens.token_view import overlap_of_banks, overlap_of_signals
+from dashboard.state import folders
+from dashboard.words import names
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
-from mode_core.run import Run, TokenScores
+from mode_core.runs.run import Run, TokenScores
 from tests.app.conftest import NAME, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
@@ -111,7 +112,7 @@ def test_the_bundled_scores_are_those_of_the_bundled_model():
     """Scored again on two samples; the script refuses to write others."""
     from sample_data import signals
 
-    run = Run.open(session.BUNDLED_RUN)
+    run = Run.open(folders.BUNDLED_RUN)
     [first, second] = list(run.token_scores().values())[:2]
     again = signals.scores_of([first, second])
     for held, made in zip((first, second), again, strict=True):

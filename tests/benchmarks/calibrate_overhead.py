@@ -24,11 +24,11 @@ import torch
 
 from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.calibration.exemplars import ExemplarSums
-from mode_core.calibration.probe import Probe
 from mode_core.calibration.rounding import BankGrids
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.sums import BankSums, Places
 from mode_core.models import PADDING, LoadedModel, load_model
+from mode_core.probing.probe import Probe
 from mode_core.samples import read_samples
 
 BUNDLED = Path(__file__).resolve().parents[2] / "sample_data"

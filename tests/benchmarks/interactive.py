@@ -15,8 +15,9 @@ from statistics import median
 
 import plotly.io
 
-from dashboard import charts, tables
+from dashboard import charts
 from dashboard.charts.measures import divergences, frontier_of, starved
+from dashboard.words import tables
 from mode_core.allocation import Solver
 from mode_core.importance import cost_table, frequencies
 from tests.synthetic import synthetic_statistics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboard.lessons import LESSONS
+from dashboard.parts.learn.lessons import LESSONS
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table, frequencies
 from mode_core.importance.key_tokens import key_tokens

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.lessons import LESSONS
+from dashboard.parts.learn.lessons import LESSONS
 from tests.browser.server import browser_path, chromium, running_app, settled
 from tests.browser.test_road import BUNDLED
 from tests.browser.walking import HARMLESS

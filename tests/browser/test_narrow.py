@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.lessons import LESSONS
+from dashboard.parts.learn.lessons import LESSONS
 from tests.browser.server import ROOT, browser_path, settled
 from tests.browser.walking import walker
 

@@ -8,7 +8,7 @@ import pytest
 from dashboard.charts import Axes, bit_map, damage_by_layer, frontier_chart, theme, width_counts
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.charts.theme import width_colour
-from dashboard.tables import allocation_table, damage_by_bank, frontier_table, moves_table
+from dashboard.words.tables import allocation_table, damage_by_bank, frontier_table, moves_table
 from mode_core.allocation import Solver
 from mode_core.importance import cost_table
 

@@ -18,7 +18,7 @@ from dashboard.charts import (
 )
 from dashboard.charts.measures import divergences
 from dashboard.charts.theme import empty, template, themed
-from dashboard.tables import bias_table, frequency_table, sensitivity_table
+from dashboard.words.tables import bias_table, frequency_table, sensitivity_table
 
 
 def test_divergence_is_jensen_shannon_in_bits(grid):

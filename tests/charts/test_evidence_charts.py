@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import charts, paper
+from dashboard import charts
 from dashboard.charts.evidence import certainty
 from dashboard.charts.grids import Axes
 from dashboard.charts.two_runs import crossed
+from dashboard.words import paper
 from tests.synthetic_evidence import REACH, synthetic_evidence
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dashboard.charts import lesson as pictures
-from dashboard.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
+from dashboard.parts.learn.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
 
 SHARES = np.array([0.4, 0.1, 0.3, 0.2])
 

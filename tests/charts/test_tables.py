@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dashboard import charts, tables
+from dashboard import charts
+from dashboard.words import tables
 from mode_core.importance import frequencies
 from tests.synthetic import synthetic_statistics
 

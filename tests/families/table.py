@@ -18,7 +18,7 @@ HEAD = """# Models
 
 `load_model(folder or hub id)` takes any model of the families below, through transformers' own Auto classes. Expert
 banks are found by structure (`finding.py`), read and written through one interface whatever the storage (`storage.py`,
-`banks.py`), and watched by one probe (`mode_core/calibration/probe.py`).
+`banks.py`), and watched by one probe (`mode_core/probing/probe.py`).
 
 Every row is tested on a tiny random-weight model made from the family's own configuration class
 (`tests/unit/models/test_families.py`; this table is written by `python -m tests.families.table`, and a test compares

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mode_core.cli import build_parser, main
+from mode_core.cli.main import build_parser, main
 from mode_core.quantization.packed_file import read_packed_linears
 from mode_core.run import Run
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mode_core.calibration import CalibrationSettings, calibrate
-from mode_core.merging import merge_runs
 from mode_core.models import load_model
 from mode_core.run import Run, RunError
+from mode_core.runs.merging import merge_runs
 
 
 @pytest.fixture(scope="module")

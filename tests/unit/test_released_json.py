@@ -7,8 +7,8 @@ import pytest
 
 from mode_core.allocation import allocate
 from mode_core.importance import ImportanceError, cost_table, frequencies
-from mode_core.released_json import ReleasedJsonError, import_released, import_run
 from mode_core.run import Run
+from mode_core.runs.released_json import ReleasedJsonError, import_released, import_run
 
 EXPERTS, LAYERS, BITS = 6, (1, 3), (2, 3, 4)
 NAME = "model.language_model.layers.{}.mlp"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mode_core.allocation import Allocation
-from mode_core.run import ROOT, Run, RunError, TokenScores, portable_source
+from mode_core.runs.run import PORTABLE, Run, RunError, TokenScores, portable_source
 from tests.synthetic import synthetic_statistics
 
 
@@ -33,9 +33,9 @@ def test_a_run_that_has_only_begun(tmp_path):
 
 
 def test_model_paths_are_portable(run, tmp_path):
-    assert portable_source(ROOT / "sample_data") == "sample_data"
+    assert portable_source(PORTABLE / "sample_data") == "sample_data"
     assert portable_source(tmp_path) == str(tmp_path) and portable_source("owner/name") == "owner/name"
-    assert Path(run.model_source) == ROOT / "sample_data"
+    assert Path(run.model_source) == PORTABLE / "sample_data"
 
 
 def test_named_things(run):
@@ -110,5 +110,5 @@ def test_nothing_is_pickled(run):
 def test_the_bundled_run_names_no_machine(bundled_run):
     text = (bundled_run.path / "run.json").read_text()
     assert bundled_run.info["model"]["source"] == "sample_data/model"
-    assert str(ROOT) not in text and str(Path.home()) not in text
+    assert str(PORTABLE) not in text and str(Path.home()) not in text
     assert bundled_run.state == "done" and bundled_run.info["tokens"]["vision"] > bundled_run.info["tokens"]["text"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mode_core.calibration.adapters import watch_bank
-from mode_core.calibration.errors import CalibrationError
+from mode_core.errors import CalibrationError
 from mode_core.models import find_banks
+from mode_core.probing.adapters import watch_bank
 
 EXPERTS, HIDDEN, INNER, TOP = 6, 8, 5, 2
 

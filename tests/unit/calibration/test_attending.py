@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from mode_core.calibration import probe as probing
-from mode_core.calibration.attending import Read, find_attention, read_past_interface, serving
-from mode_core.calibration.errors import CalibrationError
-from mode_core.calibration.interface import PROBES, Kernel
-from mode_core.calibration.partial import Parts
-from mode_core.calibration.probe import Probe
+from mode_core.errors import CalibrationError
 from mode_core.models import PADDING, TEXT, VISION, Reached
 from mode_core.models.encoding import Encoded
+from mode_core.probing import probe as probing
+from mode_core.probing.attending import Read, find_attention, read_past_interface, serving
+from mode_core.probing.interface import PROBES, Kernel
+from mode_core.probing.partial import Parts
+from mode_core.probing.probe import Probe
 
 
 class OwnAttention(nn.Module):

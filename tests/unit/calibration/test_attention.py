@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mode_core.calibration import attention
-from mode_core.calibration.attention import weighted_rows
+from mode_core.probing import attention
+from mode_core.probing.attention import weighted_rows
 
 BATCH, HEADS, KEY_HEADS, LENGTH, SIZE = 3, 4, 2, 11, 8
 

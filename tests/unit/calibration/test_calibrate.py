@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, bins_of_ranks, calibrate
-from mode_core.calibration.probe import Probe
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
+from mode_core.probing.probe import Probe
 from mode_core.quantization.grids import fake_quantize
 from mode_core.run import Run
 from mode_core.samples import ImageSource, Sample

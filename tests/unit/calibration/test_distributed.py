@@ -14,9 +14,9 @@ import pytest
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
-from mode_core.exemplars import Exemplars
 from mode_core.run import Run
 from mode_core.samples import read_samples
+from mode_core.statistics.exemplars import Exemplars
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mode_core")

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from mode_core.cli import main
-from mode_core.cli_report import BarHook
+from mode_core.cli.report import BarHook
 from mode_core.run import Run
 
 

@@ -7,10 +7,19 @@ from PIL import Image
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.calibration import exemplars as collecting
 from mode_core.calibration.exemplars import PICTURE_MARK, ExemplarSums, snippet
-from mode_core.calibration.probe import Probe
-from mode_core.exemplars import AFTER, BEFORE, NO_TOKEN, Exemplars, ExemplarsError, PatchExemplar, cell_of, sample_key
 from mode_core.models import PADDING, TEXT, VISION, load_model
+from mode_core.probing.probe import Probe
 from mode_core.run import Run
+from mode_core.statistics.exemplars import (
+    AFTER,
+    BEFORE,
+    NO_TOKEN,
+    Exemplars,
+    ExemplarsError,
+    PatchExemplar,
+    cell_of,
+    sample_key,
+)
 
 SETTINGS = CalibrationSettings(bits=(2,), group_size=16, batch_size=3, sensitivity=False, exemplars=3)
 BANKS = ("model.language_model.layers.0.mlp.experts", "model.language_model.layers.2.mlp.experts")

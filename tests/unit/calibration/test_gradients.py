@@ -22,10 +22,10 @@ from mode_core.calibration.gradients import (
     random_signs,
     squared_gradients,
 )
-from mode_core.calibration.probe import Probe
-from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.cli import main
 from mode_core.models import TEXT, VISION, load_model
+from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import redundancy_bins
 from mode_core.quantization.grids import fake_quantize
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics, StatisticsError, fold_of

@@ -20,8 +20,8 @@ from mode_core.calibration.gradients import (
     random_signs,
     squared_gradients,
 )
-from mode_core.calibration.probe import Probe
 from mode_core.models import PADDING, load_model
+from mode_core.probing.probe import Probe
 from mode_core.samples import read_samples
 from tests.conftest import drawn_picture
 from tests.families.making import save_family

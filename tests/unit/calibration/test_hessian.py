@@ -14,9 +14,9 @@ from mode_core.calibration.hessian import (
     matrix_sums,
     vector_products,
 )
-from mode_core.calibration.probe import Probe
 from mode_core.importance import cost_table
 from mode_core.models import ensure_torchvision, load_model
+from mode_core.probing.probe import Probe
 from mode_core.statistics import fold_of
 from tests.conftest import EYES, TEXT, tiny_processor
 

@@ -8,9 +8,9 @@ import torch
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
 from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, logit_kl_cost, measure_logit_kl, without_kl
-from mode_core.calibration.redundancy import bins_of_ranks, query_positions
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
+from mode_core.probing.redundancy import bins_of_ranks, query_positions
 from mode_core.quantization.grids import fake_quantize
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics, fold_of

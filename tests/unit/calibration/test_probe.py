@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mode_core.calibration import SIGNALS, CalibrationError
-from mode_core.calibration.interface import PROBES
-from mode_core.calibration.probe import Probe
-from mode_core.calibration.redundancy import query_positions
 from mode_core.models import VISION
+from mode_core.probing.interface import PROBES
+from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import query_positions
 
 ALL = tuple(SIGNALS)
 

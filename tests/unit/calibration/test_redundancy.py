@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mode_core.calibration import bins_of_ranks, redundancy_bins
-from mode_core.calibration.redundancy import query_positions
 from mode_core.models import Encoded
+from mode_core.probing.redundancy import query_positions
 
 
 @pytest.mark.parametrize("first", range(1, 301, 50))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mode_core.calibration.replay import Replay
+from mode_core.probing.replay import Replay
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import pytest
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
 from mode_core.cli import main
-from mode_core.exemplars import Exemplars
 from mode_core.jobs import Cancelled
 from mode_core.run import Run
 from mode_core.samples import read_samples
+from mode_core.statistics.exemplars import Exemplars
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = CalibrationSettings(
@@ -147,7 +147,7 @@ def test_other_settings_or_samples_are_refused(tiny_model, samples_folder, whole
 
 def test_a_full_disk_keeps_everything_measured(tiny_model, samples_folder, whole, tmp_path, monkeypatch):
     """The disk refuses to write once; room that was set aside takes the last write, and the run goes on later."""
-    import mode_core.run as runs
+    import mode_core.runs.run as runs
 
     run, samples, real = Run.create(tmp_path / "run"), read_samples(samples_folder), runs.atomic_write
 
@@ -156,10 +156,10 @@ def test_a_full_disk_keeps_everything_measured(tiny_model, samples_folder, whole
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, content)
 
-    monkeypatch.setattr("mode_core.statistics.atomic_write", full)
+    monkeypatch.setattr("mode_core.statistics.model_statistics.atomic_write", full)
     with pytest.raises(CalibrationError, match=r"full \(No space left.*\)\. The 3 samples.*are kept.*--resume"):
         calibrate(tiny_model, samples, replace(SETTINGS, checkpoint_samples=3), run=run)
-    monkeypatch.setattr("mode_core.statistics.atomic_write", real)
+    monkeypatch.setattr("mode_core.statistics.model_statistics.atomic_write", real)
     half = Run.open(run.path)
     assert half.state == "half done" and len(half.statistics.samples) == 3
     calibrate(tiny_model, samples, SETTINGS, run=half)

@@ -10,8 +10,8 @@ import torch
 
 from mode_core.calibration import CalibrationSettings, LogitKLSettings, measure_logit_kl
 from mode_core.calibration.exemplars import ExemplarSums
-from mode_core.calibration.probe import Probe
 from mode_core.models import TEXT, VISION, load_model
+from mode_core.probing.probe import Probe
 from mode_core.quantization.grids import fake_quantize
 from mode_core.samples import Sample
 from tests.families.making import DOUBLES, save_family

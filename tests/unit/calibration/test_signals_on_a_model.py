@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mode_core.calibration import SIGNALS, redundancy_bins
-from mode_core.calibration.probe import Probe
-from mode_core.calibration.redundancy import query_positions
 from mode_core.models import TEXT, VISION
+from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import query_positions
 from mode_core.samples import Sample
 
 JUDGE = 2  # decoder layer that judge_layer_attention looks at; the tiny model has three

@@ -8,7 +8,7 @@ import pytest
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
-from mode_core.cli_compare import over_tasks
+from mode_core.cli.compare import over_tasks
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.plan import alone, entries
 from mode_core.importance.stacks import ImportanceError

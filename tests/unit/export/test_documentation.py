@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from mode_core.cli import build_parser
+from mode_core.cli.main import build_parser
 from mode_core.export import TARGETS
 from mode_core.quantization.widths import UNTOUCHED
 

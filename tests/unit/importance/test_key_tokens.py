@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.importance.key_tokens import jaccard, key_tokens, token_ranks
 from mode_core.importance.stacks import ImportanceError
 from mode_core.models import VISION
+from mode_core.probing.redundancy import redundancy_bins
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from mode_core.allocation import Allocation, allocate
-from mode_core.calibration.probe import Probe
-from mode_core.calibration.redundancy import query_positions
-from mode_core.calibration.signals import SIGNALS
 from mode_core.cli import main
 from mode_core.importance import cost_table, frequencies
 from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
+from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import query_positions
+from mode_core.probing.signals import SIGNALS
 from mode_core.quantization import quantize_experts
 from mode_core.run import Run
 from mode_core.samples import read_samples

@@ -6,8 +6,8 @@ import torch
 
 from mode_core.allocation import uniform_allocation
 from mode_core.calibration import CalibrationSettings, calibrate
-from mode_core.calibration.probe import Probe
 from mode_core.models import load_model
+from mode_core.probing.probe import Probe
 from mode_core.quantization import quantize_experts
 from mode_core.samples import Sample
 from tests.families.making import save_family

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mode_core.allocation.records import Allocation
-from mode_core.calibration.probe import Probe
 from mode_core.models import PADDING
+from mode_core.probing.probe import Probe
 from mode_core.quantization import GptqSettings, dequantize, quantize, quantize_experts
 from mode_core.quantization.gptq import gptq
 from mode_core.quantization.hqq import hqq

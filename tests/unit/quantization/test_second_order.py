@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mode_core.allocation.records import Allocation
-from mode_core.calibration.probe import Probe
-from mode_core.calibration.redundancy import redundancy_bins
 from mode_core.jobs import Cancelled, Reporter
 from mode_core.models import PADDING, TEXT
+from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import redundancy_bins
 from mode_core.quantization import GptqSettings, dequantize, fake_quantize, quantize_experts
 from mode_core.quantization.gptq import gptq
 from mode_core.quantization.hessians import plan_passes, run_pass

@@ -1,0 +1,1 @@
+"""What the worker thread does; no Streamlit here."""

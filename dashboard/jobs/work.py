@@ -1,0 +1,295 @@
+"""What the jobs of the dashboard do, without Streamlit: they run on the worker thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dashboard.parts.calibrate import own_code
+from dashboard.parts.calibrate.answer_kl import AnswerKL
+from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from mode_core.allocation import Allocation
+from mode_core.jobs import Cancel, Progress, ProgressHook, check
+from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
+from mode_core.run import Run
+from mode_core.statistics import ExpertStatistics
+
+
+class ModelShelf:
+    """Holds one loaded model for the whole process; asking for another one replaces it. Thread-safe.
+
+    A model that was loaded with leave to run its own code is another one than the same model without.
+    Memory: one model. While a job still works on the former one, both.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: tuple[str, bool] | None = None
+        self._loaded: Any = None
+
+    def get(self, source: str, trusted: bool = False) -> Any:
+        """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
+
+        Raises:
+            ModelError: it cannot be loaded, or has code of its own and no leave.
+        """
+        from mode_core.models import load_model
+
+        with self._lock:
+            if self._held != (source, trusted):
+                self._held = self._loaded = None  # let go of the old one before the new one takes memory
+                with own_code.named_switch(source):
+                    self._loaded = load_model(source, trust_remote_code=trusted)
+                self._held = source, trusted
+            return self._loaded
+
+
+def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
+    """A model's processor and the ids of its vision tokens (none where it reads text only), without the weights."""
+    from mode_core.models import ModelError
+    from mode_core.models.loading import read_processor
+
+    if not (Path(source) / "config.json").is_file():
+        raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
+    with own_code.named_switch(source):
+        return read_processor(source, trusted)
+
+
+class Stages:
+    """Several pieces of work on one bar: `stages.hook("quantizing")` begins the next piece.
+
+    Each piece gets the share of the bar that its weight says; steps are thousandths of the whole.
+    """
+
+    STEPS = 1000
+
+    def __init__(self, hook: ProgressHook, weights: Sequence[float]):
+        self._hook, self._begun = hook, time.monotonic()
+        self._ends = np.cumsum([0.0, *weights]) / sum(weights)
+        self._piece = -1
+
+    def hook(self, title: str) -> ProgressHook:
+        """Begin the next piece, and get the hook that it reports to."""
+        self._piece += 1
+        begin, end = self._ends[self._piece], self._ends[self._piece + 1]
+        self._tell(begin, title)
+
+        def report(progress: Progress) -> None:
+            self._tell(begin + progress.fraction * (end - begin), f"{title}: {progress.what}")
+
+        return report
+
+    def _tell(self, fraction: float, what: str) -> None:
+        self._hook(Progress(round(self.STEPS * fraction), self.STEPS, what, time.monotonic() - self._begun))
+
+
+def calibrate_run(
+    shelf: ModelShelf,
+    source: str,
+    samples: Sequence[Any],
+    settings: Any,
+    folder: Path,
+    kl: AnswerKL | None = None,
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Path:
+    """Calibrate into a new run folder, or go on with a half-done one; a cancelled one stays, holding the samples that
+    were finished. The KL of the answer comes last, where it was asked for and takes no longer than was agreed."""
+    from mode_core.calibration import calibrate
+
+    stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
+    stages.hook("loading the model")
+    loaded = shelf.get(source, trusted)
+    check(cancel)
+    with exclusive(loaded):
+        if kl is not None:
+            stages.hook("timing a forward pass")
+            kl.check_cost(loaded, samples, settings)
+        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
+        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+        if kl is not None:
+            kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
+    return folder
+
+
+def is_hub_id(source: str) -> bool:
+    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
+    from mode_core.models.loading import HUB_ID
+
+    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
+
+
+LOOKED_AT = 8  # samples encoded for an estimate of all
+
+
+def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[int, int, int]:
+    """(text tokens, vision tokens, samples looked at): exact for a few samples, scaled up from some of many.
+
+    Only the processor is loaded, not the weights.
+
+    Raises:
+        ModelError: no such model, or no processor in its folder.
+        SampleError: a sample that the processor refuses.
+    """
+    from mode_core.models import TEXT, VISION
+    from mode_core.models.encoding import encode
+
+    processor, vision_ids = load_processor(source, trusted)
+    looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
+    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    scale = len(samples) / len(looked)
+    text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
+    return round(text * scale), round(vision * scale), len(looked)
+
+
+def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, rounding: Mapping[str, Any]) -> int:
+    """Bytes of all experts at their bits, from the shapes alone; bits may be by projection, `[E, 2]`.
+
+    Of `rounding` (arguments of `quantize_experts`) only what decides bytes is looked at.
+    """
+    grid = {name: rounding[name] for name in ("group_size", "symmetric", "method") if name in rounding}
+    total = 0
+    for bank in statistics:
+        bits = np.asarray(allocation.bits[bank.name])
+        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+        for side in range(2):
+            widths, counts = np.unique(columns[:, side], return_counts=True)
+            each = expert_bytes(bank.shape, widths.tolist(), by_projection=True, **grid)[:, side]
+            total += int((each * counts).sum())
+    return total
+
+
+def rounding_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
+    """Arguments of `quantize_experts`; the samples only for a quantizer that looks at them."""
+    from mode_core.quantization import METHODS
+
+    wanted = METHODS[rounding["method"]].needs_samples
+    return dict(rounding) | ({"samples": samples} if wanted else {})
+
+
+def rounding_notes(quantized: Any, model: str) -> list[str]:
+    """What a person should know of how it was quantized, in sentences."""
+    thin = sum(map(len, quantized.data_free.values()))
+    if not thin:
+        return []
+    some = ", ".join(f"{bank} {list(experts)[:4]}" for bank, experts in quantized.data_free.items() if experts)
+    return [f"{model}: {thin} experts had too few tokens for {quantized.method} and were rounded to nearest ({some})."]
+
+
+def measure(
+    shelf: ModelShelf,
+    run: Run,
+    chosen: Allocation,
+    uniform: Allocation,
+    rounding: Mapping[str, Any],
+    samples: Sequence[Any],
+    seal: str,
+    settings: dict[str, Any],
+    keep: bool,
+    calibration: Sequence[Any] | None = None,
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Measurement:
+    """Score the original, `chosen` and `uniform` on the same samples, and count their packed bytes.
+
+    `rounding` holds the quantizer's arguments, `calibration` what it may look at. `seal` and `settings` say what was
+    measured; `keep` writes the scores into the run.
+    """
+    from mode_core.evaluation import evaluate, record_reference
+
+    stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    with exclusive(loaded):
+        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
+        measured, notes = {}, []
+        options = rounding_options(rounding, calibration)
+        for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
+            hook = stages.hook(f"quantizing, {model}")
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options) as quantized:
+                hook = stages.hook(f"answers, {model}")
+                scores[model] = evaluate(loaded, samples, reference=reference, progress=hook, cancel=cancel)
+                measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
+                notes += rounding_notes(quantized, model)
+    predicted = {
+        ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
+        ALLOCATION: packed_bytes(run.statistics, chosen, rounding),
+        UNIFORM: packed_bytes(run.statistics, uniform, rounding),
+    }
+    width = int(np.ravel(next(iter(uniform.bits.values())))[0])
+    done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
+    if keep:
+        for name, record in done.records().items():
+            run.save_evaluation(name, record)
+    return done
+
+
+def ask(
+    shelf: ModelShelf,
+    run: Run,
+    chosen: Allocation,
+    uniform: Allocation,
+    rounding: Mapping[str, Any],
+    sample: Any,
+    calibration: Sequence[Any] | None = None,
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> dict[str, Any]:
+    """The same question to the original, to `chosen` and to `uniform`: model → its `Answer`."""
+    from mode_core.evaluation import ask as answer
+
+    stages = Stages(progress, (2, 1, 2, 2))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    with exclusive(loaded):
+        stages.hook("asking the original")
+        given = {ORIGINAL: answer(loaded, sample)}
+        for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
+            hook = stages.hook(f"quantizing and asking, {model}")
+            options = rounding_options(rounding, calibration)
+            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options):
+                given[model] = answer(loaded, sample)
+    return given
+
+
+def export_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
+    """Arguments of `export` from those of `quantize_experts`."""
+    around = {name: rounding[name] for name in ("attention_bits", "shared_bits") if rounding.get(name)}
+    if samples:
+        around["samples"] = samples
+    return {name: rounding[name] for name in ("method", "group_size", "symmetric")} | {"quantizer": around}
+
+
+def export_whole(
+    shelf: ModelShelf,
+    run: Run,
+    target: str,
+    allocation: Allocation,
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Any:
+    """Write a target that needs the model's weights; returns the `ExportResult`."""
+    from mode_core.export import export
+
+    stages = Stages(progress, (1, 4))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    hook = stages.hook("writing")
+    with exclusive(loaded):
+        return export(target, allocation, folder, run=run, loaded=loaded, progress=hook, cancel=cancel, **options)

@@ -1,0 +1,77 @@
+"""What a calibration will take, told before it starts: memory from shapes, time from earlier runs. No Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dashboard.parts.calibrate.own_code import named_switch
+from mode_core.calibration import CalibrationSettings
+from mode_core.run import Run
+from mode_core.statistics import BINS, FOLDS
+
+if TYPE_CHECKING:
+    from mode_core.models import ExpertBank
+
+SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
+PROCESS = 450_000_000  # bytes of Python, torch and transformers before any model; measured on Linux, CPU build
+ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch_size")  # settings that decide the pace
+
+
+def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
+    """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts
+    where they are kept, as they always are for the KL of the answer (`answer_kl`). For the Hessian's trace the model
+    in float32, and twice the experts; not what two backward passes keep of one sample.
+
+    Only the configuration is read, and the files' sizes. `trusted`: the model may run its own code.
+
+    Raises:
+        ModelError, OSError, ValueError: no configuration, or a family without expert banks.
+    """
+    banks, parameters = outline(source, trusted)
+    weights = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
+    columns = 3 + (3 if settings.gradients else 2) * len(settings.bits)
+    rows = FOLDS * (1 + BINS * len(settings.signals))
+    sums = sum(bank.experts * rows * columns * 8 for bank in banks)
+    experts = sum(b.experts * len(b.projections) * b.hidden * b.intermediate for b in banks) * 4
+    stacked = experts * (1 + len(settings.bits))
+    kept = answer_kl or (settings.sensitivity and stacked <= settings.stack_bytes)
+    if settings.hessian_probes:
+        weights = max(weights, 4 * parameters) + 2 * experts
+    return PROCESS + weights + SUMS_COPIES * sums + stacked * kept
+
+
+def outline(source: str, trusted: bool = False) -> tuple[list[ExpertBank], int]:
+    """The expert banks of a configuration, and the model's parameters; built without memory.
+
+    Raises:
+        ModelError, OSError, ValueError: as `estimate_memory`.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    from mode_core.models import ensure_torchvision, find_banks
+    from mode_core.models.loading import attempt, model_class_of
+
+    ensure_torchvision()
+    common = {"local_files_only": True, "trust_remote_code": trusted}
+    with named_switch(source):
+        model_class, _ = attempt(source, "configuration", model_class_of, source, **common)
+    config = AutoConfig.from_pretrained(source, **common)
+    with torch.device("meta"):
+        model = model_class.from_config(config, trust_remote_code=trusted)
+    return list(find_banks(model).values()), sum(parameter.numel() for parameter in model.parameters())
+
+
+def tokens_per_second(source: str, settings: CalibrationSettings, runs: Sequence[Run]) -> float | None:
+    """Pace of the newest run of the same model with like settings that was measured; None where there is none."""
+    wanted = {key: value for key, value in settings.to_dict().items() if key in ALIKE}
+    for run in sorted(runs, key=lambda each: each.info.get("created", 0), reverse=True):
+        info = run.info
+        held = {key: value for key, value in info.get("settings", {}).items() if key in ALIKE}
+        tokens = sum(int(count) for count in info.get("tokens", {}).values())
+        same = run.model_source is not None and Path(run.model_source).resolve() == Path(source).resolve()
+        if same and tokens and info.get("seconds", 0) > 0 and all(wanted[key] == value for key, value in held.items()):
+            return tokens / info["seconds"]
+    return None

@@ -1,0 +1,54 @@
+"""Controls that stand on more than one page and set the same choice there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import streamlit as st
+
+from dashboard.components import live_slider
+from dashboard.state import address
+from dashboard.words.glossary import explain
+
+
+def key_ratio_slider(follow: Callable[[], str]) -> None:
+    """The share of vision tokens that count as key, 1 to 100 %; without a redundancy signal there is none to set.
+
+    `follow`: what changes while it is dragged, as for `live_slider`.
+    """
+    now = address.choices()
+    live_slider(
+        "Key vision tokens (key ratio)",
+        low=1,
+        high=100,
+        step=1,
+        value=100 * now.key_ratio,
+        unit=" %",
+        key="ratio",
+        help=explain("key ratio"),
+        on_change=lambda percent: address.choose(key_ratio=round(percent) / 100),
+        follow=follow,
+        disabled=now.signal == "none",
+    )
+
+
+def next_step(label: str, page: str) -> None:
+    """A quiet button that leads on to another page, with everything as it is set."""
+    if st.button(label, key=f"next:{page}", type="tertiary", icon=":material/arrow_forward:"):
+        address.go(page)
+
+
+_SCROLL = "<script>document.getElementById({anchor})?.scrollIntoView({{ behavior: 'smooth' }})</script>"
+_WANTED = "scroll-to"  # in the session: where to, once the page is drawn
+
+
+def scroll_later(anchor: str) -> None:
+    """In a callback, or before a rerun: bring this heading into view when the page is drawn next."""
+    st.session_state[_WANTED] = anchor
+
+
+def scroll_now() -> None:
+    """Last on a page, so that nothing else changes its place: bring what was asked for into view."""
+    if (anchor := st.session_state.pop(_WANTED, None)) is not None:
+        st.html(_SCROLL.format(anchor=json.dumps(anchor)), unsafe_allow_javascript=True)

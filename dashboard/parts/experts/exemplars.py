@@ -1,0 +1,104 @@
+"""What one expert likes: the words and the patches that its router weighed most, from the calibration samples."""
+
+from __future__ import annotations
+
+import html
+import io
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from dashboard.state import current_run
+from mode_core.statistics.exemplars import Exemplars, ExemplarsError, PatchExemplar, TextExemplar
+
+CONTEXT = 2  # cells shown around a patch
+SIDE, GAP = 84, 6  # pixels of one crop, and between crops
+OUTLINE = "#d55e00"
+_STYLE = (
+    "<style>.exemplars { font-size: 0.86rem; line-height: 1.5; } .exemplars mark { background: transparent; "
+    "color: inherit; font-weight: 700; border-bottom: 2px solid #d55e00; } "
+    ".exemplars .weight { opacity: 0.65; margin-left: 0.5em; } .exemplars div { white-space: nowrap; overflow: hidden; "
+    "text-overflow: ellipsis; }</style>"
+)
+
+
+def part(bank: str, expert: int) -> None:
+    """Text tokens in context on the left, picture patches as crops on the right."""
+    st.markdown("**What this expert was chosen for most strongly**, by routing weight, in the calibration samples")
+    try:
+        found = _exemplars(current_run.run_key())
+    except ExemplarsError as damaged:
+        st.caption(f"The exemplars of this run cannot be read. {damaged}")
+        return
+    if found is None or bank not in found.tables:
+        st.caption("This run was made without exemplars. Calibrate again to see words and patches of every expert.")
+        return
+    left, right = st.columns(2, gap="medium")
+    with left:
+        tokens = found.text(bank, expert)
+        st.caption("Text tokens")
+        st.html(_STYLE + text_lines(tokens)) if tokens else st.caption("No text token was routed here.")
+    with right:
+        patches = found.patches(bank, expert)
+        st.caption("Vision tokens, outlined in their surroundings")
+        if not patches:
+            st.caption("No vision token was routed here.")
+        elif (strip := _strip(current_run.run_key(), bank, expert)) is None:
+            st.caption(", ".join(f"token {patch.place} of {patch.sample}" for patch in patches))
+        else:
+            weights = ", ".join(f"{patch.weight:.2f}" for patch in patches if patch.picture)
+            st.image(strip, alt=f"Patches of pictures that expert {expert} was chosen for, largest weight first.")
+            st.caption(f"Routing weights {weights}.")
+
+
+def text_lines(tokens: tuple[TextExemplar, ...]) -> str:
+    """One line a token, its context around it, as HTML; everything that came from a sample is escaped."""
+    lines = [
+        f"<div title='sample {html.escape(token.sample)}'>{_shown(token.before)}"
+        f"<mark>{_shown(token.token) or '␣'}</mark>{_shown(token.after)}<span class='weight'>{token.weight:.2f}"
+        f"{' template' if token.template else ''}</span></div>"
+        for token in tokens
+    ]
+    return f"<div class='exemplars'>{''.join(lines)}</div>"
+
+
+def _shown(text: str) -> str:
+    return html.escape(text.replace("\n", "⏎"))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _exemplars(key: tuple) -> Exemplars | None:
+    return current_run.run().exemplars()
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _strip(key: tuple, bank: str, expert: int) -> bytes | None:
+    return strip(_exemplars(key).patches(bank, expert))
+
+
+def strip(patches: tuple[PatchExemplar, ...]) -> bytes | None:
+    """The crops side by side as one PNG, each patch outlined; None where no picture was kept."""
+    crops = [crop for patch in patches if (crop := _crop(patch)) is not None]
+    if not crops:
+        return None
+    whole = Image.new("RGBA", (len(crops) * (SIDE + GAP) - GAP, SIDE), (0, 0, 0, 0))
+    for place, crop in enumerate(crops):
+        whole.paste(crop, (place * (SIDE + GAP), 0))
+    held = io.BytesIO()
+    whole.save(held, "PNG")
+    return held.getvalue()
+
+
+def _crop(patch: PatchExemplar) -> Image.Image | None:
+    """One patch with its surroundings, `SIDE` pixels square, the patch itself outlined."""
+    around = patch.crop(CONTEXT)
+    if around is None:
+        return None
+    (row, column), (rows, columns) = patch.cell, patch.grid
+    top, left = min(row, CONTEXT), min(column, CONTEXT)
+    high, wide = (min(size, place + CONTEXT + 1) - max(0, place - CONTEXT) for size, place in
+                  ((rows, row), (columns, column)))  # fmt: skip
+    crop = around.resize((SIDE, SIDE), Image.Resampling.NEAREST if around.width < SIDE else Image.Resampling.LANCZOS)
+    box = (left * SIDE / wide, top * SIDE / high, (left + 1) * SIDE / wide - 1, (top + 1) * SIDE / high - 1)
+    ImageDraw.Draw(crop).rectangle(box, outline=OUTLINE, width=2)
+    return crop

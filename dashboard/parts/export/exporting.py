@@ -1,0 +1,202 @@
+"""Parts of the Export page: which form, what is known about it, what it will hold, and taking it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.jobs import work
+from dashboard.parts.calibrate import trust
+from dashboard.parts.export.archive import zipped
+from dashboard.parts.quantize import quantizing
+from dashboard.shell import jobs_panel
+from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.words.command_line import export_command
+from mode_core.allocation import Allocation
+from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
+from mode_core.export.refit import UNIT_WORDS, fit
+from mode_core.export.target import missing_package
+from mode_core.export.writing import check_widths
+from mode_core.jobs import Job
+
+PREVIEW = 2_000  # characters of a text file
+MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
+LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
+FIRST = next(iter(TARGETS))
+
+
+def group_part() -> str:
+    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
+    return st.pills(  # not a segmented control: these wrap where the page is narrow
+        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        on_change=lambda: _first_of(st.session_state["export:group"]),
+    )  # fmt: skip
+
+
+def form_part(group: str) -> Target:
+    """Which form of the group."""
+    forms = {name: target for name, target in TARGETS.items() if target.group == group}
+    name = st.radio(
+        "Form", list(forms), format_func=lambda name: _title(forms[name]), captions=list(map(_whom, forms.values())),
+        **address.bind_place("form", list(TARGETS), FIRST, key="export:target"),
+    )  # fmt: skip
+    target = forms[name]
+    if target.warning:
+        st.warning(target.warning, icon=":material/warning:")
+    return target
+
+
+def _first_of(group: str) -> None:
+    form = next(name for name, target in TARGETS.items() if target.group == group)
+    address.put(form=None if form == FIRST else form)
+
+
+def _title(target: Target) -> str:
+    return target.title + (" :blue-badge[recommended]" if target.recommended else "")
+
+
+def _whom(target: Target) -> str:
+    """Who should take it, after the reason of the one that is recommended."""
+    return f"{target.recommended} {target.for_whom}".lstrip()
+
+
+def outlook_part(target: Target, chosen: Allocation) -> None:
+    """What the export will be like; where the form cannot hold these bits, why."""
+    _facts(target)
+    try:
+        _price(target, chosen)
+        _preview(target, chosen)
+    except ExportError as refused:
+        st.error(str(refused), icon=":material/error:")
+
+
+def _facts(target: Target) -> None:
+    """What is known about the form, in plain words."""
+    rows = {
+        "Finest unit": UNIT_WORDS[target.finest_unit],
+        "Widths": ", ".join("16 (untouched)" if width == 16 else str(width) for width in target.widths) + " bits",
+        "Who reads it": target.engines,
+        "How it was proven": target.proof,
+    }
+    st.markdown("\n".join(f"- **{what}**: {words}" for what, words in rows.items()))
+
+
+def _price(target: Target, chosen: Allocation) -> None:
+    """What the target's unit costs, where it is coarser than the allocation's.
+
+    Raises:
+        ExportError: the target cannot hold these bits.
+    """
+    fitted = fit(chosen, target, statistics=current_run.statistics(), sizes=solving.split_sizes())
+    check_widths(target, fitted.allocation)
+    if fitted.price is None:
+        st.caption(":material/check: These bits fit this target as they are.")
+    else:
+        price = fitted.price
+        times = "" if price["times"] is None else f" ({price['times']:.2f} times)"
+        st.warning(
+            f"This target holds one width for {UNIT_WORDS[target.finest_unit]}. The allocation is solved again for it: "
+            f"predicted damage {price['predicted_loss_as_written']:.3g} in place of "
+            f"{price['predicted_loss_as_asked']:.3g}{times}, at {price['average_bits_as_written']:.2f} bits on average "
+            "(estimates).",
+            icon=":material/price_change:",
+        )
+    for note in fitted.notes:
+        st.caption(note)
+
+
+def _preview(target: Target, chosen: Allocation) -> None:
+    """What the files will hold; for a checkpoint, what it is made of."""
+    if target.needs_model:
+        st.caption("A whole checkpoint; it is written on request, because the model has to be loaded for it.")
+        return
+    with tempfile.TemporaryDirectory() as place:
+        result = _write(target, chosen, Path(place) / "preview")
+        for path in result.files:
+            with st.expander(f"{path.name} · {path.stat().st_size / 1e3:,.1f} kB", expanded=path == result.files[0]):
+                if path.suffix == ".csv":
+                    st.dataframe(pd.read_csv(path), hide_index=True, height=300)
+                elif path.suffix == ".parquet":
+                    st.caption("The same table as the CSV, with types, for pandas and other tools.")
+                else:
+                    text = path.read_text(encoding="utf-8")
+                    language = LANGUAGES.get(path.suffix)
+                    st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language=language, height=320)
+
+
+def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
+    """Download, or write to a folder."""
+    if target.needs_model and (source := current_run.run().model_source):
+        trust.switch(source)
+    if missing := missing_package(target):
+        st.info(missing, icon=":material/inventory_2:")
+        return
+    job = process_wide.jobs().get(address.watched())
+    row = st.container(horizontal=True)
+    if not target.needs_model:
+        row.download_button(
+            "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
+            on_click="ignore", type="primary", width="stretch", key="export:download",
+        )  # fmt: skip
+    where = f"Writes to {folders.relative(folder)}; an earlier export there is replaced."
+    if row.button(
+        "Write to a folder", type="primary" if target.needs_model else "secondary", width="stretch",
+        disabled=job is not None and job.active, key="export:write", help=where,
+    ):  # fmt: skip
+        if target.needs_model:
+            address.watch(_start(target, chosen, folder).id)
+            st.rerun()
+        result = _write(target, chosen, folder)
+        st.success(f"{len(result.files)} files in {folders.relative(folder)}.", icon=":material/check_circle:")
+    if job is not None and job.kind == f"export:{folder}":
+        jobs_panel.panel(job)
+        if job.state == "done":
+            size = sum(path.stat().st_size for path in job.result.files) / 1e6
+            with row:
+                _offer_checkpoint(folder, size)
+            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {folders.relative(folder)}.")
+
+
+def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
+    """Write a form that needs no model; quick."""
+    return export(target.name, chosen, folder, run=current_run.run(), **work.export_options(solving.rounding(), None))
+
+
+def _start(target: Target, chosen: Allocation, folder: Path) -> Job:
+    """Write a form that needs the model, as long work."""
+    options = work.export_options(solving.rounding(), quantizing.calibration_samples())
+    run = current_run.run()
+    return process_wide.jobs().submit(
+        f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
+        folder, options, trusted=trust.may_run(run.model_source),
+    )  # fmt: skip
+
+
+def _download(target: Target, chosen: Allocation, name: str) -> bytes:
+    """The zip, made when it is asked for."""
+    with tempfile.TemporaryDirectory() as place:
+        return zipped(_write(target, chosen, Path(place) / name).folder)
+
+
+def _offer_checkpoint(folder: Path, size: float) -> None:
+    """A checkpoint that was written, as a download where it is small enough; `size` in MB."""
+    if size > MOST_ZIPPED:
+        st.caption("Too large for a download by the browser; copy the folder.")
+        return
+    st.download_button(
+        "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
+        width="stretch", key="export:checkpoint",
+    )  # fmt: skip
+
+
+def command(target: Target, chosen: Allocation, folder: Path) -> str:
+    """The command line that writes the same."""
+    now = replace(address.choices(), widths=chosen.widths, pins=solving.pinned(), megabytes=float(solving.megabytes()))
+    run, trusted = folders.relative(current_run.run_entry().path), trust.may_run(current_run.run().model_source)
+    measured = current_run.statistics().settings
+    return export_command(now, target.name, run, folders.relative(folder), measured, target.needs_model and trusted)

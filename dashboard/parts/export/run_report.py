@@ -1,0 +1,124 @@
+"""What the report of the open run says: gathered from the session, written by `dashboard.parts.export.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from dashboard import charts
+from dashboard.charts.measures import divergences, frontier_of
+from dashboard.parts.budget import halves
+from dashboard.parts.export.report import Section, report
+from dashboard.parts.quantize import measured
+from dashboard.state import address, current_run, process_wide, solving
+from dashboard.state.choices import describe
+from dashboard.words import names, tables
+from mode_core.run import Run
+
+PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate; measured values are called measured."
+
+
+def build(command: str) -> str:
+    """The report of the open run and of what is chosen now, as HTML; `command` makes the same bits again."""
+    axes = charts.Axes.of(current_run.statistics())
+    sections = [_about(), _frequencies(axes), _sensitivity(), _allocation(axes), *_measured(), _again(command)]
+    return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections)
+
+
+def _about() -> Section:
+    run, statistics = current_run.run(), current_run.statistics()
+    return Section("The run", facts=facts(run) | {"Settings of this report": describe(solving.settings_now())},
+                   sentences=_caveats(statistics.settings))  # fmt: skip
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What was measured on what, by run.json."""
+    info, statistics = run.info, run.statistics
+    model, tokens = info.get("model", {}), info.get("tokens", {})
+    return {
+        "Model": f"{model.get('name', statistics.settings.get('model'))}, revision {model.get('revision', 'unknown')}",
+        "Expert banks": f"{len(statistics.banks)} of "
+        + ", ".join(sorted({str(bank.shape.experts) for bank in statistics}))
+        + " experts",
+        "Calibration samples": f"{len(statistics.samples)} (digest {info.get('samples', {}).get('digest', 'unknown')})",
+        "Tokens": ", ".join(f"{count:,} {kind}" for kind, count in tokens.items()) or "unknown",
+        "State": run.state,
+        "Versions": ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()) or "unknown",
+    }
+
+
+def _caveats(settings: Mapping[str, Any]) -> list[str]:
+    return [f"Imported: {settings['origin']}."] if "origin" in settings else []
+
+
+def _grid() -> charts.FrequencyGrid:
+    now = address.choices()
+    return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
+
+
+def _frequencies(axes: charts.Axes) -> Section:
+    now, grid = address.choices(), _grid()
+    bars = charts.bias_bars(axes.ticks, divergences(grid), "How far apart kinds of token are, by layer")
+    told = f"Key vision tokens: the best {100 * now.key_ratio:.0f} % by {names.signal(now.signal)}."
+    return Section("Who uses which expert", [told], [charts.frequency_heatmaps(grid, "share"), bars])
+
+
+def _sensitivity() -> Section:
+    now = address.choices()
+    grid = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
+    bits = 3 if 3 in grid.bits else grid.bits[len(grid.bits) // 2]
+    return Section("What rounding would break", [], [charts.sensitivity_heatmaps(grid, bits)])
+
+
+def _allocation(axes: charts.Axes) -> Section:
+    found, rival = solving.allocation(), solving.uniform_allocation()
+    costs, bits, other = solving.costs(), found.bits, rival.bits
+    if halves.is_split(bits):
+        axes, costs = halves.split_axes(axes), halves.split_costs(solving.split_costs())
+        bits, other = halves.split_bits(bits), halves.split_bits(other)
+    line = frontier_of(solving.solver())
+    uniform = list(
+        zip(line.uniform_bits.tolist(), line.uniform_bits.tolist(), line.uniform_objective.tolist(), strict=True)
+    )
+    width = rival.settings["uniform"]
+    proof = "proven optimal" if found.proven_optimal else f"not proven; lower bound {found.lower_bound:.4g}"
+    figures = [
+        charts.bit_map(axes, bits, found.widths),
+        charts.frontier_chart(
+            line.average_bits, line.objective, uniform, (found.average_bits, found.objective)
+        ),
+        charts.damage_by_layer(
+            axes.ticks,
+            tables.damage_by_bank(axes, costs, bits),
+            tables.damage_by_bank(axes, costs, other),
+            f"{width} bits for all",
+        ),
+    ]  # fmt: skip
+    sentences = [
+        f"{names.method(found.method)}: {found.average_bits:.3f} bits on average, predicted damage "
+        f"{found.objective:.4g} (estimate) against {rival.objective:.4g} with {width} bits for all; {proof}."
+    ]
+    return Section("Bits of every expert", sentences, figures)
+
+
+def _measured() -> list[Section]:
+    """Every measurement of this run; those of other settings say theirs."""
+    sections = []
+    for found in process_wide.measurements():
+        now = "of these settings" if found.fingerprint == solving.fingerprint() else "of other settings"
+        frames = [measured.divergence_frame(found), measured.size_frame(found)]
+        accuracy = measured.accuracy_frame(found)
+        figures = [] if accuracy.empty else [charts.accuracy_by_task(accuracy)]
+        told = [f"{describe(found.settings)}.", *found.notes]
+        sections.append(Section(f"Measured, {now}", told, figures, [_plain(frame) for frame in frames]))
+    return sections or [Section("Measured", ["Nothing has been measured with this run yet."])]
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.round(5)
+
+
+def _again(command: str) -> Section:
+    return Section("The same on the command line", code=command)

@@ -1,0 +1,75 @@
+"""What a lesson stands on, and what it shows: the bank it is told with; its picture, question, control and way on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import charts
+from dashboard.charts.measures import starved
+from dashboard.state import address, current_run, solving
+
+
+@dataclass(frozen=True)
+class View:
+    """One lesson on the open run. With a `note` there is nothing to draw or ask: it says why and what to do, `command`
+    how.
+
+    `picture(shown)` draws the question or the answer; `control(follow)` is drawn below it once the answer is shown,
+    with what a dragged slider changes at once;
+    `prepare()` sets what the next page should open with; `table()` are the rows behind the picture.
+    """
+
+    picture: Callable[[bool], go.Figure] | None
+    question: str = ""
+    options: tuple[str, ...] = ()
+    right: int = 0
+    answer: str = ""
+    control: Callable[[Callable[[], str]], None] | None = None
+    prepare: Callable[[], None] = lambda: None
+    table: Callable[[], pd.DataFrame] | None = None
+    note: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The bank that the lessons are told with: the one in the address, else where counting misleads most."""
+
+    grid: charts.FrequencyGrid
+    row: int
+
+    @classmethod
+    def of_session(cls) -> Ground:
+        now = address.choices()
+        grid = charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
+        if address.place("bank") is not None:
+            return cls(grid, grid.axes.names.index(current_run.selected()[0]))
+        low, looked = starved(grid)
+        return cls(grid, int(np.argmax(low / np.maximum(looked, 1))))
+
+    @property
+    def bank(self) -> str:
+        return self.grid.axes.names[self.row]
+
+    @property
+    def experts(self) -> int:
+        return self.grid.axes.experts[self.row]
+
+    @property
+    def top(self) -> int:
+        """How many experts are called the busiest: 8, or half of a small bank."""
+        return max(1, min(8, self.experts // 2))
+
+    def shares(self, kind: str) -> np.ndarray:
+        """`[E]`; NaN where no such token came here."""
+        return self.grid.shares[kind][self.row, : self.experts].astype(float)
+
+
+def empty(why: str, command: str = "") -> View:
+    """A lesson that this run cannot show, why, and the command that would change that."""
+    return View(None, note=why, command=command)

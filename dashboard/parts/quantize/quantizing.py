@@ -1,0 +1,102 @@
+"""Parts of the Quantize page: the quantizer's settings, what is measured on, and where answers part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard.parts.calibrate import sample_picker
+from dashboard.state import address, current_run
+from dashboard.state.choices import QUANTIZERS
+from mode_core.samples import Sample, SampleError
+
+TITLES = {"rtn": "Round to nearest", "hqq": "HQQ", "gptq": "GPTQ"}
+WORDS = {
+    "rtn": "The paper's: each group of weights is scaled and rounded, with a search for the best clipping.",
+    "hqq": "Half-quadratic quantization by the hqq package: data-free, always with zero points.",
+    "gptq": "Second order: each expert is rounded with the tokens that its router sends it; experts with too few "
+    "tokens are rounded to nearest, counted and named. Slower, and it looks at the calibration samples.",
+}
+GROUPS = (32, 64, 128, -1)
+WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
+CALIBRATED_ON = 64  # samples that gptq looks at here
+
+
+def settings_part() -> None:
+    """Quantizer, grid, and the widths of what surrounds the experts, in one row."""
+    method, group, grid, attention, shared = st.columns([1.3, 1, 1, 1, 1], vertical_alignment="bottom")
+    about = "\n\n".join(f"**{title}**: {WORDS[name]}" for name, title in TITLES.items())
+    chosen = method.selectbox(
+        "Quantizer", QUANTIZERS, format_func=TITLES.get, help=about,
+        **address.bind("quantizer"),
+    )  # fmt: skip
+    measured = current_run.statistics().settings
+    usual = int(measured["group_size"])
+    group.selectbox(
+        "Group size", sorted({*GROUPS, usual}, key=lambda size: (size < 0, size)),
+        format_func=lambda size: ("whole row" if size == -1 else str(size)) + (" (measured)" if size == usual else ""),
+        help="Neighbouring weights that share one scale. Sensitivity was measured with the one marked so.",
+        **address.bind("group_size", shown=lambda size: usual if size is None else size,
+                       meant=lambda size: None if size == usual else size),
+    )  # fmt: skip
+    plain = bool(measured["symmetric"])
+    grid.selectbox(
+        "Grid", (True, False), format_func=lambda yes: "symmetric" if yes else "with zero points",
+        help="With zero points all levels are used at 2 bits, for a little more memory.", disabled=chosen == "hqq",
+        **address.bind("symmetric", shown=lambda yes: plain if yes is None else yes,
+                       meant=lambda yes: None if yes == plain else yes),
+    )  # fmt: skip
+    for place, name, field in ((attention, "Attention", "attention_bits"), (shared, "Shared experts", "shared_bits")):
+        place.selectbox(
+            name, WIDTHS,
+            format_func=lambda bits: "untouched" if bits == 16 else f"{bits} bits" + (" (paper)" if bits == 4 else ""),
+            help="Rounded in both rivals alike; the experts' budget does not count it.",
+            **address.bind(field, shown=lambda bits: bits or 16, meant=lambda bits: None if bits == 16 else bits),
+        )  # fmt: skip
+    st.caption(WORDS[chosen])
+
+
+def calibration_samples() -> list[Sample] | None:
+    """What gptq looks at: the bundled calibration samples, spread over their list; None for other quantizers."""
+    if address.choices().quantizer != "gptq":
+        return None
+    return sample_picker.bundled_calibration(CALIBRATED_ON)
+
+
+def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
+    """The items to measure on: the bundled ones, or a person's own file; empty while there are none."""
+    options = ["Bundled items", "Own file"] if bundled else ["Own file"]
+    which = st.segmented_control(
+        "Measured on", options, default=options[0], required=True, key="quantize:source", persist_state="session",
+        help="With an answer an item counts for accuracy; without one only the distance to the original is measured.",
+    )  # fmt: skip
+    if which == "Bundled items":
+        return list(bundled)
+    try:
+        own = sample_picker.own_file("evaluation")
+    except SampleError as refused:
+        st.error(str(refused), icon=":material/error:")
+        return []
+    if not own:
+        st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
+    return own
+
+
+def token_line(answer: Any, original: Any) -> str:
+    """Tokens with their probabilities; the first one that parts from the original's is marked."""
+    parted = first_difference(answer.tokens, original.tokens)
+    shown = []
+    for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
+        text = f"{token} {100 * probability:.0f} %"
+        shown.append(f":orange-background[{text}]" if place == parted else text)
+    return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
+
+
+def first_difference(tokens: Sequence[str], original: Sequence[str]) -> int | None:
+    """Place of the first token that is not the original's; None where all are the same."""
+    for place, (ours, theirs) in enumerate(zip(tokens, original, strict=False)):
+        if ours != theirs:
+            return place
+    return None if len(tokens) == len(original) else min(len(tokens), len(original))

@@ -1,0 +1,1 @@
+"""What every page shares: sidebar, jobs, and what is sent before anything else."""

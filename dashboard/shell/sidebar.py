@@ -1,0 +1,95 @@
+"""What is on the screen: which run, model and samples, how finished, and what is out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.shell import jobs_panel
+from dashboard.state import address, current_run, folders, process_wide, solving
+from mode_core.allocation import AllocationError
+from mode_core.importance import ImportanceError
+from mode_core.run import Run, RunError
+from mode_core.statistics import ExpertStatistics, StatisticsError
+
+_ABOUT = (
+    "Bits for every expert of a multimodal mixture-of-experts model, after [MODE](https://arxiv.org/abs/2606.17118)."
+)
+
+
+def draw() -> None:
+    """The sidebar of every page."""
+    st.logo(Path(__file__).parents[1] / "logo.svg", size="large")
+    with st.sidebar:
+        for note in address.notes():
+            st.warning(note, icon=":material/link_off:")
+        try:
+            _run_picker()
+            _facts(current_run.run(), current_run.statistics())
+            _stale()
+        except folders.NoRunError as missing:
+            st.caption(str(missing))
+        except (AllocationError, ImportanceError):
+            st.caption("The settings do not fit this run.")
+        except (RunError, StatisticsError) as damaged:
+            st.caption(f"This run cannot be read. {damaged}")
+        jobs_panel.sidebar()
+        st.caption(_ABOUT)
+
+
+def _run_picker() -> None:
+    entries = folders.runs()
+    if not entries:
+        raise folders.NoRunError("There is no run yet. Calibrate a model on some samples; the result opens by itself.")
+    labels = {entry.name: entry.label for entry in entries}
+    key, wanted = "widget:run", address.wanted_run() or entries[0].name
+    labels.setdefault(wanted, f"{wanted} (missing)")
+    st.session_state[key] = wanted
+    st.selectbox(
+        "Run",
+        list(labels),
+        key=key,
+        format_func=labels.get,
+        on_change=lambda: current_run.open_run(st.session_state[key]),
+        help="The bundled example, and the runs made here.",
+    )
+
+
+def _facts(run: Run, statistics: ExpertStatistics) -> None:
+    """Model, samples and state of the open run, in a few lines."""
+    first, info = next(iter(statistics)), run.info
+    vision, text = first.vision("tokens", statistics.signals[0]).sum(), first.text("tokens")
+    experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
+    about, measured = info.get("samples", {}), len(statistics.samples)  # merged or imported runs tell less
+    given, digest = about.get("given", measured), f" (`{about['digest'][:8]}`)" if "digest" in about else ""
+    lines = [
+        f"**Model** {_model_name(run)}",
+        f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
+        f"**From** {origin}"
+        if (origin := statistics.settings.get("origin"))
+        else f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + digest,
+        f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
+        f"**State** {run.state}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
+    ]
+    st.markdown("  \n".join(lines))
+    if info.get("refused"):
+        with st.expander(f"{len(info['refused'])} samples were refused"):
+            st.markdown("\n".join(f"- {entry['sample']}: {entry['reason']}" for entry in info["refused"][:50]))
+    if not statistics.settings.get("sensitivity", True):
+        st.warning("Sensitivity was not measured in this run; allocations rest on the weights alone.")
+
+
+def _model_name(run: Run) -> str:
+    """The bundled model by that name, another one by its own."""
+    bundled = run.model_source == str(folders.BUNDLED_MODEL)
+    return (
+        "bundled, a small Qwen3-VL-MoE" if bundled else str(current_run.statistics().settings.get("model", "unknown"))
+    )
+
+
+def _stale() -> None:
+    """Say where a measured result no longer belongs to the settings."""
+    known = process_wide.measurements()
+    if known and all(measured.fingerprint != solving.fingerprint() for measured in known):
+        st.caption(":material/history: Measured results are out of date: the settings have changed since.")

@@ -1,0 +1,1 @@
+"""The only place for session state, caches and the address bar."""

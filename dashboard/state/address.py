@@ -1,0 +1,164 @@
+"""What a person has set, as session state and in the address bar: the choices, and the place they look at.
+
+`choices()` are the settings that results follow from. The *place* is everything else that a link restores: which
+run, bank and expert, which sample, which view; each a short text under its own name in the URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import streamlit as st
+
+from dashboard.components import DRAGGING
+from dashboard.state.choices import Choices, from_address, to_address
+from dashboard.state.folders import PAGES
+
+PLACE = (  # names in the URL beside those of the choices
+    *("run", "bank", "expert", "job", "controls"),
+    *("view", "order", "width"),  # Experts
+    *("step", "kind"),  # Learn
+    *("sample", "shown"),  # Tokens
+    *("section", "metric", "modality", "other"),  # Compare
+    *("panel",),  # Budget
+    *("form",),  # Export
+)
+_KEPT_ON_ANOTHER_RUN = (
+    *("job", "controls", "view", "order", "step", "shown"),
+    *("section", "metric", "modality", "panel", "form"),
+)
+
+
+def restore() -> None:
+    """At the start of every script run: a new session takes its choices from the URL; later the state is the
+    truth and is written back (a page change clears the address, and while somebody drags, the browser's is old).
+    """
+    if "choices" not in st.session_state:
+        _read_url(st.query_params.to_dict())
+    write_url()
+
+
+def _read_url(parameters: Mapping[str, str]) -> None:
+    read, problems = from_address(parameters)
+    held = {name: parameters[name] for name in PLACE if name in parameters}
+    st.session_state.update(choices=read, notes=problems, place=held)
+
+
+def write_url() -> None:
+    """Put every choice that is not the default into the address bar; at the steps of a drag only when it ends, since
+    browsers take a limited number of addresses a second.
+    """
+    if st.session_state.get(DRAGGING):
+        return
+    wanted = st.session_state["place"] | to_address(choices())
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+
+
+def notes() -> list[str]:
+    """Parts of the address that could not be understood, in words."""
+    return st.session_state.get("notes", [])
+
+
+# --- the choices -------------------------------------------------------------------------------------------
+
+
+def choices() -> Choices:
+    """What is set now."""
+    return st.session_state.get("choices", Choices())
+
+
+def choose(**changes: Any) -> None:
+    """Change some choices; the URL follows. Works in callbacks and in fragments."""
+    st.session_state["choices"] = replace(choices(), **changes)
+    write_url()
+
+
+def reset() -> None:
+    """Back to the paper's settings; the run stays."""
+    choose(**asdict(Choices()))
+
+
+def bind(
+    field: str, shown: Callable[[Any], Any] = lambda value: value, meant: Callable[[Any], Any] = lambda value: value
+) -> dict[str, Any]:
+    """Arguments that tie a widget to one field: `st.slider("Average bits", 2.0, 4.0, **bind("average_bits"))`.
+
+    The widget shows `shown(field)` and sets the field to `meant(widget's value)`; nothing is lost on a page
+    change, because the choice, not the widget, is the truth. Give the widget no `value` or `index`.
+    """
+    key = f"widget:{field}"
+    st.session_state[key] = shown(getattr(choices(), field))
+    return {"key": key, "on_change": lambda: choose(**{field: meant(st.session_state[key])})}
+
+
+# --- the place ---------------------------------------------------------------------------------------------
+
+
+def place(name: str, default: str | None = None) -> str | None:
+    """What the URL says under one of the names of `PLACE`; the caller judges whether it makes sense."""
+    return st.session_state.get("place", {}).get(name, default)
+
+
+def put(**changes: str | None) -> None:
+    """Set parts of the place (None takes one out); the URL follows.
+
+    Raises:
+        ValueError: a name that is not in `PLACE`, which a reload would forget.
+    """
+    if unknown := set(changes) - set(PLACE):
+        raise ValueError(f"{', '.join(sorted(unknown))} is no part of an address; expected some of {PLACE}.")
+    held = st.session_state.get("place", {}) | changes
+    st.session_state["place"] = {name: value for name, value in held.items() if value is not None}
+    write_url()
+
+
+def bind_place(name: str, options: Sequence[Any], default: Any, key: str | None = None) -> dict[str, Any]:
+    """Arguments that tie a widget to one part of the place: `st.selectbox("Sample", ids, **bind_place("sample", ids,
+    ids[0]))`. Options are told apart by `str`; what the URL holds and no option matches is shown as the default.
+    `key` is the widget's (None: one made of the name).
+    """
+    key = key or f"widget:place:{name}"
+    st.session_state[key] = chosen(name, options, default)
+
+    def set_place() -> None:
+        value = st.session_state[key]
+        put(**{name: None if value is None or value == default else str(value)})
+
+    return {"key": key, "on_change": set_place}
+
+
+def chosen(name: str, options: Sequence[Any], default: Any) -> Any:
+    """The option that the URL names under `name`, else the default."""
+    wanted = place(name)
+    return next((option for option in options if str(option) == wanted), default)
+
+
+def to_run(name: str | None) -> None:
+    """Look at another run (None: the bundled one): what belongs to the old one alone leaves the place."""
+    held = st.session_state["place"]
+    kept = {part: value for part, value in held.items() if part in _KEPT_ON_ANOTHER_RUN}
+    st.session_state["place"] = kept | ({"run": name} if name else {})
+    write_url()
+
+
+def watch(job_id: str | None) -> None:
+    """Put a job's id into the URL (None takes it out), so that a reload or a second tab finds it again."""
+    put(job=job_id or None)
+
+
+def watched() -> str | None:
+    """Id of the job in the URL."""
+    return place("job")
+
+
+def wanted_run() -> str | None:
+    """Name of the run in the URL; None where the default one is meant."""
+    return place("run")
+
+
+def go(page: str) -> None:
+    """Change to another page, `go("budget")`, keeping the address's settings."""
+    st.switch_page(str(PAGES / f"{page}.py"), query_params=st.query_params.to_dict())

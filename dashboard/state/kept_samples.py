@@ -1,0 +1,54 @@
+"""The samples that a run keeps to be looked at: their texts, pictures and the importance of their vision tokens."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+from dashboard.state.current_run import run, run_key
+from mode_core.runs.run import Run, TokenScores
+
+QUALITY = 82  # of the JPEG that goes to the browser with every redraw
+
+
+def sample_records() -> dict[str, dict[str, Any]]:
+    """Sample id → what the run keeps of it: text, answer, task, `thumbnails`, token counts; the first samples only."""
+    return _records(run_key(), run())
+
+
+def token_scores() -> dict[str, TokenScores]:
+    """Sample id → importance of its vision tokens, for those of `sample_records` that have pictures.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return _scores(run_key(), run())
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _records(key: tuple, _run: Run) -> dict[str, dict[str, Any]]:
+    return {record["id"]: record for record in _run.sample_records()}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _scores(key: tuple, _run: Run) -> dict[str, TokenScores]:
+    return _run.token_scores()
+
+
+def picture(path: str) -> tuple[str, float] | None:
+    """A thumbnail as a data URI, and its height ÷ width; None where the file is gone."""
+    file = Path(path)
+    return _encoded(path, file.stat().st_mtime_ns) if file.is_file() else None
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _encoded(path: str, stamp: int) -> tuple[str, float]:
+    with Image.open(path) as opened:
+        shape, held = opened.height / opened.width, io.BytesIO()
+        opened.convert("RGB").save(held, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}", shape

@@ -1,0 +1,115 @@
+"""The verbs `export` (an allocation for other software) and `import` (the paper's released code's files)."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+
+from mode_core.cli.quantize import add_quantizer_arguments, quantizer_options
+from mode_core.cli.verbs import Result, load_for, run_allocation
+from mode_core.jobs import ProgressHook
+from mode_core.runs.run import Run
+
+PASSED_ON = ("attention_bits", "shared_bits", "samples", "gptq")  # arguments of quantize_experts beside the grid
+
+
+def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
+    """What `export` can be told, beside model and grid."""
+    parser.add_argument("--run", required=True, help="folder of a run")
+    parser.add_argument("--allocation", required=True, help="name in the run, or a JSON file")
+    parser.add_argument("--target", required=True, help="what to write; a wrong name lists all targets")
+    parser.add_argument("--out", required=True, help="folder to write into")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="read the model's folder piece by piece instead of loading it: for checkpoints larger than the memory",
+    )
+    parser.add_argument(
+        "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
+    )
+    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+
+
+def export(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    """An allocation → files that other software loads, solved again where the target's unit is coarser."""
+    from mode_core.export import TARGETS
+    from mode_core.export import export as write
+
+    run = Run.open(options.run)
+    if options.target not in TARGETS:
+        listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
+        raise ValueError(f"There is no export target {options.target!r}. Targets:\n{listed}")
+    target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
+    asked = quantizer_options(options, run)
+    weights: dict[str, object] = {}
+    if target.needs_model and options.stream:
+        weights["checkpoint"] = _folder(options, run)
+    elif target.needs_model:
+        weights["loaded"] = load_for(options, run)
+    written = write(
+        options.target,
+        allocation,
+        options.out,
+        run=run,
+        method=asked["method"],
+        group_size=asked["group_size"],
+        symmetric=asked["symmetric"],
+        quantizer={key: asked[key] for key in PASSED_ON if asked.get(key) is not None},
+        shard_bytes=options.shard_mb * 1_000_000,
+        progress=progress,
+        cancel=cancel,
+        **weights,
+    )
+    result: Result = {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}
+    result["bytes"] = written.manifest["bytes"]
+    if written.fitted.price is not None:
+        result["price_of_unit"] = written.fitted.price
+    notes = [*written.fitted.notes, *([target.warning] if target.warning else [])]
+    return result | ({"notes": notes} if notes else {})
+
+
+def _folder(options: argparse.Namespace, run: Run) -> Path:
+    source = Path(options.model or run.model_source or "")
+    if not (source / "config.json").is_file():
+        raise ValueError(f"--stream reads the model's folder, and {source} is none; give it with --model.")
+    return source
+
+
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `import` takes."""
+    parser.add_argument("frequency", help="frequency JSON of the released code (record_freq.py, with --detail)")
+    parser.add_argument("sensitivity", help="sensitivity JSON of the released code (collect_expert_sensitivity.py)")
+    parser.add_argument("--out", required=True, help="folder of the new run")
+    parser.add_argument("--key-ratio", type=float, help="share of dominant vision tokens (default: as the file says)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs=3,
+        metavar=("HIDDEN", "INTERMEDIATE", "TOP_K"),
+        help="sizes of the experts (default: those of the paper's models)",
+    )
+
+
+def import_released(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    """The released code's two files → a run."""
+    from mode_core.runs.released_json import import_run
+
+    _, statistics = import_run(
+        options.frequency,
+        options.sensitivity,
+        options.out,
+        key_ratio=options.key_ratio,
+        sizes=tuple(options.sizes) if options.sizes else None,
+    )
+    (ratio,) = statistics.settings["key_ratios"]
+    return {
+        "run": options.out,
+        "model": statistics.settings["model"],
+        "banks": len(statistics.banks),
+        "experts_per_bank": next(iter(statistics)).shape.experts,
+        "bits": list(statistics.bits),
+        "key_ratio": ratio,
+        "note": f"These files know only the key ratio {ratio:g}, and no intervals.",
+        "next": f"python -m mode_core allocate --run {options.out} --key-ratio {ratio:g} --average-bits 3 --name three",
+    }

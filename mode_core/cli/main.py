@@ -1,0 +1,234 @@
+"""The command line: one verb a step, from samples to exported bits.
+
+    python -m mode_core calibrate --out runs/mine
+    python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
+    python -m mode_core evaluate  --run runs/mine --allocation three
+    python -m mode_core compare   --runs runs/mine runs/other
+    python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+    torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
+
+Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
+saying how long it took and how much memory it held at its peak. Exit codes: 0 done, 1 refused or failed with
+the reason in words, 2 wrong usage, 130 stopped by the person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from mode_core import bundled
+from mode_core.cli import allocate as cli_allocate
+from mode_core.cli import compare as cli_compare
+from mode_core.cli import export as cli_export
+from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import quantize as cli_quantize
+from mode_core.cli import scale as cli_scale
+from mode_core.cli import verbs as verbs
+from mode_core.cli.report import BarHook, Meter, print_result
+from mode_core.jobs import Cancelled
+
+KNOWN_ERRORS = (ValueError, OSError, KeyError)  # every refusal of mode_core is one of these, with its reason
+
+
+def _shown(path: Path) -> str:
+    """A default path as a person in the repo's folder would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--model",
+        default=default,
+        help="model folder or hub id" + (f" (default: {default})" if default else " (default: the run's own)"),
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that comes with the model; only for models whose code you have read",
+    )
+    parser.add_argument("--dtype", default="auto", help="auto (as stored, default), float32, bfloat16 or float16")
+
+
+def _importance_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what counts as important")
+    group.add_argument("--method", default="mode", help="importance estimate (default: mode, the paper's)")
+    group.add_argument(
+        "--key-ratio",
+        type=float,
+        default=0.20,
+        help="share of vision tokens kept as key tokens (default: 0.20)",
+    )
+    group.add_argument("--signal", default="text_attention", help="redundancy signal (default: text_attention)")
+    group.add_argument(
+        "--vision-weight",
+        type=float,
+        default=1.0,
+        help="weight of vision against text, the paper's α (default: 1)",
+    )
+    group.add_argument(
+        "--min-support",
+        type=int,
+        default=1,
+        metavar="TOKENS",
+        help="fewest tokens that must have reached an expert for its damage to count as measured (default: 1)",
+    )
+
+
+def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> None:
+    group = parser.add_argument_group("the quantizer")
+    group.add_argument(
+        "--group-size",
+        type=int,
+        default=group_size,
+        help=f"input channels that share a scale (default: {group_size or 'as the run'})",
+    )
+    group.add_argument(
+        "--asymmetric",
+        action=argparse.BooleanOptionalAction,
+        help=f"a zero point per group instead of a symmetric grid (default: {'no' if group_size else 'as the run'})",
+    )
+
+
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser, _shown(bundled.MODEL))
+    parser.add_argument(
+        "--samples",
+        default=_shown(bundled.CALIBRATION),
+        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
+    )
+    parser.add_argument("--out", required=True, help="folder of the new run")
+    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    parser.add_argument(
+        "--measure-bits",
+        type=int,
+        nargs="+",
+        default=[1, 2, 3, 4],
+        help="widths to measure; 0 is what leaving an expert out costs (default: 1 2 3 4)",
+    )
+    parser.add_argument(
+        "--signals",
+        nargs="+",
+        default=["text_attention"],
+        metavar="SIGNAL",
+        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
+    )
+    parser.add_argument(
+        "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
+    )
+    parser.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
+    parser.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
+    parser.add_argument(
+        "--gradients",
+        action="store_true",
+        help="add the backward pass that fisher, mode_fisher, veq and the like need",
+    )
+    parser.add_argument(
+        "--hessian-probes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
+    _grid_arguments(parser, 128)
+    cli_logit_kl.add_arguments(parser)
+    cli_scale.add_arguments(parser)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; every verb has `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mode_core",
+        description="Per-expert bit-widths for Mixture-of-Experts multimodal models (MODE, arXiv 2606.17118).",
+        epilog="Start with: python -m mode_core calibrate --out runs/first",
+    )
+    sub = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run, summary: str) -> argparse.ArgumentParser:
+        added = sub.add_parser(name, help=summary, description=summary)
+        added.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        added.add_argument("--quiet", action="store_true", help="no progress bar")
+        added.set_defaults(run_verb=run)
+        return added
+
+    calibrate = verb("calibrate", verbs.calibrate, "Run the model once over image-text samples; keep a run.")
+    _calibrate_arguments(calibrate)
+
+    allocate = verb("allocate", cli_allocate.allocate, "Solve for every expert's bits under a budget; no model needed.")
+    allocate.add_argument("--run", required=True, help="folder of a run")
+    allocate.add_argument("--name", help="keep the allocation in the run under this name")
+    allocate.add_argument("--out", help="write the allocation to this JSON file")
+    _importance_arguments(allocate)
+    cli_allocate.add_budget_arguments(allocate)
+    _grid_arguments(allocate, None)
+
+    quantize = verb(
+        "quantize",
+        cli_quantize.quantize,
+        "Quantize the experts to an allocation; write the packed codes, measure bytes.",
+    )
+    evaluate = verb(
+        "evaluate",
+        cli_quantize.evaluate,
+        "Accuracy per task and KL to the original, for an allocation or a uniform width.",
+    )
+    for added, needed in ((quantize, True), (evaluate, False)):
+        added.add_argument("--run", required=True, help="folder of a run")
+        which = added.add_mutually_exclusive_group(required=needed)
+        which.add_argument("--allocation", help="name in the run, or a JSON file")
+        which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
+        _model_argument(added, None)
+        _grid_arguments(added, None)
+    cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
+    cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
+
+    compare = verb(
+        "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."
+    )
+    cli_compare.add_arguments(compare, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
+    _model_argument(compare, None)
+
+    export = verb("export", cli_export.export, "Write an allocation in a form that other software loads.")
+    cli_export.add_export_arguments(export, _shown(bundled.CALIBRATION))
+    _model_argument(export, None)
+    _grid_arguments(export, None)
+
+    cli_export.add_import_arguments(
+        verb(
+            "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
+        )
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    cancel = threading.Event()
+    before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
+            result = options.run_verb(options, progress, cancel)
+    except Cancelled as stopped:
+        print(f"\nStopped. {stopped}", file=sys.stderr)
+        return 130
+    except KNOWN_ERRORS as refused:
+        text = refused.args[0] if isinstance(refused, KeyError) and refused.args else refused
+        print(f"\n{options.verb}: {text}", file=sys.stderr)
+        return 1
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    if cli_scale.rank():  # one of several processes prints
+        return 0
+    result["cost"] = meter.result()
+    print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+    return 0

@@ -1,0 +1,93 @@
+"""What the verb calibrate offers for long work: continuing, checkpoints, memory limits, several processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mode_core.runs.run import Run
+
+
+def rank() -> int:
+    """This process's number among those that torchrun started; 0 where it is alone, and the one that prints."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of long work, in a group of their own."""
+    group = parser.add_argument_group("long work")
+    group.add_argument("--resume", action="store_true", help="continue the run in --out where it was interrupted")
+    group.add_argument(
+        "--checkpoint-samples",
+        type=int,
+        default=64,
+        metavar="N",
+        help="write what was measured every N samples (default: 64)",
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="and every S seconds, whichever comes first (default: 60)",
+    )
+    group.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="most main memory for weights, such as 12GB; the rest is read from disk layer by layer in every pass",
+    )
+    group.add_argument(
+        "--offload-folder",
+        metavar="FOLDER",
+        help="where offloaded weights are kept meanwhile (default: a temporary folder)",
+    )
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What these options say of `CalibrationSettings`."""
+    return {"checkpoint_samples": options.checkpoint_samples, "checkpoint_seconds": options.checkpoint_seconds}
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """What these options say to `load_model`; nothing where the verb has none of them."""
+    limit, folder = getattr(options, "max_memory", None), getattr(options, "offload_folder", None)
+    return {} if limit is None else {"max_memory": limit, "offload_folder": folder}
+
+
+def open_run(options: argparse.Namespace) -> Run:
+    """The run to write: a new one, or with `--resume` the one that is there. One of several processes does it for all.
+
+    Raises:
+        RunError: the folder holds something and `--resume` was not given, or holds no run.
+    """
+    if rank():
+        return Run(options.out)
+    return Run.open(options.out) if options.resume else Run.create(options.out)
+
+
+@contextmanager
+def processes(options: argparse.Namespace) -> Iterator[None]:
+    """Join the other processes where torchrun started several; `options.device` becomes this one's own."""
+    from mode_core.calibration.distributed import together
+
+    with together(options.device) as device:
+        options.device = device
+        yield
+
+
+@contextmanager
+def loading_bars(shown: bool) -> Iterator[None]:
+    """Keep transformers' own bars ("Loading weights") off the screen where no progress is wanted."""
+    from transformers.utils import logging
+
+    active = logging.is_progress_bar_enabled()
+    try:
+        if not shown:
+            logging.disable_progress_bar()
+        yield
+    finally:
+        if active:
+            logging.enable_progress_bar()

@@ -1,0 +1,109 @@
+"""The verbs of the command line: parsed options in, a plain dictionary of results out."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from mode_core.allocation import Allocation, uniform_allocation
+from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import scale as cli_scale
+from mode_core.jobs import ProgressHook
+from mode_core.runs.run import Run
+
+Result = dict[str, object]
+
+
+def load_for(options: argparse.Namespace, run: Run | None = None):
+    """The model that the options name, else the run's own."""
+    from mode_core.models import load_model
+
+    source = options.model or (run.model_source if run else None)
+    with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
+        trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
+        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
+
+
+def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
+    """Group size and symmetry: what was asked for, else what the run's sensitivity was measured with."""
+    settings = run.statistics.settings
+    return {
+        "group_size": options.group_size or settings["group_size"],
+        "symmetric": bool(settings["symmetric"]) if options.asymmetric is None else not options.asymmetric,
+    }
+
+
+def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
+    """The allocation that the options name: uniform, a file, or one kept in the run."""
+    if options.uniform is not None:
+        return uniform_allocation(
+            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in run.statistics},
+            (options.uniform,),
+            options.uniform,
+        )
+    return run_allocation(run, options.allocation)
+
+
+def run_allocation(run: Run, name: str) -> Allocation:
+    """An allocation by its name in the run, or from a JSON file."""
+    kept = run.allocations()
+    if name in kept:
+        return kept[name]
+    if not Path(name).is_file():
+        raise ValueError(
+            f"The run keeps no allocation {name!r}, and there is no such file. "
+            f"Kept: {', '.join(kept) or 'none'}; make one: python -m mode_core allocate --run {run.path} --name …"
+        )
+    return Allocation.load(name)
+
+
+def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    """Samples and a model → a run; by several processes together where torchrun started them."""
+    with cli_scale.processes(options):
+        return _calibrate(options, progress, cancel)
+
+
+def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    from mode_core.calibration import SIGNALS, CalibrationSettings
+    from mode_core.calibration import calibrate as run_calibration
+    from mode_core.calibration.logit_kl_run import add_logit_kl
+    from mode_core.calibration.measurement import token_counts
+    from mode_core.samples import read_samples
+
+    settings = CalibrationSettings(
+        bits=tuple(options.measure_bits),
+        group_size=options.group_size,
+        symmetric=not options.asymmetric,
+        sensitivity=not options.no_sensitivity,
+        batch_size=options.batch_size,
+        signals=tuple(SIGNALS) if options.signals == ["all"] else tuple(options.signals),
+        exemplars=options.exemplars,
+        gradients=options.gradients,
+        hessian_probes=options.hessian_probes,
+        seed=options.seed,
+        **cli_scale.settings(options),
+    )
+    samples = read_samples(options.samples)[: options.limit]
+    loaded = load_for(options)
+    kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
+    run = cli_scale.open_run(options)
+    statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
+    more = {}
+    if kl_settings is not None and not cli_scale.rank():
+        few = samples[: options.logit_kl_samples]
+        more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    first, tokens = next(iter(statistics)), token_counts(statistics)
+    return {
+        "run": options.out,
+        "model": loaded.name,
+        "samples": len(statistics.samples),
+        "banks": len(statistics.banks),
+        "experts_per_bank": first.shape.experts,
+        "text_tokens": tokens["text"],
+        "vision_tokens": tokens["vision"] or "no vision tokens",
+        **more,
+        "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
+    }

@@ -1,0 +1,1 @@
+"""Probing: what a model's layers show of tokens, routing and attention, without changing one logit."""

@@ -1,0 +1,38 @@
+"""A vision token that looks like another one is redundant (the idea of DART, arXiv 2502.11494, and VisionZip)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mode_core.models import VISION
+from mode_core.probing.signals.base import View
+
+ROWS = 1024  # similarities are computed for this many tokens at once
+
+
+class Duplication:
+    """Score = 1 − the largest cosine similarity to another vision token of the sample; 1 for a lone token."""
+
+    def scores(self, view: View) -> Tensor:
+        """`[batch, L]`, zero outside vision tokens. Memory: `ROWS` × vision tokens of one sample."""
+        scores = torch.zeros(view.modality.shape, device=view.modality.device)
+        for row, modality in enumerate(view.modality):
+            vision = torch.nonzero(modality == VISION).ravel()
+            if len(vision):
+                unit = torch.nn.functional.normalize(view.features[row, vision].float(), dim=1)
+                scores[row, vision] = 1 - nearest_similarity(unit)
+        return scores
+
+
+def nearest_similarity(unit: Tensor) -> Tensor:
+    """Largest cosine similarity of each row to any other row: `[N, H]` → `[N]`; 0 for a lone row."""
+    if len(unit) == 1:
+        return unit.new_zeros(1)
+    found = []
+    for first in range(0, len(unit), ROWS):
+        similarity = unit[first : first + ROWS] @ unit.mT
+        own = torch.arange(similarity.shape[0], device=unit.device)
+        similarity[own, own + first] = -torch.inf
+        found.append(similarity.max(dim=1).values)
+    return torch.cat(found)

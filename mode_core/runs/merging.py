@@ -1,0 +1,92 @@
+"""Several runs of one model become one: their samples together, without running the model again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mode_core.runs.run import Run, RunError
+from mode_core.statistics import ExpertStatistics, StatisticsError
+from mode_core.statistics.exemplars import Exemplars, ExemplarsError
+
+
+def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
+    """A new run at `path` that holds the samples of all of them: statistics added, exemplars the best of all, the
+    kept pictures and token scores of the first. Allocations and evaluations are not taken over, since they followed
+    from fewer samples.
+
+    Raises:
+        RunError: fewer than two runs, one without statistics, another model or other settings, a sample that is in
+            two of them, or a folder that is not empty; nothing is left behind then.
+    """
+    if len(runs) < 2:
+        raise RunError("Choose at least two runs to merge.")
+    statistics = _added(runs)
+    merged = Run.create(path)
+    try:
+        _copy_samples(runs[0], merged)
+        if (exemplars := _exemplars(runs, merged)) is not None:
+            exemplars.save(merged.path)
+        merged.write_info({**_info(runs, statistics), "name": merged.path.name, "created": merged.info["created"]})
+        merged.write_statistics(statistics, state="done" if all(run.state == "done" for run in runs) else "half done")
+    except BaseException:
+        shutil.rmtree(merged.path, ignore_errors=True)
+        raise
+    return merged
+
+
+def _added(runs: Sequence[Run]) -> ExpertStatistics:
+    total = None
+    for run in runs:
+        if run.statistics is None:
+            raise RunError(f"The run {run.name!r} has measured nothing yet; leave it out.")
+        try:
+            total = run.statistics if total is None else total + run.statistics
+        except StatisticsError as refused:
+            raise RunError(f"The run {run.name!r} cannot be merged with the others. {refused}") from None
+    return total
+
+
+def _info(runs: Sequence[Run], statistics: ExpertStatistics) -> dict[str, Any]:
+    """What run.json says: the first one's model and settings, tokens and seconds of all."""
+    first = runs[0].info
+    tokens = [run.info.get("tokens", {}) for run in runs]
+    return {
+        **{key: first[key] for key in ("format", "model", "settings", "versions") if key in first},
+        "state": "begun",
+        "merged_from": [run.name for run in runs],
+        "samples": {
+            "given": sum(run.info.get("samples", {}).get("given", len(run.statistics.samples)) for run in runs),
+            "measured": len(statistics.samples),
+        },
+        "refused": [entry for run in runs for entry in run.info.get("refused", [])],
+        "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in ("text", "vision")},
+        "seconds": sum(float(run.info.get("seconds", 0)) for run in runs),
+    }
+
+
+def _copy_samples(source: Run, target: Run) -> None:
+    for name in ("samples.json", "token_scores.safetensors"):
+        if (source.path / name).is_file():
+            shutil.copy2(source.path / name, target.path / name)
+    if (source.path / "thumbnails").is_dir():
+        shutil.copytree(source.path / "thumbnails", target.path / "thumbnails")
+
+
+def _exemplars(runs: Sequence[Run], target: Run) -> Exemplars | None:
+    """The best of all, with the pictures of all; None where some run has none."""
+    found = [run.exemplars() for run in runs]
+    if any(each is None for each in found):
+        return None
+    total = found[0]
+    for each in found[1:]:
+        try:
+            total = total + each
+        except ExemplarsError:
+            return None
+    for each in found:
+        if each.folder is not None and each.folder.is_dir():
+            shutil.copytree(each.folder, target.path / each.folder.name, dirs_exist_ok=True)
+    return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Mea
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
-from mode_core.run import Run
+from mode_core.runs.run import Run, begun
 from mode_core.statistics import ExpertStatistics
 
 
@@ -112,8 +113,8 @@ def calibrate_run(
         if kl is not None:
             stages.hook("timing a forward pass")
             kl.check_cost(loaded, samples, settings)
-        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
-        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+        with nullcontext(Run.open(folder)) if (folder / "run.json").is_file() else begun(folder) as run:
+            calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
         if kl is not None:
             kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
@@ -205,14 +206,18 @@ def measure(
     measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
+    from mode_core.models import usable
 
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
-        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        hook, given = stages.hook("original"), samples
+        samples = usable(loaded, given, cancel=cancel)
+        reference = record_reference(loaded, samples, progress=hook, cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
-        measured, notes = {}, []
+        left_out = samples.errors[len(getattr(given, "errors", ())) :]
+        measured, notes = {}, [f"Left out: {reason}" for reason in left_out]
         options = rounding_options(rounding, calibration)
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")

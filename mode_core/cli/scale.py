@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mode_core.runs.run import Run
+from mode_core.runs.run import Run, begun
 
 
 def rank() -> int:
@@ -57,15 +57,21 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {} if limit is None else {"max_memory": limit, "offload_folder": folder}
 
 
-def open_run(options: argparse.Namespace) -> Run:
+@contextmanager
+def open_run(options: argparse.Namespace) -> Iterator[Run]:
     """The run to write: a new one, or with `--resume` the one that is there. One of several processes does it for all.
+    A new one that ends before anything was measured leaves nothing behind.
 
     Raises:
         RunError: the folder holds something and `--resume` was not given, or holds no run.
     """
     if rank():
-        return Run(options.out)
-    return Run.open(options.out) if options.resume else Run.create(options.out)
+        yield Run(options.out)
+    elif options.resume:
+        yield Run.open(options.out)
+    else:
+        with begun(options.out) as run:
+            yield run
 
 
 @contextmanager

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -249,6 +251,22 @@ class Run:
             raise RunError(f"{self.path} is a folder without {name}, so no run; choose a run's folder.") from None
         except (UnicodeDecodeError, json.JSONDecodeError) as broken:
             raise RunError(f"{path} is damaged ({broken}); copy the run anew, or calibrate again.") from None
+
+
+@contextmanager
+def begun(path: str | Path) -> Iterator[Run]:
+    """A new run; where the work on it ends in an error before anything was measured, its folder goes again.
+
+    Raises:
+        RunError: as `Run.create`.
+    """
+    run = Run.create(path)
+    try:
+        yield run
+    except BaseException:
+        if not (run.path / "statistics.safetensors").is_file():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def portable_source(source: str | Path) -> str:

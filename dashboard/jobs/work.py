@@ -137,14 +137,22 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
 
     Raises:
         ModelError: no such model, or no processor in its folder.
-        SampleError: a sample that the processor refuses.
+        SampleError: none of those that were looked at can be used; the first reason.
     """
     from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
+    from mode_core.samples import SampleError
 
     processor, vision_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
-    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    modality, refused = [], []
+    for sample in looked:
+        try:
+            modality.append(encode(processor, vision_ids, [sample]).modality)
+        except SampleError as reason:  # it will be left out and named
+            refused.append(reason)
+    if not modality:
+        raise refused[0]
     scale = len(samples) / len(looked)
     text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
     return round(text * scale), round(vision * scale), len(looked)

@@ -55,7 +55,7 @@ class FolderFiles:
 
     def image(self, name: str, beside: str) -> ImageSource:
         try:
-            path = self._found(name, (self.root / beside).parent)
+            path = self._found(name, self.root / posixpath.dirname(beside))
             if path.stat().st_size > MAX_IMAGE_BYTES:
                 raise SampleError(f"the picture {told(name)} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB.")
         except (OSError, ValueError) as failure:  # a name that no disk takes: too long, half a character, NUL

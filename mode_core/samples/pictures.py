@@ -61,9 +61,9 @@ def decoded(text: str, called: str) -> bytes:
 
 
 def _is_base64(text: str) -> bool:
-    if not (long := len(text) > LONGEST_PATH) and not (len(text) >= SHORT_BASE64 and text.startswith(BEGINNINGS)):
-        return False
-    return _BASE64.fullmatch(text) is not None and (long or "." not in text)
+    if len(text) >= SHORT_BASE64 and text.startswith(BEGINNINGS):
+        return "." not in text
+    return len(text) > LONGEST_PATH and _BASE64.fullmatch(text) is not None
 
 
 def _data_uri(uri: str, called: str) -> bytes:

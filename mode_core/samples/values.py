@@ -33,7 +33,9 @@ def given(value: object) -> bool:
 def told(value: object) -> str:
     """A value in a message: short, on one line, and never the bytes of a picture."""
     if isinstance(value, str):
-        return repr(value) if len(value) <= 80 else f"{value[:24]!r}… ({len(value):,} characters)"
+        if len(value) <= 80:
+            return repr(value)
+        return f"{value[:24]!r}… ({len(value):,} characters)" if "." in value else f"a text of {len(value):,} characters"
     if value is None or isinstance(value, bool | int | float):
         return f"{value}"[:40]
     return value.words if isinstance(value, Odd) else f"a {type(value).__name__}"

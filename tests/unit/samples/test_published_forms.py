@@ -112,6 +112,7 @@ def imagefolder(at):
 def captions(at):
     put(at, "p/a.png", png())
     put(at, "p/a.txt", ASK)
+    (at / "a.png").unlink()
     return at / "p"
 
 
@@ -191,7 +192,10 @@ def test_every_turn_up_to_the_last_question_is_prompt(tmp_path):
 def test_history_and_pairs_are_turns(tmp_path):
     put(tmp_path, "a.png", png())
     asked = {"query": "and it ?", "response": "b", "history": [["<image>first ?", "a"]], "images": "a.png"}
-    pairs = {"images": ["a.png"], "texts": [{"user": "first ?", "assistant": "a"}, {"user": "and it ?", "assistant": "b"}]}
+    pairs = {
+        "images": ["a.png"],
+        "texts": [{"user": "first ?", "assistant": "a"}, {"user": "and it ?", "assistant": "b"}],
+    }
     for sample in read_samples(put(tmp_path, "s.jsonl", lines(asked, pairs))):
         assert [t["role"] for t in sample.prompt()] == ["user", "assistant", "user"]
         assert sample.answer == "b" and sample.prompt()[0]["content"][0]["type"] == "image"
@@ -221,7 +225,8 @@ def test_options_become_the_prompt_of_vlmevalkit(tmp_path):
     table = put(tmp_path, "s.tsv", "\n".join(["index\tquestion\thint\tA\tB\tanswer\tcategory\timage", *rows]))
     first, second, third = read_samples(table)
     assert first.text == (
-        f"Hint: look\nQuestion: {ASK}\nOptions:\nA. red\nB. blue\nPlease select the correct answer from the options above."
+        f"Hint: look\nQuestion: {ASK}\nOptions:\nA. red\nB. blue\n"
+        "Please select the correct answer from the options above."
     )
     assert (first.id, first.answer, first.task, third.task, third.text) == ("0", "A", "colour", "shape", ASK)
     assert second.images[0].read() == first.images[0].read() == big.getvalue()  # a row that names another one's picture
@@ -274,13 +279,13 @@ def test_tables_in_several_folders_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("log.jsonl", {"doc_id": 0, "target": "x", "input": ASK, "doc_hash": "y"}, "log.jsonl, line 1: this is a log of"),
+        ("log.jsonl", {"doc_id": 0, "target": "x", "input": ASK, "doc_hash": "y"}, "line 1: this is a log of lmms"),
         ("coco.json", {"images": [{"id": 1}], "annotations": [{"caption": "x"}]}, "annotations of COCO, no samples"),
         ("caps.json", [{"image_id": 1, "caption": "x"}], "captions of COCO, no samples"),
         ("q.json", {"questions": [{"image_id": 1, "question": ASK}], "task_type": "x"}, "questions of VQA, which name"),
         ("a.json", {"annotations": [{"question_id": 1}]}, "annotations as COCO and VQA have them"),
         ("q.jsonl", {"image_id": 1, "question": ASK}, "no 'image', but 'image_id', which is not read.*the file's name"),
-        ("m.jsonl", {"image_1": "a.png", "messages": [{"role": "user", "content": "x"}]}, "'image_1', which is not read"),
+        ("m.jsonl", {"image_1": "a.png", "messages": [{"role": "user", "content": "x"}]}, "'image_1', which is not"),
         ("shard.tar", b"x", "shard.tar is a tar archive .WebDataset.*Unpack it into a folder"),
         ("data.arrow", b"x", "write it with Dataset.to_parquet"),
     ],

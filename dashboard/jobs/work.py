@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Mea
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
-from mode_core.runs.run import Run, begun
+from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
 
@@ -108,13 +107,14 @@ def calibrate_run(
     stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
     stages.hook("loading the model")
     loaded = shelf.get(source, trusted)
+    loaded.check_template()
     check(cancel)
     with exclusive(loaded):
         if kl is not None:
             stages.hook("timing a forward pass")
             kl.check_cost(loaded, samples, settings)
-        with nullcontext(Run.open(folder)) if (folder / "run.json").is_file() else begun(folder) as run:
-            calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
+        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
         if kl is not None:
             kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
@@ -122,7 +122,7 @@ def calibrate_run(
 
 def is_hub_id(source: str) -> bool:
     """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.loading import HUB_ID
+    from mode_core.models.folders import HUB_ID
 
     return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mode_core.calibration.gradients import add_gradients
@@ -16,8 +16,9 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums, Places
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
-from mode_core.models import LoadedModel, encode_checked
+from mode_core.models import PADDING, LoadedModel, encode_checked
 from mode_core.models.offloading import is_offloaded
+from mode_core.models.soundness import check_logits
 from mode_core.probing.probe import Probe
 from mode_core.quantization.guard import exclusive, is_quantized
 from mode_core.runs.run import Run
@@ -42,7 +43,7 @@ def calibrate(
     could not be read (`errors` of a `SampleList`); the others are measured. `strict` ends at the first. What was
     measured is written to the run as often as the settings say, and when the work is stopped. A run that was
     interrupted, in whatever way, is continued: its samples are not measured again, and the numbers become those of a
-    run that was not interrupted.
+    run that was not interrupted. Where nothing was measured when it ends in an error, the run is gone.
 
     Where torch.distributed is up, the processes share the samples, and all of them return the statistics of all
     samples; the run is written by the first process (see `distributed`).
@@ -58,12 +59,12 @@ def calibrate(
     """
     from mode_core.calibration.distributed import World, calibrate_together
 
-    settings = settings or CalibrationSettings()
-    _check(samples)
-    with exclusive(loaded):
+    settings, world = settings or CalibrationSettings(), World.now()
+    with run.measuring() if run is not None and world.rank == 0 else nullcontext(), exclusive(loaded):
+        _check(samples)
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
-        if (world := World.now()).size > 1:
+        if world.size > 1:
             return calibrate_together(world, loaded, samples, settings, run, progress, cancel, strict)
         work = Measurement.begin(loaded, settings, run, samples)
         work.strict = strict
@@ -189,7 +190,10 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
         for sample in batch:
             _measure_batch(work, probe, [sample])
         return
-    probe.run(encoded)
+    output = probe.run(encoded)
+    if not work.done:  # the first batch
+        real = encoded.modality != PADDING
+        check_logits(work.loaded, output.logits[:, -real.shape[1] :][real], encoded.inputs, encoded.ids)
     if work.settings.gradients:
         add_gradients(work.loaded, probe, batch, work.settings, work.sums)
     if work.settings.hessian_probes:

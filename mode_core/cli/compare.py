@@ -9,11 +9,12 @@ from pathlib import Path
 
 from mode_core.cli import sample_options
 from mode_core.cli.sample_options import add_sample_options
-from mode_core.cli.verbs import load_for
+from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.settings import AVERAGE_BITS
 from mode_core.jobs import ProgressHook
 from mode_core.models import usable
+from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
 
 
@@ -54,17 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
-    if missing := [run.name for run in runs if run.statistics is None]:
-        raise ValueError(f"The run {missing[0]} holds no statistics yet; finish its calibration first.")
-    first = runs[0].statistics
-    draws = [run.statistics for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
+    first = measured(runs[0])
+    draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     settings = ComparisonSettings(
         methods=tuple(options.methods),
         average_bits=tuple(options.average_bits),
         widths=tuple(sorted(options.bits)),
         quantizer=options.quantizer,
-        group_size=first.settings["group_size"],
-        symmetric=first.settings["symmetric"],
+        group_size=first.settings.get("group_size", GROUP_SIZE),
+        symmetric=first.settings.get("symmetric", True),
         truth_bits=tuple(options.truth_bits),
         key_ratio=options.key_ratio,
         batch_size=options.batch_size,

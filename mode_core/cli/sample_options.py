@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mode_core.errors import SettingsError
+
 if TYPE_CHECKING:
     from mode_core.samples import SampleList
 
@@ -46,7 +48,7 @@ def read(options: argparse.Namespace, path: str, images: str | None, limit: int 
 
     limits = (getattr(options, name, None) for name in ("limit", "quantizer_limit"))
     if options.first and all(given is None for given in limits):
-        raise ValueError("--first says which samples a limit takes; give --limit N with it.")
+        raise SettingsError("--first says which samples a limit takes; give --limit N with it.")
     on_error = "raise" if options.strict else "collect"
     found = read_samples(path, images, on_error, limit, options.first, options.draw_seed)
     for note in found.notes:

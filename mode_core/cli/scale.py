@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mode_core.runs.run import Run, begun
+from mode_core.runs.run import Run
 
 
 def rank() -> int:
@@ -57,21 +57,15 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {} if limit is None else {"max_memory": limit, "offload_folder": folder}
 
 
-@contextmanager
-def open_run(options: argparse.Namespace) -> Iterator[Run]:
+def open_run(options: argparse.Namespace) -> Run:
     """The run to write: a new one, or with `--resume` the one that is there. One of several processes does it for all.
-    A new one that ends before anything was measured leaves nothing behind.
 
     Raises:
         RunError: the folder holds something and `--resume` was not given, or holds no run.
     """
     if rank():
-        yield Run(options.out)
-    elif options.resume:
-        yield Run.open(options.out)
-    else:
-        with begun(options.out) as run:
-            yield run
+        return Run(options.out)
+    return Run.open(options.out) if options.resume else Run.create(options.out)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
+from mode_core.errors import SettingsError
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 Stratum = tuple[str, bool]  # task, and whether there is a picture or a video
@@ -24,12 +26,12 @@ class Draw(Generic[Item]):
     Memory: of every stratum `limit` + `SPARE` items.
 
     Raises:
-        ValueError: a limit below 1.
+        SettingsError: a limit below 1.
     """
 
     def __init__(self, limit: int, seed: int = 0):
         if limit < 1:
-            raise ValueError(f"--limit must be at least 1; got {limit}.")
+            raise SettingsError(f"--limit must be at least 1; got {limit}.")
         self.limit, self.seed, self.offered = limit, seed, 0
         self._lots = random.Random(seed)
         self._held: dict[Stratum, list[tuple[float, int, Item]]] = {}

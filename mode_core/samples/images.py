@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from mode_core.errors import ModeError
 from mode_core.samples.tones import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -20,7 +21,7 @@ MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file
 
 
-class SampleError(ValueError):
+class SampleError(ModeError):
     """A sample that cannot be used; the text says which file and line, what is wrong, and what to do."""
 
 

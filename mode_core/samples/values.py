@@ -35,7 +35,8 @@ def told(value: object) -> str:
     if isinstance(value, str):
         if len(value) <= 80:
             return repr(value)
-        return f"{value[:24]!r}… ({len(value):,} characters)" if "." in value else f"a text of {len(value):,} characters"
+        begins = f"{value[:24]!r}…" if "." in value else "a text"  # base64 has no dot
+        return f"{begins} ({len(value):,} characters)"
     if value is None or isinstance(value, bool | int | float):
         return f"{value}"[:40]
     return value.words if isinstance(value, Odd) else f"a {type(value).__name__}"

@@ -138,14 +138,22 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
 
     Raises:
         ModelError: no such model, or no processor in its folder.
-        SampleError: a sample that the processor refuses.
+        SampleError: none of those that were looked at can be used; the first reason.
     """
     from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
+    from mode_core.samples import SampleError
 
     processor, vision_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
-    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    modality, refused = [], []
+    for sample in looked:
+        try:
+            modality.append(encode(processor, vision_ids, [sample]).modality)
+        except SampleError as reason:  # it will be left out and named
+            refused.append(reason)
+    if not modality:
+        raise refused[0]
     scale = len(samples) / len(looked)
     text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
     return round(text * scale), round(vision * scale), len(looked)
@@ -207,14 +215,18 @@ def measure(
     measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
+    from mode_core.models import usable
 
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
-        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        hook, given = stages.hook("original"), samples
+        samples = usable(loaded, given, cancel=cancel)
+        reference = record_reference(loaded, samples, progress=hook, cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
-        measured, notes = {}, []
+        left_out = samples.errors[len(getattr(given, "errors", ())) :]
+        measured, notes = {}, [f"Left out: {reason}" for reason in left_out]
         options = rounding_options(rounding, calibration)
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")

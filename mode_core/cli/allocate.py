@@ -125,7 +125,7 @@ def _budget(run: Run, options: argparse.Namespace) -> dict[str, float | None]:
                 "--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model."
             )
         if options.budget_mb is None:
-            return {"average_bits": options.average_bits or 3.0}
+            return {"average_bits": 3.0 if options.average_bits is None else options.average_bits}
         return {"average_bits": None, "budget_bytes": round(options.budget_mb * 1e6)}
     from mode_core.quantization import rest_bytes
 

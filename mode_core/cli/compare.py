@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import shlex
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
+from mode_core.cli import sample_options
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.settings import AVERAGE_BITS
-from mode_core.errors import SettingsError
 from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
+from mode_core.models import usable
 from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
-from mode_core.samples import Sample, read_samples
 
 
 def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
     parser.add_argument("--draws", type=int, default=5, help="sub-samples made of a single run (default: 5)")
     parser.add_argument("--out", help="folder for the tables (default: evidence/ in the first run)")
     parser.add_argument("--work", help="folder for single measurements, to go on after a stop (default: OUT/measured)")
-    parser.add_argument("--samples", default=bundled_samples, help=f"items with answers (default: {bundled_samples})")
-    parser.add_argument("--limit", type=int, help="only N items, from all tasks in turn")
+    add_sample_options(parser, bundled_samples, "items with answers")
     parser.add_argument("--methods", nargs="+", default=[], help="importance estimates (default: all that can be)")
     parser.add_argument("--average-bits", type=float, nargs="+", default=list(AVERAGE_BITS), help="budgets")
     parser.add_argument("--bits", type=int, nargs="+", default=[1, 2, 3, 4], help="allowed widths (default: 1 2 3 4)")
@@ -54,21 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")
 
 
-def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most `limit` samples, taken from the tasks in turn, in their given order; all without a limit."""
-    if limit is None:
-        return list(samples)
-    if limit < 1:
-        raise SettingsError(f"--limit must be at least 1; got {limit}.")
-    place_in_task: dict[str | None, int] = {}
-    turn = []
-    for sample in samples:
-        turn.append(place_in_task.get(sample.task, 0))
-        place_in_task[sample.task] = turn[-1] + 1
-    chosen = sorted(range(len(samples)), key=lambda place: (turn[place], place))[:limit]
-    return [samples[place] for place in sorted(chosen)]
-
-
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
@@ -86,27 +70,43 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
         batch_size=options.batch_size,
         resamples=options.resamples,
     )
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, runs[0])
-    samples = over_tasks(read_samples(options.samples), options.limit)
+    samples = usable(loaded, samples, options.strict, cancel)
     out = Path(options.out or runs[0].path / "evidence")
     work = Path(options.work or out / "measured")
+    left_out = sample_options.told(samples)
     info = {"command": command_line(options), "calibration_draws": "runs" if len(runs) > 1 else "half of the folds"}
-    calibration = None if options.quantizer == "rtn" else read_samples(options.calibration)
+    info |= left_out if samples.errors else {}
+    calibration = None if options.quantizer == "rtn" else sample_options.read(options, options.calibration, None, None)
     out.mkdir(parents=True, exist_ok=True)
     with writing(out / LOCK, f"The evidence in {out}"):
         evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
         evidence.save(out)
-    return {"written_to": str(out), **summary(evidence)}
+    return {"written_to": str(out), **summary(evidence), **left_out}
 
 
 def command_line(options: argparse.Namespace) -> str:
     """The command that these options stand for, without what is on its default or only shapes the output."""
     words = ["python", "-m", "mode_core", "compare"]
-    for name in ("runs", "model", "samples", "limit", "methods", "average_bits", "bits", "quantizer", "truth_bits"):
+    for name in (
+        "runs",
+        "model",
+        "samples",
+        "images",
+        "limit",
+        "methods",
+        "average_bits",
+        "bits",
+        "quantizer",
+        "truth_bits",
+    ):
         value = getattr(options, name)
         if value not in (None, []) or name == "truth_bits":
             values = value if isinstance(value, list) else [value]
             words += ["--" + name.replace("_", "-"), *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
+    if options.limit is not None:
+        words += ["--first"] if options.first else ["--draw-seed", str(options.draw_seed)]
     return shlex.join([*words, "--key-ratio", f"{options.key_ratio:g}", "--dtype", options.dtype])
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation import Allocation
+from mode_core.cli import sample_options
+from mode_core.cli.sample_options import add_choice_options, add_sample_options
 from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured, run_grid
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.sizes import expert_bytes
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from mode_core.evaluation import Scores
 
 
-def add_quantizer_arguments(parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str) -> None:
-    """How the weights are quantized; `samples_option` names the calibration samples for those that look at data."""
+def add_quantizer_arguments(
+    parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str, with_choice: bool = False
+) -> None:
+    """How the weights are quantized; `samples_option` names the calibration samples for those that look at data.
+    `with_choice`: the parser has the options of choosing samples already."""
     group = parser.add_argument_group("how the weights are quantized")
     group.add_argument("--quantizer", choices=METHOD_NAMES, default="rtn", help="rtn (default), hqq or gptq")
     group.add_argument(
@@ -29,7 +34,17 @@ def add_quantizer_arguments(parser: argparse.ArgumentParser, samples_option: str
         default=bundled_calibration,
         help=f"calibration samples that gptq looks at (default: {bundled_calibration})",
     )
-    group.add_argument("--quantizer-limit", type=int, metavar="N", help="use only the first N of them")
+    own = samples_option == "--samples"
+    group.add_argument(
+        *(["--images"] if own else []), "--quantizer-images", dest="quantizer_images", metavar="FOLDER",
+        help="where the paths of their pictures begin",
+    )  # fmt: skip
+    group.add_argument(
+        *(["--limit"] if own else []), "--quantizer-limit", dest="quantizer_limit", type=int, metavar="N",
+        help="only N of them, drawn evenly by task and by having a picture",
+    )  # fmt: skip
+    if not with_choice:
+        add_choice_options(group)
     group.add_argument(
         "--by-modality",
         action="store_true",
@@ -51,16 +66,11 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
     """What `evaluate` can be told, beside run, allocation, model and grid."""
-    parser.add_argument(
-        "--samples",
-        default=bundled_samples,
-        help=f"what to answer: with answers accuracy, without KL and agreement alone (default: {bundled_samples})",
-    )
-    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    add_sample_options(parser, bundled_samples, "what to answer; with answers accuracy, without KL and agreement alone")
     parser.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
     parser.add_argument("--name", help="keep the scores in the run under this name")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N answers that changed, side by side")
-    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+    add_quantizer_arguments(parser, "--calibration", bundled_calibration, with_choice=True)
 
 
 def quantizer_options(options: argparse.Namespace, run: Run) -> dict[str, object]:
@@ -74,20 +84,23 @@ def quantizer_options(options: argparse.Namespace, run: Run) -> dict[str, object
         **run_grid(options, run),
     }
     if METHODS[options.quantizer].needs_samples:
-        from mode_core.samples import read_samples
-
-        asked["samples"] = read_samples(options.quantizer_samples)[: options.quantizer_limit]
+        asked["samples"] = sample_options.read(
+            options, options.quantizer_samples, options.quantizer_images, options.quantizer_limit
+        )
         asked["gptq"] = GptqSettings(weighting="modality" if options.by_modality else "tokens")
     return asked
 
 
 def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """An allocation → packed codes, with predicted and measured bytes."""
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts, rest_bytes
 
     run = Run.open(options.run)
     allocation, asked = chosen_allocation(options, run), quantizer_options(options, run)
     loaded = load_for(options, run)
+    if "samples" in asked:
+        asked["samples"] = usable(loaded, asked["samples"], options.strict, cancel)
     grid = (asked["group_size"], asked["symmetric"], asked["method"])
     rest = rest_bytes(loaded, options.attention_bits, options.shared_bits, *grid)
     experts = _predicted(run, allocation, grid)
@@ -104,6 +117,8 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "whole_model_bytes": quantized.model_bytes,
         "written_to": options.out or "nowhere (give --out)",
     }
+    if "samples" in asked:
+        result |= sample_options.told(quantized.samples)
     if quantized.data_free:
         result["too_few_tokens"] = {
             bank: [f"{expert} ({quantized.tokens[bank, expert]} tokens)" for expert in experts_]
@@ -128,22 +143,25 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     """Accuracy per task; of a quantized model also KL, agreement, and the original's accuracy beside its own."""
     from mode_core.evaluation import evaluate as score
     from mode_core.evaluation import record_reference
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts
-    from mode_core.samples import read_samples
 
     run = Run.open(options.run)
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
-    samples = read_samples(options.samples)[: options.limit]
+    samples = usable(loaded, samples, options.strict, cancel)
     common = {"progress": progress, "cancel": cancel, "batch_size": options.batch_size}
     if options.allocation is None and options.uniform is None:
-        return _kept(options, run, score(loaded, samples, **common))
+        return _kept(options, run, score(loaded, samples, **common)) | sample_options.told(samples)
     allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
     asked = quantizer_options(options, run)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked):
+    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked) as quantized:
         scores = score(loaded, samples, reference=reference, **common)
-    result = _kept(options, run, scores)
+    result = _kept(options, run, scores) | sample_options.told(samples)
+    if quantized.samples is not None:
+        result["quantizer_samples"] = sample_options.told(quantized.samples)
     if original.accuracy is not None:
         result["original_accuracy"] = original.accuracy
         result["accuracy_lost"] = _interval(original.interval("correct", other=scores))

@@ -51,6 +51,10 @@ class ScoresError(FileError):
     """A record that holds no scores."""
 
 
+class ReferenceMissing(ModeError):
+    """A reference that lacks a sample, or was recorded where it means nothing."""
+
+
 class EvidenceError(FileError):
     """Evidence that cannot be read, with the file and what to do."""
 

@@ -45,7 +45,7 @@ Amount = Annotated[float, Interval(ge=0, le=1e300)]
 Name = Annotated[str, Len(1, 4096), Predicate(plain_text)]
 Digits = Annotated[str, Len(1, 19), Predicate(whole_number)]
 Grid = Annotated[list[Annotated[int, Interval(ge=1, le=1 << 20)]], Len(2, 2)]
-Time = Annotated[float, Ge(0), Le(32_503_680_000)]  # seconds since 1970, up to the year 3000
+Time = Annotated[float, Ge(0), Le(7_258_118_400)]  # seconds since 1970, up to the year 2200
 
 
 def write_json(path: Path, record: object) -> None:

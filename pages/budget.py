@@ -14,6 +14,7 @@ from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, 
 from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
+from dashboard.words.plain import plain
 from mode_core.allocation import UNITS, Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -52,7 +53,7 @@ def plan() -> None:
         allocation, rival = solving.allocation(), solving.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
-        st.error(str(impossible), icon=":material/error:")
+        st.error(plain(impossible), icon=":material/error:")
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")

@@ -14,9 +14,10 @@ from dashboard.parts.calibrate import trust
 from dashboard.parts.quantize import measured, quantizing
 from dashboard.parts.quantize.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, folders, model_sources, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
@@ -81,13 +82,13 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     )  # fmt: skip
     if right.button("Quantize and measure", type="primary", disabled=not ready, width="stretch", key="quantize:go"):
         opened, kind = current_run.run(), f"measure:{current_run.run_entry().path}"
-        job = process_wide.jobs().submit(
+        started = process_wide.start(
             f"Measuring on {count} items", kind, work.measure, process_wide.shelf(), opened, chosen, uniform,
             solving.quantizer(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
             current_run.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
         )  # fmt: skip
-        address.watch(job.id)
-        st.rerun()
+        if started:
+            st.rerun()
 
 
 def latest() -> Measurement | None:
@@ -99,13 +100,15 @@ def latest() -> Measurement | None:
 
 def result_part() -> None:
     """What was measured, marked stale where the settings have changed since."""
+    for name, why in process_wide.damaged_measurements().items():
+        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
     found = latest()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
         return
     stale = found.fingerprint != solving.fingerprint()
     when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
-    about = f"Measured on {when} with: {describe(found.settings)}."
+    about = f"Measured on {when} with: {plain(describe(found.settings))}."
     if stale:
         st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
     else:
@@ -118,7 +121,7 @@ def result_part() -> None:
         label = f"Accuracy, {found.label(model)}"
         cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
     for note in found.notes:
-        st.caption(f":material/info: {note}")
+        st.caption(f":material/info: {plain(note)}")
     items = len(found.scores[ORIGINAL].answers)
     st.caption(f"Exact answers to {items} items; differences in points on the same items, with a 95 % interval.")
     frame = measured.accuracy_frame(found)
@@ -153,15 +156,15 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         if st.button("Ask", disabled=not (ready and question), key="ask:go"):
             mark = "<image>" if picture else ""
             sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
-            job = process_wide.jobs().submit(
+            job = process_wide.start(
                 "Asking three models", "ask", work.ask, process_wide.shelf(), current_run.run(), chosen, uniform,
                 solving.quantizer(), sample, quantizing.calibration_samples(),
                 trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
-            st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
-            st.session_state["ask:job"] = job.id
-            address.watch(job.id)
-            st.rerun()
+            if job:
+                st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
+                st.session_state["ask:job"] = job.id
+                st.rerun()
         answers_part()
 
 
@@ -182,12 +185,12 @@ def picture_part() -> tuple[ImageSource | None, str]:
         sample = names[st.selectbox("Which", list(names), key="ask:sample", persist_state="session")]
         source, question = sample.images[0], sample.text
         if sample.answer:
-            st.caption(f"Expected answer: {sample.answer}")
+            st.caption(f"Expected answer: {plain(sample.answer)}")
     if source is not None:
         try:
             st.image(source.load(), width=220, alt=source.name)
         except SampleError as refused:
-            st.error(str(refused))
+            st.error(plain(refused))
             return None, ""
     return source, question
 
@@ -199,12 +202,12 @@ def answers_part() -> None:
         return
     question, seal, width = st.session_state["ask:about"]
     stale = " (out of date: the settings have changed since)" if seal != solving.fingerprint() else ""
-    st.caption(f"“{question}”{stale}")
+    st.caption(f"“{plain(question)}”{stale}")
     labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform {width} bits"}
     for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
         with cell.container(border=True):
             st.caption(labels[model])
-            st.markdown(f"**{answer.text or '(no answer)'}**")
+            st.markdown(f"**{plain(answer.text) or '(no answer)'}**")
             st.caption(quantizing.token_line(answer, job.result[ORIGINAL]))
 
 
@@ -223,16 +226,16 @@ quantizing.settings_part()
 try:
     chosen, uniform = plan()
 except AllocationError as refused:
-    st.error(str(refused), icon=":material/error:")
+    st.error(plain(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
         address.go("budget")
     st.stop()
 source = current_run.run().model_source
-job = process_wide.jobs().get(address.watched())
+job = process_wide.watched_job()
 busy = job is not None and job.active
-present = bool(source) and ((Path(source) / "config.json").is_file() or work.is_hub_id(source))
+present = bool(source) and ((Path(source) / "config.json").is_file() or model_sources.is_hub_id(source))
 if not present:
-    st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
+    st.error(f"The model of this run is not on this machine ({plain(source)}); it cannot be quantized here. "
              "The bits can still be exported.", icon=":material/error:")  # fmt: skip
 else:
     trust.switch(source)

@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the tests: one file stays in one process, and what starts programs that keep all
     cores busy (browsers, the README's commands) comes one after another."""
     for item in items:
-        busy = item.get_closest_marker("browser") or item.path.name == "test_readme.py"
+        busy = item.get_closest_marker("browser") or item.path.name in ("test_readme.py", "test_kills.py")
         group = "busy" if busy else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 
@@ -97,13 +97,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
     """A saved Qwen3-VL-MoE with random weights: 2 banks × 8 experts, hidden 64, intermediate 24, top-2."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny-qwen3-vl-moe")
 
+
+def save_tiny_model(folder: Path) -> Path:
+    """Make the model of `tiny_model_folder` there."""
     from mode_core.models import ensure_torchvision
 
     ensure_torchvision()
     from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-qwen3-vl-moe"
     config = Qwen3VLMoeConfig(
         text_config=TEXT,
         vision_config=EYES,

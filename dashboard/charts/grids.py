@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dashboard.words.plain import plain_label
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -47,7 +49,7 @@ class Axes:
     @property
     def labels(self) -> list[str]:
         """What hovering shows for each bank: `layer 3 · model.layers.3.mlp.experts`."""
-        return [f"layer {tick} · {name}" for tick, name in zip(self.ticks, self.names, strict=True)]
+        return [f"layer {tick} · {plain_label(name)}" for tick, name in zip(self.ticks, self.names, strict=True)]
 
     def stack(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """bank → `[E]` (or a scalar for all its experts) → float32 `[L, E]`, NaN beyond a bank's experts."""

@@ -82,6 +82,10 @@ def template(dark: bool = False) -> go.layout.Template:
     return go.layout.Template(layout=layout, data={"heatmap": [{"colorbar": bar}]})
 
 
+# Of the toolbar that plotly.js draws: nothing that sends the chart to somebody else, no advertisement.
+TOOLBAR = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
+
+
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:
     """A figure without colours of its own (see `themed`), with its description in `layout.meta`."""
     meta = {"alt": alt, "summary": summary}

@@ -13,6 +13,7 @@ import numpy as np
 from dashboard.parts.calibrate import own_code
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from dashboard.state import model_sources
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
@@ -36,7 +37,7 @@ class ModelShelf:
         """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
 
         Raises:
-            ModelError: it cannot be loaded, or has code of its own and no leave.
+            ModelError: it may not be read, cannot be loaded, or has code of its own and no leave.
         """
         from mode_core.models import load_model
 
@@ -44,9 +45,12 @@ class ModelShelf:
             if self._held != (source, trusted):
                 self._held = self._loaded = None  # let go of the old one before the new one takes memory
                 with own_code.named_switch(source):
-                    self._loaded = load_model(source, trust_remote_code=trusted)
+                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
                 self._held = source, trusted
             return self._loaded
+
+
+SHELF = ModelShelf()  # the process's own
 
 
 def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
@@ -54,6 +58,7 @@ def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, 
     from mode_core.models import ModelError
     from mode_core.models.loading import read_processor
 
+    source = model_sources.allowed(source)
     if not (Path(source) / "config.json").is_file():
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
     with own_code.named_switch(source):
@@ -97,11 +102,13 @@ def calibrate_run(
     kl: AnswerKL | None = None,
     *,
     trusted: bool = False,
+    resume: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Path:
-    """Calibrate into a new run folder, or go on with a half-done one; a cancelled one stays, holding the samples that
-    were finished. The KL of the answer comes last, where it was asked for and takes no longer than was agreed."""
+    """Calibrate into a new run folder, or with `resume` go on with a half-done one; a cancelled one stays, holding the
+    samples that were finished. The KL of the answer comes last, where it was asked for and takes no longer than agreed.
+    """
     from mode_core.calibration import calibrate
 
     stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
@@ -113,18 +120,12 @@ def calibrate_run(
         if kl is not None:
             stages.hook("timing a forward pass")
             kl.check_cost(loaded, samples, settings)
-        run = Run.open(folder) if (folder / "run.json").is_file() else Run.create(folder)
-        calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
-        if kl is not None:
-            kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
+        run = Run.open(folder) if resume else Run.create(folder)
+        with run.measuring():
+            calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+            if kl is not None:
+                kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
     return folder
-
-
-def is_hub_id(source: str) -> bool:
-    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.folders import HUB_ID
-
-    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 
 
 LOOKED_AT = 8  # samples encoded for an estimate of all
@@ -137,14 +138,22 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
 
     Raises:
         ModelError: no such model, or no processor in its folder.
-        SampleError: a sample that the processor refuses.
+        SampleError: none of those that were looked at can be used; the first reason.
     """
     from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
+    from mode_core.samples import SampleError
 
     processor, vision_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
-    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    modality, refused = [], []
+    for sample in looked:
+        try:
+            modality.append(encode(processor, vision_ids, [sample]).modality)
+        except SampleError as reason:  # it will be left out and named
+            refused.append(reason)
+    if not modality:
+        raise refused[0]
     scale = len(samples) / len(looked)
     text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
     return round(text * scale), round(vision * scale), len(looked)
@@ -181,14 +190,18 @@ def measure(
     measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
+    from mode_core.models import usable
 
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
-        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        hook, given = stages.hook("original"), samples
+        samples = usable(loaded, given, cancel=cancel)
+        reference = record_reference(loaded, samples, progress=hook, cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
-        measured, notes = {}, []
+        left_out = samples.errors[len(getattr(given, "errors", ())) :]
+        measured, notes = {}, [f"Left out: {reason}" for reason in left_out]
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")
             with quantize_experts(

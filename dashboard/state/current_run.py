@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard.state import folders
 from dashboard.state.address import place, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
+from mode_core.json_files import whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -106,4 +107,4 @@ def select(bank: str | None = None, expert: int | None = None) -> None:
 
 
 def _whole(text: str | None, end: int) -> int:
-    return int(text) if text and text.isdigit() and int(text) < end else 0
+    return int(text) if text and whole_number(text[:10]) and int(text[:10]) < end else 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mode_core import bundled
-from mode_core.runs.run import NAME
+from mode_core.errors import ModeError
+from mode_core.runs.run import NAME, Run
 
 _DASHBOARD = Path(__file__).resolve().parents[1]
 PAGES = (_DASHBOARD.parent if bundled.IN_CHECKOUT else _DASHBOARD) / "pages"
@@ -42,6 +44,16 @@ def runs_folder() -> Path:
     return Path(os.environ.get("MODE_RUNS") or bundled.HOME / "runs")
 
 
+_proposed: dict[str, object] = {}  # names of new runs, and whom they were proposed to
+
+
+def free_name(wish: str) -> str:
+    """A name for a new run that nobody has, and that was proposed to nobody else: the wish, else with a number."""
+    mine = object()
+    names = (wish if number == 1 else f"{wish}-{number}" for number in itertools.count(1))
+    return next(n for n in names if not (runs_folder() / n).exists() and _proposed.setdefault(n, mine) is mine)
+
+
 def exports_folder() -> Path:
     """Where exports are written on request (`./exports`, or the environment variable MODE_EXPORTS)."""
     return Path(os.environ.get("MODE_EXPORTS") or bundled.HOME / "exports")
@@ -61,8 +73,26 @@ def runs() -> list[RunEntry]:
     """The bundled run, and those in the folder of runs, newest first."""
     found = [RunEntry(BUNDLED, BUNDLED_RUN)] if has_bundled() else []
     own = [path.parent for path in runs_folder().glob("*/run.json") if NAME.fullmatch(path.parent.name)]
-    own.sort(key=lambda path: (path / "run.json").stat().st_mtime, reverse=True)
+    own.sort(key=_changed, reverse=True)
     return found + [RunEntry(path.name, path) for path in own]
+
+
+def _changed(run: Path) -> float:
+    try:
+        return (run / "run.json").stat().st_mtime
+    except OSError:  # renamed or deleted this moment
+        return 0.0
+
+
+def readable_runs() -> list[Run]:
+    """The runs of `runs` that can be opened; damaged ones are named in the table of runs."""
+    found = []
+    for each in runs():
+        try:
+            found.append(Run.open(each.path))
+        except (ModeError, OSError):
+            continue
+    return found
 
 
 def entry(name: str) -> RunEntry:

@@ -41,14 +41,22 @@ def _scores(key: tuple, _run: Run) -> dict[str, TokenScores]:
 
 
 def picture(path: str) -> tuple[str, float] | None:
-    """A thumbnail as a data URI, and its height ÷ width; None where the file is gone."""
+    """A thumbnail as a data URI, and its height ÷ width; None where the file is gone, or damaged, which is said."""
     file = Path(path)
-    return _encoded(path, file.stat().st_mtime_ns) if file.is_file() else None
+    if not file.is_file():
+        return None
+    if (found := _encoded(path, file.stat().st_mtime_ns)) is None:
+        st.caption(f":material/broken_image: damaged: {file.name}")
+    return found
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _encoded(path: str, stamp: int) -> tuple[str, float]:
-    with Image.open(path) as opened:
-        shape, held = opened.height / opened.width, io.BytesIO()
-        opened.convert("RGB").save(held, "JPEG", quality=QUALITY)
+def _encoded(path: str, stamp: int) -> tuple[str, float] | None:
+    held = io.BytesIO()
+    try:
+        with Image.open(path) as opened:
+            shape = opened.height / opened.width
+            opened.convert("RGB").save(held, "JPEG", quality=QUALITY)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what a damaged picture brings out
+        return None
     return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}", shape

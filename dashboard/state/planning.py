@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.parts.calibrate.own_code import named_switch
-from dashboard.state import solving
+from dashboard.state import model_sources, solving
 from dashboard.state.address import choices
 from dashboard.state.current_run import run
 from mode_core.allocation import Price
@@ -50,6 +50,7 @@ def surroundings() -> tuple[int, int]:
     if not source or not (Path(source) / "config.json").is_file():
         raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
                          "not known.")  # fmt: skip
+    source = model_sources.allowed(source)
     trusted = trust.may_run(source)
     rest = _rest(source, trusted, solving.quantizer())
     return rest, kv_cache_bytes(_config(source, trusted), now.context)

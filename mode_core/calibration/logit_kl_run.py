@@ -31,6 +31,19 @@ def add_logit_kl(
         Cancelled: stopped on request; the batches that were whole are kept.
         CalibrationError, SampleError: as `measure_logit_kl`.
     """
+    with run.locked():
+        return _add_logit_kl(run, loaded, samples, calibration, settings, progress, cancel)
+
+
+def _add_logit_kl(
+    run: Run,
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    calibration: CalibrationSettings,
+    settings: LogitKLSettings,
+    progress: ProgressHook | None,
+    cancel: Cancel | None,
+) -> dict[str, Any]:
     known, began = set(run.statistics.samples), time.monotonic()
     chosen = [sample for sample in samples if sample.id in known]
     _, kept = without_kl(run.statistics)

@@ -81,7 +81,7 @@ class CalibrationSettings:
             raise SettingsError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
         if self.hessian_probes < 0:
             raise SettingsError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
-        if self.checkpoint_samples < 1 or self.checkpoint_seconds < 0:
+        if self.checkpoint_samples < 1 or not 0 <= self.checkpoint_seconds < math.inf:
             raise SettingsError(
                 "checkpoint_samples must be at least 1 and checkpoint_seconds 0 or more; "
                 f"got {self.checkpoint_samples} and {self.checkpoint_seconds}."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from mode_core.cli.sample_options import add_choice_options
 from mode_core.errors import SettingsError
 from mode_core.request import MEASURES, AllocationRequest, Quantizer
 from mode_core.settings import Settings
@@ -17,10 +18,14 @@ Made = TypeVar("Made", bound=Settings)
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, base: Settings, title: str, only: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    base: Settings,
+    title: str,
+    only: Collection[str] = (),
+    short: Mapping[str, str] | None = None,
 ) -> argparse._ArgumentGroup:
     """A group of options, one for every field that has a flag (of those named in `only`, where some are); the values
-    of `base` are told as the defaults."""
+    of `base` are told as the defaults. `short`: flag → a second name of it."""
     group = parser.add_argument_group(title)
     for one in fields(base):
         if not one.metadata.get("flag") or (only and one.name not in only):
@@ -33,7 +38,10 @@ def add_settings(
         if argument.get("action") == "boolean":
             argument["action"] = argparse.BooleanOptionalAction
         told = "" if argument.get("action") == "store_true" else f" (default: {default})"
-        group.add_argument(one.metadata["flag"], default=None, help=one.metadata["words"] + told, **argument)
+        flag = one.metadata["flag"]
+        names = [short[flag], flag] if short and flag in short else [flag]
+        dest = flag.lstrip("-").replace("-", "_")
+        group.add_argument(*names, dest=dest, default=None, help=one.metadata["words"] + told, **argument)
     return group
 
 
@@ -82,16 +90,29 @@ def read_request(options: argparse.Namespace) -> AllocationRequest:
 
 
 def add_quantizer(
-    parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str, only: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    samples_option: str,
+    bundled_calibration: str,
+    only: Collection[str] = (),
+    with_choice: bool = False,
 ) -> None:
-    """The options of a `Quantizer`; `samples_option` names the samples for those that look at data."""
-    group = add_settings(parser, Quantizer(), "how the weights are rounded", only)
+    """The options of a `Quantizer`; `samples_option` names the samples for those that look at data. `with_choice`: the
+    parser has the options of choosing samples already."""
+    own = samples_option == "--samples"
+    short = {"--quantizer-limit": "--limit"} if own else {}
+    group = add_settings(parser, Quantizer(), "how the weights are rounded", only, short)
     group.add_argument(
         samples_option,
         dest="quantizer_samples",
         default=bundled_calibration,
         help=f"calibration samples that gptq looks at (default: {bundled_calibration})",
     )
+    group.add_argument(
+        *(["--images"] if own else []), "--quantizer-images", dest="quantizer_images", metavar="FOLDER",
+        help="where the paths of their pictures begin",
+    )  # fmt: skip
+    if not with_choice:
+        add_choice_options(group)
     group.add_argument(
         "--by-modality",
         action="store_true",

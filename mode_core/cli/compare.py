@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
+from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, add_settings, command_of, read_quantizer, read_settings
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
-from mode_core.errors import SettingsError
+from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
+from mode_core.models import usable
 from mode_core.runs.run import Run
-from mode_core.samples import Sample, read_samples
 
 PLAIN = ComparisonSettings()
 EXPERTS_ONLY = ("method", "group_size", "symmetric", "samples", "gptq")  # nothing but the experts is rounded here
@@ -32,26 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
     parser.add_argument("--draws", type=int, default=5, help="sub-samples made of a single run (default: 5)")
     parser.add_argument("--out", help="folder for the tables (default: evidence/ in the first run)")
     parser.add_argument("--work", help="folder for single measurements, to go on after a stop (default: OUT/measured)")
-    parser.add_argument("--samples", default=bundled_samples, help=f"items with answers (default: {bundled_samples})")
-    parser.add_argument("--limit", type=int, help="only N items, from all tasks in turn")
+    add_sample_options(parser, bundled_samples, "items with answers")
     add_settings(parser, PLAIN, "what is compared")
     add_settings(parser, PLAIN.request, "what every method is asked with", ASKED)
-    add_quantizer(parser, "--calibration", bundled_calibration, EXPERTS_ONLY)
-
-
-def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most `limit` samples, taken from the tasks in turn, in their given order; all without a limit."""
-    if limit is None:
-        return list(samples)
-    if limit < 1:
-        raise SettingsError(f"--limit must be at least 1; got {limit}.")
-    place_in_task: dict[str | None, int] = {}
-    turn = []
-    for sample in samples:
-        turn.append(place_in_task.get(sample.task, 0))
-        place_in_task[sample.task] = turn[-1] + 1
-    chosen = sorted(range(len(samples)), key=lambda place: (turn[place], place))[:limit]
-    return [samples[place] for place in sorted(chosen)]
+    add_quantizer(parser, "--calibration", bundled_calibration, EXPERTS_ONLY, with_choice=True)
 
 
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
@@ -61,16 +46,20 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
     draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     request, quantizer = read_settings(PLAIN.request, options), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, runs[0])
-    samples = over_tasks(read_samples(options.samples), options.limit)
+    samples = usable(loaded, samples, options.strict, cancel)
     out = Path(options.out or runs[0].path / "evidence")
     work = Path(options.work or out / "measured")
-    kind = "runs" if len(runs) > 1 else "half of the folds"
+    left_out, kind = sample_options.told(samples), "runs" if len(runs) > 1 else "half of the folds"
     info = {"command": command_of(options.parser, options), "calibration_draws": kind}
-    calibration = quantizer.looked_at(read_samples(options.quantizer_samples)) if quantizer.kind.needs_samples else None
-    evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
-    evidence.save(out)
-    return {"written_to": str(out), **summary(evidence)}
+    info |= left_out if samples.errors else {}
+    calibration = sample_options.looked_at(options, quantizer)
+    out.mkdir(parents=True, exist_ok=True)
+    with writing(out / LOCK, f"The evidence in {out}"):
+        evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
+        evidence.save(out)
+    return {"written_to": str(out), **summary(evidence), **left_out}
 
 
 def summary(evidence: Evidence) -> dict[str, object]:

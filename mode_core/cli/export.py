@@ -6,6 +6,7 @@ import argparse
 import threading
 from pathlib import Path
 
+from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer
 from mode_core.cli.quantize import asked_quantizer
 from mode_core.cli.verbs import Result, load_for, run_allocation
@@ -35,6 +36,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     """An allocation → files that other software loads, solved again where the target's unit is coarser."""
     from mode_core.export import TARGETS
     from mode_core.export import export as write
+    from mode_core.models import usable
 
     run = Run.open(options.run)
     if options.target not in TARGETS:
@@ -47,6 +49,8 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
+        if samples is not None:
+            samples = usable(weights["loaded"], samples, options.strict, cancel)
     written = write(
         options.target,
         allocation,
@@ -61,6 +65,8 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     )
     result: Result = {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}
     result["bytes"] = written.manifest["bytes"]
+    if samples is not None:
+        result |= sample_options.told(samples)
     if written.fitted.price is not None:
         result["price_of_unit"] = written.fitted.price
     notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]

@@ -31,7 +31,9 @@ from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import quantize as cli_quantize
 from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
+from mode_core.cli.option_values import check_options
 from mode_core.cli.report import BarHook, Meter, print_result
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.errors import ModeError, in_words
 from mode_core.jobs import Cancelled
 from mode_core.modalities import SIGNAL
@@ -60,13 +62,8 @@ def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> Non
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser, _shown(bundled.MODEL))
-    parser.add_argument(
-        "--samples",
-        default=_shown(bundled.CALIBRATION),
-        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
-    )
     parser.add_argument("--out", required=True, help="folder of the new run")
-    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    add_sample_options(parser, _shown(bundled.CALIBRATION))
     parser.add_argument(
         "--measure-bits",
         type=int,
@@ -186,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cancel = threading.Event()
     before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
+        check_options(options)
         with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
             result = options.run_verb(options, progress, cancel)
     except Cancelled as stopped:
@@ -200,5 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if cli_scale.rank():  # one of several processes prints
         return 0
     result["cost"] = meter.result()
-    print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+    try:
+        print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough (`… | head`); nothing is flushed to it at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

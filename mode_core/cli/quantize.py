@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, read_quantizer
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured
 from mode_core.jobs import ProgressHook
 from mode_core.request import Quantizer
@@ -17,7 +18,7 @@ from mode_core.runs.run import Run
 
 if TYPE_CHECKING:
     from mode_core.evaluation import Scores
-    from mode_core.samples import Sample
+    from mode_core.samples import SampleList
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -28,35 +29,29 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
     """What `evaluate` can be told, beside run, allocation, model and grid."""
-    parser.add_argument(
-        "--samples",
-        default=bundled_samples,
-        help=f"what to answer: with answers accuracy, without KL and agreement alone (default: {bundled_samples})",
-    )
-    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    add_sample_options(parser, bundled_samples, "what to answer; with answers accuracy, without KL and agreement alone")
     parser.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
     parser.add_argument("--name", help="keep the scores in the run under this name")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N answers that changed, side by side")
-    add_quantizer(parser, "--calibration", bundled_calibration)
+    add_quantizer(parser, "--calibration", bundled_calibration, with_choice=True)
 
 
-def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, Sequence[Sample] | None]:
+def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, SampleList | None]:
     """The quantizer that was asked for, on the run's grid, and the samples it looks at (None: at none)."""
     quantizer = read_quantizer(options).fitted(measured(run))
-    if not quantizer.kind.needs_samples:
-        return quantizer, None
-    from mode_core.samples import read_samples
-
-    return quantizer, quantizer.looked_at(read_samples(options.quantizer_samples))
+    return quantizer, sample_options.looked_at(options, quantizer)
 
 
 def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """An allocation → packed codes, with predicted and measured bytes."""
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts, rest_bytes
 
     run = Run.open(options.run)
     allocation, (quantizer, samples) = chosen_allocation(options, run), asked_quantizer(options, run)
     loaded = load_for(options, run)
+    if samples is not None:
+        samples = usable(loaded, samples, options.strict, cancel)
     rest = rest_bytes(loaded, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
     experts = quantizer.packed_bytes(measured(run), allocation.bits)
     with quantize_experts(
@@ -74,6 +69,8 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "whole_model_bytes": quantized.model_bytes,
         "written_to": options.out or "nowhere (give --out)",
     }
+    if samples is not None:
+        result |= sample_options.told(quantized.samples)
     if quantized.data_free:
         result["too_few_tokens"] = {
             bank: [f"{expert} ({quantized.tokens[bank, expert]} tokens)" for expert in experts_]
@@ -86,25 +83,30 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     """Accuracy per task; of a quantized model also KL, agreement, and the original's accuracy beside its own."""
     from mode_core.evaluation import evaluate as score
     from mode_core.evaluation import record_reference
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts
-    from mode_core.samples import read_samples
 
     run = Run.open(options.run)
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
-    samples = read_samples(options.samples)[: options.limit]
+    samples = usable(loaded, samples, options.strict, cancel)
     common = {"progress": progress, "cancel": cancel, "batch_size": options.batch_size}
     if options.allocation is None and options.uniform is None:
-        return _kept(options, run, score(loaded, samples, **common))
+        return _kept(options, run, score(loaded, samples, **common)) | sample_options.told(samples)
     allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
     quantizer, looked_at = asked_quantizer(options, run)
-    with quantize_experts(loaded, allocation, quantizer, samples=looked_at, progress=progress, cancel=cancel):
+    hooks = {"progress": progress, "cancel": cancel}
+    with quantize_experts(loaded, allocation, quantizer, samples=looked_at, **hooks) as quantized:
         scores = score(loaded, samples, reference=reference, **common)
     what = options.allocation or f"uniform {options.uniform} bits"
     made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
     made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
     result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))
+    result |= sample_options.told(samples)
+    if quantized.samples is not None:
+        result["quantizer_samples"] = sample_options.told(quantized.samples)
     if original.accuracy is not None:
         result["original_accuracy"] = original.accuracy
         result["accuracy_lost"] = _interval(original.interval("correct", other=scores))

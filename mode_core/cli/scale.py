@@ -57,15 +57,21 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {} if limit is None else {"max_memory": limit, "offload_folder": folder}
 
 
-def open_run(options: argparse.Namespace) -> Run:
-    """The run to write: a new one, or with `--resume` the one that is there. One of several processes does it for all.
+@contextmanager
+def open_run(options: argparse.Namespace) -> Iterator[Run]:
+    """The run to write, held by this process: a new one, or with `--resume` the one that is there. One of several
+    processes does it for all. Where nothing was measured when it ends in an error, nothing stays behind.
 
     Raises:
         RunError: the folder holds something and `--resume` was not given, or holds no run.
+        BusyError: another process measures into it.
     """
     if rank():
-        return Run(options.out)
-    return Run.open(options.out) if options.resume else Run.create(options.out)
+        yield Run(options.out)
+        return
+    run = Run.open(options.out) if options.resume else Run.create(options.out)
+    with run.measuring():
+        yield run
 
 
 @contextmanager

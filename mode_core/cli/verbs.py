@@ -10,8 +10,9 @@ import numpy as np
 
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
-from mode_core.errors import RunError, SettingsError
+from mode_core.errors import AllocationError, RunError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 from mode_core.statistics import ExpertStatistics
@@ -53,9 +54,12 @@ def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
 
 def run_allocation(run: Run, name: str) -> Allocation:
     """An allocation by its name in the run, or from a JSON file."""
-    kept = run.allocations()
+    damaged: dict[str, str] = {}
+    kept = run.allocations(damaged)
     if name in kept:
         return kept[name]
+    if name in damaged:
+        raise AllocationError(damaged[name])
     if not Path(name).is_file():
         raise SettingsError(
             f"The run keeps no allocation {name!r}, and there is no such file. "
@@ -88,7 +92,6 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl_run import add_logit_kl
     from mode_core.calibration.measurement import token_counts
-    from mode_core.samples import read_samples
 
     settings = CalibrationSettings(
         bits=tuple(options.measure_bits),
@@ -103,21 +106,23 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         seed=options.seed,
         **cli_scale.settings(options),
     )
-    samples = read_samples(options.samples)[: options.limit]
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
-    run = cli_scale.open_run(options)
-    statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
     more = {}
-    if kl_settings is not None and not cli_scale.rank():
-        few = samples[: options.logit_kl_samples]
-        more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    with cli_scale.open_run(options) as run:
+        statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
+        if kl_settings is not None and not cli_scale.rank():
+            few = [sample for sample in samples if sample.id in statistics.samples][: options.logit_kl_samples]
+            more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    refused = Run(options.out).info.get("refused", []) if not cli_scale.rank() else []
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,
         "model": loaded.name,
         "samples": len(statistics.samples),
+        **sample_options.told(samples, refused),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
         "text_tokens": tokens["text"],

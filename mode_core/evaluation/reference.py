@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mode_core.errors import ReferenceMissing
 from mode_core.evaluation.answers import BATCH, FREE_TOKENS, answer_logits, batches, greedy_texts
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.quantization.guard import exclusive, is_quantized
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 WHOLE_VOCABULARY = 4096  # vocabularies up to this size are kept whole
 KEPT_TOKENS = 512  # of larger ones: the original's most likely tokens, and the rest as one event
-
-
-class ReferenceMissing(ValueError):
-    """A reference that lacks a sample, or was recorded where it means nothing."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +15,11 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from mode_core.errors import ExportError
+from mode_core.files import LOCK, PART, part_prefix, writing
 from mode_core.json_files import check_format, checked, read_json
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: leftovers of killed exports stay there
-    fcntl = None
-
 MANIFEST = "manifest.json"
+AT_CWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 FORMAT = "mode-export/1"
 
 
@@ -37,6 +36,8 @@ def check_destination(directory: Path, target: str) -> None:
     Raises:
         ExportError: the path is a file, or a folder with other content.
     """
+    if not directory.exists():
+        restore(directory)
     if directory.is_symlink() or directory.is_file():
         raise ExportError(f"{directory} is not a folder; choose another place for the export.")
     if not directory.exists() or not any(directory.iterdir()):
@@ -62,49 +63,39 @@ def _target_of(directory: Path) -> str | None:
 def whole_folder(directory: Path) -> Iterator[Path]:
     """A temporary folder beside `directory` that takes its place when the block ends without an error.
 
-    Files are flushed to the disk before the rename. After an error or a cancel the temporary folder is gone
-    and what was at `directory` is untouched. After a kill the temporary folder (`.name.….part`) stays until the next
-    export to the same place, which takes it away.
+    Files are flushed to the disk before that. After an error or a cancel the temporary folder is gone and what was at
+    `directory` is untouched. After a kill it stays (`.name.….part`) until the next export to the same place, which
+    takes it away. A reader of `directory` finds the earlier export or the new one, whole, at every moment.
+
+    Raises:
+        BusyError: another process writes an export there.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
-    building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".part"))
-    with _held(building):
+    with writing(directory.parent / f".{directory.name}{LOCK}", f"The export {directory}"):
+        restore(directory)
+        for left in directory.parent.glob(f".{glob.escape(directory.name)}.*{PART}"):  # who left it held this lock
+            shutil.rmtree(left, ignore_errors=True)
+        building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=part_prefix(directory.name), suffix=PART))
         try:
             building.chmod(0o755)
             yield building
             _flush(building)
             _take_place(building, directory)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+        except OSError as failure:
+            if failure.filename is None or Path(os.fsdecode(failure.filename)).is_relative_to(building):
+                failure.filename = str(directory)  # the name that a person knows
             raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
 
 
-@contextmanager
-def _held(building: Path) -> Iterator[bool]:
-    """Lock a folder for as long as the block runs; false where another process has it. A kill gives it free."""
-    if fcntl is None:
-        yield False
-        return
-    handle = os.open(building, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(handle)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what killed exports to the same place left behind; folders still being written are held."""
-    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.part"):
-        with _held(left) as free:
-            if free:
-                shutil.rmtree(left, ignore_errors=True)
+def restore(directory: Path) -> None:
+    """Bring an export back that a process without exchanging renames had set aside (`.name.old`) when it was killed."""
+    aside = directory.parent / f".{directory.name}.old"
+    if aside.is_dir() and not directory.exists():
+        aside.replace(directory)
+    elif aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:
@@ -117,15 +108,19 @@ def _flush(folder: Path) -> None:
 
 
 def _take_place(building: Path, directory: Path) -> None:
-    """Rename over an absent or empty folder, or swap with an earlier export."""
+    """Rename over an absent or empty folder, or change places with an earlier export, which `building` then is."""
     if not directory.exists() or not any(directory.iterdir()):
         building.replace(directory)
-        return
-    earlier = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
-    directory.replace(earlier)
-    try:
-        building.replace(directory)
-    except BaseException:
-        earlier.replace(directory)
-        raise
-    shutil.rmtree(earlier)
+    elif not _exchanged(building, directory):
+        aside = directory.parent / f".{directory.name}.old"
+        directory.replace(aside)
+        try:
+            building.replace(directory)
+        finally:
+            restore(directory)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step (Linux); False where the system or the disk has no such step."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    return rename is not None and rename(AT_CWD, os.fsencode(one), AT_CWD, os.fsencode(other), RENAME_EXCHANGE) == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mode_core.csv_files import csv_of
 from mode_core.export.request import Request
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.sensitivity import measured
@@ -35,7 +36,7 @@ def expert_table(request: Request) -> pd.DataFrame:
 def write_table(request: Request, folder: Path) -> None:
     """Write `expert_table` as experts.csv and experts.parquet."""
     table = expert_table(request)
-    table.to_csv(folder / FILES[0], index=False)
+    (folder / FILES[0]).write_text(csv_of(table), encoding="utf-8", newline="")
     table.to_parquet(folder / FILES[1], index=False)
 
 

@@ -63,8 +63,12 @@ def fill_second_order(
 ) -> None:
     """Quantize all that the plan touches with Hessians from the samples, as many at a time as fit into memory.
 
-    Experts and layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
+    Samples that the model's processor refuses are left out, and named in `quantized.samples.errors`. Experts and
+    layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
     """
+    from mode_core.models import usable
+
+    quantized.samples = samples = usable(quantized.loaded, samples, cancel=reporter.cancel)
     banks = quantized.loaded.banks
     experts = {name: plan.touched(name) for name in banks}
     linears = {name: linear for name, (linear, _) in plan.linears.items()}

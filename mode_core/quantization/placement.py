@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -137,7 +138,10 @@ class Packed:
             kept: Tensor | Path = weight.data
             if self._folder is not None:
                 kept = Path(self._folder.name) / f"{len(self._emptied)}.safetensors"
-                save_file({"weight": weight.data.contiguous()}, kept)
+                try:
+                    save_file({"weight": weight.data.contiguous()}, kept)
+                except SafetensorError as failure:  # it names neither the disk's error nor the folder
+                    raise QuantizationError(f"{kept} cannot be written ({failure}). Make room there.") from None
             self._emptied.append((weight, kept, weight.device))
             weight.data = torch.empty(0, dtype=weight.dtype, device=weight.device)
         module.forward = forward

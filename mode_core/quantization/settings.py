@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from mode_core.quantization.sizes import expert_bytes, packed_bytes
 from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, group_length
 from mode_core.settings import Settings, setting
 from mode_core.statistics import ExpertStatistics
-
-if TYPE_CHECKING:
-    from mode_core.samples import Sample
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
@@ -83,7 +80,7 @@ class Quantizer(Settings):
 
     `group_size` and `symmetric` None: as the run's sensitivity was measured (`fitted`). `attention_bits` and
     `shared_bits` None: untouched. `gptq` are its own settings, `samples` how many calibration samples it looks at
-    (None: all), taken evenly over their list.
+    (None: all), drawn as `read_samples` draws.
 
     Raises:
         SettingsError: a setting that makes no sense, with the value and what is allowed.
@@ -105,7 +102,7 @@ class Quantizer(Settings):
         None, "--shared-bits", f"width of shared experts (the paper's code: {PAPER_BITS})", type=int, unset="untouched"
     )
     samples: int | None = setting(
-        None, "--quantizer-limit", "let it look at N calibration samples only, taken evenly over their list",
+        None, "--quantizer-limit", "let it look at only N of them, drawn evenly by task and by having a picture",
         type=int, metavar="N", unset="all",
     )  # fmt: skip
     gptq: GptqSettings = setting(
@@ -165,8 +162,3 @@ class Quantizer(Settings):
     def packed_bytes(self, statistics: ExpertStatistics, bits: Mapping[str, np.ndarray]) -> int:
         """Bytes of all packed experts at their bits (bank → int `[E]`, by projection `[E, 2]`), from shapes alone."""
         return int(sum(packed_bytes(bank.shape, bits[bank.name], **self.grid).sum() for bank in statistics))
-
-    def looked_at(self, samples: Sequence[Sample]) -> list[Sample]:
-        """What it looks at of these calibration samples: all, or `samples` of them, evenly over their list."""
-        count = len(samples) if self.samples is None else min(self.samples, len(samples))
-        return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]

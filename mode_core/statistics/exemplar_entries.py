@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mode_core.errors import ExemplarsError
+
 BEFORE, AFTER = 8, 4  # tokens of context kept around a text token
 NO_TOKEN = -1  # fills a context that ends early
 _BEHIND = float(1 << 20)  # puts template tokens behind all others; larger than any routing weight
@@ -73,11 +75,18 @@ class PatchExemplar:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
     def crop(self, context: int = 0) -> Image.Image | None:
-        """This patch cut out of the small picture, with `context` cells around; None where there is no picture."""
+        """This patch cut out of the small picture, with `context` cells around; None where there is no picture.
+
+        Raises:
+            ExemplarsError: the small picture is damaged.
+        """
         if self.picture is None or self.cell is None:
             return None
-        with Image.open(self.picture) as opened:
-            return opened.convert("RGB").crop(self.pixels(opened.size, context))
+        try:
+            with Image.open(self.picture) as opened:
+                return opened.convert("RGB").crop(self.pixels(opened.size, context))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as broken:
+            raise ExemplarsError(f"{self.picture} is damaged ({broken}); copy the run anew.") from None
 
 
 def sample_key(sample_id: str) -> int:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dashboard.parts.calibrate.sample_picker import bundled_calibration
 from dashboard.state import folders
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
 from mode_core.cli.arguments import read_quantizer, read_request
 from mode_core.cli.main import build_parser
+from mode_core.cli.sample_options import looked_at
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
 from tests.app.conftest import NAME, ROOT, words
@@ -115,4 +117,7 @@ def test_the_command_line_of_the_export_page_asks_for_the_same(open_app, address
     asked = Quantizer.from_dict(chosen.quantizer.to_dict() | {"samples": samples}).fitted(statistics)
     assert read_quantizer(write).fitted(statistics) == asked
     assert read_quantizer(solve).fitted(statistics) == asked.of_experts
+    if samples:
+        ours = [sample.id for sample in bundled_calibration(samples)]
+        assert len(ours) == samples and ours == [sample.id for sample in looked_at(write, read_quantizer(write))]
     assert solve.out == write.allocation and Path(solve.run).name == NAME

@@ -249,8 +249,3 @@ def test_the_command_of_a_verb_says_everything_that_was_said():
     assert said[:4] == ["python", "-m", "mode_core", "compare"] and "--json" not in said
     again = build_parser().parse_args([*said[3:], "--json"])
     assert {**vars(again), "parser": None} == {**vars(options), "parser": None}
-
-
-def test_samples_are_taken_evenly_and_all_of_them_by_default():
-    assert Quantizer("gptq", samples=3).looked_at(list(range(9))) == [0, 4, 8]
-    assert Quantizer("gptq").looked_at([1, 2]) == Quantizer("gptq", samples=9).looked_at([1, 2]) == [1, 2]

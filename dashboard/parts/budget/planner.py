@@ -11,6 +11,7 @@ from dashboard.components import chart
 from dashboard.parts.budget import kept
 from dashboard.parts.controls import next_step
 from dashboard.state import address, current_run, planning, solving
+from dashboard.words.plain import plain
 from mode_core.allocation import Price
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
@@ -158,7 +159,7 @@ def card_part() -> None:
     try:
         fit = planning.card_fit()
     except (ValueError, OSError, ModelError, ImportanceError) as unknown:
-        st.error(str(unknown), icon=":material/error:")
+        st.error(plain(unknown), icon=":material/error:")
         return
     chart(memory_bar(fit), "memory", table=lambda: pd.DataFrame(memory_parts(fit).items(), columns=["part", "bytes"]))
     low, high = solving.size_range()

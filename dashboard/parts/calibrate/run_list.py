@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ import streamlit as st
 
 from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
+from dashboard.words.plain import plain
+from mode_core.errors import ModeError, SettingsError, in_words
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.run import NAME, Run, RunError
-from mode_core.statistics import StatisticsError
 
 
 def part() -> None:
@@ -41,9 +41,9 @@ def part() -> None:
     else:
         _several(chosen)
     if told := st.session_state.pop("runs-told", None):
-        st.success(told, icon=":material/check_circle:")
+        st.success(plain(told), icon=":material/check_circle:")
     if refused := st.session_state.pop("runs-refused", None):
-        st.error(refused, icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
 
 
 def _released() -> None:
@@ -69,13 +69,13 @@ def sizes_of(text: str) -> tuple[int, int, int] | None:
     """'2048, 768, 8' → the three; None where nothing is written.
 
     Raises:
-        ValueError: something else.
+        SettingsError: something else.
     """
     if not text.strip():
         return None
     parts = text.replace(",", " ").split()
     if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ValueError(
+        raise SettingsError(
             f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {text}."
         )
     return int(parts[0]), int(parts[1]), int(parts[2])
@@ -103,8 +103,8 @@ def row_of(entry: folders.RunEntry) -> dict[str, Any]:
     row |= {"state": None, "made": pd.NaT}
     try:
         info = Run.open(entry.path).info
-    except (RunError, StatisticsError) as damaged:
-        return row | {"state": f"damaged: {damaged}"}
+    except (ModeError, OSError) as damaged:
+        return row | {"state": f"damaged: {in_words(damaged)}"}
     tokens = info.get("tokens", {})
     total = sum(int(count) for count in tokens.values())
     created = info.get("created")
@@ -128,7 +128,7 @@ def _one(entry: folders.RunEntry) -> None:
     if entry.name == folders.BUNDLED:
         renaming.caption("The bundled example keeps its name and stays as it came.")
         return
-    if Run.open(entry.path).state != "done":
+    if row_of(entry)["state"] == "half done":
         st.caption(
             "Half done: calibrate again under this name, with the same model, samples and settings, to continue."
         )
@@ -136,14 +136,14 @@ def _one(entry: folders.RunEntry) -> None:
     if name != entry.name:
         renaming.button("Rename", key="run-rename", on_click=lambda: _told(lambda: rename(entry, name)))
     with deleting.popover("Delete", width="stretch"):
-        st.write(f"Delete {entry.name!r} with its allocations and measurements? This cannot be undone.")
+        st.write(f"Delete {plain(repr(entry.name))} with its allocations and measurements? This cannot be undone.")
         st.button("Delete it", key="run-delete", type="primary", on_click=lambda: _told(lambda: delete(entry)))
 
 
 def _several(chosen: Sequence[folders.RunEntry]) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     names = " + ".join(entry.label for entry in chosen)
-    name = left.text_input(f"Name of {names} together", time.strftime("merged-%m%d-%H%M%S"), key="run-merged")
+    name = left.text_input(f"Name of {plain(names)} together", time.strftime("merged-%m%d-%H%M%S"), key="run-merged")
     right.button(
         "Merge", type="primary", width="stretch", key="run-merge", on_click=lambda: _told(lambda: merge(chosen, name))
     )
@@ -154,14 +154,14 @@ def _told(act: Any) -> None:
     """Do it, and say what came of it after the rerun; a refusal is shown in its own words."""
     try:
         st.session_state["runs-told"] = act()
-    except (ValueError, OSError) as refused:  # every refusal of mode_core is a ValueError
-        st.session_state["runs-refused"] = str(refused)
+    except (ModeError, OSError) as refused:
+        st.session_state["runs-refused"] = in_words(refused)
 
 
 def rename(entry: folders.RunEntry, name: str) -> str:
     """Give a run another name (its folder's); refuses a taken or impossible one."""
     target = _free(name)
-    entry.path.rename(target)
+    Run(entry.path).rename(target)
     if address.wanted_run() == entry.name:
         current_run.open_run(name)
     return f"The run is now called {name!r}."
@@ -171,7 +171,7 @@ def delete(entry: folders.RunEntry) -> str:
     """Remove a run of the folder of runs; an open one gives way to the bundled example."""
     if process_wide.run_busy(entry.name):
         raise RunError(f"A job still writes into {entry.name!r}; cancel it first.")
-    shutil.rmtree(entry.path)
+    Run(entry.path).remove()
     if address.wanted_run() == entry.name:
         current_run.open_run(folders.BUNDLED)
     return f"The run {entry.name!r} is deleted."

@@ -13,6 +13,7 @@ from dashboard.charts.grids import Axes
 from dashboard.state.folders import RunEntry, relative
 from mode_core.allocation import Allocation
 from mode_core.comparison.draws import only_folds
+from mode_core.errors import ModeError
 from mode_core.importance import METHODS, frequencies
 from mode_core.importance.bias import spearman
 from mode_core.importance.folds import used_folds
@@ -21,7 +22,7 @@ from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics, fold_of
 
 
-class NotComparable(ValueError):
+class NotComparable(ModeError):
     """Two runs that say nothing about each other; the text says why."""
 
 

@@ -16,6 +16,7 @@ from dashboard.parts.export.archive import zipped
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
 from mode_core.export.refit import UNIT_WORDS, fit
@@ -73,7 +74,7 @@ def outlook_part(target: Target, chosen: Allocation) -> None:
         _price(target, chosen)
         _preview(target, chosen)
     except ExportError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
 
 
 def _facts(target: Target) -> None:
@@ -108,7 +109,7 @@ def _price(target: Target, chosen: Allocation) -> None:
             icon=":material/price_change:",
         )
     for note in fitted.notes:
-        st.caption(note)
+        st.caption(plain(note))
 
 
 def _preview(target: Target, chosen: Allocation) -> None:
@@ -137,30 +138,31 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     if missing := missing_package(target):
         st.info(missing, icon=":material/inventory_2:")
         return
-    job = process_wide.jobs().get(address.watched())
+    job = process_wide.watched_job()
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
             "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
             on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
-    where = f"Writes to {folders.relative(folder)}; an earlier export there is replaced."
+    where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(
         "Write to a folder", type="primary" if target.needs_model else "secondary", width="stretch",
         disabled=job is not None and job.active, key="export:write", help=where,
     ):  # fmt: skip
         if target.needs_model:
-            address.watch(_start(target, chosen, folder).id)
+            if not _start(target, chosen, folder):
+                return
             st.rerun()
         result = _write(target, chosen, folder)
-        st.success(f"{len(result.files)} files in {folders.relative(folder)}.", icon=":material/check_circle:")
+        st.success(f"{len(result.files)} files in {plain(folders.relative(folder))}.", icon=":material/check_circle:")
     if job is not None and job.kind == f"export:{folder}":
         jobs_panel.panel(job)
         if job.state == "done":
             size = sum(path.stat().st_size for path in job.result.files) / 1e6
             with row:
                 _offer_checkpoint(folder, size)
-            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {folders.relative(folder)}.")
+            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 
@@ -170,10 +172,10 @@ def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     return export(target.name, chosen, folder, run=current_run.run(), quantizer=solving.quantizer())
 
 
-def _start(target: Target, chosen: Allocation, folder: Path) -> Job:
+def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     """Write a form that needs the model, as long work."""
     run = current_run.run()
-    return process_wide.jobs().submit(
+    return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
         folder, solving.quantizer(), quantizing.calibration_samples(), trusted=trust.may_run(run.model_source),
     )  # fmt: skip

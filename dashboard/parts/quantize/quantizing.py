@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.parts.calibrate import sample_picker
 from dashboard.state import address, current_run, solving
+from dashboard.words.plain import plain
 from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.samples import Sample, SampleError
 
@@ -54,7 +55,7 @@ def settings_part() -> None:
 def calibration_samples() -> list[Sample] | None:
     """What the chosen quantizer looks at of the bundled calibration samples; None where it looks at none."""
     quantizer = solving.quantizer()
-    return quantizer.looked_at(sample_picker.bundled_calibration()) if quantizer.kind.needs_samples else None
+    return sample_picker.bundled_calibration(quantizer.samples) if quantizer.kind.needs_samples else None
 
 
 def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
@@ -69,7 +70,7 @@ def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
     try:
         own = sample_picker.own_file("evaluation")
     except SampleError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
         return []
     if not own:
         st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
@@ -81,7 +82,7 @@ def token_line(answer: Any, original: Any) -> str:
     parted = first_difference(answer.tokens, original.tokens)
     shown = []
     for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
-        text = f"{token} {100 * probability:.0f} %"
+        text = f"{plain(token)} {100 * probability:.0f} %"
         shown.append(f":orange-background[{text}]" if place == parted else text)
     return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
 

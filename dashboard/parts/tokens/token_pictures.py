@@ -14,6 +14,7 @@ from dashboard.components import chart
 from dashboard.parts.tokens import token_view
 from dashboard.state import address, current_run, kept_samples
 from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.runs.run import TokenScores
 
 VIEWS = {"layers": "Layers", "signals": "Signals"}
@@ -88,7 +89,7 @@ def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
             on_pick=lambda what: step_to(axes, what),
         )
         if record.get("answer"):
-            st.caption(f"“{record['text']}” Expected answer: {record['answer']}")
+            st.caption(f"“{plain(record['text'])}” Expected answer: {plain(record['answer'])}")
     with right:
         beside(scores, axes, shown)
 
@@ -109,7 +110,7 @@ def beside(scores: TokenScores, axes: charts.Axes, shown: Shown) -> None:
         if len(known) == 1:
             st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
         elif only_scored := [names.short_signal(name) for name in known if name not in counted]:
-            st.caption(f"Only to compare, since this run counted nothing by them: {', '.join(only_scored)}.")
+            st.caption(f"Only to compare, since this run counted nothing by them: {plain(', '.join(only_scored))}.")
     else:
         ticks = dict(zip(axes.names, axes.ticks, strict=True))
         panels = [

@@ -8,14 +8,12 @@ import pytest
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
-from mode_core.cli.compare import over_tasks
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.plan import alone, entries
 from mode_core.importance.stacks import ImportanceError
 from mode_core.jobs import Cancelled
 from mode_core.request import Quantizer
 from mode_core.run import Run
-from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 
 SETTINGS = ComparisonSettings(
@@ -87,12 +85,6 @@ def test_one_expert_alone_is_one_expert_alone():
     bits = alone({"a": 4, "b": 3}, "b", 1, 2)
     assert bits["a"].tolist() == [16] * 4
     assert bits["b"].tolist() == [16, 2, 16]
-
-
-def test_items_come_from_the_tasks_in_turn():
-    samples = [Sample((), ({"role": "user", "content": "x"},), "y", task, id=str(n)) for n, task in enumerate("aaabbc")]
-    assert [sample.id for sample in over_tasks(samples, 4)] == ["0", "1", "3", "5"]
-    assert len(over_tasks(samples, None)) == 6
 
 
 @pytest.mark.parametrize(

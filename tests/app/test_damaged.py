@@ -1,0 +1,53 @@
+"""One damaged run, evaluation or picture takes no page down: it is named with its reason, and the rest is shown."""
+
+import json
+
+import pytest
+
+from tests.app.conftest import NAME, words
+
+
+@pytest.fixture
+def damaged(places):
+    """A run that cannot be read, beside the good one."""
+    (places / "runs" / "hurt").mkdir()
+    (places / "runs" / "hurt" / "run.json").write_text('{"format": "mode-run/1", "state": "done", "created": -1e308}')
+
+
+def test_a_damaged_run_is_named_in_the_table_and_the_page_stays(open_app, damaged):
+    app = open_app("calibrate")
+    assert not app.exception
+    states = app.dataframe[0].value.set_index("run")["state"]
+    assert states["hurt"].startswith("damaged: ") and "created" in states["hurt"] and states[NAME] == "done"
+
+
+@pytest.mark.parametrize("page", ["experts", "budget", "quantize", "export"])
+def test_a_damaged_run_that_is_open_is_told_on_every_page(open_app, damaged, page):
+    app = open_app(page, run="hurt")
+    assert not app.exception
+    assert "This run cannot be read" in words(app) and "created: input should be" in words(app)
+
+
+def test_a_damaged_evaluation_is_told_and_the_page_stays(open_app, places):
+    folder = places / "runs" / NAME / "evaluations"
+    folder.mkdir()
+    (folder / "cut.json").write_text('{"format": "mode-scores/1", ')
+    record = {"format": "mode-scores/1", "seconds": 1.0, "kl_exact": True, "answers": []}
+    (folder / "odd.json").write_text(json.dumps(record | {"settings": {"measurement": "x", "model": [1]}}))
+    app = open_app("quantize")
+    assert not app.exception
+    assert "cut: damaged: " in words(app) and "odd: damaged: " in words(app)
+    assert "model: input should be 'original'" in words(app)
+
+
+def test_a_damaged_picture_is_told_and_the_page_stays(open_app, places):
+    app = open_app("tokens")
+    for path in (places / "runs" / NAME / "thumbnails").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    app.run()
+    assert not app.exception and "damaged: " in words(app)
+
+
+def test_a_place_in_the_address_that_is_no_number_is_left_out(open_app):
+    app = open_app(bank="²", expert="9" * 5000)
+    assert not app.exception

@@ -44,11 +44,12 @@ class FolderFiles:
         return sorted(path.name for path in self.root.iterdir() if path.is_file())
 
     def below(self) -> list[str]:
-        """The files one folder down."""
+        """The folders (with a slash at the end), and the files one folder down."""
         if self.only is not None:
             return []
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return sorted(f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if path.is_file())
+        found = [f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if path.is_file()]
+        return sorted([f"{folder.name}/" for folder in folders] + found)
 
     def open(self, name: str) -> BinaryIO:
         return (self.root / name).open("rb")

@@ -6,6 +6,7 @@ import ast
 import codecs
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ LONG = 2048  # characters from which a picture's cell is fetched again instead o
 SHORT_CELL = 64  # VLMEvalKit: so short a picture's cell is the index of the row that holds the picture
 LISTS = ("images", "image", "videos", "video")  # several are separated by ';'
 MAX_CELL = 128_000_000
+MAX_LIST = 100_000  # characters of a list as Python prints it
 DELIMITERS = ("\t", ",", ";")
 
 
@@ -119,8 +121,10 @@ def _listed(cell: str) -> object:
         return json.loads(cell)
     except (ValueError, RecursionError):
         pass
+    if len(cell) > MAX_LIST:  # too much for a parser, unless it is a list of pictures in base64
+        return re.findall(r"['\"]([A-Za-z0-9+/=_-]+)['\"]", cell) or cell
     try:
-        found = ast.literal_eval(cell) if len(cell) <= MAX_CELL else cell
+        found = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
     return found if isinstance(found, list) else cell

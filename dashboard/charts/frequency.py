@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.charts.grids import ranks, reorder, specialisation_order
+from dashboard.charts.grids import reorder, specialisation_order
 from dashboard.charts.measures import FrequencyGrid
 from dashboard.charts.panels import blank, frames, stacked_layout, suffix, within
 
@@ -53,7 +53,7 @@ def _panels(grid: FrequencyGrid, view: str) -> list[tuple[str, np.ndarray, str]]
         return [
             (f"{TITLES[a]} − {TITLES[b].lower()}", 100 * (grid.shares[a] - grid.shares[b]), a) for a, b in _DIFFERENCES
         ]
-    make = {"share": lambda kind: 100 * grid.shares[kind], "load": grid.load, "rank": lambda k: ranks(grid.shares[k])}
+    make = {"share": lambda kind: 100 * grid.shares[kind], "load": grid.load, "rank": lambda k: busiest_ranks(grid.shares[k])}
     return [(TITLES[kind], make[view](kind), kind) for kind in PANELS]
 
 

@@ -82,14 +82,6 @@ class Axes:
         return int(np.clip(4 * len(self.names), 96, 150))
 
 
-def ranks(shares: np.ndarray) -> np.ndarray:
-    """Rank of every expert within its bank, 1 = busiest: `[L, E]` → float32 `[L, E]`; NaN stays NaN."""
-    order = np.argsort(-shares, axis=1, kind="stable")  # NaN sorts last
-    places = np.empty(shares.shape, np.float32)
-    np.put_along_axis(places, order, np.arange(1, shares.shape[1] + 1, dtype=np.float32)[None], axis=1)
-    return np.where(np.isnan(shares), np.nan, places).astype(np.float32)
-
-
 def specialisation_order(text: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Column order per bank from the most text-like expert to the most key-vision-like: int `[L, E]`."""
     return np.argsort(-(text - key), axis=1, kind="stable")

@@ -6,12 +6,11 @@ import argparse
 import threading
 from pathlib import Path
 
-from mode_core.cli.quantize import add_quantizer_arguments, quantizer_options
+from mode_core.cli.arguments import add_quantizer
+from mode_core.cli.quantize import asked_quantizer
 from mode_core.cli.verbs import Result, load_for, run_allocation
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
-
-PASSED_ON = ("attention_bits", "shared_bits", "samples", "gptq")  # arguments of quantize_experts beside the grid
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -28,7 +27,7 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
     )
-    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+    add_quantizer(parser, "--calibration", bundled_calibration)
 
 
 def export(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
@@ -41,7 +40,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
         raise ValueError(f"There is no export target {options.target!r}. Targets:\n{listed}")
     target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
-    asked = quantizer_options(options, run)
+    quantizer, samples = asked_quantizer(options, run)
     weights: dict[str, object] = {}
     if target.needs_model and options.stream:
         weights["checkpoint"] = _folder(options, run)
@@ -52,10 +51,8 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         allocation,
         options.out,
         run=run,
-        method=asked["method"],
-        group_size=asked["group_size"],
-        symmetric=asked["symmetric"],
-        quantizer={key: asked[key] for key in PASSED_ON if asked.get(key) is not None},
+        quantizer=quantizer,
+        samples=samples,
         shard_bytes=options.shard_mb * 1_000_000,
         progress=progress,
         cancel=cancel,

@@ -33,6 +33,8 @@ from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
 from mode_core.cli.report import BarHook, Meter, print_result
 from mode_core.jobs import Cancelled
+from mode_core.modalities import SIGNAL
+from mode_core.quantization.widths import GROUP_SIZE
 
 KNOWN_ERRORS = (ValueError, OSError, KeyError)  # every refusal of mode_core is one of these, with its reason
 
@@ -57,46 +59,6 @@ def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> Non
     parser.add_argument("--dtype", default="auto", help="auto (as stored, default), float32, bfloat16 or float16")
 
 
-def _importance_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what counts as important")
-    group.add_argument("--method", default="mode", help="importance estimate (default: mode, the paper's)")
-    group.add_argument(
-        "--key-ratio",
-        type=float,
-        default=0.20,
-        help="share of vision tokens kept as key tokens (default: 0.20)",
-    )
-    group.add_argument("--signal", default="text_attention", help="redundancy signal (default: text_attention)")
-    group.add_argument(
-        "--vision-weight",
-        type=float,
-        default=1.0,
-        help="weight of vision against text, the paper's α (default: 1)",
-    )
-    group.add_argument(
-        "--min-support",
-        type=int,
-        default=1,
-        metavar="TOKENS",
-        help="fewest tokens that must have reached an expert for its damage to count as measured (default: 1)",
-    )
-
-
-def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> None:
-    group = parser.add_argument_group("the quantizer")
-    group.add_argument(
-        "--group-size",
-        type=int,
-        default=group_size,
-        help=f"input channels that share a scale (default: {group_size or 'as the run'})",
-    )
-    group.add_argument(
-        "--asymmetric",
-        action=argparse.BooleanOptionalAction,
-        help=f"a zero point per group instead of a symmetric grid (default: {'no' if group_size else 'as the run'})",
-    )
-
-
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser, _shown(bundled.MODEL))
     parser.add_argument(
@@ -116,9 +78,9 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--signals",
         nargs="+",
-        default=["text_attention"],
+        default=[SIGNAL],
         metavar="SIGNAL",
-        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
+        help=f"what ranks the vision tokens, all in the same pass; 'all' for every one (default: {SIGNAL})",
     )
     parser.add_argument(
         "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
@@ -138,7 +100,18 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
-    _grid_arguments(parser, 128)
+    group = parser.add_argument_group("the quantizer")
+    group.add_argument(
+        "--group-size",
+        type=int,
+        default=GROUP_SIZE,
+        help=f"input channels that share a scale (default: {GROUP_SIZE})",
+    )
+    group.add_argument(
+        "--asymmetric",
+        action=argparse.BooleanOptionalAction,
+        help="a zero point per group instead of a symmetric grid (default: no)",
+    )
     cli_logit_kl.add_arguments(parser)
     cli_scale.add_arguments(parser)
 
@@ -156,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
         added = sub.add_parser(name, help=summary, description=summary)
         added.add_argument("--json", action="store_true", help="print the result as one JSON object")
         added.add_argument("--quiet", action="store_true", help="no progress bar")
-        added.set_defaults(run_verb=run)
+        added.set_defaults(run_verb=run, parser=added)
         return added
 
     calibrate = verb("calibrate", verbs.calibrate, "Run the model once over image-text samples; keep a run.")
@@ -166,9 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     allocate.add_argument("--run", required=True, help="folder of a run")
     allocate.add_argument("--name", help="keep the allocation in the run under this name")
     allocate.add_argument("--out", help="write the allocation to this JSON file")
-    _importance_arguments(allocate)
-    cli_allocate.add_budget_arguments(allocate)
-    _grid_arguments(allocate, None)
+    cli_allocate.add_arguments(allocate)
 
     quantize = verb(
         "quantize",
@@ -186,7 +157,6 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--allocation", help="name in the run, or a JSON file")
         which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
         _model_argument(added, None)
-        _grid_arguments(added, None)
     cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
     cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
 
@@ -199,7 +169,6 @@ def build_parser() -> argparse.ArgumentParser:
     export = verb("export", cli_export.export, "Write an allocation in a form that other software loads.")
     cli_export.add_export_arguments(export, _shown(bundled.CALIBRATION))
     _model_argument(export, None)
-    _grid_arguments(export, None)
 
     cli_export.add_import_arguments(
         verb(

@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import argparse
 import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mode_core.allocation import Allocation
-from mode_core.cli.verbs import Result, chosen_allocation, load_for, run_grid
+from mode_core.cli.arguments import add_quantizer, read_quantizer
+from mode_core.cli.verbs import Result, chosen_allocation, load_for
 from mode_core.jobs import ProgressHook
-from mode_core.quantization.sizes import expert_bytes
-from mode_core.quantization.widths import METHOD_NAMES, PAPER_BITS
+from mode_core.request import Quantizer
 from mode_core.runs.run import Run
 
 if TYPE_CHECKING:
     from mode_core.evaluation import Scores
-
-
-def add_quantizer_arguments(parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str) -> None:
-    """How the weights are quantized; `samples_option` names the calibration samples for those that look at data."""
-    group = parser.add_argument_group("how the weights are quantized")
-    group.add_argument("--quantizer", choices=METHOD_NAMES, default="rtn", help="rtn (default), hqq or gptq")
-    group.add_argument(
-        samples_option,
-        dest="quantizer_samples",
-        default=bundled_calibration,
-        help=f"calibration samples that gptq looks at (default: {bundled_calibration})",
-    )
-    group.add_argument("--quantizer-limit", type=int, metavar="N", help="use only the first N of them")
-    group.add_argument(
-        "--by-modality",
-        action="store_true",
-        help="gptq: text and key tokens count alike, redundant vision tokens not at all",
-    )
-    group.add_argument(
-        "--attention-bits", type=int, help=f"width of attention (default: untouched; the paper's code: {PAPER_BITS})"
-    )
-    group.add_argument(
-        "--shared-bits", type=int, help=f"width of shared experts (default: untouched; the paper's code: {PAPER_BITS})"
-    )
+    from mode_core.samples import Sample
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
     """What `quantize` can be told, beside run, allocation, model and grid."""
-    add_quantizer_arguments(parser, "--samples", bundled_calibration)
+    add_quantizer(parser, "--samples", bundled_calibration)
     parser.add_argument("--out", help="safetensors file for the packed codes (default: measure only)")
 
 
@@ -60,25 +37,17 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str
     parser.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
     parser.add_argument("--name", help="keep the scores in the run under this name")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N answers that changed, side by side")
-    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+    add_quantizer(parser, "--calibration", bundled_calibration)
 
 
-def quantizer_options(options: argparse.Namespace, run: Run) -> dict[str, object]:
-    """The options as `quantize_experts` takes them."""
-    from mode_core.quantization import METHODS, GptqSettings
+def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, Sequence[Sample] | None]:
+    """The quantizer that was asked for, on the run's grid, and the samples it looks at (None: at none)."""
+    quantizer = read_quantizer(options).fitted(run.statistics)
+    if not quantizer.kind.needs_samples:
+        return quantizer, None
+    from mode_core.samples import read_samples
 
-    asked: dict[str, object] = {
-        "method": options.quantizer,
-        "attention_bits": options.attention_bits,
-        "shared_bits": options.shared_bits,
-        **run_grid(options, run),
-    }
-    if METHODS[options.quantizer].needs_samples:
-        from mode_core.samples import read_samples
-
-        asked["samples"] = read_samples(options.quantizer_samples)[: options.quantizer_limit]
-        asked["gptq"] = GptqSettings(weighting="modality" if options.by_modality else "tokens")
-    return asked
+    return quantizer, quantizer.looked_at(read_samples(options.quantizer_samples))
 
 
 def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
@@ -86,16 +55,17 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     from mode_core.quantization import quantize_experts, rest_bytes
 
     run = Run.open(options.run)
-    allocation, asked = chosen_allocation(options, run), quantizer_options(options, run)
+    allocation, (quantizer, samples) = chosen_allocation(options, run), asked_quantizer(options, run)
     loaded = load_for(options, run)
-    grid = (asked["group_size"], asked["symmetric"], asked["method"])
-    rest = rest_bytes(loaded, options.attention_bits, options.shared_bits, *grid)
-    experts = _predicted(run, allocation, grid)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked) as quantized:
+    rest = rest_bytes(loaded, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
+    experts = quantizer.packed_bytes(run.statistics, allocation.bits)
+    with quantize_experts(
+        loaded, allocation, quantizer, samples=samples, progress=progress, cancel=cancel
+    ) as quantized:
         if options.out:
             quantized.save_packed(options.out)
     result = {
-        "quantizer": options.quantizer,
+        "quantizer": quantizer.method,
         "average_bits": allocation.average_bits,
         "predicted_bytes": experts,
         "measured_bytes": quantized.packed_bytes,
@@ -110,18 +80,6 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
             for bank, experts_ in quantized.data_free.items()
         }
     return result
-
-
-def _predicted(run: Run, allocation: Allocation, grid: tuple) -> int:
-    """Bytes of all experts, from the run's shapes; an allocation per projection counts gate and up, and down."""
-    total = 0
-    for bank in run.statistics:
-        bits = np.asarray(allocation.bits[bank.name])
-        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        widths = np.unique(columns)
-        sizes = expert_bytes(bank.shape, widths.tolist(), grid[0], grid[1], by_projection=True, method=grid[2])
-        total += int(sum(sizes[np.searchsorted(widths, columns[:, side]), side].sum() for side in (0, 1)))
-    return total
 
 
 def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
@@ -140,10 +98,13 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
-    asked = quantizer_options(options, run)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked):
+    quantizer, looked_at = asked_quantizer(options, run)
+    with quantize_experts(loaded, allocation, quantizer, samples=looked_at, progress=progress, cancel=cancel):
         scores = score(loaded, samples, reference=reference, **common)
-    result = _kept(options, run, scores)
+    what = options.allocation or f"uniform {options.uniform} bits"
+    made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
+    made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
+    result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))
     if original.accuracy is not None:
         result["original_accuracy"] = original.accuracy
         result["accuracy_lost"] = _interval(original.interval("correct", other=scores))

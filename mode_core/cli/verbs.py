@@ -27,15 +27,6 @@ def load_for(options: argparse.Namespace, run: Run | None = None):
         return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
 
 
-def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
-    """Group size and symmetry: what was asked for, else what the run's sensitivity was measured with."""
-    settings = run.statistics.settings
-    return {
-        "group_size": options.group_size or settings["group_size"],
-        "symmetric": bool(settings["symmetric"]) if options.asymmetric is None else not options.asymmetric,
-    }
-
-
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
     """The allocation that the options name: uniform, a file, or one kept in the run."""
     if options.uniform is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,13 @@ from mode_core.export.target import Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
+from mode_core.quantization.settings import Quantizer
 from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
+    from mode_core.samples import Sample
     from mode_core.runs.run import Run
 
 
@@ -52,7 +54,8 @@ def export(
     method: str = "rtn",
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
-    quantizer: Mapping[str, object] | None = None,
+    quantizer: Quantizer | Mapping[str, object] | None = None,
+    samples: Sequence[Sample] | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
@@ -69,7 +72,8 @@ def export(
         run: gives statistics and the model's name where these are not given themselves.
         loaded: the model; targets with `needs_model` need it, or
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
-        quantizer: further arguments of `quantize_experts`.
+        quantizer: a `Quantizer` (which then says method and grid as well), or further arguments of `quantize_experts`.
+        samples: what a quantizer that looks at data looks at.
         shard_bytes: largest safetensors file.
 
     Raises:
@@ -80,6 +84,10 @@ def export(
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
+    if isinstance(quantizer, Quantizer):
+        method, group_size, symmetric = (quantizer.grid[name] for name in ("method", "group_size", "symmetric"))
+        around = {"attention_bits": quantizer.attention_bits, "shared_bits": quantizer.shared_bits, "samples": samples}
+        quantizer = {name: value for name, value in around.items() if value} | {"gptq": quantizer.gptq}
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mode_core.importance.frequency import frequencies
-from mode_core.importance.stacks import KINDS, ImportanceError
+from mode_core.importance.stacks import ImportanceError
+from mode_core.modalities import KEY_RATIO, KINDS, SIGNAL
 from mode_core.statistics import ExpertStatistics
 
 
@@ -60,7 +61,7 @@ def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) ->
 
 
 def frequency_intervals(
-    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention", level: float = 0.95
+    statistics: ExpertStatistics, key_ratio: float = KEY_RATIO, signal: str = SIGNAL, level: float = 0.95
 ) -> dict[str, dict[str, Interval]]:
     """Intervals of every frequency: bank → kind of token → `Interval` of `[E]`, cut to [0, 1]."""
     whole = frequencies(statistics, key_ratio, signal)

@@ -44,30 +44,6 @@ def mopeq_trace(stack: Stack) -> np.ndarray:
     return ((entries - 1) / (entries * norms)).sum(axis=-1)
 
 
-def mopeq_hutchinson(matrices: Sequence[np.ndarray], probes: int = 64, seed: int = 0) -> float:
-    """MoPEQ's trace of one expert as its authors compute it, by sampling: what `mopeq_trace` gives in closed form.
-
-    The mean over random unit vectors v of vᵀHv, H the Hessian of ‖W‖_F in the n entries of one matrix `[out, in]`,
-    summed over the matrices. Hv = (v − w·⟨w, v⟩/‖w‖²)/‖w‖. Its relative standard error is about
-    sqrt(2/probes)/n, so a few probes are plenty.
-
-    Raises:
-        ImportanceError: a matrix of zeros, whose norm has no derivative.
-    """
-    draw, total = np.random.default_rng(seed), 0.0
-    for matrix in matrices:
-        weights = np.asarray(matrix, dtype=float).ravel()
-        norm = np.linalg.norm(weights)
-        if norm == 0:
-            raise ImportanceError("MoPEQ's trace needs weights that are not all zero.")
-        for _ in range(probes):
-            vector = draw.standard_normal(weights.size)
-            vector /= np.linalg.norm(vector)
-            product = (vector - weights * (weights @ vector) / norm**2) / norm
-            total += vector @ product / probes
-    return float(total)
-
-
 def mopeq_bits(
     statistics: ExpertStatistics, bits: Sequence[int] = (2, 3, 4), per_bank: bool = True, seed: int = 0
 ) -> dict[str, np.ndarray]:

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mode_core.quantization.apply import quantize_experts
-    from mode_core.quantization.errors import QuantizationError
+    from mode_core.quantization.errors import QuantizationError, QuantizerMissing
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
     from mode_core.quantization.guard import exclusive
-    from mode_core.quantization.hessians import GptqSettings
-    from mode_core.quantization.hqq import QuantizerMissing
-    from mode_core.quantization.methods import METHODS
     from mode_core.quantization.quantized_model import QuantizedModel
+    from mode_core.quantization.quantizers import QUANTIZERS
     from mode_core.quantization.rest import rest_bytes
-    from mode_core.quantization.sizes import ModelBytes, expert_bytes, model_bytes, original_expert_bytes
+    from mode_core.quantization.settings import GptqSettings, Quantizer
+    from mode_core.quantization.sizes import expert_bytes, original_expert_bytes, packed_bytes
     from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
 _HOMES = {
-    "GptqSettings": "hessians",
-    "METHODS": "methods",
+    "GptqSettings": "settings",
+    "QUANTIZERS": "quantizers",
     "QuantizationError": "errors",
     "QuantizedModel": "quantized_model",
-    "QuantizerMissing": "hqq",
+    "Quantizer": "settings",
+    "QuantizerMissing": "errors",
     "quantize_experts": "apply",
     "Codes": "grids",
     "dequantize": "grids",
@@ -33,29 +33,28 @@ _HOMES = {
     "quantize": "grids",
     "exclusive": "guard",
     "rest_bytes": "rest",
-    "ModelBytes": "sizes",
     "expert_bytes": "sizes",
-    "model_bytes": "sizes",
+    "packed_bytes": "sizes",
     "original_expert_bytes": "sizes",
     "GROUP_SIZE": "widths",
     "WIDTHS": "widths",
 }
 __all__ = [
     "GROUP_SIZE",
-    "METHODS",
+    "QUANTIZERS",
     "WIDTHS",
     "Codes",
     "GptqSettings",
-    "ModelBytes",
     "QuantizationError",
     "QuantizedModel",
+    "Quantizer",
     "QuantizerMissing",
     "dequantize",
     "exclusive",
     "expert_bytes",
     "fake_quantize",
-    "model_bytes",
     "original_expert_bytes",
+    "packed_bytes",
     "quantize",
     "quantize_experts",
     "rest_bytes",

@@ -12,10 +12,12 @@ from torch import Tensor
 from mode_core.jobs import Reporter
 from mode_core.quantization.gptq import gptq
 from mode_core.quantization.grids import Codes
-from mode_core.quantization.hessians import ExpertHessians, GptqSettings, HessianPass, plan_passes, run_pass
-from mode_core.quantization.methods import DATA_FREE, on_cpu, quantize_data_free
+from mode_core.quantization.hessians import ExpertHessians, HessianPass, plan_passes, run_pass
+from mode_core.quantization.methods import on_cpu, quantize_data_free
 from mode_core.quantization.packing import pack_matrices
 from mode_core.quantization.plan import SIDES, Plan
+from mode_core.quantization.quantizers import DATA_FREE
+from mode_core.quantization.settings import GptqSettings
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 
 if TYPE_CHECKING:

@@ -62,8 +62,8 @@ class Ground:
 
     @property
     def top(self) -> int:
-        """How many experts are called the busiest: 8, or half of a small bank."""
-        return max(1, min(8, self.experts // 2))
+        """How many experts are called the busiest."""
+        return max(1, min(BUSIEST, self.experts // 2))
 
     def shares(self, kind: str) -> np.ndarray:
         """`[E]`; NaN where no such token came here."""

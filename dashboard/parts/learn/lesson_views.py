@@ -12,7 +12,6 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts import lesson as pictures
 from dashboard.charts import theme
-from dashboard.charts.grids import ranks
 from dashboard.charts.measures import most_starved
 from dashboard.parts.compare import comparing
 from dashboard.parts.learn.lesson_controls import (
@@ -57,9 +56,8 @@ def frequency(ground: Ground) -> View:
     text, every = ground.shares("text"), ground.shares("all")
     if np.isnan(text).any() or np.isnan(ground.shares("vision")).any():
         return empty("No text or no vision tokens came to this layer, so there is nothing to count apart.")
-    by_text, by_all = ranks(text[None])[0], ranks(every[None])[0]
-    busy = np.argsort(by_text, kind="stable")[: ground.top]
-    fallen = int((by_all[busy] > ground.experts / 2).sum())
+    by_text, by_all = bias.busiest_ranks(text), bias.busiest_ranks(every)
+    fallen = int(bias.starved(text, every).sum())
     worst = most_starved(ground.grid, ground.row)
     vision, words = ground.grid.counts["vision"][ground.row].sum(), ground.grid.counts["text"][ground.row].sum()
 

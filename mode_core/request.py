@@ -18,6 +18,7 @@ from mode_core.allocation import SCOPES, UNITS, Allocation, Price, Solver, price
 from mode_core.importance import METHODS, CostTable, cost_table
 from mode_core.importance.costs import check_settings
 from mode_core.importance.projections import by_projection
+from mode_core.importance.stacks import NO_SIGNAL
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.settings import GptqSettings, Quantizer
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
@@ -48,8 +49,11 @@ def _pinned(texts: Iterable[str]) -> Pins:
 
 
 def _count_setting(name: str, words: str) -> Any:
-    return setting((), f"--at-{name}", f"{words} units at a width, e.g. 3=1", lambda counts: [f"{w}={n}" for w, n in counts],
-                   nargs="+", metavar="BITS=COUNT", read=_counted)  # fmt: skip
+    return setting(
+        (), f"--at-{name}", f"{words} units at a width, e.g. 3=1",
+        lambda counts: [f"{width}={count}" for width, count in counts],
+        nargs="+", metavar="BITS=COUNT", read=_counted,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,15 +130,20 @@ class AllocationRequest(Settings):
     @property
     def costs_alone(self) -> AllocationRequest:
         """What the costs depend on, all else on its default: requests that agree in it have the same costs."""
-        kept = {name: getattr(self, name) for name in METHODS[self.method].follows}
         return AllocationRequest(
-            self.method, **kept, shrinkage=self.shrinkage, min_support=self.min_support, widths=self.widths
+            self.method, **self._followed, shrinkage=self.shrinkage, min_support=self.min_support, widths=self.widths
         )
 
     @property
     def unbudgeted(self) -> AllocationRequest:
-        """The same without the budget: what a `Solver` is prepared for."""
-        return replace(self, budget=3.0, measure="bits")
+        """The same without the budget, and what its method does not look at: what a `Solver` is prepared for."""
+        return replace(self, **self._followed, budget=3.0, measure="bits")
+
+    @property
+    def _followed(self) -> dict[str, Any]:
+        """What the method's costs follow, and all else where no statistics can be without it."""
+        plain = {"key_ratio": KEY_RATIO, "signal": NO_SIGNAL, "vision_weight": 1.0}
+        return plain | {name: getattr(self, name) for name in METHODS[self.method].follows}
 
     def costs(self, statistics: ExpertStatistics, leave_out_fold: int | None = None, seed: int = 0) -> CostTable:
         """Predicted damage of every expert at every width: bank → `[E, B]`; raises as `cost_table` does."""
@@ -209,7 +218,8 @@ class AllocationRequest(Settings):
         self, statistics: ExpertStatistics, quantizer: Quantizer | None = None, fixed_bytes: int = 0
     ) -> list[Price]:
         """The same asked for at every unit and scope; arguments as in `solve`."""
-        return prices(lambda unit, scope: replace(self, unit=unit, scope=scope).solve(statistics, quantizer, fixed_bytes))
+        asked = (statistics, quantizer, fixed_bytes)
+        return prices(lambda unit, scope: replace(self, unit=unit, scope=scope).solve(*asked))
 
     def fitted(self, statistics: ExpertStatistics) -> AllocationRequest:
         """The same as these statistics can have it: widths that were measured (all of them where none was), and pins
@@ -234,7 +244,7 @@ class AllocationRequest(Settings):
         if "request" in settings:
             return cls.from_dict(settings["request"])
         if allocation.method not in METHODS or "uniform" in settings:
-            raise ValueError("This allocation was not solved by an importance method, so there is no request behind it.")
+            raise ValueError("This allocation was not solved by an importance method: there is no request behind it.")
         names = list(statistics.banks)
         in_bits = "budget_bytes" not in settings
         budget = settings.get("average_bits", allocation.average_bits) if in_bits else settings["budget_bytes"]

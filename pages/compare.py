@@ -70,8 +70,8 @@ def told(found: Evidence) -> None:
     draws = int(info.get("draws", found.scores["calibration"].max() + 1))
     kind = f" ({info['calibration_draws']})" if "calibration_draws" in info else ""
     parts.append(f"{draws} calibration draws{kind}" if draws > 1 else "one calibration")
-    if settings.get("widths"):
-        parts.append(f"widths {' '.join(map(str, settings['widths']))}")
+    if widths := settings.get("request", settings).get("widths"):  # earlier versions wrote its fields one by one
+        parts.append(f"widths {' '.join(map(str, widths))}")
     st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws.")
 
 
@@ -200,7 +200,8 @@ def two_runs() -> None:
     with right:
         moved = tables.moves_table(axes, one.bits, two.bits)
         chart(charts.changed_by_layer(axes, one.bits, two.bits), "changed", table=lambda: moved)
-    agreement = comparing.order_agreement(first, second, address.choices().key_ratio, address.choices().signal)
+    now = address.choices().request
+    agreement = comparing.order_agreement(first, second, now.key_ratio, now.signal)
     figure = charts.order_agreement(axes.ticks, agreement)
     chart(figure, "orders", table=lambda: tables.bias_table(axes, agreement))
     if not other:

@@ -25,9 +25,9 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
     chosen, uniform = solving.allocation(), solving.uniform_allocation()
-    statistics, rounding = current_run.statistics(), solving.rounding()
+    statistics, quantizer = current_run.statistics(), solving.quantizer()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
-    sizes = [work.packed_bytes(statistics, allocation, rounding) for allocation in (chosen, uniform)]
+    sizes = [quantizer.packed_bytes(statistics, allocation.bits) for allocation in (chosen, uniform)]
     cells = st.columns(4)
     cells[0].metric(
         "Method", names.short_method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
@@ -83,7 +83,7 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         opened, kind = current_run.run(), f"measure:{current_run.run_entry().path}"
         job = process_wide.jobs().submit(
             f"Measuring on {count} items", kind, work.measure, process_wide.shelf(), opened, chosen, uniform,
-            solving.rounding(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
+            solving.quantizer(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
             current_run.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
         )  # fmt: skip
         address.watch(job.id)
@@ -147,7 +147,7 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
             sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
             job = process_wide.jobs().submit(
                 "Asking three models", "ask", work.ask, process_wide.shelf(), current_run.run(), chosen, uniform,
-                solving.rounding(), sample, quantizing.calibration_samples(),
+                solving.quantizer(), sample, quantizing.calibration_samples(),
                 trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
             st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))

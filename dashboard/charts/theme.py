@@ -15,6 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from mode_core.modalities import KINDS
+
 FONT = "Source Sans, Source Sans Pro, Inter, system-ui, sans-serif"
 SHARE_SCALE = "Cividis"
 ERROR_SCALE = "Viridis"

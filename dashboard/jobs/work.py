@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
-from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
+from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
+from mode_core.request import Quantizer
 from mode_core.run import Run
-from mode_core.statistics import ExpertStatistics
 
 
 class ModelShelf:
@@ -149,31 +149,6 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
     return round(text * scale), round(vision * scale), len(looked)
 
 
-def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, rounding: Mapping[str, Any]) -> int:
-    """Bytes of all experts at their bits, from the shapes alone; bits may be by projection, `[E, 2]`.
-
-    Of `rounding` (arguments of `quantize_experts`) only what decides bytes is looked at.
-    """
-    grid = {name: rounding[name] for name in ("group_size", "symmetric", "method") if name in rounding}
-    total = 0
-    for bank in statistics:
-        bits = np.asarray(allocation.bits[bank.name])
-        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        for side in range(2):
-            widths, counts = np.unique(columns[:, side], return_counts=True)
-            each = expert_bytes(bank.shape, widths.tolist(), by_projection=True, **grid)[:, side]
-            total += int((each * counts).sum())
-    return total
-
-
-def rounding_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
-    """Arguments of `quantize_experts`; the samples only for a quantizer that looks at them."""
-    from mode_core.quantization import METHODS
-
-    wanted = METHODS[rounding["method"]].needs_samples
-    return dict(rounding) | ({"samples": samples} if wanted else {})
-
-
 def rounding_notes(quantized: Any, model: str) -> list[str]:
     """What a person should know of how it was quantized, in sentences."""
     thin = sum(map(len, quantized.data_free.values()))
@@ -188,7 +163,7 @@ def measure(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    rounding: Mapping[str, Any],
+    quantizer: Quantizer,
     samples: Sequence[Any],
     seal: str,
     settings: dict[str, Any],
@@ -201,7 +176,7 @@ def measure(
 ) -> Measurement:
     """Score the original, `chosen` and `uniform` on the same samples, and count their packed bytes.
 
-    `rounding` holds the quantizer's arguments, `calibration` what it may look at. `seal` and `settings` say what was
+    `calibration` is what the quantizer may look at. `seal` and `settings` say what was
     measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
@@ -213,18 +188,19 @@ def measure(
         reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
         measured, notes = {}, []
-        options = rounding_options(rounding, calibration)
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options) as quantized:
+            with quantize_experts(
+                loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel
+            ) as quantized:
                 hook = stages.hook(f"answers, {model}")
                 scores[model] = evaluate(loaded, samples, reference=reference, progress=hook, cancel=cancel)
                 measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
                 notes += rounding_notes(quantized, model)
     predicted = {
         ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
-        ALLOCATION: packed_bytes(run.statistics, chosen, rounding),
-        UNIFORM: packed_bytes(run.statistics, uniform, rounding),
+        ALLOCATION: quantizer.packed_bytes(run.statistics, chosen.bits),
+        UNIFORM: quantizer.packed_bytes(run.statistics, uniform.bits),
     }
     width = int(np.ravel(next(iter(uniform.bits.values())))[0])
     done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
@@ -239,7 +215,7 @@ def ask(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    rounding: Mapping[str, Any],
+    quantizer: Quantizer,
     sample: Any,
     calibration: Sequence[Any] | None = None,
     *,
@@ -258,18 +234,9 @@ def ask(
         given = {ORIGINAL: answer(loaded, sample)}
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing and asking, {model}")
-            options = rounding_options(rounding, calibration)
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options):
+            with quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel):
                 given[model] = answer(loaded, sample)
     return given
-
-
-def export_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
-    """Arguments of `export` from those of `quantize_experts`."""
-    around = {name: rounding[name] for name in ("attention_bits", "shared_bits") if rounding.get(name)}
-    if samples:
-        around["samples"] = samples
-    return {name: rounding[name] for name in ("method", "group_size", "symmetric")} | {"quantizer": around}
 
 
 def export_whole(
@@ -278,7 +245,8 @@ def export_whole(
     target: str,
     allocation: Allocation,
     folder: Path,
-    options: Mapping[str, Any],
+    quantizer: Quantizer,
+    calibration: Sequence[Any] | None = None,
     *,
     trusted: bool = False,
     progress: ProgressHook,
@@ -292,4 +260,7 @@ def export_whole(
     loaded = shelf.get(str(run.model_source), trusted)
     hook = stages.hook("writing")
     with exclusive(loaded):
-        return export(target, allocation, folder, run=run, loaded=loaded, progress=hook, cancel=cancel, **options)
+        return export(
+            target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
+            progress=hook, cancel=cancel,
+        )  # fmt: skip

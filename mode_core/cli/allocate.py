@@ -22,7 +22,7 @@ COUNTED = ("method", "group_size", "symmetric", "attention_bits", "shared_bits")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is asked for, and whose bytes count."""
     add_request(parser)
-    add_settings(parser, Quantizer, "whose bytes count; widths of attention and shared experts under --model-mb", COUNTED)
+    add_settings(parser, Quantizer(), "whose bytes count (of attention and shared experts: --model-mb)", COUNTED)
     parser.add_argument(
         "--prices", action="store_true", help="also solve every other unit and scope at this budget, to see their price"
     )
@@ -74,7 +74,7 @@ def _fixed_bytes(run: Run, request: AllocationRequest, quantizer: Quantizer) -> 
 
 
 def _price(price: Price, chosen: float) -> tuple[str, str]:
-    """"unit, scope", and its predicted damage, with how many times that of the chosen one it is."""
+    """ "unit, scope", and its predicted damage, with how many times that of the chosen one it is."""
     name = f"{price.unit}, {price.scope}"
     if price.allocation is None:
         return name, f"not possible: {price.refused}"

@@ -5,26 +5,28 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from mode_core.request import MEASURES, AllocationRequest, Quantizer
 from mode_core.settings import Settings
 
+QUIET = ("json", "quiet")  # options that only shape what is printed
 Made = TypeVar("Made", bound=Settings)
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, kind: type[Settings], title: str, only: Collection[str] = (), *, leave: str = ""
+    parser: argparse.ArgumentParser, base: Settings, title: str, only: Collection[str] = ()
 ) -> argparse._ArgumentGroup:
-    """A group of options, one for every field of `kind` that has a flag (of those named in `only`, where some are)."""
+    """A group of options, one for every field that has a flag (of those named in `only`, where some are); the values
+    of `base` are told as the defaults."""
     group = parser.add_argument_group(title)
-    for one in fields(kind):
-        if not one.metadata.get("flag") or (only and one.name not in only) or one.name == leave:
+    for one in fields(base):
+        if not one.metadata.get("flag") or (only and one.name not in only):
             continue
         argument = dict(one.metadata["argument"])
         argument.pop("read", None)
-        default = argument.pop("unset", None) or " ".join(one.metadata["say"](one.default)) or "none"
+        default = argument.pop("unset", None) or " ".join(one.metadata["say"](getattr(base, one.name))) or "none"
         if callable(argument.get("choices")):
             argument["choices"] = argument["choices"]()
         if argument.get("action") == "boolean":
@@ -34,13 +36,13 @@ def add_settings(
     return group
 
 
-def read_settings(kind: type[Made], options: argparse.Namespace, **given: Any) -> Made:
-    """Settings from what was parsed; what was not said is on its default, `given` counts before all.
+def read_settings(base: Made, options: argparse.Namespace, **given: Any) -> Made:
+    """Settings from what was parsed; what was not said is as in `base`, and `given` counts before all.
 
     Raises:
         ValueError: a word that cannot be read, or settings that make no sense.
     """
-    for one in fields(kind):
+    for one in fields(base):
         flag, argument = one.metadata.get("flag", ""), one.metadata.get("argument", {})
         value = getattr(options, flag.lstrip("-").replace("-", "_"), None) if flag else None
         if value is None or one.name in given:
@@ -48,15 +50,14 @@ def read_settings(kind: type[Made], options: argparse.Namespace, **given: Any) -
         try:
             given[one.name] = argument["read"](value) if "read" in argument else value
         except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{flag} takes {argument['metavar']}; got {' '.join(value)}. Example: {one.metadata['words']}"
-            ) from None
-    return kind(**given)
+            shown = " ".join(value) if isinstance(value, list) else value
+            raise ValueError(f"{flag} takes {argument['metavar']} ({one.metadata['words']}); got {shown}.") from None
+    return replace(base, **given)
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
     """Every option of an `AllocationRequest`, its budget in one of three units."""
-    group = add_settings(parser, AllocationRequest, "what is asked for")
+    group = add_settings(parser, AllocationRequest(), "what is asked for")
     for (flag, _), words in zip(
         MEASURES.values(),
         ("mean bits of the experts' weights (default: 3)", "instead: packed size of all experts in MB (10^6 bytes)",
@@ -76,12 +77,14 @@ def read_request(options: argparse.Namespace) -> AllocationRequest:
     for measure, value in said.items():
         amount = value if measure == "bits" else round(value * MEASURES[measure][1])
         budget = {"measure": measure, "budget": float(amount)}
-    return read_settings(AllocationRequest, options, **budget)
+    return read_settings(AllocationRequest(), options, **budget)
 
 
-def add_quantizer(parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str) -> None:
-    """Every option of a `Quantizer`; `samples_option` names the samples for those that look at data."""
-    group = add_settings(parser, Quantizer, "how the weights are rounded")
+def add_quantizer(
+    parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str, only: Collection[str] = ()
+) -> None:
+    """The options of a `Quantizer`; `samples_option` names the samples for those that look at data."""
+    group = add_settings(parser, Quantizer(), "how the weights are rounded", only)
     group.add_argument(
         samples_option,
         dest="quantizer_samples",
@@ -99,15 +102,15 @@ def read_quantizer(options: argparse.Namespace) -> Quantizer:
     """The quantizer that was parsed; raises as `read_settings`."""
     if getattr(options, "by_modality", False):
         options.gptq = [*(options.gptq or []), "weighting=modality"]
-    return read_settings(Quantizer, options)
+    return read_settings(Quantizer(), options)
 
 
 def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """The command line that these options of a verb stand for, without what is on its default."""
+    """The command line that these options of a verb stand for, without what is on its default or only shapes output."""
     words = ["python", "-m", *parser.prog.split()[-2:]]
     for action in parser._actions:
         value = getattr(options, action.dest, argparse.SUPPRESS)
-        if value in (argparse.SUPPRESS, action.default) or not action.option_strings:
+        if value in (argparse.SUPPRESS, action.default) or action.dest in QUIET:
             continue
         if isinstance(action, argparse.BooleanOptionalAction):
             words.append(action.option_strings[0 if value else 1])

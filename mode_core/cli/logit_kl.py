@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mode_core.modalities import KEY_RATIO
+
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings
     from mode_core.models import LoadedModel
@@ -33,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the first N samples (default: {SAMPLES})",
     )
     group.add_argument(
-        "--logit-kl-key-ratio", type=float, default=KEY_RATIO, metavar="RATIO",
+        "--logit-kl-key-ratio",
+        type=float,
+        default=KEY_RATIO,
+        metavar="RATIO",
         help=f"share of key tokens (default: {KEY_RATIO:.2f})",
     )
     group.add_argument(

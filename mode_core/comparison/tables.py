@@ -12,10 +12,13 @@ from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.plan import Entry
 from mode_core.comparison.records import TABLES
-from mode_core.comparison.settings import FLOORS_AND_RIVALS, scopes_of
+from mode_core.comparison.settings import AGAINST
+from mode_core.importance import METHODS
+from mode_core.modalities import ALL
+from mode_core.modalities import MODALITIES as KNOWN
 
 METRICS = ("accuracy", "kl", "agreement")
-MODALITIES = ("text", "vision", "all")
+MODALITIES = (*KNOWN, ALL)
 MEAN = -1  # number of the calibration draw in rows that are means over draws
 
 
@@ -113,9 +116,9 @@ def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np
     place = {combination: row for row, combination in enumerate(measured.combinations)}
     found = []
     for (method, scope, average), row in place.items():
-        for against in FLOORS_AND_RIVALS:
-            other = place.get((against, scopes_of(against)[0], average))
-            if other is None or method == against or scope != scopes_of(method)[0]:
+        for against in AGAINST:
+            other = place.get((against, METHODS[against].scopes[0], average))
+            if other is None or method == against or scope != METHODS[method].scopes[0]:
                 continue
             low, high = bounds(resampled[row] - resampled[other])
             difference = float(point[row] - point[other])

@@ -26,8 +26,8 @@ from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
-    from mode_core.samples import Sample
     from mode_core.runs.run import Run
+    from mode_core.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def busiest_ranks(shares: np.ndarray) -> np.ndarray:
-    """Rank of every expert within its bank, 1 = busiest, ties to the lower number: `[…, E]` → float32; NaN stays NaN."""
+    """Rank of every expert in its bank, 1 = busiest, ties to the lower number: `[…, E]` → float32; NaN stays NaN."""
     order = np.argsort(-shares, axis=-1, kind="stable")  # NaN sorts last
     places = np.empty(shares.shape, np.float32)
     numbers = np.arange(1, shares.shape[-1] + 1, dtype=np.float32)

@@ -13,6 +13,7 @@ from mode_core.importance.stacks import ImportanceError, in_order, key_bins, vie
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.statistics import ExpertStatistics
 
+
 def cost_table(
     statistics: ExpertStatistics,
     method: str = "mode",

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Frequencies:
-    """Shares of top-k selections within one bank; each array is `[E]` and sums to 1 (paper §4). A field for every name of `mode_core.modalities.KINDS`.
+    """Shares of top-k selections within one bank; each array is `[E]` and sums to 1 (paper §4).
 
     Where no token of a kind was routed at all its share is 1/E everywhere, and the kind's name is in `empty`,
     so that a picture can say "no tokens" instead of showing a uniform share.

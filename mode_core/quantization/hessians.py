@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mode_core.probing.observation import Observation
     from mode_core.samples import Sample
 
+
 class ExpertHessians:
     """Running sums of one bank for some of its experts, one per kind of token (all; or text and key).
 

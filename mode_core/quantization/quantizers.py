@@ -51,9 +51,10 @@ class QuantizerKind:
     @property
     def missing(self) -> str:
         """What is not there, and how to get it."""
+        others = ", ".join(name for name, kind in QUANTIZERS.items() if not kind.package)
         return (
             f"The quantizer {self.name!r} needs the package {self.package}, which is not installed: pip install "
-            f"{self.install}, or choose one of: {', '.join(name for name, kind in QUANTIZERS.items() if not kind.package)}."
+            f"{self.install}, or choose one of: {others}."
         )
 
     def zero_point_bits(self, bits: int, symmetric: bool) -> int:
@@ -92,8 +93,8 @@ QUANTIZERS: dict[str, QuantizerKind] = {
         QuantizerKind(
             "gptq",
             "GPTQ",
-            "Second order: each expert is rounded with the tokens that its router sends it; experts with too few tokens "
-            "are rounded to nearest, counted and named. Slower, and it looks at the calibration samples.",
+            "Second order: each expert is rounded with the tokens that its router sends it; experts with too few "
+            "tokens are rounded to nearest, counted and named. Slower, and it looks at the calibration samples.",
             "the tokens that the router gave each expert (own solver)",
             "as `rtn`",
             needs_samples=True,

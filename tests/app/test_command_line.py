@@ -6,9 +6,9 @@ import argparse
 import shlex
 
 import pytest
+from dashboard.words.command_line import export_command
 
 from dashboard.state.choices import Choices
-from dashboard.words.command_line import export_command
 from mode_core.cli.main import build_parser
 
 MEASURED = {"group_size": 32, "symmetric": True}

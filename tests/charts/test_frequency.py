@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dashboard.charts import frequency_heatmaps, specialisation_order
-from dashboard.charts.grids import ranks
+from mode_core.importance.bias import busiest_ranks
 from dashboard.charts.measures import FrequencyGrid, starved
 from mode_core.importance import frequencies
 from tests.charts.conftest import RATIO, SIGNAL
@@ -58,7 +58,7 @@ def test_ranks_start_with_the_busiest(grid):
     shares, places = grid.shares["text"], figure.data[0].z
     assert (places[np.arange(3), shares.argmax(axis=1)] == 1).all()
     assert (np.sort(places, axis=1) == np.arange(1, 11)).all()
-    np.testing.assert_array_equal(ranks(np.array([[0.1, np.nan, 0.7]]))[0], [2, np.nan, 1])
+    np.testing.assert_array_equal(busiest_ranks(np.array([[0.1, np.nan, 0.7]]))[0], [2, np.nan, 1])
 
 
 def test_specialisation_goes_from_text_to_key_vision_and_keeps_names(grid):

@@ -38,12 +38,9 @@ def pick() -> list[Sample]:
     return chosen
 
 
-def bundled_calibration(count: int) -> list[Sample]:
-    """So many of the bundled calibration samples, evenly over their list; empty where they are missing."""
-    if not folders.CALIBRATION.is_dir():
-        return []
-    held = _read_bundled(folders.CALIBRATION.stat().st_mtime_ns)
-    return held[:: max(1, len(held) // count)][:count]
+def bundled_calibration() -> list[Sample]:
+    """The bundled calibration samples; empty where they are missing."""
+    return _read_bundled(folders.CALIBRATION.stat().st_mtime_ns) if folders.CALIBRATION.is_dir() else []
 
 
 def own_file(kind: str) -> list[Sample]:

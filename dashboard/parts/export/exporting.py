@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from dashboard.parts.export.archive import zipped
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
-from dashboard.words.command_line import export_command
 from mode_core.allocation import Allocation
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
 from mode_core.export.refit import UNIT_WORDS, fit
@@ -26,6 +26,7 @@ from mode_core.jobs import Job
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
+PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
 
 
@@ -164,16 +165,15 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    return export(target.name, chosen, folder, run=current_run.run(), **work.export_options(solving.rounding(), None))
+    return export(target.name, chosen, folder, run=current_run.run(), quantizer=solving.quantizer())
 
 
 def _start(target: Target, chosen: Allocation, folder: Path) -> Job:
     """Write a form that needs the model, as long work."""
-    options = work.export_options(solving.rounding(), quantizing.calibration_samples())
     run = current_run.run()
     return process_wide.jobs().submit(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, options, trusted=trust.may_run(run.model_source),
+        folder, solving.quantizer(), quantizing.calibration_samples(), trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
 
@@ -195,8 +195,13 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
 
 
 def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command line that writes the same."""
-    now = replace(address.choices(), widths=chosen.widths, pins=solving.pinned(), megabytes=float(solving.megabytes()))
-    run, trusted = folders.relative(current_run.run_entry().path), trust.may_run(current_run.run().model_source)
-    measured = current_run.statistics().settings
-    return export_command(now, target.name, run, folders.relative(folder), measured, target.needs_model and trusted)
+    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
+    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
+    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
+    kept = f"{out}.allocation.json"
+    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
+    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
+    write += quantizer.to_arguments()
+    if target.needs_model and trust.may_run(current_run.run().model_source):
+        write.append("--trust-remote-code")
+    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

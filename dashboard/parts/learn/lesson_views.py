@@ -30,6 +30,7 @@ from dashboard.state import address, comparisons, current_run, kept_samples, sol
 from dashboard.words import names
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
+from mode_core.importance import bias
 from mode_core.importance.key_tokens import token_ranks
 
 
@@ -88,7 +89,7 @@ def redundancy(ground: Ground) -> View:
     record = kept_samples.sample_records().get(shown_sample, {})
     thumbnails = record.get("thumbnails", [])
     found = kept_samples.picture(thumbnails[0]) if thumbnails else None
-    now = address.choices()
+    now = address.choices().request
     if held is None or found is None or held.grids is None or now.signal not in held.scores:
         return empty("This run keeps no picture to lay the ranking over. Open the bundled example to see one.")
     if ground.bank not in held.banks:
@@ -127,8 +128,8 @@ def denoised(ground: Ground) -> View:
     edges = (0, round(0.5 * top), round(0.75 * top), top)
     return View(
         lambda shown: pictures.key_dumbbells(vision, key, top, shown),
-        f"Only {100 * address.choices().key_ratio:.0f} % of the vision tokens are kept. How many of the {top} busiest "
-        f"experts stay among the {top} busiest?",
+        f"Only {100 * address.choices().request.key_ratio:.0f} % of the vision tokens are kept. How many of the {top} "
+        f"busiest experts stay among the {top} busiest?",
         (f"fewer than {edges[1]}", f"{edges[1]} or more", f"{edges[2]} or more", f"all {top}"),
         band(edges, stay),
         f"**{stay} of {top}** stay.",
@@ -140,7 +141,7 @@ def denoised(ground: Ground) -> View:
 
 def sensitivity(ground: Ground) -> View:
     """One bit less, several times the error."""
-    now = address.choices()
+    now = address.choices().request
     found = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
     kind = address.chosen("kind", list(TOKENS), "text")
     errors = found.errors[kind][ground.row, : ground.experts].astype(float)

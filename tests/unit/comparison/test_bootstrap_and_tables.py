@@ -12,6 +12,7 @@ from mode_core.comparison.records import TABLES, Evidence, EvidenceError
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.importance import cost_table
+from mode_core.request import AllocationRequest
 from tests.synthetic import synthetic_statistics
 
 TASKS = np.array(["a"] * 6 + ["b"] * 4 + ["c"] * 5)
@@ -95,7 +96,7 @@ def test_pairing_cancels_what_methods_share(measured):
 
 def test_rank_correlations_are_scipys_and_a_flat_method_has_none():
     draws = [synthetic_statistics(2, 12, seed=seed) for seed in range(3)]
-    settings = ComparisonSettings(methods=("mode", "uniform"), widths=(2, 3, 4), average_bits=(3.0,), truth_bits=(2,))
+    settings = ComparisonSettings(methods=("mode", "uniform"), request=AllocationRequest(), average_bits=(3.0,), truth_bits=(2,))
     random = np.random.default_rng(0)
     truth = {
         (bank, expert, 2): ItemScores(*(random.gamma(1.0, size=4).astype(np.float32) for _ in range(3)))

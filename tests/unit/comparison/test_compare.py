@@ -13,12 +13,13 @@ from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_dra
 from mode_core.comparison.plan import alone, entries
 from mode_core.importance.stacks import ImportanceError
 from mode_core.jobs import Cancelled
+from mode_core.request import Quantizer
 from mode_core.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 
 SETTINGS = ComparisonSettings(
-    methods=("mode", "frequency", "uniform"), average_bits=(3.0, 2.0), truth_bits=(2,), group_size=16, resamples=200
+    methods=("mode", "frequency", "uniform"), average_bits=(3.0, 2.0), truth_bits=(2,), resamples=200, quantizer=Quantizer(group_size=16)
 )
 
 
@@ -96,7 +97,7 @@ def test_items_come_from_the_tasks_in_turn():
         ({"methods": ("best",)}, "no importance method 'best'"),
         ({"average_bits": (5.0,)}, r"average_bits must lie in \[1, 4\]"),
         ({"truth_bits": (7,)}, r"truth_bits \[7\] are not among"),
-        ({"widths": (2, 2)}, "widths must be different and rising"),
+        ({"request": {"widths": (2, 2)}}, "widths must be different ones"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, text):

@@ -12,7 +12,7 @@ from mode_core.comparison.items import _by_item, with_vision_outputs
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.evaluation.answers import AnswerLogits
 from mode_core.evaluation.reference import ReferenceAnswer
-from mode_core.quantization import quantize_experts
+from mode_core.quantization import Quantizer, quantize_experts
 from mode_core.samples import read_samples
 from tests.conftest import BUNDLED
 
@@ -26,7 +26,7 @@ def items(tiny_model, tiny_samples) -> PreparedItems:
 
 @pytest.fixture(scope="module")
 def rounded(tiny_model) -> RoundedExperts:
-    return RoundedExperts(tiny_model, WIDTHS, group_size=16)
+    return RoundedExperts(tiny_model, WIDTHS, Quantizer(group_size=16))
 
 
 def allocation(loaded, bits: dict[str, np.ndarray]) -> Allocation:

@@ -16,7 +16,7 @@ from mode_core.samples import Sample, read_samples
 
 PLAIN = ComparisonSettings()
 EXPERTS_ONLY = ("method", "group_size", "symmetric", "samples", "gptq")  # nothing but the experts is rounded here
-ASKED = ("key_ratio", "signal", "vision_weight", "shrinkage", "min_support", "widths")
+ASKED = ("key_ratio", "signal", "vision_weight", "min_support", "widths")
 
 
 def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
@@ -60,7 +60,7 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
         raise ValueError(f"The run {missing[0]} holds no statistics yet; finish its calibration first.")
     first = runs[0].statistics
     draws = [run.statistics for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
-    request, quantizer = read_settings(PLAIN.request, options), read_quantizer(options).fitted(first)
+    request, quantizer = read_settings(PLAIN.request, options, shrinkage=0.0), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
     loaded = load_for(options, runs[0])
     samples = over_tasks(read_samples(options.samples), options.limit)
@@ -85,7 +85,7 @@ def summary(evidence: Evidence) -> dict[str, object]:
         & (scores["metric"] == "kl")
     ]
     table = {
-        f"{row.method} ({row.scope}), {row.modality}": f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        f"{row.method} ({row.scope}, λ {row.shrinkage:g}), {row.modality}": f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
         for row in rows.itertuples()
         if row.modality != "all"
     }

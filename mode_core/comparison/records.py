@@ -25,16 +25,17 @@ from mode_core.files import atomic_write
 FORMAT = "mode-evidence/1"
 TABLES: dict[str, tuple[str, ...]] = {
     "scores": (
-        *("method", "average_bits", "quantizer", "scope", "calibration", "task", "modality", "metric"),
+        *("method", "average_bits", "quantizer", "scope", "shrinkage", "calibration", "task", "modality", "metric"),
         *("value", "low", "high", "items", "packed_bytes"),
     ),
     "paired": (
-        *("method", "against", "average_bits", "quantizer", "scope", "modality", "metric"),
+        *("method", "against", "average_bits", "quantizer", "scope", "shrinkage", "modality", "metric"),
         *("difference", "low", "high"),
     ),
     "ranking": ("method", "calibration", "bank", "bits", "modality", "spearman", "low", "high"),
     "truth": ("bank", "expert", "bits", "modality", "kl"),
 }
+SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they would hold
 
 
 class EvidenceError(ValueError):
@@ -47,7 +48,7 @@ class Evidence:
 
     In `scores`, `calibration` is the number of the calibration draw, −1 the mean over draws; `task` "all" and
     `modality` "all" are means over all items. In `paired` a negative difference of `kl`, or a positive one of
-    `accuracy` and `agreement`, speaks for `method`. All intervals are 95 %.
+    `accuracy` and `agreement`, speaks for `method`; its rival is taken without shrinkage. All intervals are 95 %.
     """
 
     scores: pd.DataFrame
@@ -95,6 +96,8 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise EvidenceError(f"{path} is missing; copy the run's evidence folder whole, or compare again.") from None
     except (pyarrow.ArrowInvalid, OSError) as broken:
         raise EvidenceError(f"{path} is damaged ({str(broken).splitlines()[0]}); compare again.") from None
+    for name in SINCE.keys() & set(columns) - set(table):
+        table[name] = SINCE[name]
     if missing := [name for name in columns if name not in table]:
         raise EvidenceError(f"{path} has no column {missing[0]!r}; compare again.")
     return table

@@ -55,7 +55,11 @@ def _panels(grid: FrequencyGrid, view: str) -> list[tuple[str, np.ndarray, str]]
             (f"{TITLES[a]} − {TITLES[b].lower()}", 100 * (grid.shares[a] - grid.shares[b]), a) for a, b in _DIFFERENCES
         ]
     shares = grid.shares
-    make = {"share": lambda kind: 100 * shares[kind], "load": grid.load, "rank": lambda kind: busiest_ranks(shares[kind])}
+    make = {
+        "share": lambda kind: 100 * shares[kind],
+        "load": grid.load,
+        "rank": lambda kind: busiest_ranks(shares[kind]),
+    }
     return [(TITLES[kind], make[view](kind), kind) for kind in PANELS]
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dashboard.charts import frequency_heatmaps, specialisation_order
-from mode_core.importance.bias import busiest_ranks
 from dashboard.charts.measures import FrequencyGrid, starved
 from mode_core.importance import frequencies
+from mode_core.importance.bias import busiest_ranks
 from tests.charts.conftest import RATIO, SIGNAL
 
 

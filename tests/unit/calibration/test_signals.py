@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mode_core.calibration import SIGNALS
-from mode_core.probing.signals.base import View
 from mode_core.probing.signals import duplication as duplication_module
+from mode_core.probing.signals.base import View
 
 MODALITY = torch.tensor([[1, 2, 2, 2, 2, 1, 1, 1, 0], [1, 1, 2, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0]])
 QUERY = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 0, 0, 0, 0], [0] * 9]).bool()

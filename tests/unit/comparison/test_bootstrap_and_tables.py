@@ -116,7 +116,9 @@ def test_tables_without_a_shrinkage_are_read_as_zero(tmp_path):
 
 def test_rank_correlations_are_scipys_and_a_flat_method_has_none():
     draws = [synthetic_statistics(2, 12, seed=seed) for seed in range(3)]
-    settings = ComparisonSettings(methods=("mode", "uniform"), request=AllocationRequest(), average_bits=(3.0,), truth_bits=(2,))
+    settings = ComparisonSettings(
+        methods=("mode", "uniform"), request=AllocationRequest(), average_bits=(3.0,), truth_bits=(2,)
+    )
     random = np.random.default_rng(0)
     truth = {
         (bank, expert, 2): ItemScores(*(random.gamma(1.0, size=4).astype(np.float32) for _ in range(3)))

@@ -20,7 +20,11 @@ from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 
 SETTINGS = ComparisonSettings(
-    methods=("mode", "frequency", "uniform"), average_bits=(3.0, 2.0), truth_bits=(2,), resamples=200, quantizer=Quantizer(group_size=16)
+    methods=("mode", "frequency", "uniform"),
+    average_bits=(3.0, 2.0),
+    truth_bits=(2,),
+    resamples=200,
+    quantizer=Quantizer(group_size=16),
 )
 
 

@@ -16,7 +16,6 @@ from mode_core.importance import (
     METHODS,
     ImportanceError,
     cost_table,
-    frequencies,
     frequency_intervals,
     mopeq_bits,
 )
@@ -24,7 +23,7 @@ from mode_core.importance.bias import busiest, jensen_shannon, ranks, spearman, 
 from mode_core.importance.folds import jackknife
 from mode_core.importance.rivals import mopeq_trace
 from mode_core.importance.sensitivity import data_free
-from mode_core.importance.stacks import KINDS, stacks
+from mode_core.importance.stacks import stacks
 from mode_core.statistics import EXTRAS, FOLDS, BankShape, BankStatistics, ExpertStatistics
 from tests.synthetic import synthetic_statistics
 

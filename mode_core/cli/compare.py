@@ -85,7 +85,9 @@ def summary(evidence: Evidence) -> dict[str, object]:
         & (scores["metric"] == "kl")
     ]
     table = {
-        f"{row.method} ({row.scope}, λ {row.shrinkage:g}), {row.modality}": f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        f"{row.method} ({row.scope}, λ {row.shrinkage:g}), {row.modality}": (
+            f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        )
         for row in rows.itertuples()
         if row.modality != "all"
     }

@@ -39,7 +39,7 @@ def entries(draws: Sequence[ExpertStatistics], settings: ComparisonSettings) -> 
     """Every allocation that is compared, draw by draw, each with its packed bytes."""
     for number, statistics in enumerate(draws):
         sizes = settings.quantizer.sizes(statistics, settings.request.widths)
-        for method, level in ((method, level) for method in settings.methods for level in settings.levels(method)):
+        for method, level in ((name, level) for name in settings.methods for level in settings.levels(name)):
             costs, solvers = costs_of(statistics, method, settings, number, level), {}
             for scope, average in product(METHODS[method].scopes, settings.average_bits):
                 request = settings.asked(method, scope, average, level)

@@ -20,10 +20,10 @@ class ComparisonSettings(Settings):
 
     `request` is what every method is asked with, each with its own name, scope, counts and budget in its place;
     `quantizer` rounds what all of them are given. `methods`: names of `METHODS`; empty: all that the statistics allow.
-    `average_bits`: budgets, mean bits of the experts' weights. `shrinkage`: how far costs are drawn to the mean of their
-    bank, every value for every method but the floors, which it would not change. `truth_bits`: widths at which every expert is quantized
-    alone, to see what it is really worth; empty: not measured. `resamples` of the bootstrap, from `seed`. `batch_size`
-    items go through the model together.
+    `average_bits`: budgets, mean bits of the experts' weights. `shrinkage`: how far costs are drawn to the mean of
+    their bank, every value for every method but the floors, which it would not change. `truth_bits`: widths at which
+    every expert is quantized alone, to see what it is really worth; empty: not measured. `resamples` of the bootstrap,
+    from `seed`. `batch_size` items go through the model together.
 
     Raises:
         ValueError: a setting that makes no sense, with what is allowed.

@@ -24,7 +24,8 @@ MEAN = -1  # number of the calibration draw in rows that are means over draws
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of all entries: `values[metric]` float32 `[C, D, n]` for C combinations of method, scope, budget, shrinkage."""
+    """Scores of all entries: `values[metric]` float32 `[C, D, n]` for C combinations of method, scope, budget and
+    shrinkage."""
 
     combinations: list[tuple[str, str, float, float]]
     bytes: np.ndarray  # [C, D]

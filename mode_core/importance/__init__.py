@@ -4,6 +4,7 @@ from mode_core.importance.costs import cost_table
 from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
+from mode_core.importance.recommended import Recommendation, recommended
 from mode_core.importance.records import CostTable, Frequencies
 from mode_core.importance.rivals import mopeq_bits
 from mode_core.importance.stacks import ImportanceError
@@ -16,11 +17,13 @@ __all__ = [
     "ImportanceError",
     "Interval",
     "Method",
+    "Recommendation",
     "Support",
     "cost_table",
     "frequencies",
     "frequency_intervals",
     "mopeq_bits",
+    "recommended",
     "support",
     "support_summary",
 ]

@@ -27,8 +27,8 @@ def test_the_table_lists_every_method_as_it_is():
 
 
 def test_names_of_functions_in_the_text_exist():
-    from mode_core.allocation import allocation_stability
+    from mode_core.stability import allocation_stability, sufficiency
 
     for name in ("cost_table", "frequency_intervals", "mopeq_bits"):
         assert f"`{name}" in README and callable(getattr(mode_core.importance, name))
-    assert allocation_stability.__name__ in README
+    assert all(f"{function.__name__}`" in README for function in (allocation_stability, sufficiency))

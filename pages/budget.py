@@ -13,6 +13,7 @@ from dashboard.parts.budget import halves, planner
 from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
 from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
+from dashboard.words.glossary import explain
 from mode_core.allocation import UNITS, Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
@@ -155,6 +156,18 @@ def draw_settings() -> None:
             key="vision-weight",
             help=HELP_WEIGHT,
             on_change=lambda alpha: address.choose(vision_weight=round(alpha, 1)),
+            follow=follow,
+        )
+        live_slider(
+            "Drawn to the mean",
+            low=0.0,
+            high=1.0,
+            step=0.05,
+            value=now.shrinkage,
+            decimals=2,
+            key="shrinkage",
+            help=explain("shrinkage"),
+            on_change=lambda share: address.choose(shrinkage=round(share, 2)),
             follow=follow,
         )
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")

@@ -134,6 +134,14 @@ def result_part() -> None:
     right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
 
 
+def kept_part() -> None:
+    """What was evaluated at the command line and kept in this run."""
+    frame = measured.evaluation_frame(current_run.run().evaluations())
+    if not frame.empty:
+        st.markdown("**Evaluations kept in this run** by the command line")
+        st.dataframe(frame, hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE})
+
+
 def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     """One picture and one question to all three models."""
     st.subheader("Ask all three")
@@ -232,4 +240,5 @@ if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
     jobs_panel.panel(job)
 measure_part(chosen, uniform, present and not busy)
 result_part()
+kept_part()
 question_part(chosen, uniform, present and not busy)

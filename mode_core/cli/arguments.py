@@ -72,7 +72,7 @@ def read_request(options: argparse.Namespace) -> AllocationRequest:
     values = {measure: getattr(options, flag[2:].replace("-", "_")) for measure, (flag, _) in MEASURES.items()}
     said = {measure: value for measure, value in values.items() if value is not None}
     if len(said) > 1:
-        raise ValueError(f"Give one budget: {', '.join(flag for flag, _ in MEASURES.values())}.")
+        raise ValueError(f"Give one budget, not both: {' and '.join(MEASURES[measure][0] for measure in said)}.")
     budget: dict[str, Any] = {}
     for measure, value in said.items():
         amount = value if measure == "bits" else round(value * MEASURES[measure][1])

@@ -160,6 +160,9 @@ def build_parser() -> argparse.ArgumentParser:
     cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
     cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
 
+    show = verb("show", verbs.show, "What a run keeps under a name: allocations and evaluations, whoever made them.")
+    show.add_argument("--run", required=True, help="folder of a run")
+
     compare = verb(
         "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."
     )

@@ -51,6 +51,19 @@ def run_allocation(run: Run, name: str) -> Allocation:
     return Allocation.load(name)
 
 
+def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    """What a run holds under a name, whether the command line or the dashboard made it."""
+    from mode_core.evaluation import Scores
+
+    run = Run.open(options.run)
+    allocations = {
+        name: f"{one.method or 'uniform'}, {one.average_bits:.4g} bits on average, scope {one.scope}, unit {one.unit}"
+        for name, one in run.allocations().items()
+    }
+    evaluations = {name: Scores.from_dict(record).summary() for name, record in run.evaluations().items()}
+    return {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
+
+
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Samples and a model → a run; by several processes together where torchrun started them."""
     with cli_scale.processes(options):

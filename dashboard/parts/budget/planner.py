@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
+from dashboard.parts.budget import kept
 from dashboard.parts.controls import next_step
 from dashboard.state import address, current_run, planning, solving
 from mode_core.allocation import Price
@@ -39,6 +40,7 @@ def more(axes: charts.Axes) -> None:
         "pins": f"Pinned experts ({len(now.request.pins)})" if now.request.pins else "Pin experts",
         "prices": "Price of each choice",
         "card": "Fit a GPU" if now.gpu is None else f"Fit {now.gpu} GiB",
+        "kept": "Kept allocations",
     }
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         which = st.segmented_control(
@@ -50,7 +52,7 @@ def more(axes: charts.Axes) -> None:
             next_step("Take it along", "export")
     if which is not None:
         with st.container(border=True):
-            {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part}[which]()
+            {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part, "kept": kept.part}[which]()
 
 
 def pin_part(axes: charts.Axes) -> None:

@@ -136,7 +136,19 @@ def test_the_verb_leaves_evidence_in_the_run(run, tiny_model_folder, tiny_sample
     ]
     path = tmp_path / "items.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-    asked = ["--methods", "mode", "uniform", "--average-bits", "2", "--truth-bits", "--resamples", "100", "--shrinkage", "0", "0.5"]
+    asked = [
+        "--methods",
+        "mode",
+        "uniform",
+        "--average-bits",
+        "2",
+        "--truth-bits",
+        "--resamples",
+        "100",
+        "--shrinkage",
+        "0",
+        "0.5",
+    ]
     place = ["--runs", str(run.path), "--model", str(tiny_model_folder), "--samples", str(path), "--draws", "2"]
     assert main(["compare", *place, *asked, "--json", "--quiet"]) == 0
     told = json.loads(capsys.readouterr().out)

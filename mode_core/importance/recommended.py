@@ -25,7 +25,7 @@ class Recommendation:
 
 
 class Checked(Protocol):
-    """What `python -m mode_core check` found out about one model (see `mode_core.comparison.Check`)."""
+    """What `python -m mode_core check` found out about one model (`mode_core.prediction.Check`)."""
 
     @property
     def choice(self) -> Recommendation: ...

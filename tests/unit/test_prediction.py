@@ -11,9 +11,16 @@ from mode_core.allocation import Allocation
 from mode_core.importance import METHODS, ImportanceError, Recommendation, cost_table, recommended
 from mode_core.importance.folds import only_folds
 from mode_core.importance.recommended import BY_EVIDENCE
-from mode_core.prediction import NATS, Anchor, PredictionError, Predictor, gradient_nats
+from mode_core.prediction import (
+    NATS,
+    Anchor,
+    PredictionError,
+    Predictor,
+    allocation_stability,
+    gradient_nats,
+    sufficiency,
+)
 from mode_core.request import AllocationRequest
-from mode_core.stability import allocation_stability, sufficiency
 from mode_core.statistics import FOLDS
 from tests.synthetic import synthetic_statistics
 

@@ -27,7 +27,7 @@ def test_the_table_lists_every_method_as_it_is():
 
 
 def test_names_of_functions_in_the_text_exist():
-    from mode_core.stability import allocation_stability, sufficiency
+    from mode_core.prediction import allocation_stability, sufficiency
 
     for name in ("cost_table", "frequency_intervals", "mopeq_bits"):
         assert f"`{name}" in README and callable(getattr(mode_core.importance, name))

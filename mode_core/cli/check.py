@@ -14,7 +14,7 @@ from mode_core.comparison.checking import CheckSettings, check_cost, check_run
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
 from mode_core.prediction import Check
-from mode_core.runs.run import Run
+from mode_core.runs.run import CHECK_FILE, Run
 from mode_core.samples import read_samples
 
 SAMPLES = 64
@@ -48,7 +48,7 @@ def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threa
         print(f"check: {cost}; it can be stopped, and goes on from there", file=sys.stderr)
     told = {"command": command_of(options.parser, options)}
     found = check_run(run, loaded, samples, settings, progress, cancel, told)
-    return {"written_to": str(run.path / "check.json"), **summary(found)}
+    return {"written_to": str(run.path / CHECK_FILE), **summary(found)}
 
 
 def summary(found: Check) -> dict[str, Any]:

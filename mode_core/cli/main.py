@@ -101,6 +101,12 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
     )
+    parser.add_argument(
+        "--anchor",
+        action=argparse.BooleanOptionalAction,
+        help="measure on a few samples what every expert at one width does to the answers, so that predicted damage is "
+        "in nats: one pass for every width (default: where the model is small)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
     group = parser.add_argument_group("the quantizer")
     group.add_argument(

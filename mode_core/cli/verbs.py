@@ -12,7 +12,7 @@ from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import scale as cli_scale
 from mode_core.jobs import ProgressHook
-from mode_core.runs.run import Run
+from mode_core.runs.run import ANCHOR_FILE, Run
 
 Result = dict[str, object]
 
@@ -75,6 +75,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl_run import add_logit_kl
     from mode_core.calibration.measurement import token_counts
+    from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
     from mode_core.samples import read_samples
 
     settings = CalibrationSettings(
@@ -99,6 +100,11 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     if kl_settings is not None and not cli_scale.rank():
         few = samples[: options.logit_kl_samples]
         more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+    if not cli_scale.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
+        known = set(statistics.samples)
+        measured = [sample for sample in samples if sample.id in known]
+        measure_anchor(loaded, statistics, measured, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
+        more["anchor"] = "measured: predicted damage is in nats"
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,

@@ -11,6 +11,7 @@ import numpy as np
 from mode_core.comparison.items import PreparedItems, own_answers
 from mode_core.comparison.passing import RoundedInPassing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models.offloading import is_offloaded
 from mode_core.prediction import Anchor
 from mode_core.quantization.widths import DROPPED
 from mode_core.request import Quantizer
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from mode_core.models import LoadedModel
 
 SAMPLES = 64
+SMALL = 1 << 30  # bytes of experts up to which an anchor is measured unasked
 HIGHEST = 4  # widths above hardly hurt, and say little about those below
+
+
+def anchored_unasked(loaded: LoadedModel) -> bool:
+    """Is an anchor cheap enough to be measured wherever a run is made? Small, in memory, and able to answer."""
+    matrices = sum(
+        bank.experts * bank.hidden * bank.intermediate * len(bank.projections) for bank in loaded.banks.values()
+    )
+    small = matrices * loaded.dtype.itemsize <= SMALL
+    return small and not is_offloaded(loaded.model) and loaded.model.can_generate()
 
 
 def measure_anchor(

@@ -38,7 +38,7 @@ from mode_core.modalities import ALL, MODALITIES
 from mode_core.prediction import Anchor, Check, CheckError, Ranking, Trial
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
-from mode_core.runs.run import Run
+from mode_core.runs.run import CHECK_FILE, Run
 from mode_core.samples import Sample
 from mode_core.settings import Settings, setting
 from mode_core.statistics import ExpertStatistics
@@ -251,7 +251,7 @@ def check_run(
     work = run.path / "check"
     found = check(loaded, run.statistics, samples, settings, work, progress, cancel)
     found = replace(found, info=dict(found.info) | dict(info or {}))
-    found.save(run.path / "check.json")
+    found.save(run.path / CHECK_FILE)
     shutil.rmtree(work)
     return found
 

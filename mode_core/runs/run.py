@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mode_core.comparison.records import Evidence
 
 FORMAT = "mode-run/1"
+ANCHOR_FILE, CHECK_FILE = "anchor.json", "check.json"
 STATES = ("begun", "half done", "done")
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
 
@@ -250,7 +251,7 @@ class Run:
         Raises:
             CheckError: the file is damaged.
         """
-        path = self.path / "check.json"
+        path = self.path / CHECK_FILE
         found = Check.load(path) if path.is_file() else None
         revision = self.info.get("model", {}).get("revision")
         return found if found is None or found.info.get("revision") == revision else None
@@ -261,7 +262,7 @@ class Run:
         Raises:
             CheckError, PredictionError: a file is damaged.
         """
-        path = self.path / "anchor.json"
+        path = self.path / ANCHOR_FILE
         return found.anchor if (found := self.check()) else Anchor.load(path) if path.is_file() else None
 
     def recommended(self) -> Recommendation:

@@ -63,18 +63,3 @@ def _rest(source: str, quantizer: Quantizer) -> int:
     from mode_core.quantization import rest_bytes
 
     return rest_bytes(_config(source), quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def has_shared_experts(source: str) -> bool:
-    """Does the model have shared experts, which every token visits?"""
-    import torch
-    from transformers import AutoModelForImageTextToText
-
-    from mode_core.models import ensure_torchvision
-    from mode_core.quantization.rest import rest_linears
-
-    ensure_torchvision()
-    with torch.device("meta"):
-        network = AutoModelForImageTextToText.from_config(_config(source))
-    return any(part == "shared" for _, _, part in rest_linears(network))

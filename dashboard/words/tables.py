@@ -64,21 +64,15 @@ def allocation_table(axes: Axes, bits: Mapping[str, np.ndarray], costs: CostTabl
     """One row per expert: its bits, and the predicted damage at them where costs are given."""
     columns = _places(axes) | {"bits": np.concatenate([bits[name] for name in axes.names])}
     if costs is not None:
-        taken = [chosen_costs(costs, name, bits[name]) for name in axes.names]
-        columns["predicted_damage"] = np.concatenate(taken)
+        taken = costs.at(bits)
+        columns["predicted_damage"] = np.concatenate([taken[name] for name in axes.names])
     return pd.DataFrame(columns)
-
-
-def chosen_costs(costs: CostTable, bank: str, bits: np.ndarray) -> np.ndarray:
-    """Predicted damage of each expert of one bank at its bits: int `[E]` → `[E]`."""
-    ordered = np.argsort(costs.bits)
-    columns = ordered[np.searchsorted(np.asarray(costs.bits)[ordered], bits)]
-    return costs[bank][np.arange(len(bits)), columns]
 
 
 def damage_by_bank(axes: Axes, costs: CostTable, bits: Mapping[str, np.ndarray]) -> np.ndarray:
     """Predicted damage of each bank under these bits, `[L]`."""
-    return np.array([chosen_costs(costs, name, bits[name]).sum() for name in axes.names])
+    taken = costs.at(bits)
+    return np.array([taken[name].sum() for name in axes.names])
 
 
 def counts_table(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> pd.DataFrame:

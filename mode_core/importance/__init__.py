@@ -6,7 +6,6 @@ from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
 from mode_core.importance.recommended import Recommendation, recommended
 from mode_core.importance.records import CostTable, Frequencies
-from mode_core.importance.rivals import mopeq_bits
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
 
@@ -22,7 +21,6 @@ __all__ = [
     "cost_table",
     "frequencies",
     "frequency_intervals",
-    "mopeq_bits",
     "recommended",
     "support",
     "support_summary",

@@ -23,11 +23,6 @@ class Frequencies:
     all: np.ndarray
     empty: frozenset[str] = frozenset()
 
-    @property
-    def text_only(self) -> bool:
-        """True where no vision token was routed: the samples have no pictures, or the model reads none."""
-        return "vision" in self.empty
-
 
 @dataclass(frozen=True)
 class CostTable(Mapping[str, np.ndarray]):

@@ -1,4 +1,4 @@
-"""Published rivals as costs, and one published clustering, each with its source.
+"""Published rivals as costs, each with its source.
 
 Mixture Compressor (PMQ, arXiv 2410.06270): φ^α·w^β·ε^γ, where φ is an expert's share of selections, w its share of
 routing weight, and ε the Frobenius norm of the error in the bank's output when that expert alone is quantized.
@@ -12,17 +12,13 @@ trace is (n − 1)/‖W‖_F; a probe spread evenly over the unit sphere gives (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from mode_core.importance.frequency import share
-from mode_core.importance.stacks import ImportanceError, Stack, View, in_order, stacks
-from mode_core.statistics import ExpertStatistics
+from mode_core.importance.stacks import ImportanceError, Stack, View
 
 PAPER = (1.0, 1.5, 2.0)
 RELEASED = (1.0, 1.5, 1.0)
-RESTARTS = 20  # of k-means, from random centres; the best is kept
 
 
 def mixture_compressor(view: View, exponents: tuple[float, float, float]) -> np.ndarray:
@@ -42,31 +38,3 @@ def mopeq_trace(stack: Stack) -> np.ndarray:
     if (norms <= 0).any():
         raise ImportanceError("These statistics hold no weight norms, which MoPEQ needs. Calibrate again.")
     return ((entries - 1) / (entries * norms)).sum(axis=-1)
-
-
-def mopeq_bits(
-    statistics: ExpertStatistics, bits: Sequence[int] = (2, 3, 4), per_bank: bool = True, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """MoPEQ's own assignment: bank → bits `[E]`. K-means on the trace, one cluster per width, highest trace most bits.
-
-    Clusters are found in every bank (`per_bank`) or over the model. The average is what comes out; no budget is kept.
-    With fewer different traces than widths, the highest widths are used.
-    """
-    traces = {
-        name: row for stack in stacks(statistics) for name, row in zip(stack.names, mopeq_trace(stack), strict=True)
-    }
-    traces = in_order(statistics, traces)
-    if per_bank:
-        return {name: _clustered(row, bits, seed) for name, row in traces.items()}
-    lengths = np.cumsum([len(row) for row in traces.values()])[:-1]
-    whole = np.split(_clustered(np.concatenate(list(traces.values())), bits, seed), lengths)
-    return dict(zip(traces, whole, strict=True))
-
-
-def _clustered(trace: np.ndarray, bits: Sequence[int], seed: int) -> np.ndarray:
-    from scipy.cluster.vq import kmeans, vq  # fetched here: half a second that a first page should not wait for
-
-    clusters = min(len(bits), len(np.unique(trace)))
-    scaled = ((trace - trace.mean()) / (trace.std() or 1.0))[:, None]
-    centres = np.sort(kmeans(scaled, clusters, iter=RESTARTS, rng=seed)[0], axis=0)
-    return np.sort(np.asarray(bits))[len(bits) - len(centres) :][vq(scaled, centres)[0]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dashboard.state import folders
+from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
 from mode_core.cli.arguments import read_quantizer, read_request
 from mode_core.cli.main import build_parser
@@ -32,6 +33,20 @@ def test_a_made_up_method_and_quantizer_walk_through_the_pages(open_app):
                 quantizer = next(box for box in app.selectbox if box.label == "Quantizer")
                 assert quantizer.value == "coarse" and "Coarse" in quantizer.options
         assert app.query_params["method"] == "loudest"
+
+
+def test_a_made_up_signal_is_calibrated_and_chosen_on_the_pages(open_app, tiny_model, tiny_samples):
+    with newcomers():
+        settings = CalibrationSettings(signals=("text_attention", "first_come"), group_size=32, exemplars=0)
+        calibrate(tiny_model, tiny_samples[:3], settings, run=Run.create(folders.runs_folder() / "new"))
+        app = open_app("experts", run="new", signal="first_come")
+        signal = next(box for box in app.selectbox if box.label == "Redundancy signal")
+        assert not app.exception and signal.value == "first_come" and "First come, first kept" in signal.options
+        for page in ("tokens", "budget", "calibrate"):
+            app = app.switch_page(str(ROOT / "pages" / f"{page}.py")).run()
+            assert not app.exception and not app.error, page
+        offered = next(box for box in app.multiselect if box.label == "Redundancy signals")
+        assert "First come, first kept" in offered.options
 
 
 def test_what_the_command_line_keeps_appears_and_opens_and_the_other_way_round(open_app, tmp_path, capsys):

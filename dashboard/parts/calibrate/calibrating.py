@@ -12,7 +12,9 @@ from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
 from dashboard.state import folders
+from dashboard.words import names
 from mode_core.calibration import SIGNALS, CalibrationSettings
+from mode_core.modalities import SIGNAL
 from mode_core.models import ModelError
 from mode_core.run import Run
 from mode_core.samples import SampleError
@@ -43,7 +45,7 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
             help="Off: every group has a zero point as well, which uses all four levels at 2 bits.",
         )  # fmt: skip
         signals = st.multiselect(
-            "Redundancy signals", list(SIGNALS), default=["text_attention"], key="calibrate:signals",
+            "Redundancy signals", list(SIGNALS), default=[SIGNAL], format_func=names.signal, key="calibrate:signals",
             persist_state="session",
             help="What ranks the vision tokens from key to redundant. Paper: text_attention. Others add time and size.",
         )  # fmt: skip

@@ -17,7 +17,6 @@ from mode_core.importance import (
     ImportanceError,
     cost_table,
     frequency_intervals,
-    mopeq_bits,
 )
 from mode_core.importance.bias import busiest, jensen_shannon, ranks, spearman, starved
 from mode_core.importance.folds import jackknife
@@ -173,17 +172,6 @@ def test_mopeq_by_sampling_agrees_with_the_closed_form():
     sampled = [sum(hutchinson(matrix, draw) for matrix in expert) for expert in experts]
     assert mopeq_trace(stack)[0] == pytest.approx(sampled, rel=5e-3)
     assert (1 / bank.arrays["weight_norm"]).sum(axis=1) != pytest.approx(sampled, rel=1e-2)
-
-
-def test_mopeq_clusters_follow_the_trace(statistics):
-    for per_bank in (True, False):
-        bits = mopeq_bits(statistics, (2, 3, 4), per_bank)
-        [stack] = stacks(statistics)
-        trace = mopeq_trace(stack)
-        rows = list(zip(trace, bits.values(), strict=True))
-        pairs = rows if per_bank else [(trace.ravel(), np.concatenate(list(bits.values())))]
-        for own, widths in pairs:
-            assert (np.diff(widths[np.argsort(own)]) >= 0).all() and set(widths) == {2, 3, 4}
 
 
 def test_data_free_estimate_is_what_isotropic_inputs_give():

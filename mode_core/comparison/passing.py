@@ -83,11 +83,11 @@ class RoundedInPassing:
     def _replaced(self, bank: ExpertBank, module: nn.Module, held: list[Held], bits: np.ndarray) -> Iterator[None]:
         """The module's forward rounds before, and puts the original back behind."""
         widths = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        wanted = {
-            (projection, expert): int(widths[expert, projection == "down"])
-            for projection, expert in held
-            if widths[expert, projection == "down"] != UNTOUCHED
-        }
+        wanted = {}
+        for projection, expert in held:
+            width = int(widths[expert, 1 if projection == "down" else 0])
+            if width != UNTOUCHED:
+                wanted[projection, expert] = width
         if not wanted:
             yield
             return

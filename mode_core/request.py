@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mode_core.allocation import SCOPES, UNITS, Allocation, Price, Solver, prices
+from mode_core.errors import SettingsError
 from mode_core.importance import METHODS, CostTable, cost_table
 from mode_core.importance.costs import check_settings
 from mode_core.importance.projections import by_projection
@@ -44,7 +45,7 @@ def _pinned(texts: Iterable[str]) -> Pins:
         place, width = text.split("=")
         found.append((*map(int, place.split(".")), int(width)))
         if len(found[-1]) != 3:
-            raise ValueError(text)
+            raise SettingsError(text)
     return tuple(sorted(found))
 
 
@@ -65,7 +66,7 @@ class AllocationRequest(Settings):
     all else is as in `cost_table` and `allocate`. Whether the budget can be met only the statistics tell.
 
     Raises:
-        ValueError: a setting that makes no sense, with the value and what is allowed.
+        SettingsError: a setting that makes no sense, with the value and what is allowed.
     """
 
     method: str = setting("mode", "--method", "importance estimate")
@@ -104,16 +105,16 @@ class AllocationRequest(Settings):
         check_settings(self.method, self.key_ratio, self.vision_weight, self.min_support, self.shrinkage)
         offered = (DROPPED, *WIDTHS, UNTOUCHED)
         if not self.widths or len(set(self.widths)) < len(self.widths) or not set(self.widths) <= set(offered):
-            raise ValueError(f"widths must be different ones of {offered}; got {self.widths}.")
+            raise SettingsError(f"widths must be different ones of {offered}; got {self.widths}.")
         for name, allowed in (("scope", SCOPES), ("unit", UNITS), ("measure", tuple(MEASURES))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+                raise SettingsError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
         if not math.isfinite(self.budget) or self.budget < 0:
-            raise ValueError(f"budget must be a number of at least 0, in {self.measure}; got {self.budget!r}.")
+            raise SettingsError(f"budget must be a number of at least 0, in {self.measure}; got {self.budget!r}.")
         held: dict[tuple[int, int], int] = {}
         for bank, expert, bits in self.pins:
             if min(bank, expert, bits) < 0 or held.setdefault((bank, expert), bits) != bits:
-                raise ValueError(
+                raise SettingsError(
                     f"pins must name an expert once, by numbers of at least 0; got bank {bank}, expert {expert} at "
                     f"{bits} bits{'' if bits < 0 else f' and {held.get((bank, expert), bits)}'}. Keep one of them."
                 )
@@ -180,12 +181,12 @@ class AllocationRequest(Settings):
         """The pins by the names of the banks, as `allocate` takes them; None without pins.
 
         Raises:
-            ValueError: a bank that the model does not have.
+            SettingsError: a bank that the model does not have.
         """
         names, wishes = list(statistics.banks), {}
         for bank, expert, width in self.pins:
             if bank >= len(names):
-                raise ValueError(f"pins name bank {bank}; the model has the banks 0 to {len(names) - 1}.")
+                raise SettingsError(f"pins name bank {bank}; the model has the banks 0 to {len(names) - 1}.")
             wishes.setdefault(names[bank], {})[expert] = width
         return wishes or None
 
@@ -238,13 +239,13 @@ class AllocationRequest(Settings):
         """What an allocation was asked for with, also where an earlier version wrote it field by field.
 
         Raises:
-            ValueError: the allocation was not solved by a method (uniform bits, say).
+            SettingsError: the allocation was not solved by a method (uniform bits, say).
         """
         settings = allocation.settings
         if "request" in settings:
             return cls.from_dict(settings["request"])
         if allocation.method not in METHODS or "uniform" in settings:
-            raise ValueError("This allocation was not solved by an importance method: there is no request behind it.")
+            raise SettingsError("This allocation was not solved by an importance method: it has no request behind it.")
         names = list(statistics.banks)
         in_bits = "budget_bytes" not in settings
         budget = settings.get("average_bits", allocation.average_bits) if in_bits else settings["budget_bytes"]

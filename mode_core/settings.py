@@ -12,6 +12,8 @@ from dataclasses import asdict, field, fields
 from functools import cached_property
 from typing import Any, Self
 
+from mode_core.errors import SettingsError
+
 
 def _plain(value: Any) -> list[str]:
     many = value if isinstance(value, tuple) else (value,)
@@ -38,11 +40,11 @@ class Settings:
         """Back from `to_dict`; what a record of an earlier version does not say is on its default.
 
         Raises:
-            ValueError: a name that is none of the fields, or a value that makes no sense.
+            SettingsError: a name that is none of the fields, or a value that makes no sense.
         """
         known = [one.name for one in fields(cls)]
         if unknown := [name for name in record if name not in known]:
-            raise ValueError(f"{cls.__name__} has no {unknown[0]!r}; expected some of {', '.join(known)}.")
+            raise SettingsError(f"{cls.__name__} has no {unknown[0]!r}; expected some of {', '.join(known)}.")
         return cls(**record)
 
     @cached_property

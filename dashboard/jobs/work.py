@@ -107,6 +107,7 @@ def calibrate_run(
     stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
     stages.hook("loading the model")
     loaded = shelf.get(source, trusted)
+    loaded.check_template()
     check(cancel)
     with exclusive(loaded):
         if kl is not None:
@@ -121,7 +122,7 @@ def calibrate_run(
 
 def is_hub_id(source: str) -> bool:
     """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.loading import HUB_ID
+    from mode_core.models.folders import HUB_ID
 
     return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.parts.calibrate.own_code import named_switch
 from dashboard.state import solving
 from dashboard.state.address import choices
 from dashboard.state.current_run import run
@@ -43,23 +44,28 @@ def card_fit() -> Fit | None:
 
 def surroundings() -> tuple[int, int]:
     """Bytes of the model without its routed experts at the chosen widths, and of the cache of the chosen context."""
+    from dashboard.parts.calibrate import trust
+
     now, source = choices(), run().model_source
     if not source or not (Path(source) / "config.json").is_file():
         raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
                          "not known.")  # fmt: skip
-    rest = _rest(source, solving.quantizer())
-    return rest, kv_cache_bytes(_config(source), now.context)
+    trusted = trust.may_run(source)
+    rest = _rest(source, trusted, solving.quantizer())
+    return rest, kv_cache_bytes(_config(source, trusted), now.context)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the model's configuration …")
-def _config(source: str) -> Any:
-    from transformers import AutoConfig
+def _config(source: str, trusted: bool) -> Any:
+    from mode_core.models.outline import configuration
 
-    return AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    return configuration(source, trusted)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Weighing the model around its experts …")
-def _rest(source: str, quantizer: Quantizer) -> int:
+def _rest(source: str, trusted: bool, quantizer: Quantizer) -> int:
     from mode_core.quantization import rest_bytes
 
-    return rest_bytes(_config(source), quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
+    around = (quantizer.attention_bits, quantizer.shared_bits)
+    with named_switch(source):
+        return rest_bytes(source, *around, trust_remote_code=trusted, **quantizer.grid)

@@ -10,6 +10,8 @@ import numpy as np
 
 from mode_core.allocation import Price
 from mode_core.cli.arguments import add_request, add_settings, read_quantizer, read_request
+from mode_core.cli.verbs import measured
+from mode_core.errors import SettingsError
 from mode_core.importance import support, support_summary
 from mode_core.jobs import ProgressHook
 from mode_core.request import AllocationRequest, Quantizer
@@ -24,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_request(parser)
     add_settings(parser, Quantizer(), "whose bytes count (of attention and shared experts: --model-mb)", COUNTED)
     parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the model's own Python code to learn its parts there"
+    )
+    parser.add_argument(
         "--prices", action="store_true", help="also solve every other unit and scope at this budget, to see their price"
     )
 
@@ -31,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """A run and a request → an allocation, proven optimal."""
     run, request = Run.open(options.run), read_request(options)
-    statistics = run.statistics
+    statistics = measured(run)
     quantizer = read_quantizer(options).fitted(statistics)
-    asked = (statistics, quantizer, _fixed_bytes(run, request, quantizer))
+    asked = (statistics, quantizer, _fixed_bytes(options, run, request, quantizer))
     allocation = request.solve(*asked)
     if options.name:
         run.save_allocation(options.name, allocation)
@@ -62,15 +67,20 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     return found
 
 
-def _fixed_bytes(run: Run, request: AllocationRequest, quantizer: Quantizer) -> int:
+def _fixed_bytes(options: argparse.Namespace, run: Run, request: AllocationRequest, quantizer: Quantizer) -> int:
     """Bytes of all that is not a routed expert, where the budget is that of the whole model."""
     if request.measure != "model_bytes":
         if quantizer.attention_bits or quantizer.shared_bits:
-            raise ValueError("--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model.")
+            raise SettingsError("--attention-bits and --shared-bits belong to --model-mb, the whole model's budget.")
         return 0
     from mode_core.quantization import rest_bytes
 
-    return rest_bytes(run.model_source, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
+    if not run.model_source:
+        raise SettingsError(
+            f"The run {run.path} names no model, so --model-mb cannot count what surrounds the experts."
+        )
+    around = {"trust_remote_code": options.trust_remote_code, **quantizer.grid}
+    return rest_bytes(run.model_source, quantizer.attention_bits, quantizer.shared_bits, **around)
 
 
 def _price(price: Price, chosen: float) -> tuple[str, str]:

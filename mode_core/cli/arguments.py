@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from mode_core.errors import SettingsError
 from mode_core.request import MEASURES, AllocationRequest, Quantizer
 from mode_core.settings import Settings
 
@@ -40,7 +41,7 @@ def read_settings(base: Made, options: argparse.Namespace, **given: Any) -> Made
     """Settings from what was parsed; what was not said is as in `base`, and `given` counts before all.
 
     Raises:
-        ValueError: a word that cannot be read, or settings that make no sense.
+        SettingsError: a word that cannot be read, or settings that make no sense.
     """
     for one in fields(base):
         flag, argument = one.metadata.get("flag", ""), one.metadata.get("argument", {})
@@ -51,7 +52,7 @@ def read_settings(base: Made, options: argparse.Namespace, **given: Any) -> Made
             given[one.name] = argument["read"](value) if "read" in argument else value
         except (ValueError, TypeError, KeyError):
             shown = " ".join(value) if isinstance(value, list) else value
-            raise ValueError(f"{flag} takes {argument['metavar']} ({one.metadata['words']}); got {shown}.") from None
+            raise SettingsError(f"{flag} takes {argument['metavar']} ({one.metadata['words']}); got {shown}.") from None
     return replace(base, **given)
 
 
@@ -72,7 +73,7 @@ def read_request(options: argparse.Namespace) -> AllocationRequest:
     values = {measure: getattr(options, flag[2:].replace("-", "_")) for measure, (flag, _) in MEASURES.items()}
     said = {measure: value for measure, value in values.items() if value is not None}
     if len(said) > 1:
-        raise ValueError(f"Give one budget, not both: {' and '.join(MEASURES[measure][0] for measure in said)}.")
+        raise SettingsError(f"Give one budget, not both: {' and '.join(MEASURES[measure][0] for measure in said)}.")
     budget: dict[str, Any] = {}
     for measure, value in said.items():
         amount = value if measure == "bits" else round(value * MEASURES[measure][1])

@@ -9,7 +9,7 @@ from typing import Any
 
 from mode_core.cli.arguments import add_settings, command_of, read_settings
 from mode_core.cli.compare import over_tasks
-from mode_core.cli.verbs import load_for
+from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison.checking import CheckSettings, check_cost, check_run
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
@@ -37,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str) -> None
 def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, Any]:
     """A run and samples → which estimates come true. Says the cost first; a check that was stopped goes on."""
     run, settings = Run.open(options.run), read_settings(PLAIN, options)
-    if run.statistics is None:
-        raise ValueError(f"The run {run.name} holds no statistics yet; finish its calibration first.")
+    statistics = measured(run)
     loaded = load_for(options, run)
     samples = over_tasks(read_samples(options.samples), options.limit)
-    cost = check_cost(loaded, samples, run.statistics, settings)
+    cost = check_cost(loaded, samples, statistics, settings)
     if options.cost:
         return {"cost of a check": str(cost), "samples": len(samples)}
     if not options.quiet:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mode_core.cli.arguments import add_quantizer, add_settings, command_of, read_quantizer, read_settings
-from mode_core.cli.verbs import load_for
+from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
+from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 from mode_core.samples import Sample, read_samples
@@ -43,7 +44,7 @@ def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     if limit is None:
         return list(samples)
     if limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {limit}.")
+        raise SettingsError(f"--limit must be at least 1; got {limit}.")
     place_in_task: dict[str | None, int] = {}
     turn = []
     for sample in samples:
@@ -56,10 +57,8 @@ def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
-    if missing := [run.name for run in runs if run.statistics is None]:
-        raise ValueError(f"The run {missing[0]} holds no statistics yet; finish its calibration first.")
-    first = runs[0].statistics
-    draws = [run.statistics for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
+    first = measured(runs[0])
+    draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     request, quantizer = read_settings(PLAIN.request, options, shrinkage=0.0), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
     loaded = load_for(options, runs[0])

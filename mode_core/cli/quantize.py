@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mode_core.cli.arguments import add_quantizer, read_quantizer
-from mode_core.cli.verbs import Result, chosen_allocation, load_for
+from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured
 from mode_core.jobs import ProgressHook
 from mode_core.request import Quantizer
 from mode_core.runs.run import Run
@@ -42,7 +42,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str
 
 def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, Sequence[Sample] | None]:
     """The quantizer that was asked for, on the run's grid, and the samples it looks at (None: at none)."""
-    quantizer = read_quantizer(options).fitted(run.statistics)
+    quantizer = read_quantizer(options).fitted(measured(run))
     if not quantizer.kind.needs_samples:
         return quantizer, None
     from mode_core.samples import read_samples
@@ -58,7 +58,7 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     allocation, (quantizer, samples) = chosen_allocation(options, run), asked_quantizer(options, run)
     loaded = load_for(options, run)
     rest = rest_bytes(loaded, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
-    experts = quantizer.packed_bytes(run.statistics, allocation.bits)
+    experts = quantizer.packed_bytes(measured(run), allocation.bits)
     with quantize_experts(
         loaded, allocation, quantizer, samples=samples, progress=progress, cancel=cancel
     ) as quantized:

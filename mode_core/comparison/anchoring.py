@@ -51,7 +51,7 @@ def measure_anchor(
     `PreparedItems`; nothing of the model is copied, and its weights may lie on disk.
 
     Raises:
-        ValueError: no samples. Cancelled: a stop was asked for.
+        SettingsError: no samples. Cancelled: a stop was asked for.
     """
     began, count = time.monotonic(), min(limit, len(samples))
     spread = [samples[place * len(samples) // count] for place in range(count)]

@@ -31,11 +31,12 @@ from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import PreparedItems, own_answers
 from mode_core.comparison.passing import RoundedInPassing
 from mode_core.comparison.store import Store
+from mode_core.errors import CheckError, SettingsError
 from mode_core.importance import METHODS, Recommendation, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import ALL, MODALITIES
-from mode_core.prediction import Anchor, Check, CheckError, Ranking, Trial
+from mode_core.prediction import Anchor, Check, Ranking, Trial
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.run import CHECK_FILE, Run
@@ -62,7 +63,7 @@ class CheckSettings(Settings):
     together. All that is random comes from `seed`.
 
     Raises:
-        ValueError: a setting that makes no sense, with what is allowed.
+        SettingsError: a setting that makes no sense, with what is allowed.
     """
 
     groups: int = setting(60, "--groups", "random groups of experts to measure", type=int)
@@ -79,9 +80,9 @@ class CheckSettings(Settings):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, least in (("groups", 8), ("best", 1), ("answer_tokens", 1), ("batch_size", 1), ("low_bits", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}.")
+                raise SettingsError(f"{name} must be at least {least}; got {getattr(self, name)}.")
         if not self.shrinkage or not all(0 <= level <= 1 for level in self.shrinkage):
-            raise ValueError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")
+            raise SettingsError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def check(
     Memory: `RoundedInPassing`, `PreparedItems`, and three numbers per sample and pass.
 
     Raises:
-        CheckError: statistics that cannot be checked. ValueError: no samples. Cancelled: a stop was asked for.
+        CheckError: statistics that cannot be checked. SettingsError: no samples. Cancelled: a stop was asked for.
     """
     began, settings = time.monotonic(), settings or CheckSettings()
     widths, low = widths_of(statistics, settings)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mode_core.calibration.rounding import BankGrids, find_grids
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
 from mode_core.quantization.regrid import regrid
@@ -64,14 +65,14 @@ class RoundedInPassing:
         model meanwhile.
 
         Raises:
-            ValueError: a width that was not prepared, or a model that is quantized already.
+            SettingsError: a width that was not prepared, or a model that is quantized already.
         """
         for name, own in bits.items():
             if strange := set(np.unique(own).tolist()) - {*self.widths, UNTOUCHED}:
-                raise ValueError(f"Bank {name} asks for widths {sorted(strange)}; prepared are {self.widths}.")
+                raise SettingsError(f"Bank {name} asks for widths {sorted(strange)}; prepared are {self.widths}.")
         with model_lock(self.loaded), ExitStack() as undo:
             if is_quantized(self.loaded):
-                raise ValueError("The model is quantized already; restore it first.")
+                raise SettingsError("The model is quantized already; restore it first.")
             mark_quantized(self.loaded, True)
             undo.callback(mark_quantized, self.loaded, False)
             for name, bank in self.loaded.banks.items():

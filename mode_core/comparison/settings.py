@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mode_core.errors import SettingsError
 from mode_core.importance import METHODS
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.settings import Settings, setting
@@ -26,7 +27,7 @@ class ComparisonSettings(Settings):
     from `seed`. `batch_size` items go through the model together.
 
     Raises:
-        ValueError: a setting that makes no sense, with what is allowed.
+        SettingsError: a setting that makes no sense, with what is allowed.
     """
 
     methods: tuple[str, ...] = setting((), "--methods", "importance estimates", nargs="+", unset="all that can be")
@@ -51,20 +52,20 @@ class ComparisonSettings(Settings):
         for name in ("methods", "average_bits", "shrinkage", "truth_bits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if unknown := [name for name in self.methods if name not in METHODS]:
-            raise ValueError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
+            raise SettingsError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
         widths = self.request.widths
         if not self.average_bits or not all(widths[0] <= bits <= widths[-1] for bits in self.average_bits):
-            raise ValueError(
+            raise SettingsError(
                 f"average_bits must lie in [{widths[0]}, {widths[-1]}] for widths {widths}; got {self.average_bits}."
             )
         if not self.shrinkage or len(set(self.shrinkage)) < len(self.shrinkage):
-            raise ValueError(f"shrinkage must be one or more different numbers; got {self.shrinkage}.")
+            raise SettingsError(f"shrinkage must be one or more different numbers; got {self.shrinkage}.")
         for level in self.shrinkage:
             replace(self.request, shrinkage=level)  # refuses what is no share
         if outside := set(self.truth_bits) - set(widths):
-            raise ValueError(f"truth_bits {sorted(outside)} are not among the widths {widths}.")
+            raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {widths}.")
         if self.batch_size < 1 or self.resamples < 100:
-            raise ValueError(
+            raise SettingsError(
                 f"batch_size must be at least 1 and resamples at least 100; got {self.batch_size}, {self.resamples}."
             )
 

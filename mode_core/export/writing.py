@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.export.card import write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
 from mode_core.export.refit import Fitted, fit
-from mode_core.export.request import Request, shape_of
+from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Target, missing_package
+from mode_core.export.target import Said, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
 from mode_core.quantization.settings import Quantizer
 from mode_core.quantization.widths import GROUP_SIZE
-from mode_core.statistics import BankShape, ExpertStatistics
+from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -57,6 +58,7 @@ def export(
     quantizer: Quantizer | Mapping[str, object] | None = None,
     samples: Sequence[Sample] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    trust_remote_code: bool = False,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
 ) -> ExportResult:
@@ -75,47 +77,45 @@ def export(
         quantizer: a `Quantizer` (which then says method and grid as well), or further arguments of `quantize_experts`.
         samples: what a quantizer that looks at data looks at.
         shard_bytes: largest safetensors file.
+        trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
 
     Raises:
         ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
-            there; a folder that holds something else.
+            there; a folder that holds something else; layout or names of the source that are not understood.
+        ModelError: the source's folder is not whole, or is quantized already.
         Cancelled: a stop was asked for; nothing was written.
     """
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
-    if isinstance(quantizer, Quantizer):
-        method, group_size, symmetric = (quantizer.grid[name] for name in ("method", "group_size", "symmetric"))
-        around = {"attention_bits": quantizer.attention_bits, "shared_bits": quantizer.shared_bits, "samples": samples}
-        quantizer = {name: value for name, value in around.items() if value} | {"gptq": quantizer.gptq}
+    if not isinstance(quantizer, Quantizer):
+        given = {name: value for name, value in (quantizer or {}).items() if value is not None}
+        samples = given.pop("samples", samples)
+        quantizer = Quantizer(method, group_size, symmetric, **given)
+    from mode_core.models.outline import outline
+
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
-    rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
+    rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    shapes = {} if statistics is not None or loaded is not None else _shapes_in(place["checkpoint"])
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), stored_shapes=shapes)
+    network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
+    asked = Request(allocation, *rest, **place, network=network)
     asked.check_banks()
+    allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
-        chosen.write(request, building)
+        said = chosen.write(request, building) or Said()
         check(cancel)
-        manifest = build_manifest(chosen, request, fitted, building)
+        if chosen.group == "checkpoint":
+            write_card(chosen, request, said, building)
+        manifest = build_manifest(chosen, request, fitted, said, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
-
-
-def _shapes_in(checkpoint: Path | None) -> dict[str, BankShape]:
-    """Sizes of the banks of a checkpoint's folder, from its configuration; none without a folder."""
-    if checkpoint is None:
-        return {}
-    from mode_core.export.checkpoint import model_banks
-
-    return {name: shape_of(bank) for name, bank in model_banks(checkpoint).items()}
 
 
 def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | Path | None) -> None:
@@ -146,13 +146,15 @@ def _source(
     run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None, checkpoint: str | Path | None
 ) -> dict[str, object]:
     """Which model this is about, as the run, the statistics or the loaded model name it."""
+    from mode_core.models.folders import model_name
+
     found: dict[str, object] = {}
     if statistics is not None:
         found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
     if run is not None and run.model_source:
         found["source"] = run.model_source
     if loaded is not None:
-        found |= {key: getattr(loaded, key) for key in ("source", "revision")}
+        found |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
     elif checkpoint is not None:
-        found["source"] = str(checkpoint)
+        found |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
     return found

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Len
+from typing_extensions import TypedDict
 
-from mode_core.files import atomic_write
+from mode_core.errors import PredictionError
+from mode_core.json_files import CLOSED, Amount, Count, Width, check_format, checked, read_json, write_json
 from mode_core.modalities import ALL, MODALITIES
 
 FORMAT = "mode-anchor/1"
 
 
-class PredictionError(ValueError):
-    """An anchor that cannot be read, or does not fit the run; the text says what to do."""
+class _Record(TypedDict):
+    """anchor.json; an error of null is one that a single sample cannot tell."""
+
+    __pydantic_config__ = CLOSED
+    format: str
+    widths: Annotated[list[Width], Len(1)]
+    kl: dict[str, list[Amount]]
+    error: dict[str, list[Amount | None]]
+    samples: dict[str, Count]
+    info: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,36 +60,33 @@ class Anchor:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return json.loads(json.dumps(asdict(self))) | {"format": FORMAT}
+        return {"format": FORMAT} | asdict(self)
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Anchor:
-        """Back from `to_dict`.
+    def from_dict(cls, record: object, where: object = "the anchor") -> Anchor:
+        """Back from `to_dict`, or from what `save` wrote.
 
         Raises:
-            PredictionError: it is no anchor.
+            PredictionError: it is no anchor; with `where` and the field.
         """
-        try:
-            if record["format"] != FORMAT:
-                raise KeyError("format")
-            kl, error = ({kind: tuple(own) for kind, own in record[name].items()} for name in ("kl", "error"))
-            return cls(tuple(record["widths"]), kl, error, dict(record["samples"]), dict(record["info"]))
-        except (KeyError, TypeError, AttributeError) as missing:
-            raise PredictionError(f"This is no anchor ({missing}); measure it again.") from None
+        check_format(record, FORMAT, where, PredictionError, "anchor")
+        record = checked(record, _Record, where, PredictionError)
+        widths = tuple(record["widths"])
+        kl = {kind: tuple(own) for kind, own in record["kl"].items()}
+        error = {kind: tuple(np.inf if one is None else one for one in own) for kind, own in record["error"].items()}
+        if set(kl) != set(error) or any(len(own) != len(widths) for own in (*kl.values(), *error.values())):
+            raise PredictionError(f"{where} is damaged: not every kind has a number for each of {len(widths)} widths.")
+        return cls(widths, kl, error, dict(record["samples"]), dict(record["info"]))
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        atomic_write(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Anchor:
         """Read what `save` wrote.
 
         Raises:
-            PredictionError: the file is damaged, or something else.
+            PredictionError: the file is missing, damaged, or something else; the text names the field.
         """
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
-            raise PredictionError(f"{path} cannot be read ({broken}); measure the anchor again.") from None
-        return cls.from_dict(record)
+        return cls.from_dict(read_json(Path(path), PredictionError), path)

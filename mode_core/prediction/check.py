@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mode_core.files import atomic_write
-from mode_core.importance import Recommendation
+from typing_extensions import TypedDict
+
+from mode_core.errors import CheckError
+from mode_core.importance import METHODS, Recommendation
+from mode_core.json_files import CLOSED, check_format, checked, read_json, write_json
 from mode_core.prediction.anchor import Anchor
 
 FORMAT = "mode-check/1"
-
-
-class CheckError(ValueError):
-    """A check that cannot be read or made; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +69,68 @@ class Check:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically; numbers with six digits."""
-        record = json.loads(json.dumps(asdict(self)), parse_float=lambda text: float(f"{float(text):.6g}"))
-        record |= {"format": FORMAT, "anchor": self.anchor.to_dict()}
-        atomic_write(Path(path), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        record = {"format": FORMAT} | asdict(self) | {"anchor": self.anchor.to_dict()}
+        write_json(Path(path), json.loads(json.dumps(record), parse_float=lambda text: float(f"{float(text):.6g}")))
 
     @classmethod
     def load(cls, path: str | Path) -> Check:
         """Read what `save` wrote.
 
         Raises:
-            CheckError: the file is damaged, or something else.
+            CheckError, PredictionError: the file is missing, damaged, or something else; the text names the field.
         """
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-            if record.pop("format", None) != FORMAT:
-                raise CheckError(
-                    f"{path} is no check (no 'format': '{FORMAT}'); run 'python -m mode_core check' again."
-                )
-            record |= {name: {k: tuple(v) for k, v in record[name].items()} for name in ("measured", "predicted")}
-            record["rankings"] = tuple(Ranking(**row) for row in record["rankings"])
-            record["trials"] = tuple(Trial(**row) for row in record["trials"])
-            choice, anchor = Recommendation(**record["choice"]), Anchor.from_dict(record["anchor"])
-            return cls(**record | {"choice": choice, "anchor": anchor})
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
-            raise CheckError(f"{path} cannot be read ({broken}); run 'python -m mode_core check' again.") from None
+        record = read_json(Path(path), CheckError)
+        check_format(record, FORMAT, path, CheckError, "check")
+        record = dict(checked(record, _Record, path, CheckError))
+        groups = {len(own) for own in (*record["measured"].values(), *record["predicted"].values())}
+        if len(groups) != 1 or record["choice"]["method"] not in METHODS:
+            raise CheckError(f"{path} is damaged: its groups or its choice do not fit together; check again.")
+        record |= {name: {key: tuple(own) for key, own in record[name].items()} for name in ("measured", "predicted")}
+        record["rankings"] = tuple(Ranking(**row) for row in record["rankings"])
+        record["trials"] = tuple(Trial(**row) for row in record["trials"])
+        del record["format"]
+        choice, anchor = Recommendation(**record["choice"]), Anchor.from_dict(record["anchor"], path)
+        return cls(**record | {"choice": choice, "anchor": anchor})
+
+
+class _Ranking(TypedDict):
+    __pydantic_config__ = CLOSED
+    method: str
+    modality: str
+    spearman: float
+    low: float
+    high: float
+
+
+class _Trial(TypedDict):
+    __pydantic_config__ = CLOSED
+    method: str
+    scope: str
+    shrinkage: float
+    average_bits: float
+    kl: dict[str, float]
+    ratio: float
+    low: float
+    high: float
+
+
+class _Choice(TypedDict):
+    __pydantic_config__ = CLOSED
+    method: str
+    scope: str
+    shrinkage: float
+    why: str
+
+
+class _Record(TypedDict):
+    """check.json."""
+
+    __pydantic_config__ = CLOSED
+    format: str
+    measured: dict[str, list[float]]
+    predicted: dict[str, list[float]]
+    rankings: list[_Ranking]
+    trials: list[_Trial]
+    choice: _Choice
+    anchor: dict[str, Any]
+    info: dict[str, Any]

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mode_core.allocation import Allocation
+from mode_core.errors import PredictionError
 from mode_core.importance import CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
 from mode_core.importance.stacks import views
 from mode_core.modalities import ALL, KEY_RATIO, MODALITIES, SIGNAL
-from mode_core.prediction.anchor import Anchor, PredictionError
+from mode_core.prediction.anchor import Anchor
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
 

@@ -7,7 +7,7 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mode_core.quantization.errors import QuantizationError, QuantizerMissing
+from mode_core.errors import QuantizationError, QuantizerMissing
 from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.settings import GptqSettings, Quantizer
 from mode_core.quantization.sizes import expert_bytes, original_expert_bytes, packed_bytes

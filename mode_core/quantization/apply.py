@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mode_core.allocation.records import Allocation
+from mode_core.errors import QuantizationError, QuantizerMissing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.errors import QuantizationError, QuantizerMissing
 from mode_core.quantization.filling import fill_data_free, fill_second_order
 from mode_core.quantization.placement import ORIGINALS, STORAGES, check_interface
 from mode_core.quantization.plan import SIDES, make_plan

@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from mode_core.quantization.errors import QuantizerMissing
+from mode_core.errors import QuantizerMissing
 from mode_core.quantization.grids import Codes, check_weights
 from mode_core.quantization.quantizers import QUANTIZERS
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from mode_core.quantization.errors import QuantizationError
+from mode_core.errors import QuantizationError
 from mode_core.quantization.grids import Codes, dropped
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, quantizer_kind
 from mode_core.quantization.widths import DROPPED, group_length

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+from mode_core.errors import SettingsError
 from mode_core.quantization.widths import DROPPED
 
 REAL_ZERO_BITS = 16  # zero points that are fractions are kept in float16
@@ -108,8 +109,8 @@ def quantizer_kind(name: str) -> QuantizerKind:
     """One of `QUANTIZERS`.
 
     Raises:
-        ValueError: there is none of that name; with those that there are.
+        SettingsError: there is none of that name; with those that there are.
     """
     if name not in QUANTIZERS:
-        raise ValueError(f"There is no quantizer {name!r} here; choose one of: {', '.join(QUANTIZERS)}.")
+        raise SettingsError(f"There is no quantizer {name!r} here; choose one of: {', '.join(QUANTIZERS)}.")
     return QUANTIZERS[name]

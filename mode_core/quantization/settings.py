@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mode_core.errors import SettingsError
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, QuantizerKind, quantizer_kind
 from mode_core.quantization.sizes import expert_bytes, packed_bytes
@@ -32,7 +33,7 @@ class GptqSettings:
     it, so that the tokens that an answer is made of count too.
 
     Raises:
-        ValueError: a setting out of its range, with the range.
+        SettingsError: a setting out of its range, with the range.
     """
 
     damping: float = DAMPING
@@ -48,16 +49,16 @@ class GptqSettings:
 
     def __post_init__(self) -> None:
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
+            raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
         if not 0 < self.damping < 1:
-            raise ValueError(f"damping must lie between 0 and 1; got {self.damping}.")
+            raise SettingsError(f"damping must lie between 0 and 1; got {self.damping}.")
         if not 0 < self.key_ratio <= 1:
-            raise ValueError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
+            raise SettingsError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
         if self.vision_weight < 0:
-            raise ValueError(f"vision_weight must not be negative; got {self.vision_weight}.")
+            raise SettingsError(f"vision_weight must not be negative; got {self.vision_weight}.")
         for name in ("block", "least_tokens", "batch_size", "memory_bytes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+                raise SettingsError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
 
 def _own(texts: Iterable[str]) -> GptqSettings:
@@ -85,7 +86,7 @@ class Quantizer(Settings):
     (None: all), taken evenly over their list.
 
     Raises:
-        ValueError: a setting that makes no sense, with the value and what is allowed.
+        SettingsError: a setting that makes no sense, with the value and what is allowed.
     """
 
     method: str = setting(DATA_FREE, "--quantizer", "how weights are rounded", choices=lambda: list(QUANTIZERS))
@@ -120,9 +121,9 @@ class Quantizer(Settings):
             group_length(1, self.group_size)
         for name in ("attention_bits", "shared_bits"):
             if (width := getattr(self, name)) is not None and width not in (*WIDTHS, UNTOUCHED):
-                raise ValueError(f"{name} must be one of {(*WIDTHS, UNTOUCHED)}, or None for untouched; got {width}.")
+                raise SettingsError(f"{name} must be one of {(*WIDTHS, UNTOUCHED)} or None for untouched; got {width}.")
         if self.samples is not None and self.samples < 1:
-            raise ValueError(f"samples must be at least 1, or None for all of them; got {self.samples}.")
+            raise SettingsError(f"samples must be at least 1, or None for all of them; got {self.samples}.")
 
     def fitted(self, statistics: ExpertStatistics) -> Quantizer:
         """The same with the grid that these statistics were measured with, where none is named."""

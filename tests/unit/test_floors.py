@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
     (
-        *("bundled", "errors", "files", "jobs", "memory", "modalities", "settings"),
+        *("bundled", "errors", "files", "json_files", "jobs", "memory", "modalities", "settings"),
         *("quantization.widths", "quantization.quantizers"),
     ),
     ("statistics",),

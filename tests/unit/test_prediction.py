@@ -53,10 +53,14 @@ def test_an_anchor_holds_means_and_standard_errors_by_kind(tmp_path):
     anchor.save(tmp_path / "anchor.json")
     assert Anchor.load(tmp_path / "anchor.json") == anchor
     (tmp_path / "anchor.json").write_text(json.dumps({"format": "mode-run/1"}))
-    with pytest.raises(PredictionError, match="This is no anchor"):
+    with pytest.raises(PredictionError, match="is JSON, but no anchor"):
+        Anchor.load(tmp_path / "anchor.json")
+    record = anchor.to_dict() | {"widths": [2, 3, 4]}
+    (tmp_path / "anchor.json").write_text(json.dumps(record).replace("Infinity", "null"))
+    with pytest.raises(PredictionError, match="not every kind has a number for each of 3 widths"):
         Anchor.load(tmp_path / "anchor.json")
     (tmp_path / "anchor.json").write_text("{")
-    with pytest.raises(PredictionError, match=r"anchor\.json cannot be read .*measure the anchor again"):
+    with pytest.raises(PredictionError, match=r"anchor\.json is not readable as JSON"):
         Anchor.load(tmp_path / "anchor.json")
 
 

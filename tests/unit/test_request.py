@@ -189,7 +189,7 @@ def test_an_allocation_of_an_earlier_version_tells_its_request(tmp_path):
     )
     again = request.solve(statistics)
     assert all(np.array_equal(again.bits[bank], record["bits"][bank]) for bank in record["bits"])
-    with pytest.raises(ValueError, match="no request behind it"):
+    with pytest.raises(ValueError, match="has no request behind it"):
         AllocationRequest.of(uniform_allocation(costs, None, 3), statistics)
 
 

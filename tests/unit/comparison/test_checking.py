@@ -144,7 +144,7 @@ def test_a_check_of_other_weights_is_not_taken(run, tmp_path):
     kept.write_info(dict(kept.info) | {"model": dict(kept.info["model"]) | {"revision": "another"}})
     assert Run.open(run.path).check() is None
     (run.path / "check.json").write_text("{}")
-    with pytest.raises(CheckError, match=r"check\.json is no check"):
+    with pytest.raises(CheckError, match=r"check\.json is JSON, but no check"):
         Run.open(run.path).check()
 
 

@@ -74,8 +74,8 @@ class Prediction:
 class Predictor:
     """Cost tables of the yardstick, with all samples and without each fold, prepared once: a prediction is a look-up.
 
-    `widths`: all that an allocation may have (default: those that were measured). `yardstick`: what to read damage off
-    instead of the recommended estimate (as it is, then). Memory: folds × experts × widths numbers.
+    `yardstick`: what to read damage off instead of the recommended estimate; costs are drawn to the mean by at least
+    `least`. Memory: folds × experts × widths numbers.
 
     Raises:
         ImportanceError: statistics in which fewer than two folds hold samples.
@@ -83,11 +83,15 @@ class Predictor:
     """
 
     def __init__(
-        self, statistics: ExpertStatistics, anchor: Anchor | None = None, yardstick: Recommendation | None = None
+        self,
+        statistics: ExpertStatistics,
+        anchor: Anchor | None = None,
+        yardstick: Recommendation | None = None,
+        least: float = YARDSTICK,
     ) -> None:
         chosen = yardstick or recommended(statistics)
         self.statistics, self.anchor, self.method = statistics, anchor, chosen.method
-        self.shrinkage = chosen.shrinkage if yardstick else max(chosen.shrinkage, YARDSTICK)
+        self.shrinkage = max(chosen.shrinkage, least)
         if anchor is not None and (strange := set(anchor.widths) - set(statistics.bits)):
             raise PredictionError(
                 f"The anchor was measured at {min(strange)} bits, the run's damage was not; measure it again."

@@ -357,7 +357,7 @@ class Run:
 
     def predictor(self) -> Predictor:
         """Predicts the damage of allocations on this run, in nats where it has an anchor; prepare once, ask often."""
-        return Predictor(self.statistics, self.anchor())
+        return Predictor(self.statistics, self.anchor(), self.recommended())
 
     def _named(self, folder: str, name: str) -> Path:
         check_name(name)

@@ -77,7 +77,7 @@ def test_uniform_bits_are_predicted_to_do_what_they_were_measured_to_do(statisti
 
 def test_between_and_beyond_the_anchors_logarithms_are_straight(statistics, anchor):
     costs = cost_table(statistics, "mode")
-    predictor, bits = Predictor(statistics, anchor, MODE), everywhere(statistics, 3)
+    predictor, bits = Predictor(statistics, anchor, MODE, least=0.0), everywhere(statistics, 3)
     at = {width: costs.damage(everywhere(statistics, width)) for width in (2, 3, 4)}
     first = next(iter(bits))
     bits[first][:5] = 2
@@ -106,7 +106,7 @@ def test_the_interval_is_the_jackknife_over_folds_joined_with_the_anchors_error(
     jackknife = (FOLDS - 1) / FOLDS * np.sum((logs[1:] - np.mean(logs[1:])) ** 2)
     own = np.array([0.5, 1.5, 0.8, 1.2]).std(ddof=1) / 2
     reach = student.ppf(0.975, FOLDS - 1) * np.sqrt(jackknife + own**2)
-    found = Predictor(statistics, anchor, MODE).predict(bits).kl["text"]
+    found = Predictor(statistics, anchor, MODE, least=0.0).predict(bits).kl["text"]
     assert (found.value, found.low, found.high) == pytest.approx(np.exp([logs[0], logs[0] - reach, logs[0] + reach]))
 
 

@@ -107,11 +107,13 @@ def test_a_shrunk_method_is_set_against_itself_as_it_is(measured):
     assert set(paired.query("against == 'uniform'")["shrinkage"]) == {0.0, 0.5}
 
 
-def test_tables_without_a_shrinkage_are_read_as_zero(tmp_path):
-    tables = {name: pd.DataFrame({column: [1] for column in columns}) for name, columns in TABLES.items()}
-    tables |= {name: tables[name].drop(columns="shrinkage") for name in ("scores", "paired")}
-    Evidence(**tables, info={}).save(tmp_path)
-    assert Evidence.load(tmp_path).scores["shrinkage"].tolist() == [0.0]
+def test_tables_without_a_shrinkage_are_read_as_zero(measured, tmp_path):
+    made = score_tables(measured, TASKS, MODALITIES, "rtn", 300, 0)
+    scores, paired = (table.drop(columns="shrinkage") for table in made)
+    empty = {name: pd.DataFrame(columns=list(TABLES[name])) for name in ("ranking", "truth")}
+    Evidence(scores, paired, **empty, info={}).save(tmp_path)
+    again = Evidence.load(tmp_path)
+    assert set(again.scores["shrinkage"]) == set(again.paired["shrinkage"]) == {0.0}
 
 
 def test_rank_correlations_are_scipys_and_a_flat_method_has_none():

@@ -245,15 +245,17 @@ def check_run(
     """`check` of a run's own statistics, kept as its `check.json` with `info`; one that was stopped goes on.
 
     Raises:
-        CheckError: a run without statistics, or statistics that cannot be checked. Cancelled: a stop was asked for.
+        CheckError: a run without statistics, or statistics that cannot be checked. BusyError: another process measures
+            into the run. Cancelled: a stop was asked for.
     """
-    if run.statistics is None:
-        raise CheckError(f"The run {run.name} holds no statistics yet; finish its calibration first.")
-    work = run.path / "check"
-    found = check(loaded, run.statistics, samples, settings, work, progress, cancel)
-    found = replace(found, info=dict(found.info) | dict(info or {}))
-    found.save(run.path / CHECK_FILE)
-    shutil.rmtree(work)
+    with run.locked():
+        if run.statistics is None:
+            raise CheckError(f"The run {run.name} holds no statistics yet; finish its calibration first.")
+        work = run.path / "check"
+        found = check(loaded, run.statistics, samples, settings, work, progress, cancel)
+        found = replace(found, info=dict(found.info) | dict(info or {}))
+        found.save(run.path / CHECK_FILE)
+        shutil.rmtree(work)
     return found
 
 

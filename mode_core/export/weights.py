@@ -77,12 +77,6 @@ class Weights:
             raise ExportError(
                 f"The allocation and the checkpoint {folder} are of different models: {strange[0]} is in one only."
             )
-        for name, bits in request.allocation.bits.items():
-            if len(bits) != banks[name].experts:
-                raise ExportError(
-                    f"Bank {name} of the checkpoint {folder} has {banks[name].experts} experts, "
-                    f"the allocation {len(bits)}."
-                )
         self.request, self.folder, self.network, self._quantized = request, folder, network, None
         self.files = CheckpointFiles(folder)
         self.shapes = {name: shape_of(bank) for name, bank in banks.items()}

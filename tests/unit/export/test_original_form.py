@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mode_core.export import TARGETS, ExportError, export
+from mode_core.export.naming import model_names
 from mode_core.export.published import PUBLISHED
 from mode_core.quantization import quantize_experts
 from tests import published
@@ -284,10 +285,6 @@ def test_a_folder_that_changed_since_it_was_loaded_is_refused(folders, tmp_path)
     published.save(tensors | {"model.language_model.norm.weight": torch.zeros(128)}, source / "model.safetensors")
     with pytest.raises(ExportError, match="have changed since the model was loaded; load it again"):
         export("dequantized", allocation_for(model, "dequantized"), tmp_path / "out", loaded=model, **GRID)
-    short = allocation_for(model, "dequantized")
-    short.bits[next(iter(short.bits))] = short.bits[next(iter(short.bits))][:31]
-    with pytest.raises(ExportError, match="has 32 experts, the allocation 31"):
-        export("dequantized", short, tmp_path / "out", checkpoint=source, **GRID)
 
 
 @pytest.mark.parametrize("family", ["ernie4_5_vl_moe", "internvl_gpt_oss", "mixtral"])
@@ -308,6 +305,8 @@ def test_families_that_lie_otherwise_in_their_files_keep_their_form(tmp_path, fa
             assert torch.equal(tensor, opened.state_dict()[name]), name
     reader = "AutoTokenizer" if family == "mixtral" else "AutoProcessor"
     assert result.manifest["load"]["lines"][2] == f'processor = {reader}.from_pretrained(".")'
+    own = list(model.model.state_dict())  # a file may hold these names too: then they are not renamed once more
+    assert model_names(model.model, own) == {name: name for name in own}
     if family == "ernie4_5_vl_moe":
         with pytest.raises(ExportError, match="not all of its 8 experts"):
             export("dequantized", allocation, tmp_path / "read", checkpoint=source, **GRID)

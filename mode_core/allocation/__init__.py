@@ -4,7 +4,6 @@ from mode_core.allocation.frontier import Frontier, frontier
 from mode_core.allocation.prices import Price, prices
 from mode_core.allocation.records import Allocation, AllocationError
 from mode_core.allocation.solver import Solver, allocate, scope_warning, uniform_allocation
-from mode_core.allocation.stability import Stability, allocation_stability
 from mode_core.allocation.units import SCOPES, UNITS
 
 __all__ = [
@@ -15,9 +14,7 @@ __all__ = [
     "Frontier",
     "Price",
     "Solver",
-    "Stability",
     "allocate",
-    "allocation_stability",
     "frontier",
     "prices",
     "scope_warning",

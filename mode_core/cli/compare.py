@@ -18,7 +18,7 @@ from mode_core.runs.run import Run
 
 PLAIN = ComparisonSettings()
 EXPERTS_ONLY = ("method", "group_size", "symmetric", "samples", "gptq")  # nothing but the experts is rounded here
-ASKED = ("key_ratio", "signal", "vision_weight", "shrinkage", "min_support", "widths")
+ASKED = ("key_ratio", "signal", "vision_weight", "min_support", "widths")
 
 
 def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
@@ -44,7 +44,7 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
     runs = [Run.open(path) for path in options.runs]
     first = measured(runs[0])
     draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
-    request, quantizer = read_settings(PLAIN.request, options), read_quantizer(options).fitted(first)
+    request, quantizer = read_settings(PLAIN.request, options, shrinkage=0.0), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, runs[0])
@@ -73,7 +73,9 @@ def summary(evidence: Evidence) -> dict[str, object]:
         & (scores["metric"] == "kl")
     ]
     table = {
-        f"{row.method} ({row.scope}), {row.modality}": f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        f"{row.method} ({row.scope}, λ {row.shrinkage:g}), {row.modality}": (
+            f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        )
         for row in rows.itertuples()
         if row.modality != "all"
     }

@@ -3,6 +3,7 @@
     python -m mode_core calibrate --out runs/mine
     python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
     python -m mode_core evaluate  --run runs/mine --allocation three
+    python -m mode_core check     --run runs/mine
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
     torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from mode_core import bundled
 from mode_core.cli import allocate as cli_allocate
+from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
@@ -95,6 +97,12 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
     )
+    parser.add_argument(
+        "--anchor",
+        action=argparse.BooleanOptionalAction,
+        help="measure on a few samples what every expert at one width does to the answers, so that predicted damage is "
+        "in nats: one pass for every width (default: where the model is small)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
     group = parser.add_argument_group("the quantizer")
     group.add_argument(
@@ -158,6 +166,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     show = verb("show", verbs.show, "What a run keeps under a name: allocations and evaluations, whoever made them.")
     show.add_argument("--run", required=True, help="folder of a run")
+
+    check = verb(
+        "check", cli_check.run_check, "Which estimates come true on this model, measured on groups of experts."
+    )
+    cli_check.add_arguments(check, _shown(bundled.EVALUATION))
+    _model_argument(check, None)
 
     compare = verb(
         "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."

@@ -14,7 +14,7 @@ from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
 from mode_core.errors import AllocationError, RunError, SettingsError
 from mode_core.jobs import ProgressHook
-from mode_core.runs.run import Run
+from mode_core.runs.run import ANCHOR_FILE, Run
 from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
@@ -92,6 +92,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl_run import add_logit_kl
     from mode_core.calibration.measurement import token_counts
+    from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 
     settings = CalibrationSettings(
         bits=tuple(options.measure_bits),
@@ -113,9 +114,14 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     more = {}
     with cli_scale.open_run(options) as run:
         statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
+        known = set(statistics.samples)
+        used = [sample for sample in samples if sample.id in known]
         if kl_settings is not None and not cli_scale.rank():
-            few = [sample for sample in samples if sample.id in statistics.samples][: options.logit_kl_samples]
+            few = used[: options.logit_kl_samples]
             more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+        if not cli_scale.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
+            measure_anchor(loaded, statistics, used, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
+            more["anchor"] = "measured: predicted damage is in nats"
     refused = Run(options.out).info.get("refused", []) if not cli_scale.rank() else []
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {

@@ -11,14 +11,21 @@ from mode_core.comparison.records import Evidence, EvidenceError
 from mode_core.comparison.settings import ComparisonSettings
 
 if TYPE_CHECKING:
+    from mode_core.comparison.anchoring import measure_anchor
+    from mode_core.comparison.checking import CheckSettings, check, check_cost, check_run
     from mode_core.comparison.comparing import compare
     from mode_core.comparison.items import ItemScores, PreparedItems
+    from mode_core.comparison.passing import RoundedInPassing
     from mode_core.comparison.switching import RoundedExperts
 
-_WITH_TORCH = {"ItemScores": "items", "PreparedItems": "items", "RoundedExperts": "switching", "compare": "comparing"}
+_WITH_TORCH = {
+    **{"ItemScores": "items", "PreparedItems": "items", "RoundedExperts": "switching", "RoundedInPassing": "passing"},
+    **{"CheckSettings": "checking", "check": "checking", "check_cost": "checking", "check_run": "checking"},
+    **{"compare": "comparing", "measure_anchor": "anchoring"},
+}
 __all__ = [
-    "ComparisonSettings", "Evidence", "EvidenceError", "ItemScores", "PreparedItems", "RoundedExperts", "compare",
-    "fold_draws",
+    "CheckSettings", "ComparisonSettings", "Evidence", "EvidenceError", "ItemScores", "PreparedItems", "RoundedExperts",
+    "RoundedInPassing", "check", "check_cost", "check_run", "compare", "fold_draws", "measure_anchor",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -21,28 +22,31 @@ class Entry:
     method: str
     scope: str
     average_bits: float
+    shrinkage: float
     draw: int
     allocation: Allocation
 
 
-def costs_of(statistics: ExpertStatistics, method: str, settings: ComparisonSettings, draw: int) -> CostTable:
+def costs_of(
+    statistics: ExpertStatistics, method: str, settings: ComparisonSettings, draw: int, shrinkage: float = 0.0
+) -> CostTable:
     """A method's costs at the comparison's widths; the method "random" is drawn anew for every calibration draw."""
-    return replace(settings.request, method=method).costs(statistics, seed=settings.seed + draw)
+    request = replace(settings.request, method=method, shrinkage=shrinkage)
+    return request.costs(statistics, seed=settings.seed + draw)
 
 
 def entries(draws: Sequence[ExpertStatistics], settings: ComparisonSettings) -> Iterator[Entry]:
     """Every allocation that is compared, draw by draw, each with its packed bytes."""
     for number, statistics in enumerate(draws):
         sizes = settings.quantizer.sizes(statistics, settings.request.widths)
-        for method in settings.methods:
-            costs, solvers = costs_of(statistics, method, settings, number), {}
-            for scope in METHODS[method].scopes:
-                for average in settings.average_bits:
-                    request = settings.asked(method, scope, average)
-                    if request.unbudgeted not in solvers:
-                        solvers[request.unbudgeted] = request.solver(statistics, costs=costs, sizes=sizes)
-                    allocation = request.within(solvers[request.unbudgeted], settings.quantizer)
-                    yield Entry(method, scope, average, number, allocation)
+        for method, level in ((name, level) for name in settings.methods for level in settings.levels(name)):
+            costs, solvers = costs_of(statistics, method, settings, number, level), {}
+            for scope, average in product(METHODS[method].scopes, settings.average_bits):
+                request = settings.asked(method, scope, average, level)
+                if request.unbudgeted not in solvers:
+                    solvers[request.unbudgeted] = request.solver(statistics, costs=costs, sizes=sizes)
+                allocation = request.within(solvers[request.unbudgeted], settings.quantizer)
+                yield Entry(method, scope, average, level, number, allocation)
 
 
 def alone(banks: Mapping[str, int], bank: str, expert: int, width: int) -> dict[str, np.ndarray]:

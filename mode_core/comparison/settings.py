@@ -21,9 +21,10 @@ class ComparisonSettings(Settings):
 
     `request` is what every method is asked with, each with its own name, scope, counts and budget in its place;
     `quantizer` rounds what all of them are given. `methods`: names of `METHODS`; empty: all that the statistics allow.
-    `average_bits`: budgets, mean bits of the experts' weights. `truth_bits`: widths at which every expert is quantized
-    alone, to see what it is really worth; empty: not measured. `resamples` of the bootstrap, from `seed`. `batch_size`
-    items go through the model together.
+    `average_bits`: budgets, mean bits of the experts' weights. `shrinkage`: how far costs are drawn to the mean of
+    their bank, every value for every method but the floors, which it would not change. `truth_bits`: widths at which
+    every expert is quantized alone, to see what it is really worth; empty: not measured. `resamples` of the bootstrap,
+    from `seed`. `batch_size` items go through the model together.
 
     Raises:
         SettingsError: a setting that makes no sense, with what is allowed.
@@ -31,6 +32,9 @@ class ComparisonSettings(Settings):
 
     methods: tuple[str, ...] = setting((), "--methods", "importance estimates", nargs="+", unset="all that can be")
     average_bits: tuple[float, ...] = setting(AVERAGE_BITS, "--average-bits", "budgets", type=float, nargs="+")
+    shrinkage: tuple[float, ...] = setting(
+        (0.0,), "--shrinkage", "0 to 1: how far costs are drawn to the mean of their bank", type=float, nargs="+"
+    )
     truth_bits: tuple[int, ...] = setting(
         (2, 1), "--truth-bits", "widths at which every expert is also quantized alone; nothing: not at all",
         type=int, nargs="*",
@@ -45,7 +49,7 @@ class ComparisonSettings(Settings):
         for name, kind in (("request", AllocationRequest), ("quantizer", Quantizer)):
             if isinstance(given := getattr(self, name), Mapping):
                 object.__setattr__(self, name, kind.from_dict(given))
-        for name in ("methods", "average_bits", "truth_bits"):
+        for name in ("methods", "average_bits", "shrinkage", "truth_bits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise SettingsError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
@@ -54,6 +58,10 @@ class ComparisonSettings(Settings):
             raise SettingsError(
                 f"average_bits must lie in [{widths[0]}, {widths[-1]}] for widths {widths}; got {self.average_bits}."
             )
+        if not self.shrinkage or len(set(self.shrinkage)) < len(self.shrinkage):
+            raise SettingsError(f"shrinkage must be one or more different numbers; got {self.shrinkage}.")
+        for level in self.shrinkage:
+            replace(self.request, shrinkage=level)  # refuses what is no share
         if outside := set(self.truth_bits) - set(widths):
             raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {widths}.")
         if self.batch_size < 1 or self.resamples < 100:
@@ -72,9 +80,14 @@ class ComparisonSettings(Settings):
         possible = tuple(name for name, method in METHODS.items() if method.available(statistics))
         return replace(self, methods=self.methods or possible, quantizer=self.quantizer.fitted(statistics))
 
-    def asked(self, method: str, scope: str, average_bits: float) -> AllocationRequest:
+    def levels(self, method: str) -> tuple[float, ...]:
+        """The shrinkages that a method is measured at."""
+        return (0.0,) if METHODS[method].group == "floor" else self.shrinkage
+
+    def asked(self, method: str, scope: str, average_bits: float, shrinkage: float = 0.0) -> AllocationRequest:
         """What one method is asked for: with the counts of its authors, where widths and budget leave room for them."""
-        request = replace(self.request, method=method, scope=scope, budget=average_bits, measure="bits")
+        own = {"method": method, "scope": scope, "shrinkage": shrinkage}
+        request = replace(self.request, **own, budget=average_bits, measure="bits")
         counts = {width: count for width, count in METHODS[method].counts.items() if width in request.widths}
         inside = request.widths[0] < average_bits < request.widths[-1]
         return replace(request, at_least=tuple(counts.items())) if counts and inside else request

@@ -4,6 +4,7 @@ from mode_core.importance.costs import cost_table
 from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
+from mode_core.importance.recommended import Recommendation, recommended
 from mode_core.importance.records import CostTable, Frequencies
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
@@ -15,10 +16,12 @@ __all__ = [
     "ImportanceError",
     "Interval",
     "Method",
+    "Recommendation",
     "Support",
     "cost_table",
     "frequencies",
     "frequency_intervals",
+    "recommended",
     "support",
     "support_summary",
 ]

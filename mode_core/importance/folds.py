@@ -7,6 +7,7 @@ Folds that no sample fell into are not counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,13 @@ def _vision_tokens(bank) -> np.ndarray:
     if not bank.signals:
         return np.zeros_like(bank.arrays["text_tokens"])
     return bank.arrays[f"vision_tokens/{bank.signals[0]}"].sum(axis=-1)
+
+
+def only_folds(statistics: ExpertStatistics, kept: Sequence[int]) -> ExpertStatistics:
+    """The statistics as if only the samples of these folds had been drawn."""
+    for fold in sorted(set(range(statistics.folds)) - set(kept), reverse=True):
+        statistics = statistics.without_fold(fold)
+    return statistics
 
 
 def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) -> Interval:

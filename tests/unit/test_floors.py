@@ -19,6 +19,7 @@ FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own
     ("importance",),
     ("allocation",),
     ("request",),
+    ("prediction",),
     ("probing",),
     ("quantization",),
     ("runs", "run"),

@@ -11,7 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import rankdata, spearmanr
 from scipy.stats import t as student
 
-from mode_core.allocation import allocate, allocation_stability
+from mode_core.allocation import allocate
 from mode_core.importance import (
     METHODS,
     ImportanceError,
@@ -124,18 +124,6 @@ def test_intervals_cover_the_rest_of_the_bundled_samples(bundled_run):
         reach = np.sqrt((one.high - one.estimate) ** 2 + (other.high - other.estimate) ** 2)
         inside.append(np.abs(one.estimate - other.estimate) <= reach)
     assert 0.85 <= np.mean(inside) <= 1.0
-
-
-def test_stability_names_the_experts_whose_bits_depend_on_the_samples(statistics):
-    request, settings = {"average_bits": 2.5, "scope": "bank"}, {"method": "mode", "key_ratio": 0.3}
-    found = allocation_stability(statistics, settings, request)
-    name = next(iter(found.changed))
-    for fold in range(FOLDS):
-        direct = allocate(cost_table(statistics.without_fold(fold), **settings), **request)
-        assert (found.bits[name][fold] == direct.bits[name]).all()
-    expected = (found.bits[name] != found.allocation.bits[name]).mean(axis=0)
-    assert (found.changed[name] == expected).all()
-    assert (found.unsettled()[name] == np.flatnonzero(expected)).all()
 
 
 def test_intervals_need_two_folds():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mode_core.importance
-from mode_core.allocation import allocation_stability
+from mode_core.prediction import allocation_stability, sufficiency
 from tests.documentation import ROOT, TABLES, markdown, written
 
 
@@ -20,6 +20,6 @@ def test_the_table_is_written_from_the_code(name):
 
 def test_names_of_functions_in_the_text_exist():
     text = (ROOT / "mode_core/importance/README.md").read_text(encoding="utf-8")
-    for name in ("cost_table", "frequency_intervals"):
+    for name in ("cost_table", "frequency_intervals", "recommended"):
         assert f"`{name}" in text and callable(getattr(mode_core.importance, name))
-    assert allocation_stability.__name__ in text
+    assert all(f"{function.__name__}`" in text for function in (allocation_stability, sufficiency))

@@ -59,6 +59,14 @@ class EvidenceError(FileError):
     """Evidence that cannot be read, with the file and what to do."""
 
 
+class PredictionError(FileError):
+    """An anchor that cannot be read, or does not fit the run; the text says what to do."""
+
+
+class CheckError(FileError):
+    """A check that cannot be read or made; the text says what to do."""
+
+
 class PackedFileError(FileError):
     """A file of packed experts that is missing, cut off, or something else."""
 

@@ -11,9 +11,11 @@ from dashboard.charts.measures import frontier_of
 from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
 from dashboard.parts.budget import halves, planner
 from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
-from dashboard.state import address, current_run, planning, solving
+from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
-from mode_core.allocation import Allocation, AllocationError, scope_warning
+from dashboard.words.glossary import explain
+from dashboard.words.plain import plain
+from mode_core.allocation import UNITS, Allocation, AllocationError, scope_warning
 from mode_core.importance import METHODS, ImportanceError
 
 SCOPES = {"bank": "Each layer", "model": "Whole model"}
@@ -51,7 +53,7 @@ def plan() -> None:
         allocation, rival = solving.allocation(), solving.uniform_allocation()
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
-        st.error(str(impossible), icon=":material/error:")
+        st.error(plain(impossible), icon=":material/error:")
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
@@ -78,10 +80,10 @@ def follow() -> str:
 def keep_in_range() -> None:
     """Other widths, or another run, may leave the budget outside of what can be met: move it to the nearest end."""
     now, widths = address.choices(), solving.widths()
-    bits = min(max(now.average_bits, min(widths)), max(widths))
+    bits = min(max(now.request.budget, min(widths)), max(widths))
     low, high = (size / 1e6 for size in solving.size_range())
     size = now.megabytes if now.megabytes is None else min(max(now.megabytes, low), high)
-    if (bits, size) != (now.average_bits, now.megabytes):
+    if (bits, size) != (now.request.budget, now.megabytes):
         address.choose(average_bits=float(bits), megabytes=size)
 
 
@@ -110,7 +112,7 @@ def draw_budget() -> None:
         low=float(min(widths)),
         high=float(max(widths)),
         step=0.01,
-        value=now.average_bits,
+        value=now.request.budget,
         decimals=2,
         unit=" bits on average",
         key="average-bits",
@@ -123,13 +125,14 @@ def draw_budget() -> None:
 def draw_settings() -> None:
     """Method, scope, unit, widths and vision weight in one row."""
     method, scope, unit, widths, weight = st.columns([1.6, 1.3, 0.9, 1.2, 1.3], vertical_alignment="top")
+    now = address.choices().request
     known = [name for name in METHODS if METHODS[name].available(current_run.statistics())]
-    known += [address.choices().method] * (address.choices().method not in known)
+    known += [now.method] * (now.method not in known)
     chosen = method.selectbox(
         "Importance by", known, format_func=names.method, help=missing_methods(), **address.bind("method")
     )
     unit.selectbox(
-        "One width for", planning.UNITS, format_func=planner.UNIT_NAMES.get, help=planner.UNIT_HELP,
+        "One width for", UNITS, format_func=planner.UNIT_NAMES.get, help=planner.UNIT_HELP,
         **address.bind("unit"),
     )  # fmt: skip
     scope.segmented_control(
@@ -149,14 +152,26 @@ def draw_settings() -> None:
             low=0.0,
             high=4.0,
             step=0.1,
-            value=address.choices().vision_weight,
+            value=now.vision_weight,
             decimals=1,
             key="vision-weight",
             help=HELP_WEIGHT,
             on_change=lambda alpha: address.choose(vision_weight=round(alpha, 1)),
             follow=follow,
         )
-    st.caption(f"{METHODS[chosen].description} Key ratio {100 * address.choices().key_ratio:.0f} %, set under Experts.")
+        live_slider(
+            "Drawn to the mean",
+            low=0.0,
+            high=1.0,
+            step=0.05,
+            value=now.shrinkage,
+            decimals=2,
+            key="shrinkage",
+            help=explain("shrinkage"),
+            on_change=lambda share: address.choose(shrinkage=round(share, 2)),
+            follow=follow,
+        )
+    st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
 
 
 def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, dict, dict]:

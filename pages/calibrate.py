@@ -10,6 +10,7 @@ from dashboard.parts.calibrate import calibrating, model_picker, run_list, sampl
 from dashboard.parts.controls import scroll_later, scroll_now
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide
+from dashboard.words.plain import plain
 from mode_core.errors import ModeError
 from mode_core.run import Run
 
@@ -24,10 +25,10 @@ def name_part() -> str | None:
     if not NAME.fullmatch(name):
         st.error("A run's name has letters, digits, '.', '-' and '_', at most 64, and begins with a letter or digit.")
     elif half_done(name):
-        st.info(f"The run {name!r} is half done. With its model, samples and settings it is continued.")
+        st.info(f"The run {plain(repr(name))} is half done. With its model, samples and settings it is continued.")
         return name
     elif (folders.runs_folder() / name).exists() or name == folders.BUNDLED or process_wide.run_busy(name):
-        st.error(f"There is a run called {name!r} already; choose another name.")
+        st.error(f"There is a run called {plain(repr(name))} already; choose another name.")
     else:
         return name
     return None
@@ -48,7 +49,7 @@ def state_of(name: str) -> str | None:
 
 def outcome() -> None:
     """The job in the URL, if it is a calibration: its progress, or what came of it and what to do next."""
-    job = process_wide.jobs().get(address.watched())
+    job = process_wide.watched_job()
     if job is None or not job.kind.startswith("calibrate:"):
         return
     name = job.kind.partition(":")[2]
@@ -65,10 +66,10 @@ def outcome() -> None:
         info = Run.open(folder).info
         spent = f"It took {info.get('seconds', 0):.0f} s and {info.get('peak_memory_bytes', 0) / 1e9:.2g} GB at most."
         opened = " and open" if address.wanted_run() == name else ""
-        st.success(f"The run {name!r} is finished{opened}. {spent}", icon=":material/check_circle:")
+        st.success(f"The run {plain(repr(name))} is finished{opened}. {spent}", icon=":material/check_circle:")
     elif readable:
         half = "half-done " if state_of(name) != "done" else ""
-        st.info(f"What was measured before the end is kept: the {half}run {name!r} is open.")
+        st.info(f"What was measured before the end is kept: the {half}run {plain(repr(name))} is open.")
     left, right, _ = st.columns([1, 1, 4])
     if readable and left.button("See its experts", type="primary"):
         address.go("experts")
@@ -91,20 +92,20 @@ with right:
         trust.switch(source)
     settings, kl = calibrating.settings_part() or (None, None)
     name = name_part()
-    busy = (job := process_wide.jobs().get(address.watched())) is not None and job.active
+    busy = (job := process_wide.watched_job()) is not None and job.active
     fits = bool(source and samples) and calibrating.estimate_part(source, samples, settings, kl)
     agreed = bool(fits and settings) and calibrating.consent_part(source, samples, settings, kl)
     ready = bool(agreed and name and not busy)
     if st.button("Start calibration", type="primary", disabled=not ready, width="stretch", key="calibrate:start"):
-        job = process_wide.jobs().submit(
+        started = process_wide.start(
             f"Calibration of {len(samples)} samples", f"calibrate:{name}", calibrate_run,
             process_wide.shelf(), source, samples, settings, folders.runs_folder() / name, kl,
             trusted=trust.may_run(source), resume=half_done(name),
         )  # fmt: skip
-        address.watch(job.id)
-        scroll_later("calibrate")  # the job's panel stands on top
-        del st.session_state["calibrate:name"]
-        st.rerun()
+        if started:
+            scroll_later("calibrate")  # the job's panel stands on top
+            del st.session_state["calibrate:name"]
+            st.rerun()
     if not samples:
         st.caption("Next: choose samples on the left.")
     elif not source:

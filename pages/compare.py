@@ -13,6 +13,7 @@ from dashboard.parts.compare import comparing
 from dashboard.state import address, comparisons, current_run, folders
 from dashboard.words import names, paper, tables
 from dashboard.words.glossary import explain
+from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.comparison import Evidence, EvidenceError
 from mode_core.importance import ImportanceError
@@ -50,7 +51,7 @@ def evidence() -> Evidence | None:
     try:
         found = comparisons.evidence()
     except EvidenceError as damaged:
-        st.error(f"The evidence of this run cannot be read. {damaged}", icon=":material/error:")
+        st.error(f"The evidence of this run cannot be read. {plain(damaged)}", icon=":material/error:")
         return None
     if found is None:
         st.info(
@@ -66,12 +67,12 @@ def evidence() -> Evidence | None:
 def told(found: Evidence) -> None:
     """How the evidence came about, in a line."""
     info, settings = found.info, found.info.get("settings", {})
-    parts = [f"{info[key]} {words}" for key, words in ITEMS.items() if info.get(key)]
+    parts = [f"{plain(info[key])} {words}" for key, words in ITEMS.items() if info.get(key)]
     draws = int(info.get("draws", found.scores["calibration"].max() + 1))
-    kind = f" ({info['calibration_draws']})" if "calibration_draws" in info else ""
+    kind = f" ({plain(info['calibration_draws'])})" if "calibration_draws" in info else ""
     parts.append(f"{draws} calibration draws{kind}" if draws > 1 else "one calibration")
-    if settings.get("widths"):
-        parts.append(f"widths {' '.join(map(str, settings['widths']))}")
+    if widths := settings.get("request", settings).get("widths"):  # earlier versions wrote its fields one by one
+        parts.append(f"widths {plain(' '.join(map(str, widths)))}")
     st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws.")
 
 
@@ -184,14 +185,15 @@ def two_runs() -> None:
         )
         one, two = (comparisons.allocation_of(each) for each in (first, second))
     except (ImportanceError, AllocationError, comparing.NotComparable) as refused:
-        st.warning(str(refused), icon=":material/info:")
+        st.warning(plain(refused), icon=":material/info:")
         return
     axes, widths = charts.Axes.of(statistics), one.widths
     counts = crossed(comparing.flat(one), comparing.flat(two), widths)
     same = counts.trace() / counts.sum()
     st.markdown(
         f"**{100 * (1 - same):.0f} % of the experts get other bits**, with the settings of the Budget page: "
-        f"{labelled[0]} ({len(first.samples)} samples) against {labelled[1]} ({len(second.samples)} samples)."
+        f"{plain(labelled[0])} ({len(first.samples)} samples) against {plain(labelled[1])} "
+        f"({len(second.samples)} samples)."
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -200,7 +202,8 @@ def two_runs() -> None:
     with right:
         moved = tables.moves_table(axes, one.bits, two.bits)
         chart(charts.changed_by_layer(axes, one.bits, two.bits), "changed", table=lambda: moved)
-    agreement = comparing.order_agreement(first, second, address.choices().key_ratio, address.choices().signal)
+    now = address.choices().request
+    agreement = comparing.order_agreement(first, second, now.key_ratio, now.signal)
     figure = charts.order_agreement(axes.ticks, agreement)
     chart(figure, "orders", table=lambda: tables.bias_table(axes, agreement))
     if not other:

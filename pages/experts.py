@@ -26,7 +26,7 @@ def page() -> None:
 def explore() -> None:
     """Controls on top, then the maps, the bias of counting, and one expert close up."""
     sentence, controls = st.container(), st.container()
-    statistics, now = current_run.statistics(), address.choices()
+    statistics, now = current_run.statistics(), address.choices().request
     grid = frequency_grid()
     sensitivity = charts.SensitivityGrid.of(statistics, now.key_ratio, now.signal)
     with controls:
@@ -49,7 +49,7 @@ def explore() -> None:
 
 def frequency_grid() -> charts.FrequencyGrid:
     """Shares of every kind of token under the present key ratio and signal."""
-    now = address.choices()
+    now = address.choices().request
     return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
 
 

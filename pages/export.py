@@ -5,6 +5,7 @@ import streamlit as st
 from dashboard.parts.export import exporting, run_report
 from dashboard.state import address, current_run, folders, solving
 from dashboard.state.choices import describe
+from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.export import ExportError
 
@@ -13,7 +14,7 @@ st.caption("Take the bits along. Each export carries a manifest that says from w
 try:
     chosen = solving.allocation()
 except AllocationError as refused:
-    st.error(str(refused), icon=":material/error:")
+    st.error(plain(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
         address.go("budget")
     st.stop()
@@ -39,4 +40,4 @@ try:
         "text/html", on_click="ignore", key="export:report",
     )  # fmt: skip
 except (ExportError, OSError) as refused:
-    st.error(str(refused), icon=":material/error:")
+    st.error(plain(refused), icon=":material/error:")

@@ -14,9 +14,10 @@ from dashboard.parts.calibrate import trust
 from dashboard.parts.quantize import measured, quantizing
 from dashboard.parts.quantize.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, folders, model_sources, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
@@ -25,9 +26,9 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
     chosen, uniform = solving.allocation(), solving.uniform_allocation()
-    statistics, rounding = current_run.statistics(), solving.rounding()
+    statistics, quantizer = current_run.statistics(), solving.quantizer()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
-    sizes = [work.packed_bytes(statistics, allocation, rounding) for allocation in (chosen, uniform)]
+    sizes = [quantizer.packed_bytes(statistics, allocation.bits) for allocation in (chosen, uniform)]
     cells = st.columns(4)
     cells[0].metric(
         "Method", names.short_method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
@@ -81,13 +82,13 @@ def measure_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     )  # fmt: skip
     if right.button("Quantize and measure", type="primary", disabled=not ready, width="stretch", key="quantize:go"):
         opened, kind = current_run.run(), f"measure:{current_run.run_entry().path}"
-        job = process_wide.jobs().submit(
+        started = process_wide.start(
             f"Measuring on {count} items", kind, work.measure, process_wide.shelf(), opened, chosen, uniform,
-            solving.rounding(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
+            solving.quantizer(), spread(samples, count), solving.fingerprint(chosen), solving.settings_now(),
             current_run.writable(), quantizing.calibration_samples(), trusted=trust.may_run(opened.model_source),
         )  # fmt: skip
-        address.watch(job.id)
-        st.rerun()
+        if started:
+            st.rerun()
 
 
 def latest() -> Measurement | None:
@@ -107,7 +108,7 @@ def result_part() -> None:
         return
     stale = found.fingerprint != solving.fingerprint()
     when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
-    about = f"Measured on {when} with: {describe(found.settings)}."
+    about = f"Measured on {when} with: {plain(describe(found.settings))}."
     if stale:
         st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
     else:
@@ -120,7 +121,7 @@ def result_part() -> None:
         label = f"Accuracy, {found.label(model)}"
         cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
     for note in found.notes:
-        st.caption(f":material/info: {note}")
+        st.caption(f":material/info: {plain(note)}")
     items = len(found.scores[ORIGINAL].answers)
     st.caption(f"Exact answers to {items} items; differences in points on the same items, with a 95 % interval.")
     frame = measured.accuracy_frame(found)
@@ -136,6 +137,14 @@ def result_part() -> None:
     right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
 
 
+def kept_part() -> None:
+    """What was evaluated at the command line and kept in this run."""
+    frame = measured.evaluation_frame(current_run.run().evaluations())
+    if not frame.empty:
+        st.markdown("**Evaluations kept in this run** by the command line")
+        st.dataframe(frame, hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE})
+
+
 def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
     """One picture and one question to all three models."""
     st.subheader("Ask all three")
@@ -147,15 +156,15 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
         if st.button("Ask", disabled=not (ready and question), key="ask:go"):
             mark = "<image>" if picture else ""
             sample = Sample((picture,) if picture else (), ({"role": "user", "content": mark + question},))
-            job = process_wide.jobs().submit(
+            job = process_wide.start(
                 "Asking three models", "ask", work.ask, process_wide.shelf(), current_run.run(), chosen, uniform,
-                solving.rounding(), sample, quantizing.calibration_samples(),
+                solving.quantizer(), sample, quantizing.calibration_samples(),
                 trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
-            st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
-            st.session_state["ask:job"] = job.id
-            address.watch(job.id)
-            st.rerun()
+            if job:
+                st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
+                st.session_state["ask:job"] = job.id
+                st.rerun()
         answers_part()
 
 
@@ -176,12 +185,12 @@ def picture_part() -> tuple[ImageSource | None, str]:
         sample = names[st.selectbox("Which", list(names), key="ask:sample", persist_state="session")]
         source, question = sample.images[0], sample.text
         if sample.answer:
-            st.caption(f"Expected answer: {sample.answer}")
+            st.caption(f"Expected answer: {plain(sample.answer)}")
     if source is not None:
         try:
             st.image(source.load(), width=220, alt=source.name)
         except SampleError as refused:
-            st.error(str(refused))
+            st.error(plain(refused))
             return None, ""
     return source, question
 
@@ -193,12 +202,12 @@ def answers_part() -> None:
         return
     question, seal, width = st.session_state["ask:about"]
     stale = " (out of date: the settings have changed since)" if seal != solving.fingerprint() else ""
-    st.caption(f"“{question}”{stale}")
+    st.caption(f"“{plain(question)}”{stale}")
     labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform {width} bits"}
     for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
         with cell.container(border=True):
             st.caption(labels[model])
-            st.markdown(f"**{answer.text or '(no answer)'}**")
+            st.markdown(f"**{plain(answer.text) or '(no answer)'}**")
             st.caption(quantizing.token_line(answer, job.result[ORIGINAL]))
 
 
@@ -217,16 +226,16 @@ quantizing.settings_part()
 try:
     chosen, uniform = plan()
 except AllocationError as refused:
-    st.error(str(refused), icon=":material/error:")
+    st.error(plain(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
         address.go("budget")
     st.stop()
 source = current_run.run().model_source
-job = process_wide.jobs().get(address.watched())
+job = process_wide.watched_job()
 busy = job is not None and job.active
-present = bool(source) and ((Path(source) / "config.json").is_file() or work.is_hub_id(source))
+present = bool(source) and ((Path(source) / "config.json").is_file() or model_sources.is_hub_id(source))
 if not present:
-    st.error(f"The model of this run is not on this machine ({source}); it cannot be quantized here. "
+    st.error(f"The model of this run is not on this machine ({plain(source)}); it cannot be quantized here. "
              "The bits can still be exported.", icon=":material/error:")  # fmt: skip
 else:
     trust.switch(source)
@@ -234,4 +243,5 @@ if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
     jobs_panel.panel(job)
 measure_part(chosen, uniform, present and not busy)
 result_part()
+kept_part()
 question_part(chosen, uniform, present and not busy)

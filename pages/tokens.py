@@ -15,6 +15,8 @@ from dashboard.parts.tokens.token_pictures import large_picture, pictures
 from dashboard.state import address, current_run, kept_samples, solving
 from dashboard.words import names
 from dashboard.words.glossary import explain
+from mode_core.allocation import AllocationError
+from mode_core.importance import ImportanceError
 from mode_core.runs.run import TokenScores
 
 
@@ -100,7 +102,7 @@ def draw_choices(axes: charts.Axes, scores: dict[str, TokenScores]) -> str:
 
 def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> Readout:
     """How much the key tokens of this picture hold, in this layer."""
-    now, row = address.choices(), scores.banks.index(bank)
+    now, row = address.choices().request, scores.banks.index(bank)
     count = signal_count(scores)
     if now.signal == "none":
         return Readout(f"All {count} vision tokens count as key", "since no signal ranks them.")
@@ -120,7 +122,7 @@ def signal_count(scores: TokenScores) -> int:
 
 def overlaps(samples: list[TokenScores], axes: charts.Axes) -> None:
     """Would another layer, or another signal, have kept the same tokens?"""
-    now, known = address.choices(), token_view.kept_signals(samples)
+    now, known = address.choices().request, token_view.kept_signals(samples)
     signal = now.signal if now.signal in known else known[0]
     st.subheader("Would another choice have kept the same tokens?", help=explain("Jaccard overlap"))
     left, right = st.columns(2, gap="medium")
@@ -161,8 +163,17 @@ def overlap_table(labels: list[str], matrix: np.ndarray) -> pd.DataFrame:
 
 def stability(axes: charts.Axes) -> None:
     """Frequencies and bits at every other ratio, and with every other signal, against the chosen ones."""
-    now = address.choices()
     st.subheader("How stable is my answer?", help=explain("denoised frequency", "divergence"))
+    try:
+        key_ratios(axes)
+        chart(charts.signal_drift(*signals_changed()), "drift-signals", table=signal_table)
+    except (AllocationError, ImportanceError) as refused:
+        st.warning(f"The bits cannot be compared with these settings. {refused}", icon=":material/info:")
+
+
+def key_ratios(axes: charts.Axes) -> None:
+    """What every other key ratio would have changed."""
+    now = address.choices().request
     budget = f"{solving.bits_asked():.3g} bits on average, {names.method(now.method)}"
     if now.signal == "none":
         st.caption("No signal ranks the tokens, so the key ratio changes nothing.")
@@ -176,12 +187,11 @@ def stability(axes: charts.Axes) -> None:
             chart(charts.bits_drift(RATIOS, bits, now.key_ratio), "drift-bits",
                   table=lambda: pd.DataFrame({"key_ratio": RATIOS, "experts_with_other_bits": bits}))  # fmt: skip
         st.caption(f"Solved again at every ratio: {budget}.")
-    other_signals()
 
 
 def drifted() -> tuple[np.ndarray, np.ndarray]:
     """Against the chosen ratio, at every other one: divergence `[R, L]`, and share of experts with other bits `[R]`."""
-    now = address.choices()
+    now = address.choices().request
     here = solving.sweep(((now.key_ratio, now.signal),))
     every = solving.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
     empty = [name for name, shares in solving.frequencies().items() if "key" in shares.empty]
@@ -193,14 +203,9 @@ def drift_table(axes: charts.Axes, drift: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(drift, columns=[f"layer {tick}" for tick in axes.ticks]).assign(key_ratio=RATIOS)
 
 
-def other_signals() -> None:
-    """What the other measured signals, and none at all, would have changed."""
-    chart(charts.signal_drift(*signals_changed()), "drift-signals", table=signal_table)
-
-
 def signals_changed() -> tuple[dict[str, float], dict[str, float]]:
     """Signal in words → share of experts with other bits, and mean divergence of the key frequencies."""
-    now, known = address.choices(), [*current_run.statistics().signals, "none"]
+    now, known = address.choices().request, [*current_run.statistics().signals, "none"]
     others = [name for name in known if name != now.signal]
     here = solving.sweep(((now.key_ratio, now.signal),))
     found = solving.sweep(tuple((now.key_ratio, name) for name in others))

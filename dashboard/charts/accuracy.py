@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from dashboard.words.plain import plain_label
 
 COLUMNS = ("model", "task", "accuracy", "low", "high", "items")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98")
@@ -26,7 +27,7 @@ def accuracy_by_task(scores: pd.DataFrame, title: str = "Measured accuracy by ta
         raise ValueError("accuracy, low and high are shares between 0 and 1; got a value outside.")
     models = list(dict.fromkeys(scores["model"]))
     traces = [
-        _bars(str(model), scores[scores["model"] == model], _COLOURS[place % len(_COLOURS)])
+        _bars(plain_label(model), scores[scores["model"] == model], _COLOURS[place % len(_COLOURS)])
         for place, model in enumerate(models)
     ]
     means = scores.groupby("model", sort=False)["accuracy"].mean()
@@ -54,7 +55,7 @@ def _bars(model: str, rows: pd.DataFrame, colour: str) -> go.Bar:
         "width": 3,
     }
     return go.Bar(
-        x=rows["task"],
+        x=rows["task"].map(plain_label),
         y=percent,
         error_y=interval,
         name=model,

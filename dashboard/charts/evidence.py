@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from dashboard.words.plain import plain_label
 
 MEAN = -1  # calibration number of rows that are means over calibration draws
 METRICS = {"accuracy": "exact answers, %", "kl": "KL to the original, nats", "agreement": "same next token, %"}
@@ -65,7 +66,7 @@ def scores_by_budget(
     rows, traces = means(scores, metric, modality), []
     for place, (method, scope) in enumerate(methods):
         own = rows[(rows["method"] == method) & (rows["scope"] == scope)].sort_values("average_bits")
-        name = label(method) + (f", one budget for the {scope}" if _both(rows, method) else "")
+        name = plain_label(label(method)) + (f", one budget for the {scope}" if _both(rows, method) else "")
         traces.append(_line(own, name, _look(method, place), metric))
     axis = {"title": {"text": METRICS[metric]}}
     if metric == "kl":
@@ -145,7 +146,7 @@ def paired_forest(
     rows = rows.sort_values("difference", ascending=not lower_is_better(metric))
     scale = SCALES[metric]
     value, low, high = (scale * rows[column].to_numpy(float) for column in ("difference", "low", "high"))
-    names = [label(method) for method in rows["method"]]
+    names = [plain_label(label(method)) for method in rows["method"]]
     sure = certainty(low, high, metric)
     colours = {1: BETTER, -1: WORSE, 0: theme.QUIET}
     words = {1: "surely better", -1: "surely worse", 0: "not told apart"}
@@ -172,7 +173,7 @@ def paired_forest(
         f"Points with intervals: each method's difference from {label(against)} at {average_bits:.3g} bits.",
         f"{int((sure > 0).sum())} of {len(rows)} methods are surely better than {label(against)} here, "
         f"{int((sure < 0).sum())} surely worse (95 % intervals, same items).",
-        title={"text": f"Against {label(against)} at {average_bits:.3g} bits: {good} is better"},
+        title={"text": f"Against {plain_label(label(against))} at {average_bits:.3g} bits: {good} is better"},
         height=90 + 30 * len(rows),
         margin={"l": 20 + 7 * max(map(len, names)), "r": 16, "t": 40, "b": 44},
         showlegend=False,
@@ -220,7 +221,9 @@ def paired_by_budget(
         f"Points with intervals: {label(method)} minus {label(against)} at each budget, by kind of item.",
         f"Surely better in {int((sure > 0).sum())} of {len(both)} cases, surely worse in {int((sure < 0).sum())}; "
         "where an interval crosses the line the two cannot be told apart.",
-        title={"text": f"{label(method)} minus {label(against)} ({better} the line is better)"},
+        title={
+            "text": f"{plain_label(label(method))} minus {plain_label(label(against))} ({better} the line is better)"
+        },
         height=380,
         margin={"l": 70, "r": 16, "t": 64, "b": 44},
         shapes=[mark | {"line": {"color": theme.QUIET, "width": 1.5}}],

@@ -8,6 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from mode_core.importance import bias
+from mode_core.modalities import KINDS
 
 _SYMBOLS = {
     "text": "circle",
@@ -86,14 +88,9 @@ def _denoising(vision: np.ndarray, key: np.ndarray) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
-def _starved(shares: Mapping[str, np.ndarray], top: int = 8) -> str:
+def _starved(shares: Mapping[str, np.ndarray]) -> str:
     """How many of the busiest text experts counting all tokens puts in the lower half."""
-    size = shares["text"].size
-    top = min(top, size // 2)
-    busiest = np.argsort(-np.nan_to_num(shares["text"]), kind="stable")[:top]
-    place = np.empty(size, int)
-    place[np.argsort(-np.nan_to_num(shares["all"]), kind="stable")] = np.arange(size)
-    low = int((place[busiest] >= size / 2).sum())
+    low, top = bias.starved(shares["text"], shares["all"]).sum(), bias.busiest(shares["text"]).sum()
     return f"{low} of the {top} busiest experts for text are in the lower half by count of all tokens."
 
 
@@ -102,7 +99,7 @@ def expert_frequencies(shares: Mapping[str, float], counts: Mapping[str, float],
 
     `shares[kind]` is a fraction or NaN (no such token in its layer); `even` is 1 / experts.
     """
-    kinds = [kind for kind in ("text", "vision", "key", "redundant", "all") if kind in shares]
+    kinds = [kind for kind in KINDS if kind in shares]
     names = [theme.KIND_NAMES[kind] for kind in kinds]
     values = [100 * shares[kind] for kind in kinds]
     missing = [np.isnan(value) for value in values]

@@ -6,9 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.charts.grids import ranks, reorder, specialisation_order
+from dashboard.charts.grids import reorder, specialisation_order
 from dashboard.charts.measures import FrequencyGrid
 from dashboard.charts.panels import blank, frames, stacked_layout, suffix, within
+from mode_core.importance.bias import busiest_ranks
 
 VIEWS = {"share": "Share", "load": "Load × uniform", "rank": "Rank", "difference": "Difference"}
 ORDERS = {"index": "Expert number", "specialisation": "Text to key vision"}
@@ -53,7 +54,12 @@ def _panels(grid: FrequencyGrid, view: str) -> list[tuple[str, np.ndarray, str]]
         return [
             (f"{TITLES[a]} − {TITLES[b].lower()}", 100 * (grid.shares[a] - grid.shares[b]), a) for a, b in _DIFFERENCES
         ]
-    make = {"share": lambda kind: 100 * grid.shares[kind], "load": grid.load, "rank": lambda k: ranks(grid.shares[k])}
+    shares = grid.shares
+    make = {
+        "share": lambda kind: 100 * shares[kind],
+        "load": grid.load,
+        "rank": lambda kind: busiest_ranks(shares[kind]),
+    }
     return [(TITLES[kind], make[view](kind), kind) for kind in PANELS]
 
 

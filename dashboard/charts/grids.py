@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dashboard.words.plain import plain_label
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -47,7 +49,7 @@ class Axes:
     @property
     def labels(self) -> list[str]:
         """What hovering shows for each bank: `layer 3 · model.layers.3.mlp.experts`."""
-        return [f"layer {tick} · {name}" for tick, name in zip(self.ticks, self.names, strict=True)]
+        return [f"layer {tick} · {plain_label(name)}" for tick, name in zip(self.ticks, self.names, strict=True)]
 
     def stack(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """bank → `[E]` (or a scalar for all its experts) → float32 `[L, E]`, NaN beyond a bank's experts."""
@@ -80,14 +82,6 @@ class Axes:
     def row_height(self) -> int:
         """Pixels for one heatmap of all banks: 4 a bank, between 96 and 150."""
         return int(np.clip(4 * len(self.names), 96, 150))
-
-
-def ranks(shares: np.ndarray) -> np.ndarray:
-    """Rank of every expert within its bank, 1 = busiest: `[L, E]` → float32 `[L, E]`; NaN stays NaN."""
-    order = np.argsort(-shares, axis=1, kind="stable")  # NaN sorts last
-    places = np.empty(shares.shape, np.float32)
-    np.put_along_axis(places, order, np.arange(1, shares.shape[1] + 1, dtype=np.float32)[None], axis=1)
-    return np.where(np.isnan(shares), np.nan, places).astype(np.float32)
 
 
 def specialisation_order(text: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -8,12 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from dashboard.charts.grids import Axes, ranks
+from dashboard.charts.grids import Axes
 from mode_core.allocation import Frontier, Solver, frontier
-from mode_core.importance.bias import jensen_shannon
+from mode_core.importance import bias
 from mode_core.importance.records import Frequencies
 from mode_core.importance.sensitivity import measured
-from mode_core.importance.stacks import KINDS, View, views
+from mode_core.importance.stacks import View, views
+from mode_core.modalities import KINDS
 from mode_core.statistics import ExpertStatistics
 
 
@@ -81,26 +82,21 @@ def _rows(found: tuple[View, ...], read) -> dict[str, np.ndarray]:
     return {name: row for view in found for name, row in zip(view.stack.names, read(view), strict=True)}
 
 
-def starved(grid: FrequencyGrid, top: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Experts that counting all tokens would starve: per bank, how many of the busiest for text sit in the lower
-    half by aggregate count, and how many busiest ones were looked at (`top`, at most half the bank): int `[L]` each.
-    """
-    return starved_cells(grid, top).sum(axis=1), np.minimum(top, np.asarray(grid.axes.experts) // 2)
+def starved(grid: FrequencyGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Per bank: how many experts counting all tokens would starve, of how many that are busiest for text: int `[L]`."""
+    return starved_cells(grid).sum(axis=1), bias.busiest(grid.shares["text"]).sum(axis=1)
 
 
-def starved_cells(grid: FrequencyGrid, top: int = 8) -> np.ndarray:
+def starved_cells(grid: FrequencyGrid) -> np.ndarray:
     """Which experts `starved` counts: bool `[L, E]`."""
-    experts = np.asarray(grid.axes.experts)
-    busy = ranks(grid.shares["text"]) <= np.minimum(top, experts // 2)[:, None]
-    low = ranks(grid.shares["all"]) > experts[:, None] / 2
-    return busy & low
+    return bias.starved(grid.shares["text"], grid.shares["all"])
 
 
 def most_starved(grid: FrequencyGrid, row: int) -> int:
     """The expert of one bank that falls furthest, in ranks, from its place for text to that for all tokens."""
-    text, every = ranks(grid.shares["text"][row : row + 1])[0], ranks(grid.shares["all"][row : row + 1])[0]
-    busy = text <= max(1, min(8, grid.axes.experts[row] // 2))
-    return int(np.nanargmax(np.where(busy, every - text, -np.inf)))
+    text, every = grid.shares["text"][row], grid.shares["all"][row]
+    fallen = bias.busiest_ranks(every) - bias.busiest_ranks(text)
+    return int(np.nanargmax(np.where(bias.busiest(text), fallen, -np.inf)))
 
 
 def original_bytes(statistics: ExpertStatistics, bytes_per_weight: int = 2) -> int:
@@ -129,6 +125,6 @@ def divergences(grid: FrequencyGrid) -> dict[str, np.ndarray]:
     found = {}
     for name, (first, second) in pairs.items():
         a, b = grid.shares[first].astype(float), grid.shares[second].astype(float)
-        found[name] = jensen_shannon(np.nan_to_num(a), np.nan_to_num(b))
+        found[name] = bias.jensen_shannon(np.nan_to_num(a), np.nan_to_num(b))
         found[name][np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)] = np.nan
     return found

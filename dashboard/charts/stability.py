@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from dashboard.words.plain import plain_label
 
 
 def frequency_drift(ratios: Sequence[float], divergence: np.ndarray, chosen: float) -> go.Figure:
@@ -94,7 +95,7 @@ def signal_drift(changed: Mapping[str, float], divergence: Mapping[str, float]) 
     """By signal: share of experts (0–1) that would get other bits, and mean divergence of key frequencies in bits."""
     names = list(changed)
     bars = go.Bar(
-        y=names,
+        y=list(map(plain_label, names)),
         x=[100 * changed[name] for name in names],
         orientation="h",
         marker={"color": theme.KIND_COLOURS["text"]},

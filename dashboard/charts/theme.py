@@ -15,6 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from mode_core.modalities import KINDS
+
 FONT = "Source Sans, Source Sans Pro, Inter, system-ui, sans-serif"
 SHARE_SCALE = "Cividis"
 ERROR_SCALE = "Viridis"
@@ -25,13 +27,7 @@ _WIDTH_PLACE = {1: 0.0, 2: 0.25, 3: 0.5, 4: 0.75, 5: 0.82, 6: 0.88, 7: 0.94, 8: 
 
 # Okabe & Ito (2008), one colour for each kind of token, on both backgrounds.
 KIND_COLOURS = {"text": "#0072b2", "vision": "#d55e00", "key": "#009e73", "redundant": "#a0a0a0", "all": "#cc79a7"}
-KIND_NAMES = {
-    "text": "text tokens",
-    "vision": "all vision tokens",
-    "key": "key vision tokens",
-    "redundant": "redundant vision tokens",
-    "all": "aggregate (text + all vision)",
-}
+KIND_NAMES = {name: kind.title for name, kind in KINDS.items()}
 CHECKED = False  # should Plotly check every name and value? The tests do; it triples the time of a dragged figure
 ACCENT = "#d55e00"
 QUIET = "#8a8f98"
@@ -84,6 +80,10 @@ def template(dark: bool = False) -> go.layout.Template:
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": QUIET, "activecolor": text},
     }
     return go.layout.Template(layout=layout, data={"heatmap": [{"colorbar": bar}]})
+
+
+# Of the toolbar that plotly.js draws: nothing that sends the chart to somebody else, no advertisement.
+TOOLBAR = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 
 
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.panels import panel_title, suffix
+from dashboard.words.plain import plain_label
 
 GAP, TOP = 34, 34
 TALLEST = 430  # pixels of one picture
@@ -65,7 +66,7 @@ def token_overlays(
         x = [column / columns, (column + 1) / columns - (12 / width if columns > 1 else 0)]
         _axes(layout, place, x, [max(0.0, top - tall / inner), top], grid, shape)
         layout["images"].append(_picture(picture, place, grid))
-        layout["annotations"].append(panel_title(overlay.title, top) | {"x": x[0], "font": {"size": 12}})
+        layout["annotations"].append(panel_title(plain_label(overlay.title), top) | {"x": x[0], "font": {"size": 12}})
         traces += [_veil(overlay, grid, place), *_outline(overlay.key.reshape(grid), place)]
     kept = [f"{int(one.key.sum())} of {one.key.size}" + f" ({one.title})" * bool(one.title) for one in overlays]
     return theme.figure(
@@ -140,7 +141,7 @@ def _outline(key: np.ndarray, place: int) -> list[go.Scatter]:
 
 def overlap_map(names: Sequence[str], overlap: np.ndarray, title: str, what: str) -> go.Figure:
     """Jaccard overlap of every two choices of key tokens, `[K, K]` from 0 to 1; `what` names the rows in hover text."""
-    names, few = [str(name) for name in names], len(names) <= 12
+    names, few = [plain_label(name) for name in names], len(names) <= 12
     pairs = overlap[~np.eye(len(names), dtype=bool)]
     told = (
         f"Two {what}s share {100 * np.nanmean(pairs):.0f} % of their key tokens on average, "

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.evidence import BAR, COLOURS, FIXED, MEAN, MODALITIES, SYMBOLS, Label
+from dashboard.words.plain import plain_label
 
 
 def ranking_dots(ranking: pd.DataFrame, bits: int, modality: str, bank: str = "all", label: Label = str) -> go.Figure:
@@ -17,7 +18,7 @@ def ranking_dots(ranking: pd.DataFrame, bits: int, modality: str, bank: str = "a
     if rows.empty:
         return theme.empty("No ranking was measured here; choose another width or layer.", "Rankings")
     value, low, high = (rows[column].to_numpy(float) for column in ("spearman", "low", "high"))
-    names = [label(method) for method in rows["method"]]
+    names = [plain_label(label(method)) for method in rows["method"]]
     points = go.Scatter(
         x=value,
         y=names,

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes
+from dashboard.words.plain import plain_label
 
 
 def crossed(one: np.ndarray, other: np.ndarray, widths: Sequence[int]) -> np.ndarray:
@@ -21,6 +22,7 @@ def crossed(one: np.ndarray, other: np.ndarray, widths: Sequence[int]) -> np.nda
 def bits_crossed(counts: np.ndarray, widths: Sequence[int], names: tuple[str, str]) -> go.Figure:
     """How many experts have which bits in the one and in the other: counts `[B, B]`; the diagonal agrees."""
     labels = [f"{width} bits" for width in sorted(widths)]
+    first, second = map(plain_label, names)
     total, same = int(counts.sum()), int(np.trace(counts))
     share = counts / max(total, 1)
     heat = go.Heatmap(
@@ -32,7 +34,7 @@ def bits_crossed(counts: np.ndarray, widths: Sequence[int], names: tuple[str, st
         zmin=0,
         colorscale=theme.SHARE_SCALE,
         colorbar={"title": {"text": "%", "side": "top"}, "x": 1.0, "xanchor": "left", "xpad": 8},
-        hovertemplate=f"{names[0]}: %{{y}}<br>{names[1]}: %{{x}}<br>%{{text:,}} experts (%{{z:.1f}} %)<extra></extra>",
+        hovertemplate=f"{first}: %{{y}}<br>{second}: %{{x}}<br>%{{text:,}} experts (%{{z:.1f}} %)<extra></extra>",
     )
     axis = {"showgrid": False, "type": "category"}
     return theme.figure(
@@ -42,8 +44,8 @@ def bits_crossed(counts: np.ndarray, widths: Sequence[int], names: tuple[str, st
         title={"text": "Experts by their bits in both"},
         height=320,
         margin={"l": 74, "r": 74, "t": 40, "b": 46},
-        xaxis=axis | {"title": {"text": names[1]}},
-        yaxis=axis | {"title": {"text": names[0]}, "autorange": "reversed"},
+        xaxis=axis | {"title": {"text": second}},
+        yaxis=axis | {"title": {"text": first}, "autorange": "reversed"},
     )
 
 

@@ -15,11 +15,11 @@ import streamlit as st
 from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
+from dashboard.words.plain import plain
 from mode_core.csv_files import csv_of
 
-CONFIG = {
+CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-    "displaylogo": False,
 }
 PLAIN_CONFIG = CONFIG | {
     "modeBarButtonsToRemove": CONFIG["modeBarButtonsToRemove"][1:],
@@ -72,7 +72,7 @@ def chart(
         drawn, alt = theme.themed(figure, dark), meta.get("alt") or None
         st.plotly_chart(drawn, key=key, theme=None, config=PLAIN_CONFIG, alt=alt)
         if caption and meta.get("summary"):
-            st.caption(meta["summary"])
+            st.caption(plain(meta["summary"]))
     else:
         spec, how = Spec.of(figure), {"key": key, "caption": caption, "zoom": zoom}
         if follows:

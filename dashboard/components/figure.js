@@ -11,6 +11,28 @@ async function plotly() {
   throw new Error("Plotly did not load; start the dashboard with MODE_CONTROLS=plain to use Streamlit's own charts.");
 }
 
+// An address restores the view, so this is all that a chart needs to be shown to somebody else.
+const LINK = {
+  name: "link",
+  title: "Copy link to this view",
+  icon: {
+    width: 24,
+    height: 24,
+    path:
+      "M3.9 12a3.1 3.1 0 0 1 3.1-3.1h4V7H7a5 5 0 0 0 0 10h4v-1.9H7A3.1 3.1 0 0 1 3.9 12zM8 13h8v-2H8v2zm9-6h-4v1.9h4" +
+      "a3.1 3.1 0 0 1 0 6.2h-4V17h4a5 5 0 0 0 0-10z",
+  },
+  async click(_, event) {
+    const button = event.currentTarget;
+    try {
+      await navigator.clipboard.writeText(location.href);
+      button.dataset.title = "Link copied";
+    } catch {
+      window.prompt("Link to this view", location.href); // no clipboard without https
+    }
+  },
+};
+
 function mount(root) {
   const [holder, says] = ["figure", "says"].map((part) => root.querySelector(`[data-part=${part}]`));
   const chart = { holder, says, drawing: Promise.resolve(), listening: false };
@@ -192,7 +214,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   holder.setAttribute("role", picks ? "application" : "figure"); // not an image: it holds buttons
   if (picks) holder.tabIndex = 0;
   Object.assign(chart, { key, picks, caption, template, zoom, mark, whole: figure });
-  chart.config = { responsive: false, displayModeBar: "hover", scrollZoom: false, ...config };
+  const own = { responsive: false, displayModeBar: "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
+  chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);
   return end;

@@ -10,6 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.components.live_slider import plain_controls
+from dashboard.words.plain import plain
 
 _HERE = Path(__file__).parent
 _live = st.components.v2.component(
@@ -51,7 +52,9 @@ def readout(what: Readout, key: str, width: int = 172) -> None:
         _live(key=key, data=data.encode())
         return
     if what.strong or what.plain:
-        st.markdown(" ".join(part for part in (f"**{what.strong}**" * bool(what.strong), what.plain) if part))
+        st.markdown(
+            " ".join(part for part in (f"**{plain(what.strong)}**" * bool(what.strong), plain(what.plain)) if part)
+        )
     if what.figures:
         with st.container(horizontal=True, gap="small"):
             for figure in what.figures:

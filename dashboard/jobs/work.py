@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 from dashboard.parts.calibrate import own_code
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from dashboard.state import model_sources
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
-from mode_core.quantization import exclusive, expert_bytes, original_expert_bytes, quantize_experts
+from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
+from mode_core.request import Quantizer
 from mode_core.run import Run
-from mode_core.statistics import ExpertStatistics
 
 
 class ModelShelf:
@@ -36,7 +37,7 @@ class ModelShelf:
         """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
 
         Raises:
-            ModelError: it cannot be loaded, or has code of its own and no leave.
+            ModelError: it may not be read, cannot be loaded, or has code of its own and no leave.
         """
         from mode_core.models import load_model
 
@@ -44,9 +45,12 @@ class ModelShelf:
             if self._held != (source, trusted):
                 self._held = self._loaded = None  # let go of the old one before the new one takes memory
                 with own_code.named_switch(source):
-                    self._loaded = load_model(source, trust_remote_code=trusted)
+                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
                 self._held = source, trusted
             return self._loaded
+
+
+SHELF = ModelShelf()  # the process's own
 
 
 def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
@@ -54,6 +58,7 @@ def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, 
     from mode_core.models import ModelError
     from mode_core.models.loading import read_processor
 
+    source = model_sources.allowed(source)
     if not (Path(source) / "config.json").is_file():
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
     with own_code.named_switch(source):
@@ -123,13 +128,6 @@ def calibrate_run(
     return folder
 
 
-def is_hub_id(source: str) -> bool:
-    """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.folders import HUB_ID
-
-    return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
-
-
 LOOKED_AT = 8  # samples encoded for an estimate of all
 
 
@@ -140,42 +138,25 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
 
     Raises:
         ModelError: no such model, or no processor in its folder.
-        SampleError: a sample that the processor refuses.
+        SampleError: none of those that were looked at can be used; the first reason.
     """
     from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
+    from mode_core.samples import SampleError
 
     processor, vision_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
-    modality = [encode(processor, vision_ids, [sample]).modality for sample in looked]
+    modality, refused = [], []
+    for sample in looked:
+        try:
+            modality.append(encode(processor, vision_ids, [sample]).modality)
+        except SampleError as reason:  # it will be left out and named
+            refused.append(reason)
+    if not modality:
+        raise refused[0]
     scale = len(samples) / len(looked)
     text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
     return round(text * scale), round(vision * scale), len(looked)
-
-
-def packed_bytes(statistics: ExpertStatistics, allocation: Allocation, rounding: Mapping[str, Any]) -> int:
-    """Bytes of all experts at their bits, from the shapes alone; bits may be by projection, `[E, 2]`.
-
-    Of `rounding` (arguments of `quantize_experts`) only what decides bytes is looked at.
-    """
-    grid = {name: rounding[name] for name in ("group_size", "symmetric", "method") if name in rounding}
-    total = 0
-    for bank in statistics:
-        bits = np.asarray(allocation.bits[bank.name])
-        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        for side in range(2):
-            widths, counts = np.unique(columns[:, side], return_counts=True)
-            each = expert_bytes(bank.shape, widths.tolist(), by_projection=True, **grid)[:, side]
-            total += int((each * counts).sum())
-    return total
-
-
-def rounding_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
-    """Arguments of `quantize_experts`; the samples only for a quantizer that looks at them."""
-    from mode_core.quantization import METHODS
-
-    wanted = METHODS[rounding["method"]].needs_samples
-    return dict(rounding) | ({"samples": samples} if wanted else {})
 
 
 def rounding_notes(quantized: Any, model: str) -> list[str]:
@@ -192,7 +173,7 @@ def measure(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    rounding: Mapping[str, Any],
+    quantizer: Quantizer,
     samples: Sequence[Any],
     seal: str,
     settings: dict[str, Any],
@@ -205,30 +186,35 @@ def measure(
 ) -> Measurement:
     """Score the original, `chosen` and `uniform` on the same samples, and count their packed bytes.
 
-    `rounding` holds the quantizer's arguments, `calibration` what it may look at. `seal` and `settings` say what was
+    `calibration` is what the quantizer may look at. `seal` and `settings` say what was
     measured; `keep` writes the scores into the run.
     """
     from mode_core.evaluation import evaluate, record_reference
+    from mode_core.models import usable
 
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
-        reference = record_reference(loaded, samples, progress=stages.hook("original"), cancel=cancel)
+        hook, given = stages.hook("original"), samples
+        samples = usable(loaded, given, cancel=cancel)
+        reference = record_reference(loaded, samples, progress=hook, cancel=cancel)
         scores = {ORIGINAL: evaluate(loaded, samples, progress=stages.hook("original's answers"), cancel=cancel)}
-        measured, notes = {}, []
-        options = rounding_options(rounding, calibration)
+        left_out = samples.errors[len(getattr(given, "errors", ())) :]
+        measured, notes = {}, [f"Left out: {reason}" for reason in left_out]
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options) as quantized:
+            with quantize_experts(
+                loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel
+            ) as quantized:
                 hook = stages.hook(f"answers, {model}")
                 scores[model] = evaluate(loaded, samples, reference=reference, progress=hook, cancel=cancel)
                 measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
                 notes += rounding_notes(quantized, model)
     predicted = {
         ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
-        ALLOCATION: packed_bytes(run.statistics, chosen, rounding),
-        UNIFORM: packed_bytes(run.statistics, uniform, rounding),
+        ALLOCATION: quantizer.packed_bytes(run.statistics, chosen.bits),
+        UNIFORM: quantizer.packed_bytes(run.statistics, uniform.bits),
     }
     width = int(np.ravel(next(iter(uniform.bits.values())))[0])
     done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
@@ -243,7 +229,7 @@ def ask(
     run: Run,
     chosen: Allocation,
     uniform: Allocation,
-    rounding: Mapping[str, Any],
+    quantizer: Quantizer,
     sample: Any,
     calibration: Sequence[Any] | None = None,
     *,
@@ -262,18 +248,9 @@ def ask(
         given = {ORIGINAL: answer(loaded, sample)}
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing and asking, {model}")
-            options = rounding_options(rounding, calibration)
-            with quantize_experts(loaded, allocation, progress=hook, cancel=cancel, **options):
+            with quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel):
                 given[model] = answer(loaded, sample)
     return given
-
-
-def export_options(rounding: Mapping[str, Any], samples: Sequence[Any] | None) -> dict[str, Any]:
-    """Arguments of `export` from those of `quantize_experts`."""
-    around = {name: rounding[name] for name in ("attention_bits", "shared_bits") if rounding.get(name)}
-    if samples:
-        around["samples"] = samples
-    return {name: rounding[name] for name in ("method", "group_size", "symmetric")} | {"quantizer": around}
 
 
 def export_whole(
@@ -282,7 +259,8 @@ def export_whole(
     target: str,
     allocation: Allocation,
     folder: Path,
-    options: Mapping[str, Any],
+    quantizer: Quantizer,
+    calibration: Sequence[Any] | None = None,
     *,
     trusted: bool = False,
     progress: ProgressHook,
@@ -296,4 +274,7 @@ def export_whole(
     loaded = shelf.get(str(run.model_source), trusted)
     hook = stages.hook("writing")
     with exclusive(loaded):
-        return export(target, allocation, folder, run=run, loaded=loaded, progress=hook, cancel=cancel, **options)
+        return export(
+            target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
+            progress=hook, cancel=cancel,
+        )  # fmt: skip

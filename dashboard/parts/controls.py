@@ -17,7 +17,7 @@ def key_ratio_slider(follow: Callable[[], str]) -> None:
 
     `follow`: what changes while it is dragged, as for `live_slider`.
     """
-    now = address.choices()
+    now = address.choices().request
     live_slider(
         "Key vision tokens (key ratio)",
         low=1,

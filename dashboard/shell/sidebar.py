@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.words.plain import plain
 from mode_core.errors import AllocationError, FileError, ImportanceError
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
@@ -22,17 +23,17 @@ def draw() -> None:
     st.logo(Path(__file__).parents[1] / "logo.svg", size="large")
     with st.sidebar:
         for note in address.notes():
-            st.warning(note, icon=":material/link_off:")
+            st.warning(plain(note), icon=":material/link_off:")
         try:
             _run_picker()
             _facts(current_run.run(), current_run.statistics())
             _stale()
         except folders.NoRunError as missing:
-            st.caption(str(missing))
+            st.caption(plain(missing))
         except (AllocationError, ImportanceError):
             st.caption("The settings do not fit this run.")
         except FileError as damaged:
-            st.caption(f"This run cannot be read. {damaged}")
+            st.caption(f"This run cannot be read. {plain(damaged)}")
         jobs_panel.sidebar()
         st.caption(_ABOUT)
 
@@ -61,20 +62,23 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
     vision, text = first.vision("tokens", statistics.signals[0]).sum(), first.text("tokens")
     experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
     about, measured = info.get("samples", {}), len(statistics.samples)  # merged or imported runs tell less
-    given, digest = about.get("given", measured), f" (`{about['digest'][:8]}`)" if "digest" in about else ""
+    given, digest = about.get("given", measured), str(about.get("digest", ""))[:8].replace("`", "")
+    digest = f" (`{digest}`)" * bool(digest)
     lines = [
-        f"**Model** {_model_name(run)}",
+        f"**Model** {plain(_model_name(run))}",
         f"{len(statistics.banks)} banks × {experts} experts, top-{first.shape.top_k}",
-        f"**From** {origin}"
+        f"**From** {plain(origin)}"
         if (origin := statistics.settings.get("origin"))
         else f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + digest,
         f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
-        f"**State** {run.state}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
+        f"**State** {plain(run.state)}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
     ]
     st.markdown("  \n".join(lines))
     if info.get("refused"):
         with st.expander(f"{len(info['refused'])} samples were refused"):
-            st.markdown("\n".join(f"- {entry['sample']}: {entry['reason']}" for entry in info["refused"][:50]))
+            st.markdown(
+                "\n".join(f"- {plain(entry['sample'])}: {plain(entry['reason'])}" for entry in info["refused"][:50])
+            )
     if not statistics.settings.get("sensitivity", True):
         st.warning("Sensitivity was not measured in this run; allocations rest on the weights alone.")
 

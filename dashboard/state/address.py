@@ -7,7 +7,6 @@ run, bank and expert, which sample, which view; each a short text under its own 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 import streamlit as st
@@ -72,13 +71,19 @@ def choices() -> Choices:
 
 def choose(**changes: Any) -> None:
     """Change some choices; the URL follows. Works in callbacks and in fragments."""
-    st.session_state["choices"] = replace(choices(), **changes)
+    st.session_state["choices"] = choices().changed(**changes)
+    write_url()
+
+
+def show(chosen: Choices) -> None:
+    """Take all of these choices in place of the present ones; the URL follows."""
+    st.session_state["choices"] = chosen
     write_url()
 
 
 def reset() -> None:
     """Back to the paper's settings; the run stays."""
-    choose(**asdict(Choices()))
+    show(Choices())
 
 
 def bind(
@@ -90,7 +95,7 @@ def bind(
     change, because the choice, not the widget, is the truth. Give the widget no `value` or `index`.
     """
     key = f"widget:{field}"
-    st.session_state[key] = shown(getattr(choices(), field))
+    st.session_state[key] = shown(choices().get(field))
     return {"key": key, "on_change": lambda: choose(**{field: meant(st.session_state[key])})}
 
 

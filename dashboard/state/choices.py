@@ -2,100 +2,123 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from mode_core.allocation import SCOPES, UNITS
-from mode_core.importance import METHODS
-from mode_core.quantization.widths import METHOD_NAMES as QUANTIZERS
+from mode_core.allocation import Allocation
+from mode_core.request import AllocationRequest, Quantizer
+from mode_core.statistics import ExpertStatistics
 
 BUDGET_UNITS = ("bits", "MB")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person has set; the defaults are the paper's. `None` for the grid means: as the run was measured.
+    """What a person has set; the defaults are the paper's: a request, a quantizer, and the state of the screen.
 
-    `megabytes` (10^6 bytes of packed experts) is the budget where `budget_unit` is "MB"; None takes the size
-    of all experts at `average_bits`. `pins` are (bank number, expert, bits). `quantizer`, `attention_bits` and
-    `shared_bits` (None: untouched) say how Quantize rounds; `gpu` (GiB) and `context` (tokens) what it must fit in.
+    The request's budget is in average bits. `megabytes` (10^6 bytes of packed experts) is the budget where
+    `budget_unit` is "MB"; None takes the size of all experts at those average bits. `gpu` (GiB) and `context` (tokens)
+    are what the model must fit in.
     """
 
-    key_ratio: float = 0.20
-    signal: str = "text_attention"
-    method: str = "mode"
-    vision_weight: float = 1.0
-    average_bits: float = 3.0
+    request: AllocationRequest = field(default_factory=AllocationRequest)
+    quantizer: Quantizer = field(default_factory=Quantizer)
     budget_unit: str = "bits"
     megabytes: float | None = None
-    scope: str = "bank"
-    unit: str = "expert"
-    widths: tuple[int, ...] = (2, 3, 4)
-    group_size: int | None = None
-    symmetric: bool | None = None
-    pins: tuple[tuple[int, int, int], ...] = ()
-    quantizer: str = "rtn"
-    attention_bits: int | None = None
-    shared_bits: int | None = None
     gpu: int | None = None
     context: int = 8192
 
+    def __post_init__(self) -> None:
+        if self.budget_unit not in BUDGET_UNITS:
+            raise ValueError(f"budget_unit must be one of {', '.join(BUDGET_UNITS)}; got {self.budget_unit!r}.")
+        for name, least, most in (("megabytes", 0, 1e9), ("gpu", 1, 10_000), ("context", 0, 100_000_000)):
+            if (value := getattr(self, name)) is not None and not least <= value <= most:
+                raise ValueError(f"{name} must lie in [{least}, {most:g}]; got {value}.")
 
-def _number(text: str, low: float, high: float = math.inf) -> float:
-    value = float(text)
-    if not low <= value <= high or not math.isfinite(value):
-        raise ValueError
-    return value
+    def get(self, name: str) -> Any:
+        """One choice by its name in `PLACES`, or of this object's own."""
+        part, own = PLACES.get(name, ("", name))
+        return getattr(getattr(self, part) if part else self, own)
+
+    def changed(self, **changes: Any) -> Choices:
+        """The same with other choices, each by its name; raises as the part that it belongs to."""
+        parts: dict[str, dict[str, Any]] = {"request": {}, "quantizer": {}, "": {}}
+        for name, value in changes.items():
+            part, own = PLACES.get(name, ("", name))
+            parts[part][own] = value
+        whole = {part: replace(getattr(self, part), **own) for part, own in parts.items() if part and own}
+        return replace(self, **whole, **parts[""])
+
+    def opened(self, allocation: Allocation, statistics: ExpertStatistics) -> Choices:
+        """The choices that an allocation was made with, whoever made it; what surrounds it stays as it is.
+
+        Raises:
+            ValueError: there is no request behind it (uniform bits, say).
+        """
+        request = AllocationRequest.of(allocation, statistics)
+        quantizer = allocation.settings.get("quantizer")
+        chosen = replace(self, quantizer=Quantizer.from_dict(quantizer) if quantizer else self.quantizer)
+        if request.measure == "bits":
+            return replace(chosen, request=request, budget_unit="bits", megabytes=None)
+        size = (request.budget - allocation.settings.get("fixed_bytes", 0)) / 1e6
+        return replace(chosen, request=request.unbudgeted, budget_unit="MB", megabytes=size)
 
 
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in allowed:
-            raise ValueError
-        return text
-
-    return read
+# name of a choice on the screen -> (part, field there)
+PLACES = {one.name: ("request", one.name) for one in fields(AllocationRequest) if one.name not in ("budget", "measure")}
+PLACES |= {"average_bits": ("request", "budget"), "quantizer": ("quantizer", "method")}
+PLACES |= {name: ("quantizer", name) for name in ("group_size", "symmetric", "attention_bits", "shared_bits")}
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    return tuple(sorted({int(_number(part, 0, 16)) for part in text.split(",")}))
+def _rows(text: str) -> tuple[tuple[int, ...], ...]:
+    """'0.3.4_1.7.2' → ((0, 3, 4), (1, 7, 2))."""
+    return tuple(tuple(int(piece) for piece in part.split(".")) for part in text.split("_"))
 
 
-def _pins(text: str) -> tuple[tuple[int, int, int], ...]:
-    """'0.3.4_1.7.2' → ((0, 3, 4), (1, 7, 2)): bank number, expert, bits."""
-    found = []
-    for part in text.split("_"):
-        bank, expert, bits = (int(_number(piece, 0, 1e6)) for piece in part.split("."))
-        found.append((bank, expert, bits))
-    return tuple(found)
+def _dotted(rows: tuple[tuple[int, ...], ...]) -> str:
+    return "_".join(".".join(map(str, row)) for row in rows)
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    return lambda text: int(_number(text, low, high))
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(text)
+    return text == "yes"
 
 
-# parameter -> (field of Choices, text -> value, value -> text)
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}"
+
+
+# parameter -> (name of the choice, text -> value, value -> text); what a value may be its object says
 _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
-    "ratio": ("key_ratio", lambda text: int(_number(text, 1, 100)) / 100, lambda value: f"{100 * value:.0f}"),
+    "ratio": ("key_ratio", lambda text: int(text) / 100, lambda value: f"{100 * value:.0f}"),
     "signal": ("signal", str, str),
-    "method": ("method", _one_of(*METHODS), str),
-    "alpha": ("vision_weight", lambda text: _number(text, 0), lambda value: f"{value:g}"),
-    "bits": ("average_bits", lambda text: _number(text, 0, 16), lambda value: f"{value:g}"),
-    "budget": ("budget_unit", _one_of(*BUDGET_UNITS), str),
-    "mb": ("megabytes", lambda text: _number(text, 0), lambda value: f"{value:.6g}"),
-    "scope": ("scope", _one_of(*SCOPES), str),
-    "unit": ("unit", _one_of(*UNITS), str),
-    "widths": ("widths", _widths, lambda value: ",".join(map(str, value))),
-    "group": ("group_size", lambda text: int(_number(text, -1)), str),
-    "pins": ("pins", _pins, lambda pins: "_".join(".".join(map(str, pin)) for pin in pins)),
-    "quantizer": ("quantizer", _one_of(*QUANTIZERS), str),
-    "attention": ("attention_bits", _whole(1, 16), str),
-    "shared": ("shared_bits", _whole(1, 16), str),
-    "gpu": ("gpu", _whole(1, 10_000), str),
-    "context": ("context", _whole(0, 100_000_000), str),
-    "symmetric": ("symmetric", lambda text: _one_of("yes", "no")(text) == "yes", lambda yes: "yes" if yes else "no"),
+    "method": ("method", str, str),
+    "alpha": ("vision_weight", float, _short),
+    "shrinkage": ("shrinkage", float, _short),
+    "support": ("min_support", int, str),
+    "bits": ("average_bits", float, _short),
+    "budget": ("budget_unit", str, str),
+    "mb": ("megabytes", float, _short),
+    "scope": ("scope", str, str),
+    "unit": ("unit", str, str),
+    "widths": ("widths", lambda text: tuple(map(int, text.split(","))), lambda value: ",".join(map(str, value))),
+    "exactly": ("equality", _yes, _yes_no),
+    "least": ("at_least", _rows, _dotted),
+    "most": ("at_most", _rows, _dotted),
+    "pins": ("pins", _rows, _dotted),
+    "quantizer": ("quantizer", str, str),
+    "group": ("group_size", int, str),
+    "symmetric": ("symmetric", _yes, _yes_no),
+    "attention": ("attention_bits", int, str),
+    "shared": ("shared_bits", int, str),
+    "gpu": ("gpu", int, str),
+    "context": ("context", int, str),
 }
 
 
@@ -103,28 +126,35 @@ def to_address(chosen: Choices) -> dict[str, str]:
     """Parameters of everything that is not the default."""
     plain = Choices()
     return {
-        name: show(getattr(chosen, field))
-        for name, (field, _, show) in _PARAMETERS.items()
-        if getattr(chosen, field) != getattr(plain, field)
+        parameter: show(chosen.get(name))
+        for parameter, (name, _, show) in _PARAMETERS.items()
+        if chosen.get(name) != plain.get(name)
     }
 
 
 def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:
     """Choices from an address, and a sentence for each parameter that makes no sense and was left at its default."""
-    changes, problems = {}, []
-    for name, (field, read, _) in _PARAMETERS.items():
-        if name in parameters:
+    chosen, problems = Choices(), []
+    for parameter, (name, read, _) in _PARAMETERS.items():
+        if parameter in parameters:
             try:
-                changes[field] = read(parameters[name])
+                chosen = chosen.changed(**{name: read(parameters[parameter])})
             except ValueError:
-                problems.append(f"The address says {name}={parameters[name]}, which is no value for it; left out.")
-    return replace(Choices(), **changes), problems
+                told = f"{parameter}={parameters[parameter]}"
+                problems.append(f"The address says {told}, which is no value for it; left out.")
+    return chosen, problems
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """Settings kept with a result, in one line: 'mode, key ratio 20 %, 3 bits on average, widths 2 3 4'."""
-    in_mb = settings.get("budget_unit") == "MB" and settings.get("megabytes")
-    budget = f"{settings['megabytes']:.3g} MB" if in_mb else f"{settings.get('average_bits', 0):.4g} bits on average"
-    parts = [str(settings.get("method", "?")), f"key ratio {100 * settings.get('key_ratio', 0):.0f} %", budget]
-    parts.append("widths " + " ".join(str(width) for width in settings.get("widths", ())))
+    """Settings kept with a result, in one line: 'mode, key ratio 20 %, 3 bits on average, widths 2 3 4'.
+
+    `settings` holds a request; of earlier versions its fields one by one.
+    """
+    told = settings.get("request", settings)
+    size = told["budget"] / 1e6 if told.get("measure", "bits") != "bits" else None
+    size = settings.get("megabytes") if settings.get("budget_unit") == "MB" else size
+    bits = told.get("budget", told.get("average_bits", 0))
+    budget = f"{size:.3g} MB" if size else f"{bits:.4g} bits on average"
+    parts = [str(told.get("method", "?")), f"key ratio {100 * told.get('key_ratio', 0):.0f} %", budget]
+    parts.append("widths " + " ".join(str(width) for width in told.get("widths", ())))
     return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,9 @@ import streamlit as st
 
 from dashboard.state.address import choices
 from dashboard.state.current_run import run, run_key, statistics
-from dashboard.state.solving import bits_asked, solver_of, widths
-from mode_core.allocation import Allocation, Solver
-from mode_core.importance import METHODS, cost_table
+from dashboard.state.solving import bits_asked, quantizer, request, solve
+from mode_core.allocation import Allocation
+from mode_core.importance import METHODS
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -42,14 +43,13 @@ def available_methods() -> list[str]:
 
 def costs_at(bits: int) -> dict[str, np.ndarray]:
     """What the chosen method says that each expert would lose at one width: bank → `[E]`."""
-    now = choices()
-    table = cost_table(statistics(), now.method, now.key_ratio, now.signal, now.vision_weight, (bits,))
+    table = replace(choices().request, widths=(bits,)).costs(statistics())
     return {bank: costs[:, 0] for bank, costs in table.items()}
 
 
 def per_expert() -> Allocation:
     """The present budget spent expert by expert, whatever the unit that is chosen; raises as `allocation` does."""
-    return solver_of(unit="expert").solve(bits_asked())
+    return solve(replace(request(), unit="expert", budget=bits_asked(), measure="bits"))
 
 
 def allocation_of(other: ExpertStatistics) -> Allocation:
@@ -58,6 +58,6 @@ def allocation_of(other: ExpertStatistics) -> Allocation:
     Raises:
         ImportanceError, AllocationError: the settings do not fit it.
     """
-    now, shared = choices(), tuple(width for width in widths() if width in other.bits)
-    costs = cost_table(other, now.method, now.key_ratio, now.signal, now.vision_weight, shared)
-    return Solver(costs, shared, scope=now.scope).solve(float(np.clip(bits_asked(), min(shared), max(shared))))
+    asked = replace(request(), unit="expert", budget=3.0, measure="bits").fitted(other)
+    bits = float(np.clip(bits_asked(), min(asked.widths), max(asked.widths)))
+    return replace(asked, budget=bits).solve(other, quantizer())

@@ -1,16 +1,22 @@
-"""What the whole process shares: the loaded model, the queue of long work, and what was measured."""
+"""What the whole process shares: the loaded model and the queue of long work. They are kept outside of Streamlit's
+caches, which any visitor can clear; of the queue everybody sees their own jobs alone.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from dashboard.state import address
 from dashboard.state.current_run import run, run_entry, run_key
-from mode_core.jobs import JobQueue
+from dashboard.state.visitor import visitor
+from dashboard.words.plain import plain
+from mode_core.jobs import Job, JobQueue, TooManyJobs
 from mode_core.run import Run
 
 if TYPE_CHECKING:
@@ -18,12 +24,14 @@ if TYPE_CHECKING:
     from dashboard.parts.quantize.measured import Measurement
 
 
-@st.cache_resource(show_spinner=False)
+_JOBS = JobQueue()
+
+
 def shelf() -> ModelShelf:
     """The process's loaded model, shared by all sessions and jobs."""
-    from dashboard.jobs.work import ModelShelf
+    from dashboard.jobs import work
 
-    return ModelShelf()
+    return work.SHELF
 
 
 def keep_imports() -> None:
@@ -40,10 +48,31 @@ def _keep(with_torch: bool) -> None:
     gc.freeze()
 
 
-@st.cache_resource(show_spinner=False)
 def jobs() -> JobQueue:
     """The process's queue of long work: one worker thread."""
-    return JobQueue()
+    return _JOBS
+
+
+def own_jobs() -> list[Job]:
+    """The jobs of whoever looks at this page, newest first; the one in the address is theirs, since they have it."""
+    watched_job()
+    return jobs().of(visitor())
+
+
+def watched_job() -> Job | None:
+    """The job in the address, for whoever has it."""
+    return jobs().get(address.watched(), visitor())
+
+
+def start(title: str, kind: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Job | None:
+    """Queue work as the visitor's own and put its id into the address; None, with the reason on the page, if full."""
+    try:
+        job = jobs().submit(title, kind, work, *args, owner=visitor(), **kwargs)
+    except TooManyJobs as full:
+        st.error(plain(full), icon=":material/hourglass_disabled:")
+        return None
+    address.watch(job.id)
+    return job
 
 
 def run_busy(name: str) -> bool:
@@ -62,11 +91,10 @@ def _stamps() -> tuple[tuple[str, int], ...]:
 
 
 def measurements() -> list[Measurement]:
-    """What was measured with the open run, newest first: kept in it, or by a job that this process remembers."""
-    stamps = _stamps()
-    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), stamps, run())[0]}
+    """What was measured with the open run, newest first: kept in it, or by a job of this visitor's own."""
+    found = {measured.fingerprint: measured for measured in _kept_measurements(run_key(), _stamps(), run())[0]}
     kind = f"measure:{run_entry().path}"
-    found |= {job.result.fingerprint: job.result for job in jobs().list() if job.kind == kind and job.state == "done"}
+    found |= {job.result.fingerprint: job.result for job in own_jobs() if job.kind == kind and job.state == "done"}
     return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
 
 

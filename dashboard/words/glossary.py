@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from mode_core.importance import METHODS
+from mode_core.probing.signals import NO_SIGNAL, SIGNALS
+from mode_core.quantization.quantizers import QUANTIZERS
+
 TERMS: dict[str, str] = {
     "expert": "One of many small feed-forward networks that stand side by side in a layer. A token visits only a few "
     "of them, so most of a model's weights lie idle at any moment, yet all of them take memory.",
@@ -37,10 +41,13 @@ TERMS: dict[str, str] = {
     "sensitivity": "Damage that quantizing this expert alone does to the tokens that visit it: mean squared error of "
     "its output, per dimension.",
     "bit-width": "Bits that each weight of an expert is stored in. Fewer bits: less memory, more rounding error.",
+    "quantizer": "What turns weights into codes of few bits: it chooses the scales, and which code each weight gets.",
     "group size": "How many neighbouring weights share one scale (and zero point) when they are rounded.",
     "average bits": "Mean bit-width over all experts' weights: the budget.",
     "importance": "What an expert is worth: how often it is used times how much it would be hurt, by a method's name.",
     "vision weight": "α: how much damage to key vision tokens counts beside damage to text tokens. The paper takes 1.",
+    "shrinkage": "How far every expert's cost is drawn to the mean of its layer: 0 keeps the estimate as it is, 1 "
+    "makes all experts of a layer alike. An insurance against questions that the calibration samples did not hold.",
     "scope": "Whether every layer keeps the budget by itself, as in the paper, or layers may lend bits to each other.",
     "unit": "What shares one bit-width: each expert, each projection of a layer, or a whole layer. Serving engines "
     "want coarse units; the allocation is solved again for them.",
@@ -61,6 +68,13 @@ TERMS: dict[str, str] = {
 }
 
 
+def terms() -> dict[str, str]:
+    """Every term with its meaning: the general ones, and each method, signal and quantizer by its title."""
+    chosen = {method.title: method.description for method in METHODS.values()}
+    chosen |= {one.title: f"A redundancy signal: {one.score}." for one in (*SIGNALS.values(), NO_SIGNAL)}
+    return TERMS | chosen | {kind.title: kind.words for kind in QUANTIZERS.values()}
+
+
 def explain(*terms: str) -> str:
     """What the terms mean, one paragraph each; with several, each begins with its name.
 
@@ -75,5 +89,5 @@ def explain(*terms: str) -> str:
 def found(part: str) -> dict[str, str]:
     """Terms whose name or meaning holds these letters, in order of their names; all of them for an empty `part`."""
     part = part.casefold().strip()
-    named = {term: said for term, said in TERMS.items() if part in term.casefold() or part in said.casefold()}
+    named = {term: said for term, said in terms().items() if part in term.casefold() or part in said.casefold()}
     return dict(sorted(named.items(), key=lambda pair: pair[0].casefold()))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from dashboard.charts.grids import Axes, ranks
+from dashboard.charts.grids import Axes
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid, starved_cells
 from mode_core.allocation import Frontier
+from mode_core.importance.bias import busiest_ranks
 from mode_core.importance.records import CostTable
-
-_KINDS = ("text", "vision", "key", "redundant", "all")
+from mode_core.modalities import KINDS
 
 
 def _places(axes: Axes) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def starved_table(grid: FrequencyGrid) -> pd.DataFrame:
     rows, experts = np.nonzero(starved_cells(grid))
     held = {"layer": np.asarray(grid.axes.layers)[rows], "bank": np.asarray(grid.axes.names)[rows], "expert": experts}
     for kind, name in (("text", "rank_for_text"), ("all", "rank_counted_together")):
-        held[name] = ranks(grid.shares[kind])[rows, experts].astype(int)
+        held[name] = busiest_ranks(grid.shares[kind])[rows, experts].astype(int)
     fallen = held["rank_for_text"] - held["rank_counted_together"]
     return pd.DataFrame(held).iloc[np.argsort(fallen, kind="stable")].reset_index(drop=True)
 
@@ -43,7 +43,7 @@ def _flat(axes: Axes, grid: np.ndarray) -> np.ndarray:
 def frequency_table(grid: FrequencyGrid) -> pd.DataFrame:
     """One row per expert: share (of its bank, empty where no such token came) and tokens, by kind of token."""
     columns = _places(grid.axes)
-    for kind in _KINDS:
+    for kind in KINDS:
         columns[f"{kind}_share"] = _flat(grid.axes, grid.shares[kind])
         columns[f"{kind}_tokens"] = _flat(grid.axes, grid.counts[kind]).round().astype(np.int64)
     return pd.DataFrame(columns)
@@ -64,21 +64,15 @@ def allocation_table(axes: Axes, bits: Mapping[str, np.ndarray], costs: CostTabl
     """One row per expert: its bits, and the predicted damage at them where costs are given."""
     columns = _places(axes) | {"bits": np.concatenate([bits[name] for name in axes.names])}
     if costs is not None:
-        taken = [chosen_costs(costs, name, bits[name]) for name in axes.names]
-        columns["predicted_damage"] = np.concatenate(taken)
+        taken = costs.at(bits)
+        columns["predicted_damage"] = np.concatenate([taken[name] for name in axes.names])
     return pd.DataFrame(columns)
-
-
-def chosen_costs(costs: CostTable, bank: str, bits: np.ndarray) -> np.ndarray:
-    """Predicted damage of each expert of one bank at its bits: int `[E]` → `[E]`."""
-    ordered = np.argsort(costs.bits)
-    columns = ordered[np.searchsorted(np.asarray(costs.bits)[ordered], bits)]
-    return costs[bank][np.arange(len(bits)), columns]
 
 
 def damage_by_bank(axes: Axes, costs: CostTable, bits: Mapping[str, np.ndarray]) -> np.ndarray:
     """Predicted damage of each bank under these bits, `[L]`."""
-    return np.array([chosen_costs(costs, name, bits[name]).sum() for name in axes.names])
+    taken = costs.at(bits)
+    return np.array([taken[name].sum() for name in axes.names])
 
 
 def counts_table(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> pd.DataFrame:
@@ -91,7 +85,7 @@ def counts_table(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
 def profile_table(shares: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """One row per expert of one bank: share and tokens of every kind, `[E]` each."""
     columns: dict[str, np.ndarray] = {"expert": np.arange(shares["text"].size)}
-    for kind in _KINDS:
+    for kind in KINDS:
         columns |= {f"{kind}_share": shares[kind], f"{kind}_tokens": counts[kind].round().astype(np.int64)}
     return pd.DataFrame(columns)
 

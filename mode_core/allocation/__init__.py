@@ -1,10 +1,9 @@
 """From costs to bits: exact allocations under a budget, proven optimal, at the speed of a slider."""
 
 from mode_core.allocation.frontier import Frontier, frontier
-from mode_core.allocation.prices import Prices, prices
+from mode_core.allocation.prices import Price, prices
 from mode_core.allocation.records import Allocation, AllocationError
 from mode_core.allocation.solver import Solver, allocate, scope_warning, uniform_allocation
-from mode_core.allocation.stability import Stability, allocation_stability
 from mode_core.allocation.units import SCOPES, UNITS
 
 __all__ = [
@@ -13,11 +12,9 @@ __all__ = [
     "Allocation",
     "AllocationError",
     "Frontier",
-    "Prices",
+    "Price",
     "Solver",
-    "Stability",
     "allocate",
-    "allocation_stability",
     "frontier",
     "prices",
     "scope_warning",

@@ -58,13 +58,3 @@ def _shift(value: np.ndarray, by: np.ndarray) -> np.ndarray:
         return moved
     source = np.arange(value.shape[1])[None, :] - by[:, None]
     return np.where(source >= 0, np.take_along_axis(value, np.maximum(source, 0), axis=1), np.inf)
-
-
-def every_budget(cost: np.ndarray, widths: tuple[int, ...]) -> Table:
-    """Paper's problem (§5) for all budgets: cost `[K, E, B]`, whole widths → value `[K, E·(max − min) + 1]`.
-
-    Entry s is the least cost of a bank whose bits add up to exactly `E·min(widths) + s`.
-    """
-    offsets = np.asarray(widths) - min(widths)
-    weight = np.broadcast_to(offsets, cost.shape)
-    return fill(cost, weight, cost.shape[1] * int(offsets.max()))

@@ -72,13 +72,3 @@ def frontier(
         scope=ready.scope,
         unit=units.unit,
     )
-
-
-def values_at(solver: Solver, average_bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted damage and its bound from below at given budgets, `[P]` each; nan below the smallest allocation."""
-    budgets = solver.falling()
-    relaxation, capacity = budgets.relaxation, budgets.capacities(average_bits)
-    possible = (capacity >= relaxation.least_weight[:, None]).all(axis=0)
-    values = relaxation.values(np.maximum(capacity, relaxation.least_weight[:, None]))
-    objective, bound = (np.where(possible, value.sum(axis=0), np.nan) for value in values)
-    return objective, np.fmin(bound, objective)

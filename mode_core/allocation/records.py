@@ -88,6 +88,11 @@ class Allocation:
     bytes: int | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
+    def by_side(self) -> dict[str, np.ndarray]:
+        """Bits of gate and up, and of down, whatever the unit: bank name → int `[E, 2]`."""
+        return {bank: np.stack([bits, bits], axis=1) if np.ndim(bits) == 1 else np.asarray(bits)
+                for bank, bits in self.bits.items()}  # fmt: skip
+
     def __post_init__(self) -> None:
         if not self.bits:
             raise AllocationError("An allocation needs the bits of at least one bank; it has none.")

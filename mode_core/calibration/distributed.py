@@ -103,6 +103,7 @@ def calibrate_together(
     run: Run | None,
     progress: ProgressHook | None,
     cancel: Cancel | None,
+    strict: bool = False,
 ) -> ExpertStatistics:
     """What `calibrate` does where there are several processes; all of them return the whole statistics.
 
@@ -114,7 +115,7 @@ def calibrate_together(
         main = _Main(world, loaded, settings, samples, run, Path(spare))
         known = main.gather(_leftover(world, base))
         part = Run.create(base / PARTS / str(world.rank))
-        outcome = _measure_part(world, loaded, settings, samples, part, known, progress, cancel)
+        outcome = _measure_part(world, loaded, settings, samples, part, known, progress, cancel, strict)
         main.gather([part.path])
         told = world.tell(outcome)
         for rank, ended in enumerate(told):
@@ -134,13 +135,15 @@ def _measure_part(
     known: set[str],
     progress: ProgressHook | None,
     cancel: Cancel | None,
+    strict: bool,
 ) -> dict[str, str]:
     """This process's share, as far as it gets; how it ended: {}, {"stopped": …} or {"failed": …}."""
     mine = batches_of(samples, settings.batch_size)[world.rank :: world.size]
     mine = [[sample for sample in batch if sample.id not in known] for batch in mine]
     turn = len(loaded.banks) * world.rank // world.size
     try:
-        work = Measurement.begin(loaded, settings, part, samples)
+        work = Measurement.begin(loaded, settings, part, list(samples))
+        work.strict = strict
         measure(work, mine, progress, cancel, part.path.parent.parent / ROUNDING, turn)
         work.save("half done")
     except Cancelled as stopped:

@@ -93,7 +93,7 @@ class LogitKL:
         return sums[f"{kind}_logit_kl"].sum(axis=0) / max(count, 1)
 
     def added_to(self, statistics: ExpertStatistics) -> ExpertStatistics:
-        """The same statistics with this measurement in them, for `cost_table(…, metric="logit_kl")`.
+        """The same statistics with this measurement in them, for `cost_table(…, method="mode_logit_kl")`.
 
         Raises:
             CalibrationError: statistics of another model or of other widths.

@@ -32,6 +32,7 @@ from mode_core.statistics.exemplars import Exemplars
 
 VERSIONS = ("torch", "transformers", "numpy", "safetensors")
 SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk
+MOST_LISTED = 1000  # samples that could not be read, named in run.json
 SPARE_BESIDE = 4 << 20  # bytes set aside for what is written beside the statistics
 
 
@@ -40,7 +41,8 @@ class Measurement:
     """What one process measures. Sums are only ever read between batches, so they are whole.
 
     `earlier` are the statistics of an interrupted run that this one continues; the sums hold what came since. `kl` is
-    the KL of the answer that was measured with them, by samples of its own, and stays as it is.
+    the KL of the answer that was measured with them, by samples of its own, and stays as it is. `unread` could not be
+    read at all, `drawn` says how the samples were chosen from more; `strict` ends at the first that is refused.
 
     Memory: the sums, and three times as much while they are written; it does not grow with the samples.
     """
@@ -53,6 +55,9 @@ class Measurement:
     exemplars: ExemplarSums
     earlier: ExpertStatistics | None = None
     kl: LogitKL | None = None
+    strict: bool = False
+    drawn: dict[str, Any] | None = None
+    unread: list[dict[str, str]] = field(default_factory=list)
     sums: dict[str, BankSums] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -70,7 +75,9 @@ class Measurement:
         Raises:
             CalibrationError: the run is of another model, of other settings, or of other samples.
         """
-        work = cls(loaded, settings, run, given, Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
+        work = cls(loaded, settings, run, list(given), Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
+        work.unread = unread(getattr(given, "errors", ()))
+        work.drawn = getattr(given, "drawn", None)
         found = None if run is None else Exemplars.load(run.path)
         found = found if found is not None and found.per_expert == settings.exemplars else None
         work.exemplars = ExemplarSums(loaded, settings.exemplars, found)
@@ -193,8 +200,9 @@ class Measurement:
                 "given": len(self.given),
                 "measured": len(statistics.samples),
                 "digest": samples_digest(self.given),
+                **({"drawn": self.drawn} if self.drawn else {}),
             },
-            "refused": self.refused,
+            "refused": [*self.unread, *self.refused],
             "settings": self.settings.to_dict(),
             "tokens": token_counts(statistics),
             "attention_from": borrowed_attention(self.loaded),
@@ -203,6 +211,14 @@ class Measurement:
             "versions": {"mode_core": __version__, "python": platform.python_version()}
             | {package: version(package) for package in VERSIONS},
         }
+
+
+def unread(errors: Sequence[str]) -> list[dict[str, str]]:
+    """What could not be read, as run.json lists it: where it stands, and the reason; of very many only the first."""
+    parts = (text.partition(": ") for text in errors[:MOST_LISTED])
+    found = [{"sample": where, "reason": reason or where} for where, _, reason in parts]
+    more = len(errors) - len(found)
+    return found + ([{"sample": f"and {more:,} more", "reason": "not listed"}] if more else [])
 
 
 def model_info(loaded: LoadedModel) -> dict[str, Any]:

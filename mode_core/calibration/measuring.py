@@ -16,7 +16,7 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums, Places
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
-from mode_core.models import PADDING, Encoded, LoadedModel
+from mode_core.models import PADDING, LoadedModel, encode_checked
 from mode_core.models.offloading import is_offloaded
 from mode_core.models.soundness import check_logits
 from mode_core.probing.probe import Probe
@@ -35,13 +35,15 @@ def calibrate(
     run: Run | None = None,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
+    strict: bool = False,
 ) -> ExpertStatistics:
     """Run the model once over the samples and sum what its experts do; with `run`, keep everything there.
 
-    A sample that the model's processor refuses is listed with the reason under `refused` in run.json; the others are
-    measured. What was measured is written to the run as often as the settings say, and when the work is stopped. A run
-    that was interrupted, in whatever way, is continued: its samples are not measured again, and the numbers become
-    those of a run that was not interrupted.
+    A sample that the model's processor refuses is listed with the reason under `refused` in run.json, behind those that
+    could not be read (`errors` of a `SampleList`); the others are measured. `strict` ends at the first. What was
+    measured is written to the run as often as the settings say, and when the work is stopped. A run that was
+    interrupted, in whatever way, is continued: its samples are not measured again, and the numbers become those of a
+    run that was not interrupted. Where nothing was measured when it ends in an error, the run is gone.
 
     Where torch.distributed is up, the processes share the samples, and all of them return the statistics of all
     samples; the run is written by the first process (see `distributed`).
@@ -51,22 +53,22 @@ def calibrate(
     none of it grows with the number of samples.
 
     Raises:
-        CalibrationError: no samples, all refused, a family that the probe cannot see into, a run that measures
-            something else, or a disk that is full. BusyError: another process measures into the run.
+        CalibrationError: no samples, all refused (with `strict`: one), a family that the probe cannot see into, a run
+            that measures something else, or a disk that is full. BusyError: another process measures into the run.
         Cancelled: stopped on request; the run is then "half done" with the samples measured so far.
     """
     from mode_core.calibration.distributed import World, calibrate_together
 
-    settings, samples = settings or CalibrationSettings(), list(samples)
+    settings, world = settings or CalibrationSettings(), World.now()
     _check(samples)
-    world = World.now()
     alone = nullcontext() if run is None or world.rank else run.measuring()
     with exclusive(loaded), alone:
         if is_quantized(loaded):
             raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
         if world.size > 1:
-            return calibrate_together(world, loaded, samples, settings, run, progress, cancel)
+            return calibrate_together(world, loaded, samples, settings, run, progress, cancel, strict)
         work = Measurement.begin(loaded, settings, run, samples)
+        work.strict = strict
         batches = batches_of(samples, settings.batch_size)
         measure(work, batches, progress, cancel)
         if not work.measured:
@@ -179,9 +181,11 @@ def _kept(work: Measurement, failed: list[Sample]) -> str:
 def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None:
     """Encode and run one batch; where it is refused, find out which samples are at fault."""
     try:
-        encoded = _encode(work, batch)
+        encoded = encode_checked(work.loaded, batch)
     except SampleError as refused:
         if len(batch) == 1:
+            if work.strict:
+                raise CalibrationError(f"The sample {batch[0].id} is refused: {refused}") from None
             work.refused.append({"sample": batch[0].id, "reason": str(refused)})
             return
         for sample in batch:
@@ -196,14 +200,3 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
     if work.settings.hessian_probes:
         add_hessian_traces(work.loaded, probe.configs, batch, work.settings, work.sums)
     work.finish_batch(batch, encoded)
-
-
-def _encode(work: Measurement, batch: list[Sample]) -> Encoded:
-    encoded = work.loaded.encode(batch)
-    longest = getattr(work.loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    if longest is not None and max(encoded.lengths) > longest:
-        raise SampleError(
-            f"Sample {encoded.ids[encoded.lengths.index(max(encoded.lengths))]} has {max(encoded.lengths):,} tokens; "
-            f"the model reads at most {longest:,}. Use a smaller picture or a shorter text."
-        )
-    return encoded

@@ -6,13 +6,13 @@ import argparse
 import threading
 from pathlib import Path
 
-from mode_core.cli.quantize import add_quantizer_arguments, quantizer_options
+from mode_core.cli import sample_options
+from mode_core.cli.arguments import add_quantizer
+from mode_core.cli.quantize import asked_quantizer
 from mode_core.cli.verbs import Result, load_for, run_allocation
 from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
-
-PASSED_ON = ("attention_bits", "shared_bits", "samples", "gptq")  # arguments of quantize_experts beside the grid
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -29,34 +29,35 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
     )
-    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+    add_quantizer(parser, "--calibration", bundled_calibration)
 
 
 def export(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """An allocation → files that other software loads, solved again where the target's unit is coarser."""
     from mode_core.export import TARGETS
     from mode_core.export import export as write
+    from mode_core.models import usable
 
     run = Run.open(options.run)
     if options.target not in TARGETS:
         listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
         raise SettingsError(f"There is no export target {options.target!r}. Targets:\n{listed}")
     target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
-    asked = quantizer_options(options, run)
+    quantizer, samples = asked_quantizer(options, run)
     weights: dict[str, object] = {}
     if target.needs_model and options.stream:
         weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
+        if samples is not None:
+            samples = usable(weights["loaded"], samples, options.strict, cancel)
     written = write(
         options.target,
         allocation,
         options.out,
         run=run,
-        method=asked["method"],
-        group_size=asked["group_size"],
-        symmetric=asked["symmetric"],
-        quantizer={key: asked[key] for key in PASSED_ON if asked.get(key) is not None},
+        quantizer=quantizer,
+        samples=samples,
         shard_bytes=options.shard_mb * 1_000_000,
         progress=progress,
         cancel=cancel,
@@ -64,6 +65,8 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     )
     result: Result = {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}
     result["bytes"] = written.manifest["bytes"]
+    if samples is not None:
+        result |= sample_options.told(samples)
     if written.fitted.price is not None:
         result["price_of_unit"] = written.fitted.price
     notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]

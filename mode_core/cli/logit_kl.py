@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mode_core.errors import SettingsError
+from mode_core.modalities import KEY_RATIO
 
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the first N samples (default: {SAMPLES})",
     )
     group.add_argument(
-        "--logit-kl-key-ratio", type=float, default=0.20, metavar="RATIO", help="share of key tokens (default: 0.20)"
+        "--logit-kl-key-ratio",
+        type=float,
+        default=KEY_RATIO,
+        metavar="RATIO",
+        help=f"share of key tokens (default: {KEY_RATIO:.2f})",
     )
     group.add_argument(
         "--logit-kl-positions",

@@ -3,6 +3,7 @@
     python -m mode_core calibrate --out runs/mine
     python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
     python -m mode_core evaluate  --run runs/mine --allocation three
+    python -m mode_core check     --run runs/mine
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
     torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from mode_core import bundled
 from mode_core.cli import allocate as cli_allocate
+from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
@@ -33,8 +35,11 @@ from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
 from mode_core.cli.option_values import check_options
 from mode_core.cli.report import BarHook, Meter, print_result
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.errors import ModeError, in_words
 from mode_core.jobs import Cancelled
+from mode_core.modalities import SIGNAL
+from mode_core.quantization.widths import GROUP_SIZE
 
 
 def _shown(path: Path) -> str:
@@ -57,55 +62,10 @@ def _model_argument(parser: argparse.ArgumentParser, default: str | None) -> Non
     parser.add_argument("--dtype", default="auto", help="auto (as stored, default), float32, bfloat16 or float16")
 
 
-def _importance_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what counts as important")
-    group.add_argument("--method", default="mode", help="importance estimate (default: mode, the paper's)")
-    group.add_argument(
-        "--key-ratio",
-        type=float,
-        default=0.20,
-        help="share of vision tokens kept as key tokens (default: 0.20)",
-    )
-    group.add_argument("--signal", default="text_attention", help="redundancy signal (default: text_attention)")
-    group.add_argument(
-        "--vision-weight",
-        type=float,
-        default=1.0,
-        help="weight of vision against text, the paper's α (default: 1)",
-    )
-    group.add_argument(
-        "--min-support",
-        type=int,
-        default=1,
-        metavar="TOKENS",
-        help="fewest tokens that must have reached an expert for its damage to count as measured (default: 1)",
-    )
-
-
-def _grid_arguments(parser: argparse.ArgumentParser, group_size: int | None) -> None:
-    group = parser.add_argument_group("the quantizer")
-    group.add_argument(
-        "--group-size",
-        type=int,
-        default=group_size,
-        help=f"input channels that share a scale (default: {group_size or 'as the run'})",
-    )
-    group.add_argument(
-        "--asymmetric",
-        action=argparse.BooleanOptionalAction,
-        help=f"a zero point per group instead of a symmetric grid (default: {'no' if group_size else 'as the run'})",
-    )
-
-
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _model_argument(parser, _shown(bundled.MODEL))
-    parser.add_argument(
-        "--samples",
-        default=_shown(bundled.CALIBRATION),
-        help="folder, JSONL, CSV, ShareGPT4V JSON or zip (default: the bundled calibration set)",
-    )
     parser.add_argument("--out", required=True, help="folder of the new run")
-    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    add_sample_options(parser, _shown(bundled.CALIBRATION))
     parser.add_argument(
         "--measure-bits",
         type=int,
@@ -116,9 +76,9 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--signals",
         nargs="+",
-        default=["text_attention"],
+        default=[SIGNAL],
         metavar="SIGNAL",
-        help="what ranks the vision tokens, all in the same pass; 'all' for every one (default: text_attention)",
+        help=f"what ranks the vision tokens, all in the same pass; 'all' for every one (default: {SIGNAL})",
     )
     parser.add_argument(
         "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
@@ -137,8 +97,25 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
     )
+    parser.add_argument(
+        "--anchor",
+        action=argparse.BooleanOptionalAction,
+        help="measure on a few samples what every expert at one width does to the answers, so that predicted damage is "
+        "in nats: one pass for every width (default: where the model is small)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
-    _grid_arguments(parser, 128)
+    group = parser.add_argument_group("the quantizer")
+    group.add_argument(
+        "--group-size",
+        type=int,
+        default=GROUP_SIZE,
+        help=f"input channels that share a scale (default: {GROUP_SIZE})",
+    )
+    group.add_argument(
+        "--asymmetric",
+        action=argparse.BooleanOptionalAction,
+        help="a zero point per group instead of a symmetric grid (default: no)",
+    )
     cli_logit_kl.add_arguments(parser)
     cli_scale.add_arguments(parser)
 
@@ -156,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
         added = sub.add_parser(name, help=summary, description=summary)
         added.add_argument("--json", action="store_true", help="print the result as one JSON object")
         added.add_argument("--quiet", action="store_true", help="no progress bar")
-        added.set_defaults(run_verb=run)
+        added.set_defaults(run_verb=run, parser=added)
         return added
 
     calibrate = verb("calibrate", verbs.calibrate, "Run the model once over image-text samples; keep a run.")
@@ -166,9 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     allocate.add_argument("--run", required=True, help="folder of a run")
     allocate.add_argument("--name", help="keep the allocation in the run under this name")
     allocate.add_argument("--out", help="write the allocation to this JSON file")
-    _importance_arguments(allocate)
-    cli_allocate.add_budget_arguments(allocate)
-    _grid_arguments(allocate, None)
+    cli_allocate.add_arguments(allocate)
 
     quantize = verb(
         "quantize",
@@ -186,9 +161,17 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--allocation", help="name in the run, or a JSON file")
         which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
         _model_argument(added, None)
-        _grid_arguments(added, None)
     cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
     cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
+
+    show = verb("show", verbs.show, "What a run keeps under a name: allocations and evaluations, whoever made them.")
+    show.add_argument("--run", required=True, help="folder of a run")
+
+    check = verb(
+        "check", cli_check.run_check, "Which estimates come true on this model, measured on groups of experts."
+    )
+    cli_check.add_arguments(check, _shown(bundled.EVALUATION))
+    _model_argument(check, None)
 
     compare = verb(
         "compare", cli_compare.run_compare, "Every importance estimate at the same memory, measured with intervals."
@@ -199,7 +182,6 @@ def build_parser() -> argparse.ArgumentParser:
     export = verb("export", cli_export.export, "Write an allocation in a form that other software loads.")
     cli_export.add_export_arguments(export, _shown(bundled.CALIBRATION))
     _model_argument(export, None)
-    _grid_arguments(export, None)
 
     cli_export.add_import_arguments(
         verb(
@@ -230,5 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if cli_scale.rank():  # one of several processes prints
         return 0
     result["cost"] = meter.result()
-    print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+    try:
+        print(json.dumps(result, indent=1, default=str)) if options.json else print_result(options.verb, result)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough (`… | head`); nothing is flushed to it at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -4,98 +4,63 @@ from __future__ import annotations
 
 import argparse
 import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mode_core.allocation import Allocation
-from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured, run_grid
+from mode_core.cli import sample_options
+from mode_core.cli.arguments import add_quantizer, read_quantizer
+from mode_core.cli.sample_options import add_sample_options
+from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured
 from mode_core.jobs import ProgressHook
-from mode_core.quantization.sizes import expert_bytes
-from mode_core.quantization.widths import METHOD_NAMES, PAPER_BITS
+from mode_core.request import Quantizer
 from mode_core.runs.run import Run
 
 if TYPE_CHECKING:
     from mode_core.evaluation import Scores
-
-
-def add_quantizer_arguments(parser: argparse.ArgumentParser, samples_option: str, bundled_calibration: str) -> None:
-    """How the weights are quantized; `samples_option` names the calibration samples for those that look at data."""
-    group = parser.add_argument_group("how the weights are quantized")
-    group.add_argument("--quantizer", choices=METHOD_NAMES, default="rtn", help="rtn (default), hqq or gptq")
-    group.add_argument(
-        samples_option,
-        dest="quantizer_samples",
-        default=bundled_calibration,
-        help=f"calibration samples that gptq looks at (default: {bundled_calibration})",
-    )
-    group.add_argument("--quantizer-limit", type=int, metavar="N", help="use only the first N of them")
-    group.add_argument(
-        "--by-modality",
-        action="store_true",
-        help="gptq: text and key tokens count alike, redundant vision tokens not at all",
-    )
-    group.add_argument(
-        "--attention-bits", type=int, help=f"width of attention (default: untouched; the paper's code: {PAPER_BITS})"
-    )
-    group.add_argument(
-        "--shared-bits", type=int, help=f"width of shared experts (default: untouched; the paper's code: {PAPER_BITS})"
-    )
+    from mode_core.samples import SampleList
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
     """What `quantize` can be told, beside run, allocation, model and grid."""
-    add_quantizer_arguments(parser, "--samples", bundled_calibration)
+    add_quantizer(parser, "--samples", bundled_calibration)
     parser.add_argument("--out", help="safetensors file for the packed codes (default: measure only)")
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
     """What `evaluate` can be told, beside run, allocation, model and grid."""
-    parser.add_argument(
-        "--samples",
-        default=bundled_samples,
-        help=f"what to answer: with answers accuracy, without KL and agreement alone (default: {bundled_samples})",
-    )
-    parser.add_argument("--limit", type=int, help="use only the first N samples")
+    add_sample_options(parser, bundled_samples, "what to answer; with answers accuracy, without KL and agreement alone")
     parser.add_argument("--batch-size", type=int, default=32, help="samples per forward pass (default: 32)")
     parser.add_argument("--name", help="keep the scores in the run under this name")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N answers that changed, side by side")
-    add_quantizer_arguments(parser, "--calibration", bundled_calibration)
+    add_quantizer(parser, "--calibration", bundled_calibration, with_choice=True)
 
 
-def quantizer_options(options: argparse.Namespace, run: Run) -> dict[str, object]:
-    """The options as `quantize_experts` takes them."""
-    from mode_core.quantization import METHODS, GptqSettings
-
-    asked: dict[str, object] = {
-        "method": options.quantizer,
-        "attention_bits": options.attention_bits,
-        "shared_bits": options.shared_bits,
-        **run_grid(options, run),
-    }
-    if METHODS[options.quantizer].needs_samples:
-        from mode_core.samples import read_samples
-
-        asked["samples"] = read_samples(options.quantizer_samples)[: options.quantizer_limit]
-        asked["gptq"] = GptqSettings(weighting="modality" if options.by_modality else "tokens")
-    return asked
+def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, SampleList | None]:
+    """The quantizer that was asked for, on the run's grid, and the samples it looks at (None: at none)."""
+    quantizer = read_quantizer(options).fitted(measured(run))
+    return quantizer, sample_options.looked_at(options, quantizer)
 
 
 def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """An allocation → packed codes, with predicted and measured bytes."""
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts, rest_bytes
 
     run = Run.open(options.run)
-    allocation, asked = chosen_allocation(options, run), quantizer_options(options, run)
+    allocation, (quantizer, samples) = chosen_allocation(options, run), asked_quantizer(options, run)
     loaded = load_for(options, run)
-    grid = (asked["group_size"], asked["symmetric"], asked["method"])
-    rest = rest_bytes(loaded, options.attention_bits, options.shared_bits, *grid)
-    experts = _predicted(run, allocation, grid)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked) as quantized:
+    if samples is not None:
+        samples = usable(loaded, samples, options.strict, cancel)
+    rest = rest_bytes(loaded, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
+    experts = quantizer.packed_bytes(measured(run), allocation.bits)
+    with quantize_experts(
+        loaded, allocation, quantizer, samples=samples, progress=progress, cancel=cancel
+    ) as quantized:
         if options.out:
             quantized.save_packed(options.out)
     result = {
-        "quantizer": options.quantizer,
+        "quantizer": quantizer.method,
         "average_bits": allocation.average_bits,
         "predicted_bytes": experts,
         "measured_bytes": quantized.packed_bytes,
@@ -104,6 +69,8 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "whole_model_bytes": quantized.model_bytes,
         "written_to": options.out or "nowhere (give --out)",
     }
+    if samples is not None:
+        result |= sample_options.told(quantized.samples)
     if quantized.data_free:
         result["too_few_tokens"] = {
             bank: [f"{expert} ({quantized.tokens[bank, expert]} tokens)" for expert in experts_]
@@ -112,38 +79,34 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     return result
 
 
-def _predicted(run: Run, allocation: Allocation, grid: tuple) -> int:
-    """Bytes of all experts, from the run's shapes; an allocation per projection counts gate and up, and down."""
-    total = 0
-    for bank in measured(run):
-        bits = np.asarray(allocation.bits[bank.name])
-        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        widths = np.unique(columns)
-        sizes = expert_bytes(bank.shape, widths.tolist(), grid[0], grid[1], by_projection=True, method=grid[2])
-        total += int(sum(sizes[np.searchsorted(widths, columns[:, side]), side].sum() for side in (0, 1)))
-    return total
-
-
 def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Accuracy per task; of a quantized model also KL, agreement, and the original's accuracy beside its own."""
     from mode_core.evaluation import evaluate as score
     from mode_core.evaluation import record_reference
+    from mode_core.models import usable
     from mode_core.quantization import quantize_experts
-    from mode_core.samples import read_samples
 
     run = Run.open(options.run)
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
-    samples = read_samples(options.samples)[: options.limit]
+    samples = usable(loaded, samples, options.strict, cancel)
     common = {"progress": progress, "cancel": cancel, "batch_size": options.batch_size}
     if options.allocation is None and options.uniform is None:
-        return _kept(options, run, score(loaded, samples, **common))
+        return _kept(options, run, score(loaded, samples, **common)) | sample_options.told(samples)
     allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
-    asked = quantizer_options(options, run)
-    with quantize_experts(loaded, allocation, progress=progress, cancel=cancel, **asked):
+    quantizer, looked_at = asked_quantizer(options, run)
+    hooks = {"progress": progress, "cancel": cancel}
+    with quantize_experts(loaded, allocation, quantizer, samples=looked_at, **hooks) as quantized:
         scores = score(loaded, samples, reference=reference, **common)
-    result = _kept(options, run, scores)
+    what = options.allocation or f"uniform {options.uniform} bits"
+    made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
+    made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
+    result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))
+    result |= sample_options.told(samples)
+    if quantized.samples is not None:
+        result["quantizer_samples"] = sample_options.told(quantized.samples)
     if original.accuracy is not None:
         result["original_accuracy"] = original.accuracy
         result["accuracy_lost"] = _interval(original.interval("correct", other=scores))

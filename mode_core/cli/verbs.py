@@ -10,11 +10,11 @@ import numpy as np
 
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
 from mode_core.errors import AllocationError, RunError, SettingsError
 from mode_core.jobs import ProgressHook
-from mode_core.quantization.widths import GROUP_SIZE
-from mode_core.runs.run import Run
+from mode_core.runs.run import ANCHOR_FILE, Run
 from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
@@ -28,15 +28,6 @@ def load_for(options: argparse.Namespace, run: Run | None = None):
     with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
         trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
         return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
-
-
-def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
-    """Group size and symmetry: what was asked for, else what the run's sensitivity was measured with."""
-    settings = measured(run).settings
-    return {
-        "group_size": settings.get("group_size", GROUP_SIZE) if options.group_size is None else options.group_size,
-        "symmetric": settings.get("symmetric", True) if options.asymmetric is None else not options.asymmetric,
-    }
 
 
 def measured(run: Run) -> ExpertStatistics:
@@ -77,6 +68,19 @@ def run_allocation(run: Run, name: str) -> Allocation:
     return Allocation.load(name)
 
 
+def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
+    """What a run holds under a name, whether the command line or the dashboard made it."""
+    from mode_core.evaluation import Scores
+
+    run = Run.open(options.run)
+    allocations = {
+        name: f"{one.method or 'uniform'}, {one.average_bits:.4g} bits on average, scope {one.scope}, unit {one.unit}"
+        for name, one in run.allocations().items()
+    }
+    evaluations = {name: Scores.from_dict(record).summary() for name, record in run.evaluations().items()}
+    return {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
+
+
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Samples and a model → a run; by several processes together where torchrun started them."""
     with cli_scale.processes(options):
@@ -88,7 +92,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl_run import add_logit_kl
     from mode_core.calibration.measurement import token_counts
-    from mode_core.samples import read_samples
+    from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 
     settings = CalibrationSettings(
         bits=tuple(options.measure_bits),
@@ -103,21 +107,28 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         seed=options.seed,
         **cli_scale.settings(options),
     )
-    samples = read_samples(options.samples)[: options.limit]
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
     more = {}
     with cli_scale.open_run(options) as run:
-        statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)
+        statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
+        known = set(statistics.samples)
+        used = [sample for sample in samples if sample.id in known]
         if kl_settings is not None and not cli_scale.rank():
-            few = samples[: options.logit_kl_samples]
+            few = used[: options.logit_kl_samples]
             more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
+        if not cli_scale.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
+            measure_anchor(loaded, statistics, used, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
+            more["anchor"] = "measured: predicted damage is in nats"
+    refused = Run(options.out).info.get("refused", []) if not cli_scale.rank() else []
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,
         "model": loaded.name,
         "samples": len(statistics.samples),
+        **sample_options.told(samples, refused),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
         "text_tokens": tokens["text"],

@@ -62,13 +62,12 @@ def compare(
     settings = settings.fitted(draws[0])
     _check_draws(draws, loaded)
     items = PreparedItems(loaded, samples, settings.batch_size, progress, cancel)
-    grid = (settings.quantizer, settings.group_size, settings.symmetric)
-    rounded = RoundedExperts(loaded, settings.widths, *grid, calibration, progress, cancel)
+    rounded = RoundedExperts(loaded, settings.request.widths, settings.quantizer, calibration, progress, cancel)
     ground = {
         "model": loaded.revision,
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "items": items.digest(),
-        "quantizer": list(grid),
+        "quantizer": settings.quantizer.digest,
     }
     store, planned = Store(Path(work), ground), list(entries(draws, settings))
     banks = {name: bank.experts for name, bank in loaded.banks.items()}
@@ -86,7 +85,7 @@ def compare(
     key_of = {id(entry): key for entry, key in zip(planned, keys, strict=True)}
     measured = Measured.of(planned, lambda entry: store[key_of[id(entry)]])
     scores, paired = score_tables(
-        measured, items.tasks, items.modalities, settings.quantizer, settings.resamples, settings.seed
+        measured, items.tasks, items.modalities, settings.quantizer.method, settings.resamples, settings.seed
     )
     truth = truth_table({which: store[store.key(bits)] for which, bits in single.items()}, items.modalities)
     ranking = ranking_table(draws, settings, truth, settings.seed)

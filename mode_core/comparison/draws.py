@@ -14,7 +14,7 @@ from math import comb
 import numpy as np
 
 from mode_core.errors import SettingsError
-from mode_core.importance.folds import used_folds
+from mode_core.importance.folds import only_folds, used_folds
 from mode_core.statistics import ExpertStatistics
 
 DRAWS = 5
@@ -36,10 +36,3 @@ def fold_draws(statistics: ExpertStatistics, draws: int = DRAWS, seed: int = 0) 
     choices = list(combinations(used, half))
     picked = np.random.default_rng(seed).choice(len(choices), draws, replace=False)
     return [only_folds(statistics, choices[number]) for number in picked]
-
-
-def only_folds(statistics: ExpertStatistics, kept: tuple[int, ...]) -> ExpertStatistics:
-    """The statistics as if only the samples of these folds had been drawn."""
-    for fold in sorted(set(range(statistics.folds)) - set(kept), reverse=True):
-        statistics = statistics.without_fold(fold)
-    return statistics

@@ -16,7 +16,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
-from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, kl_divergence
-from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, answered, kl_divergence
+from mode_core.jobs import Cancel, ProgressHook, Reporter, check
 from mode_core.quantization.guard import exclusive, is_quantized
 from mode_core.samples import Sample
 
@@ -53,10 +53,28 @@ class _Batch:
     answered: Tensor
 
 
+def own_answers(
+    loaded: LoadedModel, samples: Sequence[Sample], tokens: int, batch_size: int = 32, cancel: Cancel | None = None
+) -> list[Sample]:
+    """The samples with the model's own greedy answers, of at most `tokens`, whatever answers they had.
+
+    Raises:
+        Cancelled: a stop was asked for.
+    """
+    found: dict[int, Sample] = {}
+    with exclusive(loaded):
+        for places in batches(samples, batch_size):
+            asked = [replace(samples[place], answer=None) for place in places]
+            found |= dict(zip(places, answered(asked, loaded, tokens), strict=True))
+            check(cancel)
+    return [found[place] for place in range(len(samples))]
+
+
 class PreparedItems:
     """Items with answers, ready to be measured again and again on the same loaded model.
 
-    `tasks`, `modalities`: one string an item; `vision` where it has a picture.
+    `tasks`, `modalities`: one string an item; `vision` where it has a picture. Of an item with several right answers
+    each is forced in turn, and any of them makes it correct; KL and agreement are those at the first.
 
     Memory: inputs and vision features of all items, and of every answer position the original's distribution
     (vocabulary × 4 bytes up to 4,096 tokens, else 512 × 8 bytes); it grows with the items, not with the measurements.
@@ -80,13 +98,15 @@ class PreparedItems:
         self.loaded, self.samples = loaded, tuple(samples)
         self.tasks = np.array([sample.task or "" for sample in samples])
         self.modalities = np.array(["vision" if sample.images else "text" for sample in samples])
-        reporter = Reporter(progress, len(samples), cancel)
+        rows = [(place, replace(s, answer=a)) for place, s in enumerate(samples) for a in s.answers]
+        self._rows, self._owners = [row for _, row in rows], np.array([place for place, _ in rows])
+        reporter = Reporter(progress, len(rows), cancel)
         self._batches: list[_Batch] = []
         self._original: list[ReferenceAnswer] = []
         with exclusive(loaded):
             if is_quantized(loaded):
                 raise SettingsError("The model is quantized now; prepare the items on the original.")
-            for places in batches(samples, batch_size):
+            for places in batches(self._rows, batch_size):
                 self._prepare(places)
                 reporter.step("the original's answers", len(places))
 
@@ -95,20 +115,22 @@ class PreparedItems:
 
     def digest(self) -> str:
         """Hash of the items' ids, questions and answers, in order."""
-        rows = [(s.id, s.text, s.answer, len(s.images)) for s in self.samples]
+        rows = [(s.id, s.text, s.answers if s.other_answers else s.answer, len(s.images)) for s in self.samples]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def measure(self) -> ItemScores:
         """Scores of the model as it is now: one forward pass a batch."""
-        found = {name: np.zeros(len(self), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
+        found = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
         for batch, original in zip(self._batches, self._original, strict=True):
             logits = forced_logits(self.loaded.model, batch.inputs, batch.answered)
             for name, values in _by_item(logits, original).items():
                 found[name][batch.places] = values
-        return ItemScores(**found)
+        expected = np.searchsorted(self._owners, np.arange(len(self)))  # the first answer of every item
+        right = np.maximum.reduceat(found["accuracy"], expected)  # any of them
+        return ItemScores(right, found["kl"][expected], found["agreement"][expected])
 
     def _prepare(self, places: Sequence[int]) -> None:
-        encoded = self.loaded.encode([self.samples[place] for place in places], answers=True, padding_side="left")
+        encoded = self.loaded.encode([self._rows[place] for place in places], answers=True, padding_side="left")
         inputs = with_vision_outputs(self.loaded.model, dict(encoded.inputs))
         self._batches.append(_Batch(np.asarray(places), inputs, encoded.answer_mask))
         logits = forced_logits(self.loaded.model, inputs, encoded.answer_mask).logits

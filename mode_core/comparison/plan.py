@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
-from mode_core.allocation import Allocation, Solver
-from mode_core.comparison.settings import ComparisonSettings, scopes_of
-from mode_core.importance import CostTable, cost_table
-from mode_core.quantization.sizes import expert_bytes
+from mode_core.allocation import Allocation
+from mode_core.comparison.settings import ComparisonSettings
+from mode_core.importance import METHODS, CostTable
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
-
-# Mixture Compressor asks for at least one expert at each of its two higher widths in every bank; at the budgets where
-# all experts have the lowest or the highest width that cannot be.
-COUNTS = {"mc": {2: 1, 3: 1}, "mc_released": {2: 1, 3: 1}}
 
 
 @dataclass(frozen=True)
@@ -26,38 +22,31 @@ class Entry:
     method: str
     scope: str
     average_bits: float
+    shrinkage: float
     draw: int
     allocation: Allocation
 
 
-def costs_of(statistics: ExpertStatistics, method: str, settings: ComparisonSettings, draw: int) -> CostTable:
+def costs_of(
+    statistics: ExpertStatistics, method: str, settings: ComparisonSettings, draw: int, shrinkage: float = 0.0
+) -> CostTable:
     """A method's costs at the comparison's widths; the method "random" is drawn anew for every calibration draw."""
-    return cost_table(
-        statistics,
-        method,
-        settings.key_ratio,
-        settings.signal,
-        settings.vision_weight,
-        settings.widths,
-        seed=settings.seed + draw,
-    )
+    request = replace(settings.request, method=method, shrinkage=shrinkage)
+    return request.costs(statistics, seed=settings.seed + draw)
 
 
 def entries(draws: Sequence[ExpertStatistics], settings: ComparisonSettings) -> Iterator[Entry]:
     """Every allocation that is compared, draw by draw, each with its packed bytes."""
-    grid = {"group_size": settings.group_size, "symmetric": settings.symmetric, "method": settings.quantizer}
     for number, statistics in enumerate(draws):
-        sizes = {bank.name: expert_bytes(bank.shape, settings.widths, **grid) for bank in statistics}
-        for method in settings.methods:
-            costs = costs_of(statistics, method, settings, number)
-            counts = {width: count for width, count in COUNTS.get(method, {}).items() if width in settings.widths}
-            for scope in scopes_of(method):
-                free = Solver(costs, settings.widths, scope, sizes=sizes)
-                bound = Solver(costs, settings.widths, scope, at_least=counts, sizes=sizes) if counts else free
-                for average in settings.average_bits:
-                    inside = settings.widths[0] < average < settings.widths[-1]
-                    allocation = (bound if inside else free).solve(average)
-                    yield Entry(method, scope, average, number, allocation)
+        sizes = settings.quantizer.sizes(statistics, settings.request.widths)
+        for method, level in ((name, level) for name in settings.methods for level in settings.levels(name)):
+            costs, solvers = costs_of(statistics, method, settings, number, level), {}
+            for scope, average in product(METHODS[method].scopes, settings.average_bits):
+                request = settings.asked(method, scope, average, level)
+                if request.unbudgeted not in solvers:
+                    solvers[request.unbudgeted] = request.solver(statistics, costs=costs, sizes=sizes)
+                allocation = request.within(solvers[request.unbudgeted], settings.quantizer)
+                yield Entry(method, scope, average, level, number, allocation)
 
 
 def alone(banks: Mapping[str, int], bank: str, expert: int, width: int) -> dict[str, np.ndarray]:

@@ -30,16 +30,17 @@ NEXT = ".{}.next"  # a table that is whole, but not yet named by evidence.json
 WORDS = ("method", "against", "quantizer", "scope", "task", "modality", "metric", "bank")  # columns of text
 TABLES: dict[str, tuple[str, ...]] = {
     "scores": (
-        *("method", "average_bits", "quantizer", "scope", "calibration", "task", "modality", "metric"),
+        *("method", "average_bits", "quantizer", "scope", "shrinkage", "calibration", "task", "modality", "metric"),
         *("value", "low", "high", "items", "packed_bytes"),
     ),
     "paired": (
-        *("method", "against", "average_bits", "quantizer", "scope", "modality", "metric"),
+        *("method", "against", "average_bits", "quantizer", "scope", "shrinkage", "modality", "metric"),
         *("difference", "low", "high"),
     ),
     "ranking": ("method", "calibration", "bank", "bits", "modality", "spearman", "low", "high"),
     "truth": ("bank", "expert", "bits", "modality", "kl"),
 }
+SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they would hold
 
 
 class _Info(TypedDict, total=False):
@@ -66,7 +67,7 @@ class Evidence:
 
     In `scores`, `calibration` is the number of the calibration draw, −1 the mean over draws; `task` "all" and
     `modality` "all" are means over all items. In `paired` a negative difference of `kl`, or a positive one of
-    `accuracy` and `agreement`, speaks for `method`. All intervals are 95 %.
+    `accuracy` and `agreement`, speaks for `method`; its rival is taken without shrinkage. All intervals are 95 %.
     """
 
     scores: pd.DataFrame
@@ -139,6 +140,8 @@ def _table(folder: Path, name: str, digest: str | None) -> pd.DataFrame:
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as broken:
         reason = (str(broken) or type(broken).__name__).splitlines()[0][:200]
         raise EvidenceError(f"{path} is damaged ({reason}); compare again.") from None
+    for column in SINCE.keys() & set(TABLES[name]) - set(table):
+        table[column] = SINCE[column]
     if missing := [column for column in TABLES[name] if column not in table]:
         raise EvidenceError(f"{path} has no column {missing[0]!r}; compare again.")
     for column in TABLES[name]:

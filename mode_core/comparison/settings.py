@@ -2,70 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from mode_core.errors import SettingsError
 from mode_core.importance import METHODS
+from mode_core.request import AllocationRequest, Quantizer
+from mode_core.settings import Settings, setting
 from mode_core.statistics import ExpertStatistics
 
 AVERAGE_BITS = (4.0, 3.5, 3.0, 2.75, 2.5, 2.25, 2.0, 1.75)
-FLOORS_AND_RIVALS = ("frequency", "uniform", "mode")  # what every method is set against in pairs
-
-# Methods whose natural budget is one for the whole model (costs in the model's own loss, or made to compare across
-# banks). All others keep a budget per bank, as the paper does. The second scope is measured for comparison.
-MODEL_WIDE = ("fisher", "mode_fisher", "soft_fisher", "mode_soft_fisher", "hessian_trace", "mode_output")
-BOTH_SCOPES = ("fisher", "mode_fisher", "mode_soft_fisher", "mode_output")
+AGAINST = ("frequency", "uniform", "mode")  # what every method is set against in pairs
 
 
 @dataclass(frozen=True)
-class ComparisonSettings:
+class ComparisonSettings(Settings):
     """Settings of one comparison.
 
-    `methods`: names of `METHODS`; empty: all that the statistics allow. `average_bits`: budgets, mean bits of the
-    experts' weights, all over the same `widths`. `truth_bits`: widths at which every expert is quantized alone, to
-    see what it is really worth; empty: not measured. `key_ratio`, `signal`, `vision_weight`: as in `cost_table`.
-    `resamples` of the bootstrap, from `seed`. `batch_size` items go through the model together.
+    `request` is what every method is asked with, each with its own name, scope, counts and budget in its place;
+    `quantizer` rounds what all of them are given. `methods`: names of `METHODS`; empty: all that the statistics allow.
+    `average_bits`: budgets, mean bits of the experts' weights. `shrinkage`: how far costs are drawn to the mean of
+    their bank, every value for every method but the floors, which it would not change. `truth_bits`: widths at which
+    every expert is quantized alone, to see what it is really worth; empty: not measured. `resamples` of the bootstrap,
+    from `seed`. `batch_size` items go through the model together.
 
     Raises:
         SettingsError: a setting that makes no sense, with what is allowed.
     """
 
-    methods: tuple[str, ...] = ()
-    average_bits: tuple[float, ...] = AVERAGE_BITS
-    widths: tuple[int, ...] = (1, 2, 3, 4)
-    quantizer: str = "rtn"
-    group_size: int = 128
-    symmetric: bool = True
-    truth_bits: tuple[int, ...] = (2, 1)
-    key_ratio: float = 0.20
-    signal: str = "text_attention"
-    vision_weight: float = 1.0
-    batch_size: int = 64
-    resamples: int = 2000
+    methods: tuple[str, ...] = setting((), "--methods", "importance estimates", nargs="+", unset="all that can be")
+    average_bits: tuple[float, ...] = setting(AVERAGE_BITS, "--average-bits", "budgets", type=float, nargs="+")
+    shrinkage: tuple[float, ...] = setting(
+        (0.0,), "--shrinkage", "0 to 1: how far costs are drawn to the mean of their bank", type=float, nargs="+"
+    )
+    truth_bits: tuple[int, ...] = setting(
+        (2, 1), "--truth-bits", "widths at which every expert is also quantized alone; nothing: not at all",
+        type=int, nargs="*",
+    )  # fmt: skip
+    batch_size: int = setting(64, "--batch-size", "items per forward pass", type=int)
+    resamples: int = setting(2000, "--resamples", "of the bootstrap", type=int)
     seed: int = 0
+    request: AllocationRequest = AllocationRequest(widths=(1, 2, 3, 4))
+    quantizer: Quantizer = Quantizer()
 
     def __post_init__(self) -> None:
-        for name in ("methods", "average_bits", "widths", "truth_bits"):
+        for name, kind in (("request", AllocationRequest), ("quantizer", Quantizer)):
+            if isinstance(given := getattr(self, name), Mapping):
+                object.__setattr__(self, name, kind.from_dict(given))
+        for name in ("methods", "average_bits", "shrinkage", "truth_bits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise SettingsError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
-        if not self.widths or list(self.widths) != sorted(set(self.widths)):
-            raise SettingsError(f"widths must be different and rising; got {self.widths}.")
-        low, high = self.widths[0], self.widths[-1]
-        if not self.average_bits or not all(low <= bits <= high for bits in self.average_bits):
+        widths = self.request.widths
+        if not self.average_bits or not all(widths[0] <= bits <= widths[-1] for bits in self.average_bits):
             raise SettingsError(
-                f"average_bits must lie in [{low}, {high}] for widths {self.widths}; got {self.average_bits}."
+                f"average_bits must lie in [{widths[0]}, {widths[-1]}] for widths {widths}; got {self.average_bits}."
             )
-        if outside := set(self.truth_bits) - set(self.widths):
-            raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {self.widths}.")
+        if not self.shrinkage or len(set(self.shrinkage)) < len(self.shrinkage):
+            raise SettingsError(f"shrinkage must be one or more different numbers; got {self.shrinkage}.")
+        for level in self.shrinkage:
+            replace(self.request, shrinkage=level)  # refuses what is no share
+        if outside := set(self.truth_bits) - set(widths):
+            raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {widths}.")
         if self.batch_size < 1 or self.resamples < 100:
             raise SettingsError(
                 f"batch_size must be at least 1 and resamples at least 100; got {self.batch_size}, {self.resamples}."
             )
 
     def fitted(self, statistics: ExpertStatistics) -> ComparisonSettings:
-        """The same, with the methods that these statistics allow where none were named.
+        """The same on these statistics' grid, with the methods that they allow where none were named.
 
         Raises:
             ImportanceError: a method was named that needs what calibration did not measure.
@@ -73,14 +78,16 @@ class ComparisonSettings:
         for name in self.methods:
             METHODS[name].check(statistics)
         possible = tuple(name for name, method in METHODS.items() if method.available(statistics))
-        return replace(self, methods=self.methods or possible)
+        return replace(self, methods=self.methods or possible, quantizer=self.quantizer.fitted(statistics))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+    def levels(self, method: str) -> tuple[float, ...]:
+        """The shrinkages that a method is measured at."""
+        return (0.0,) if METHODS[method].group == "floor" else self.shrinkage
 
-
-def scopes_of(method: str) -> tuple[str, ...]:
-    """Scopes in which a method is measured, its natural one first."""
-    natural = "model" if method in MODEL_WIDE else "bank"
-    return (natural, "bank") if method in BOTH_SCOPES else (natural,)
+    def asked(self, method: str, scope: str, average_bits: float, shrinkage: float = 0.0) -> AllocationRequest:
+        """What one method is asked for: with the counts of its authors, where widths and budget leave room for them."""
+        own = {"method": method, "scope": scope, "shrinkage": shrinkage}
+        request = replace(self.request, **own, budget=average_bits, measure="bits")
+        counts = {width: count for width, count in METHODS[method].counts.items() if width in request.widths}
+        inside = request.widths[0] < average_bits < request.widths[-1]
+        return replace(request, at_least=tuple(counts.items())) if counts and inside else request

@@ -16,10 +16,10 @@ from mode_core.files import atomic_write, read_tensors, tensor_bytes
 
 
 class Store:
-    """A folder of measurements. `ground` is everything beside the bits that a measurement depends on (model, items,
-    quantizer, …); results on other ground are not found, so they never mix."""
+    """A folder of measurements, or what is in memory only (`folder` None). `ground` is everything beside the bits that
+    a measurement depends on (model, items, quantizer, …); results on other ground are not found, so they never mix."""
 
-    def __init__(self, folder: Path, ground: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path | None, ground: Mapping[str, object]) -> None:
         self.folder = folder
         self._ground = json.dumps(dict(ground), sort_keys=True).encode()
         self._held: dict[str, ItemScores] = {}
@@ -33,7 +33,7 @@ class Store:
         return seal.hexdigest()[:24]
 
     def __contains__(self, key: str) -> bool:
-        return key in self._held or self._path(key).is_file()
+        return key in self._held or (self.folder is not None and self._path(key).is_file())
 
     def __getitem__(self, key: str) -> ItemScores:
         if key not in self._held:
@@ -47,7 +47,8 @@ class Store:
 
     def put(self, key: str, scores: ItemScores) -> None:
         """Keep one measurement, whole or not at all."""
-        atomic_write(self._path(key), tensor_bytes(asdict(scores)))
+        if self.folder is not None:
+            atomic_write(self._path(key), tensor_bytes(asdict(scores)))
         self._held[key] = scores
 
     def _path(self, key: str) -> Path:

@@ -15,7 +15,8 @@ from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.apply import quantize_experts
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
-from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED
+from mode_core.quantization.settings import Quantizer
+from mode_core.quantization.widths import UNTOUCHED
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class RoundedExperts:
         self,
         loaded: LoadedModel,
         widths: Sequence[int],
-        quantizer: str = "rtn",
-        group_size: int = GROUP_SIZE,
-        symmetric: bool = True,
+        quantizer: Quantizer | None = None,
         samples: Sequence[Sample] | None = None,
         progress: ProgressHook | None = None,
         cancel: Cancel | None = None,
@@ -48,9 +47,8 @@ class RoundedExperts:
         for width in self.widths[:-1]:
             bits = {name: np.full(bank.experts, width) for name, bank in loaded.banks.items()}
             everywhere = Allocation(bits, (width,), 0.0, 0.0, False, 0.0, float(width))
-            with quantize_experts(
-                loaded, everywhere, quantizer, group_size, symmetric, samples, progress=progress, cancel=cancel
-            ):
+            rounding = quantizer or Quantizer()
+            with quantize_experts(loaded, everywhere, rounding, samples=samples, progress=progress, cancel=cancel):
                 copies.append(self._copy())
         copies.append(self._copy())
         self._weights = {key: torch.stack([copy[key] for copy in copies]) for key in copies[0]}

@@ -12,37 +12,45 @@ from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.plan import Entry
 from mode_core.comparison.records import TABLES
-from mode_core.comparison.settings import FLOORS_AND_RIVALS, scopes_of
+from mode_core.comparison.settings import AGAINST
+from mode_core.importance import METHODS
+from mode_core.modalities import ALL
+from mode_core.modalities import MODALITIES as KNOWN
 
 METRICS = ("accuracy", "kl", "agreement")
-MODALITIES = ("text", "vision", "all")
+MODALITIES = (*KNOWN, ALL)
 MEAN = -1  # number of the calibration draw in rows that are means over draws
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of all entries: `values[metric]` float32 `[C, D, n]` for C combinations of method, scope and budget."""
+    """Scores of all entries: `values[metric]` float32 `[C, D, n]` for C combinations of method, scope, budget and
+    shrinkage."""
 
-    combinations: list[tuple[str, str, float]]
+    combinations: list[tuple[str, str, float, float]]
     bytes: np.ndarray  # [C, D]
     values: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, entries: Sequence[Entry], scores: Callable[[Entry], ItemScores]) -> Measured:
         """Put the entries' scores in order; every combination is there for every draw."""
-        combinations = list(dict.fromkeys((e.method, e.scope, e.average_bits) for e in entries))
+        combinations = list(dict.fromkeys(map(_combination, entries)))
         place = {combination: number for number, combination in enumerate(combinations)}
         draws = 1 + max(entry.draw for entry in entries)
         size = np.zeros([len(combinations), draws], dtype=np.int64)
         found: dict[str, np.ndarray] = {}
         for entry in entries:
-            row, own = place[entry.method, entry.scope, entry.average_bits], scores(entry)
+            row, own = place[_combination(entry)], scores(entry)
             size[row, entry.draw] = entry.allocation.bytes or 0
             for metric in METRICS:
                 values = getattr(own, metric)
                 table = found.setdefault(metric, np.zeros([*size.shape, len(values)], dtype=np.float32))
                 table[row, entry.draw] = values
         return cls(combinations, size, found)
+
+
+def _combination(entry: Entry) -> tuple[str, str, float, float]:
+    return entry.method, entry.scope, entry.average_bits, entry.shrinkage
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,7 @@ def _rows(
             "method": method,
             "average_bits": average,
             "scope": scope,
+            "shrinkage": shrinkage,
             "calibration": draw,
             "value": float(point[row]),
             "low": float(low[row]),
@@ -104,28 +113,30 @@ def _rows(
             "packed_bytes": round(float(size[row])),
             **shared,
         }
-        for row, (method, scope, average) in enumerate(measured.combinations)
+        for row, (method, scope, average, shrinkage) in enumerate(measured.combinations)
     ]
 
 
 def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np.ndarray) -> list[dict]:
-    """Every method in its natural scope against the rivals in theirs."""
+    """Every method in its natural scope against the rivals in theirs, as they are, and against itself without
+    shrinkage."""
     place = {combination: row for row, combination in enumerate(measured.combinations)}
     found = []
-    for (method, scope, average), row in place.items():
-        for against in FLOORS_AND_RIVALS:
-            other = place.get((against, scopes_of(against)[0], average))
-            if other is None or method == against or scope != scopes_of(method)[0]:
+    for (method, scope, average, shrinkage), row in place.items():
+        for against in dict.fromkeys((*AGAINST, method)):
+            other = place.get((against, METHODS[against].scopes[0], average, 0.0))
+            if other in (None, row) or scope != METHODS[method].scopes[0]:
                 continue
             low, high = bounds(resampled[row] - resampled[other])
             difference = float(point[row] - point[other])
             record = {"method": method, "against": against, "average_bits": average, "scope": scope}
-            found.append(record | {"difference": difference, "low": float(low), "high": float(high), **shared})
+            record |= {"shrinkage": shrinkage, "difference": difference, "low": float(low), "high": float(high)}
+            found.append(record | dict(shared))
     return found
 
 
 def _frame(rows: list[dict], table: str) -> pd.DataFrame:
     """Columns in the order of `TABLES`, numbers no wider than they need."""
     frame = pd.DataFrame(rows, columns=list(TABLES[table]))
-    floats = frame.select_dtypes("float64").columns.drop("average_bits", errors="ignore")
+    floats = frame.select_dtypes("float64").columns.drop(["average_bits", "shrinkage"], errors="ignore")
     return frame.astype(dict.fromkeys(floats, "float32"))

@@ -44,8 +44,9 @@ def greedy_texts(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens:
     """Greedy answers of one batch. Without `max_new_tokens`: two more than the longest expected answer has."""
     if max_new_tokens is None:
         tokenizer = loaded.tokenizer
-        lengths = [len(tokenizer(s.answer, add_special_tokens=False)["input_ids"]) for s in samples if s.answer]
-        complete = len(lengths) == len(samples)
+        answers = [answer for sample in samples for answer in sample.answers]
+        lengths = [len(tokenizer(answer, add_special_tokens=False)["input_ids"]) for answer in answers]
+        complete = all(sample.answer for sample in samples)
         max_new_tokens = max(lengths) + SPARE_TOKENS if complete else FREE_TOKENS
     made = _generate(loaded, samples, max_new_tokens)
     return [text.strip() for text in loaded.tokenizer.batch_decode(made, skip_special_tokens=True)]

@@ -31,10 +31,11 @@ def evaluate(
 ) -> Scores:
     """Score the model as it is now (quantized or not) on `samples`.
 
-    Every sample is answered greedily through the chat template; samples with an answer count as correct where
-    the two are equal after `normalised`. With a `reference` (the original's distributions) KL and top-1 agreement
-    are measured at the answer positions; samples without an answer are measured at the original's own. Answers are
-    cut at `max_new_tokens`; by default two tokens after the longest expected one of the batch, 64 where one has none.
+    Every sample is answered greedily through the chat template; samples with an answer count as correct where what was
+    said is one of the right answers after `normalised`. With a `reference` (the original's distributions) KL and top-1
+    agreement are measured at the answer positions; samples without an answer are measured at the original's own.
+    Answers are cut at `max_new_tokens`; by default two tokens after the longest expected one of the batch, 64 where one
+    has none.
 
     Memory: a batch of inputs and batch × longest answer × vocabulary logits; of each sample a `ScoredAnswer` stays.
 
@@ -71,7 +72,7 @@ def _score_batch(
             sample.text,
             sample.answer,
             said,
-            None if sample.answer is None else normalised(said) == normalised(sample.answer),
+            None if sample.answer is None else normalised(said) in map(normalised, sample.answers),
             **measured.get(sample.id, {}),
         )
         for sample, said in zip(samples, given, strict=True)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
+from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.widths import UNTOUCHED, group_length
 from mode_core.statistics import BankShape
 
@@ -48,9 +49,10 @@ def whole_zeros(matrix: PackedMatrix) -> Codes:
     """Unpacked codes, refusing fractional zero points (hqq's), which integer formats have no place for."""
     codes = matrix.unpack()
     if codes.zeros is not None and codes.zeros.is_floating_point():
+        others = " or ".join(repr(name) for name, kind in QUANTIZERS.items() if not kind.real_zeros)
         raise ExportError(
-            "The quantizer 'hqq' has fractional zero points, which this format cannot hold; use 'rtn' or 'gptq', or "
-            "the targets 'mlx' or 'dequantized'."
+            f"The quantizer has fractional zero points, which this format cannot hold; use {others}, or the targets "
+            "'mlx' or 'dequantized'."
         )
     return codes
 

@@ -28,7 +28,7 @@ UNIT_WORDS = {
     "projection": "one projection of all experts of a layer",
     "layer": "all experts of a layer",
 }
-REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "metric")  # settings that make the costs
+REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "shrinkage")  # settings that make the costs
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
 
 
@@ -127,14 +127,9 @@ def _loss(allocation: Allocation, costs: CostTable) -> float:
         raise ExportError("The costs are of other banks than the allocation; give those that it was solved with.")
     if missing := sorted(set(allocation.widths) - set(costs.bits)):
         raise ExportError(f"The costs hold no {missing[0]} bits, which the allocation chose from.")
-    total = 0.0
-    for bank, bits in allocation.bits.items():
-        table, place = np.asarray(costs[bank], dtype=float), _columns(np.asarray(bits), costs.bits)
-        if place.ndim == 2 and table.ndim == 2:
-            raise ExportError("The allocation is by projection and the costs are not; give those it was solved with.")
-        if place.ndim == 1 and table.ndim == 3:
-            table = table.sum(axis=1)
-        total += float(np.take_along_axis(table, place[..., None], axis=-1).sum())
+    if _flat(costs) and any(np.ndim(bits) == 2 for bits in allocation.bits.values()):
+        raise ExportError("The allocation is by projection and the costs are not; give those it was solved with.")
+    total = costs.damage(allocation.bits)
     known = "uniform" not in allocation.settings and allocation.objective > 0
     if known and abs(total - allocation.objective) > SAME_LOSS * allocation.objective:
         raise ExportError(
@@ -142,11 +137,6 @@ def _loss(allocation: Allocation, costs: CostTable) -> float:
             "they are not those that it was solved with. Solve it again with this run and these settings."
         )
     return total
-
-
-def _columns(bits: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
-    order = np.argsort(widths)
-    return order[np.searchsorted(np.asarray(widths)[order], bits)]
 
 
 def _solver_unit(target: Target, costs: CostTable) -> tuple[str, tuple[str, ...]]:

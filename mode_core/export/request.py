@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,15 @@ from mode_core.export.folder import ExportError
 from mode_core.export.shards import SHARD_BYTES
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook
-from mode_core.quantization.sizes import expert_bytes
+from mode_core.quantization.settings import Quantizer
+from mode_core.quantization.sizes import expert_bytes, packed_bytes
 from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mode_core.models import ExpertBank, LoadedModel
+    from mode_core.samples import Sample
 
 
 def shape_of(bank: ExpertBank) -> BankShape:
@@ -34,24 +36,37 @@ def shape_of(bank: ExpertBank) -> BankShape:
 class Request:
     """An allocation and everything known about it; what a target needs and is not there, it asks for by name.
 
-    Weights come from `loaded`, or piece by piece from the folder `checkpoint`. `quantizer` are further arguments of
-    `quantize_experts` (such as the samples that `gptq` looks at); `shard_bytes` bounds a shard of a checkpoint.
+    Weights come from `loaded`, or piece by piece from the folder `checkpoint`. `quantizer` says how they are
+    rounded, `samples` what it looks at, where it looks at any; `shard_bytes` bounds a shard of a checkpoint.
     """
 
     allocation: Allocation
     statistics: ExpertStatistics | None = None
     costs: CostTable | None = None
     loaded: LoadedModel | None = None
-    method: str = "rtn"
-    group_size: int = 128
-    symmetric: bool = True
+    quantizer: Quantizer = Quantizer()
+    samples: Sequence[Sample] | None = None
     source: dict[str, object] | None = None
     progress: ProgressHook | None = None
     cancel: Cancel | None = None
     checkpoint: Path | None = None
     shard_bytes: int = SHARD_BYTES
-    quantizer: Mapping[str, object] = field(default_factory=dict)
     network: nn.Module | None = None  # the model of `checkpoint` without its weights
+
+    @property
+    def method(self) -> str:
+        """Name of the quantizer."""
+        return self.quantizer.method
+
+    @property
+    def group_size(self) -> int:
+        """Input channels that share a scale."""
+        return self.quantizer.grid["group_size"]
+
+    @property
+    def symmetric(self) -> bool:
+        """False where every group has a zero point."""
+        return self.quantizer.grid["symmetric"]
 
     def layer(self, bank: str) -> int:
         """Decoder layer of a bank: from the statistics or the model, else from its name."""
@@ -83,22 +98,15 @@ class Request:
         shapes = self.shapes()
         if not shapes:
             return None
-        return {bank: self._bank_bytes(shapes[bank], np.asarray(bits)) for bank, bits in self.allocation.bits.items()}
+        grid = self.quantizer.grid
+        return {bank: packed_bytes(shapes[bank], bits, **grid) for bank, bits in self.allocation.bits.items()}
 
     def sizes(self, widths: tuple[int, ...]) -> dict[str, np.ndarray] | None:
         """Packed bytes of one expert at each width, gate+up and down: bank → int64 `[B, 2]`; None without shapes."""
         return {
-            bank: expert_bytes(shape, widths, self.group_size, self.symmetric, by_projection=True, method=self.method)
+            bank: expert_bytes(shape, widths, by_projection=True, **self.quantizer.grid)
             for bank, shape in self.shapes().items()
         } or None
-
-    def _bank_bytes(self, shape: BankShape, bits: np.ndarray) -> np.ndarray:
-        columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-        widths = np.unique(columns)
-        grid = (self.group_size, self.symmetric)
-        table = expert_bytes(shape, widths.tolist(), *grid, by_projection=True, method=self.method)
-        place = np.searchsorted(widths, columns)
-        return table[place[:, 0], 0] + table[place[:, 1], 1]
 
     def check_banks(self) -> None:
         """Refuse statistics, costs or a model of other banks than the allocation's."""

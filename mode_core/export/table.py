@@ -12,8 +12,8 @@ from mode_core.export.request import Request
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import views
+from mode_core.modalities import KINDS
 
-KINDS = ("text", "vision", "key", "redundant", "all")
 FILES = ("experts.csv", "experts.parquet")
 
 

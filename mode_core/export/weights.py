@@ -23,6 +23,7 @@ from mode_core.export.published import PUBLISHED, Published
 from mode_core.export.request import Request, shape_of
 from mode_core.export.stored_banks import OtherStorage, StoredBank, bank_of, stored_banks
 from mode_core.jobs import Reporter, check
+from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mode_core.quantization.packing import PackedMatrix
     from mode_core.quantization.quantized_model import QuantizedModel
 
-DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
 CHUNK = 1 << 24  # weights of experts quantized at once
 
 
@@ -104,9 +104,8 @@ class Weights:
         request = self.request
         if request.loaded is None:
             return nullcontext()
-        grid = (request.method, request.group_size, request.symmetric)
         hooks = {"progress": request.progress, "cancel": request.cancel}
-        return quantize_experts(request.loaded, request.allocation, *grid, **hooks, **request.quantizer)
+        return quantize_experts(request.loaded, request.allocation, request.quantizer, samples=request.samples, **hooks)
 
     @cached_property
     def strange(self) -> tuple[str, ...]:
@@ -153,8 +152,7 @@ class Weights:
         progress = self.request.progress if self.request.loaded is None else None
         reporter = Reporter(progress, steps, self.request.cancel)
         for bank in self.banks.values():
-            bits = np.asarray(self.request.allocation.bits[bank.name])
-            columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+            columns = self.request.allocation.by_side()[bank.name]
             step = max(1, CHUNK // (bank.shape.hidden * bank.shape.intermediate * len(bank.projections)))
             for first in range(0, bank.shape.experts, step):
                 last = min(first + step, bank.shape.experts)
@@ -188,7 +186,7 @@ class Weights:
         """Files' names of layers of attention and shared experts that get a width → module and width."""
         from mode_core.quantization.plan import planned_linears
 
-        asked = {part: self.request.quantizer.get(f"{part}_bits") for part in ("attention", "shared")}
+        asked = {part: getattr(self.request.quantizer, f"{part}_bits") for part in ("attention", "shared")}
         planned = planned_linears(self.network, asked)
         stored = {name: place for place, name in self.names.items()}
         found = {}
@@ -233,8 +231,7 @@ class Weights:
         from mode_core.quantization.methods import quantize_data_free
         from mode_core.quantization.packing import pack_matrices
 
-        request = self.request
-        return pack_matrices(quantize_data_free(stack, width, request.group_size, request.symmetric, request.method))
+        return pack_matrices(quantize_data_free(stack, width, **self.request.quantizer.grid))
 
 
 def open_weights(request: Request) -> Weights:
@@ -251,10 +248,11 @@ def open_weights(request: Request) -> Weights:
         return weights
     if request.checkpoint is None:
         raise ExportError("This target writes the model's weights: give the loaded model, or its checkpoint's folder.")
-    if request.method not in DATA_FREE:
+    if request.quantizer.kind.needs_samples:
+        others = ", ".join(name for name, kind in QUANTIZERS.items() if not kind.needs_samples)
         raise ExportError(
             f"The quantizer {request.method!r} looks at data, so it needs the model loaded; "
-            f"from a checkpoint's folder choose one of: {', '.join(DATA_FREE)}."
+            f"from a checkpoint's folder choose one of: {others}."
         )
     return Weights(request, request.checkpoint, request.network)
 

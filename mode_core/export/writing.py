@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +21,14 @@ from mode_core.export.target import Said, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
+from mode_core.quantization.settings import Quantizer
 from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
     from mode_core.runs.run import Run
+    from mode_core.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def export(
     method: str = "rtn",
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
-    quantizer: Mapping[str, object] | None = None,
+    quantizer: Quantizer | Mapping[str, object] | None = None,
+    samples: Sequence[Sample] | None = None,
     shard_bytes: int = SHARD_BYTES,
     trust_remote_code: bool = False,
     progress: ProgressHook | None = None,
@@ -71,7 +74,8 @@ def export(
         run: gives statistics and the model's name where these are not given themselves.
         loaded: the model; targets with `needs_model` need it, or
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
-        quantizer: further arguments of `quantize_experts`.
+        quantizer: a `Quantizer` (which then says method and grid as well), or further arguments of `quantize_experts`.
+        samples: what a quantizer that looks at data looks at.
         shard_bytes: largest safetensors file.
         trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
 
@@ -84,16 +88,20 @@ def export(
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
+    if not isinstance(quantizer, Quantizer):
+        given = {name: value for name, value in (quantizer or {}).items() if value is not None}
+        samples = given.pop("samples", samples)
+        quantizer = Quantizer(method, group_size, symmetric, **given)
     from mode_core.models.outline import outline
 
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
-    rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
+    rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), network=network)
+    asked = Request(allocation, *rest, **place, network=network)
     asked.check_banks()
     allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))

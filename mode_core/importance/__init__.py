@@ -1,32 +1,27 @@
-"""From statistics to what each expert is worth: frequencies, costs by many methods, biases, intervals."""
+"""From statistics to what each expert is worth: frequencies, costs by many methods, intervals."""
 
-from mode_core.importance.bias import BankBias, biases, importance_ranks, rank_shift
 from mode_core.importance.costs import cost_table
 from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method
+from mode_core.importance.recommended import Recommendation, recommended
 from mode_core.importance.records import CostTable, Frequencies
-from mode_core.importance.rivals import mopeq_bits, mopeq_hutchinson
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
 
 __all__ = [
     "METHODS",
-    "BankBias",
     "CostTable",
     "Frequencies",
     "ImportanceError",
     "Interval",
     "Method",
+    "Recommendation",
     "Support",
-    "biases",
     "cost_table",
     "frequencies",
     "frequency_intervals",
-    "importance_ranks",
-    "mopeq_bits",
-    "mopeq_hutchinson",
-    "rank_shift",
+    "recommended",
     "support",
     "support_summary",
 ]

@@ -1,21 +1,14 @@
-"""How far apart the frequencies of text, vision and all tokens are in each bank: the biases that MODE corrects.
+"""How far apart the frequencies of kinds of token are, and whom counting them all alike starves: what MODE corrects.
 
-Paper §4: vision tokens outnumber text, so the aggregate frequency hides experts that text needs (masked experts);
+Paper §4: vision tokens outnumber text, so the aggregate frequency hides experts that text needs (starved experts);
 and most vision tokens are redundant, so raw vision frequency hides what key tokens need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
-from mode_core.importance.frequency import stacked_shares
-from mode_core.importance.stacks import KINDS, ImportanceError, View, in_order, views
-from mode_core.statistics import ExpertStatistics
-
-TOP_QUARTER, LOWER_HALF = 0.25, 0.5
+BUSIEST = 8  # experts of a bank that count as the busiest, at most half of it
 
 
 def jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -57,100 +50,26 @@ def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.divide(together, spread, out=np.full_like(together, np.nan), where=spread > 0)
 
 
-def entropy(share: np.ndarray) -> np.ndarray:
-    """Entropy of the shares in bits, `[…, E]` → `[…]`: log2(E) where all experts are used alike."""
-    return -(share * np.log2(np.where(share > 0, share, 1.0))).sum(axis=-1)
+def busiest_ranks(shares: np.ndarray) -> np.ndarray:
+    """Rank of every expert in its bank, 1 = busiest, ties to the lower number: `[…, E]` → float32; NaN stays NaN."""
+    order = np.argsort(-shares, axis=-1, kind="stable")  # NaN sorts last
+    places = np.empty(shares.shape, np.float32)
+    numbers = np.arange(1, shares.shape[-1] + 1, dtype=np.float32)
+    np.put_along_axis(places, order, np.broadcast_to(numbers, shares.shape), axis=-1)
+    return np.where(np.isnan(shares), np.nan, places).astype(np.float32)
 
 
-def load_balance(share: np.ndarray) -> np.ndarray:
-    """Effective share of experts in use, 1/(E·Σf²), `[…, E]` → `[…]`: 1 where all are used alike, 1/E where one is."""
-    return 1.0 / (share.shape[-1] * (share**2).sum(axis=-1))
+def busiest(text: np.ndarray) -> np.ndarray:
+    """The `BUSIEST` busiest experts of each bank for text, at most half of it: shares `[…, E]` → bool `[…, E]`.
 
-
-def masked_experts(text: np.ndarray, aggregate: np.ndarray) -> np.ndarray:
-    """Experts in the top quarter by text and in the lower half in aggregate: `[…, E]` → bool `[…, E]`.
-
-    By rank, lowest first, ties by mean rank: text rank above ¾·E, aggregate rank at most E/2.
+    NaN: no expert there (banks of several sizes on one grid), or a bank that no text token came to.
     """
-    count = text.shape[-1]
-    return (ranks(text) > (1 - TOP_QUARTER) * count) & (ranks(aggregate) <= LOWER_HALF * count)
+    experts = np.isfinite(text).sum(axis=-1, keepdims=True)
+    return busiest_ranks(text) <= np.minimum(BUSIEST, experts // 2)
 
 
-def rank_shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Places each expert rises from `one` to `other`, `[…, E]`; positive: more important in `other`."""
-    return ranks(other) - ranks(one)
-
-
-@dataclass(frozen=True)
-class BankBias:
-    """One bank's biases. Dictionaries are by kind of token, or by pair of kinds in the order of `PAIRS`.
-
-    `divergence` Jensen–Shannon in bits, `correlation` Spearman, `entropy` bits, `balance` in (0, 1]; pairs with a
-    kind that no token belongs to are nan. `masked` bool `[E]`. `vision_share`: vision tokens of all tokens.
-    """
-
-    divergence: Mapping[tuple[str, str], float]
-    correlation: Mapping[tuple[str, str], float]
-    entropy: Mapping[str, float]
-    balance: Mapping[str, float]
-    masked: np.ndarray
-    vision_share: float
-
-
-PAIRS = (  # any two kinds of token
-    ("text", "vision"),
-    ("text", "key"),
-    ("text", "redundant"),
-    ("text", "all"),
-    ("key", "vision"),
-    ("key", "redundant"),
-    ("key", "all"),
-    ("redundant", "vision"),
-    ("redundant", "all"),
-    ("vision", "all"),
-)
-
-
-def biases(
-    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention"
-) -> dict[str, BankBias]:
-    """Biases of every bank, name → `BankBias`; arguments and refusals as in `frequencies`."""
-    found = {}
-    for view in views(statistics, key_ratio, signal):
-        found |= dict(zip(view.stack.names, _of_stack(view), strict=True))
-    return in_order(statistics, found)
-
-
-def _of_stack(view: View) -> list[BankBias]:
-    shares, none = stacked_shares(view)
-
-    def known(values: np.ndarray, *kinds: str) -> np.ndarray:
-        return np.where(np.any([none[kind] for kind in kinds], axis=0), np.nan, values)
-
-    divergence = {(a, b): known(jensen_shannon(shares[a], shares[b]), a, b) for a, b in PAIRS}
-    correlation = {(a, b): known(spearman(shares[a], shares[b]), a, b) for a, b in PAIRS}
-    spread = {kind: known(entropy(shares[kind]), kind) for kind in KINDS}
-    balance = {kind: known(load_balance(shares[kind]), kind) for kind in KINDS}
-    masked = masked_experts(shares["text"], shares["all"]) & ~none["text"][:, None]
-    text, vision = view.sums("text", "tokens"), view.sums("vision", "tokens")
-    part = np.divide(vision, text + vision, out=np.full_like(text, np.nan), where=text + vision > 0)
-
-    def row(values: Mapping, number: int) -> dict:
-        return {name: float(array[number]) for name, array in values.items()}
-
-    return [
-        BankBias(row(divergence, n), row(correlation, n), row(spread, n), row(balance, n), masked[n], float(part[n]))
-        for n in range(len(masked))
-    ]
-
-
-def importance_ranks(costs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rank of every expert within its bank by what its most bits save over its fewest: bank → `[E]`, 1 = least.
-
-    Raises:
-        ImportanceError: costs of one width only, which cannot tell experts apart.
-    """
-    if any(table.shape[-1] < 2 for table in costs.values()):
-        raise ImportanceError("Ranks need costs at two widths or more; the table holds one.")
-    columns = np.argsort(getattr(costs, "bits", range(next(iter(costs.values())).shape[-1])))
-    return {name: ranks(table[:, columns[0]] - table[:, columns[-1]]) for name, table in costs.items()}
+def starved(text: np.ndarray, aggregate: np.ndarray) -> np.ndarray:
+    """Experts that counting all tokens alike would starve: `busiest` for text, yet in the lower half of their bank by
+    all tokens together. Shares `[…, E]` each → bool `[…, E]`."""
+    experts = np.isfinite(aggregate).sum(axis=-1, keepdims=True)
+    return busiest(text) & (busiest_ranks(aggregate) > experts / 2)

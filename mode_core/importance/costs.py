@@ -9,23 +9,22 @@ import numpy as np
 from mode_core.importance.logit_kl import check_measured_at
 from mode_core.importance.methods import METHODS, Options
 from mode_core.importance.records import CostTable
-from mode_core.importance.stacks import ImportanceError, in_order, views
+from mode_core.importance.stacks import ImportanceError, in_order, key_bins, views
+from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.statistics import ExpertStatistics
-
-METRIC_METHODS = {"expert_mse": "mode", "output_mse": "mode_output", "logit_kl": "mode_logit_kl"}
 
 
 def cost_table(
     statistics: ExpertStatistics,
     method: str = "mode",
-    key_ratio: float = 0.20,
-    signal: str = "text_attention",
+    key_ratio: float = KEY_RATIO,
+    signal: str = SIGNAL,
     vision_weight: float = 1.0,
     bits: Sequence[int] = (2, 3, 4),
     min_support: int = 1,
     seed: int = 0,
     leave_out_fold: int | None = None,
-    metric: str | None = None,
+    shrinkage: float = 0.0,
 ) -> CostTable:
     """Predicted damage of every expert at every width: a `CostTable`, bank name → `[E, B]`.
 
@@ -39,20 +38,14 @@ def cost_table(
         min_support: fewest measured tokens that make an expert's damage count as measured, at least 1.
         seed: only for the method "random".
         leave_out_fold: without the samples of this fold (jackknife).
-        metric: how the paper's method measures damage, a name in `METRIC_METHODS`; only with the method "mode", which
-            takes "expert_mse" by default. The method of that metric is used.
+        shrinkage: λ in [0, 1] of (1 − λ)·c(e, b) + λ·mean over the bank of c(·, b): 0 is the estimate as it is, 1 makes
+            all experts of a bank alike (ours: an insurance against questions that the samples did not hold).
 
     Raises:
         ImportanceError: a setting out of range, with the values that are possible; or statistics measured without
             what the method needs (gradients, say).
     """
-    method = _with_metric(method, metric)
-    if method not in METHODS:
-        raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
-    if not np.isfinite(vision_weight) or vision_weight < 0:
-        raise ImportanceError(f"vision_weight must be a number of at least 0; got {vision_weight!r}.")
-    if min_support < 1:
-        raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
+    check_settings(method, key_ratio, vision_weight, min_support, shrinkage)
     METHODS[method].check(statistics)
     if METHODS[method].needs == "logit_kl":
         check_measured_at(statistics, key_ratio, signal)
@@ -62,33 +55,46 @@ def cost_table(
     chosen, costs, unsupported = METHODS[method], {}, {}
     for view in seen:
         cost, missing = chosen.function(view, options)
+        cost = cost[..., columns]
+        if shrinkage:
+            cost = (1 - shrinkage) * cost + shrinkage * cost.mean(axis=1, keepdims=True)
         for row, name in enumerate(view.stack.names):
-            costs[name], unsupported[name] = cost[row][:, columns], missing[row]
+            costs[name], unsupported[name] = cost[row], missing[row]
     settings = {
         "key_ratio": float(key_ratio),
         "signal": signal,
         "vision_weight": float(vision_weight),
         "min_support": int(min_support),
+        "shrinkage": float(shrinkage),
     }
     return CostTable(
         in_order(statistics, costs),
         tuple(int(width) for width in bits),
         method,
         settings | ({"seed": int(seed)} if method == "random" else {}),
-        chosen.comparable_across_banks,
+        chosen.comparable,
         in_order(statistics, unsupported),
     )
 
 
-def _with_metric(method: str, metric: str | None) -> str:
-    if metric is None:
-        return method
-    if metric not in METRIC_METHODS or method not in ("mode", METRIC_METHODS[metric]):
+def check_settings(method: str, key_ratio: float, vision_weight: float, min_support: int, shrinkage: float) -> None:
+    """Refuse what no statistics could answer.
+
+    Raises:
+        ImportanceError: the setting, its value, and what is possible.
+    """
+    if method not in METHODS:
+        raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
+    key_bins(key_ratio)
+    if not np.isfinite(vision_weight) or vision_weight < 0:
+        raise ImportanceError(f"vision_weight must be a number of at least 0; got {vision_weight!r}.")
+    if min_support < 1:
+        raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
+    if not 0 <= shrinkage <= 1:
         raise ImportanceError(
-            f"metric must be one of {', '.join(METRIC_METHODS)}, with the method 'mode'; "
-            f"got {metric!r} with {method!r}."
+            f"shrinkage must lie in [0, 1]; got {shrinkage!r}. 0 keeps every expert's own cost, 1 gives all experts of "
+            "a bank the same."
         )
-    return METRIC_METHODS[metric]
 
 
 def _columns(statistics: ExpertStatistics, bits: Sequence[int]) -> list[int]:

@@ -52,6 +52,11 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
     return cost, unsupported
 
 
+def counted(options: Options, vision: str = "key") -> Parts:
+    """The kinds of token that the paper counts, with their weights; `vision` in the place of the key tokens."""
+    return ("text", 1.0), (vision, options.vision_weight)
+
+
 def noise(bits: tuple[int, ...]) -> np.ndarray:
     """Rounding noise by width when nothing is known of an expert: 4^−b, a quarter for every bit more, `[B]`."""
     return 4.0 ** -np.asarray(bits, dtype=float)
@@ -59,12 +64,12 @@ def noise(bits: tuple[int, ...]) -> np.ndarray:
 
 def mode(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_key·δ_key (paper §5)."""
-    return weighted(view, options, (("text", 1.0), ("key", options.vision_weight)))
+    return weighted(view, options, counted(options))
 
 
 def mode_output(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """The same with the error in the bank's output, g²·‖E − E_b‖² relative to the output's mean energy."""
-    return weighted(view, options, (("text", 1.0), ("key", options.vision_weight)), "output_mse")
+    return weighted(view, options, counted(options), "output_mse")
 
 
 def frequency(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -74,17 +79,17 @@ def frequency(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def text_and_vision(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_vision·δ_vision."""
-    return weighted(view, options, (("text", 1.0), ("vision", options.vision_weight)))
+    return weighted(view, options, counted(options, "vision"))
 
 
 def text_and_redundant(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_redundant·δ_redundant."""
-    return weighted(view, options, (("text", 1.0), ("redundant", options.vision_weight)))
+    return weighted(view, options, counted(options, "redundant"))
 
 
 def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(f_text + α·f_key)·4^−b; a kind of token that the bank never saw adds nothing."""
-    kinds = (("text", 1.0), ("key", options.vision_weight))
+    kinds = counted(options)
     counts = {kind: view.sums(kind, "selections") for kind, _ in kinds}
     seen = {kind: count.sum(axis=-1, keepdims=True) > 0 for kind, count in counts.items()}
     importance = sum(weight * share(counts[kind]) * seen[kind] for kind, weight in kinds)
@@ -93,7 +98,7 @@ def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray
 
 def sensitivity_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(δ_text + α·δ_key) / E; experts that were not measured get the estimated damage."""
-    kinds = (("text", 1.0), ("key", options.vision_weight))
+    kinds = counted(options)
     cost = sum(weight * damage(view, kind, min_support=options.min_support) for kind, weight in kinds)
     unsupported = sum(view.sums(kind, "support") for kind, _ in kinds) < options.min_support
     cost = np.where(unsupported[..., None], estimated(view, min_support=options.min_support), cost)
@@ -123,7 +128,7 @@ def fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Σ_d g_d²·Δz_d², mean over text tokens plus α times the mean over key tokens."""
-    return weighed.fisher_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support)
+    return weighed.fisher_cost(view, counted(options), options.min_support)
 
 
 def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +138,7 @@ def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def mode_soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """As mode_fisher, with the gradients of softened answers."""
-    parts = (("text", 1.0), ("key", options.vision_weight))
-    return weighed.fisher_cost(view, parts, options.min_support, "soft_fisher")
+    return weighed.fisher_cost(view, counted(options), options.min_support, "soft_fisher")
 
 
 def veq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -150,12 +154,12 @@ def hessian_trace(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]
 
 def mode_logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·KL_text + α·f_key·KL_key, the paper's cost with its metric in terms of the answer."""
-    return kl_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support, by_frequency=True)
+    return kl_cost(view, counted(options), options.min_support, by_frequency=True)
 
 
 def logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """KL_text + α·KL_key."""
-    return kl_cost(view, (("text", 1.0), ("key", options.vision_weight)), options.min_support, by_frequency=False)
+    return kl_cost(view, counted(options), options.min_support, by_frequency=False)
 
 
 def _significant(view: View, significance: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import View
+from mode_core.modalities import MODALITIES
 
 
 def fisher_cost(
@@ -65,7 +66,7 @@ def estimated_fisher(view: View, min_support: int = 1, sums: str = "fisher") -> 
 def gradient_ratio(views: Sequence[View]) -> float:
     """γ = root mean square ‖g‖ of text tokens ÷ that of vision tokens, over all banks; inf where vision has none."""
     mean = {}
-    for kind in ("text", "vision"):
+    for kind in MODALITIES:
         energy = sum(view.sums(kind, "gradient_energy").sum() for view in views)
         tokens = sum(view.sums(kind, "fisher_tokens").sum() for view in views)
         mean[kind] = energy / tokens if tokens > 0 else 0.0

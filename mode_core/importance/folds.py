@@ -7,12 +7,14 @@ Folds that no sample fell into are not counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mode_core.importance.frequency import frequencies
-from mode_core.importance.stacks import KINDS, ImportanceError
+from mode_core.importance.stacks import ImportanceError
+from mode_core.modalities import KEY_RATIO, KINDS, SIGNAL
 from mode_core.statistics import ExpertStatistics
 
 
@@ -48,6 +50,13 @@ def _vision_tokens(bank) -> np.ndarray:
     return bank.arrays[f"vision_tokens/{bank.signals[0]}"].sum(axis=-1)
 
 
+def only_folds(statistics: ExpertStatistics, kept: Sequence[int]) -> ExpertStatistics:
+    """The statistics as if only the samples of these folds had been drawn."""
+    for fold in sorted(set(range(statistics.folds)) - set(kept), reverse=True):
+        statistics = statistics.without_fold(fold)
+    return statistics
+
+
 def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) -> Interval:
     """Interval of an estimate from the estimates without each fold, `without [F, …]`."""
     from scipy.special import stdtrit  # fetched here: a first page should not wait for it
@@ -60,7 +69,7 @@ def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) ->
 
 
 def frequency_intervals(
-    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention", level: float = 0.95
+    statistics: ExpertStatistics, key_ratio: float = KEY_RATIO, signal: str = SIGNAL, level: float = 0.95
 ) -> dict[str, dict[str, Interval]]:
     """Intervals of every frequency: bank → kind of token → `Interval` of `[E]`, cut to [0, 1]."""
     whole = frequencies(statistics, key_ratio, signal)

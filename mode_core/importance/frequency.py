@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mode_core.importance.records import Frequencies
-from mode_core.importance.stacks import KINDS, View, in_order, views
+from mode_core.importance.stacks import View, in_order, views
+from mode_core.modalities import KEY_RATIO, KINDS, SIGNAL
 from mode_core.statistics import ExpertStatistics
 
 
@@ -18,8 +19,8 @@ def share(counts: np.ndarray) -> np.ndarray:
 
 def frequencies(
     statistics: ExpertStatistics,
-    key_ratio: float = 0.20,
-    signal: str = "text_attention",
+    key_ratio: float = KEY_RATIO,
+    signal: str = SIGNAL,
     leave_out_fold: int | None = None,
 ) -> dict[str, Frequencies]:
     """Frequencies of every bank: name → `Frequencies`, five arrays `[E]` that each sum to 1 (paper §4).
@@ -32,18 +33,13 @@ def frequencies(
     """
     found = {}
     for view in views(statistics, key_ratio, signal, leave_out_fold):
-        shares, none = stacked_shares(view)
+        counts = {kind: view.sums(kind, "selections") for kind in KINDS}
+        shares = {kind: share(count) for kind, count in counts.items()}
+        none = {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
         for row, name in enumerate(view.stack.names):
             empty = frozenset(kind for kind in KINDS if none[kind][row])
             found[name] = Frequencies(**{kind: shares[kind][row] for kind in KINDS}, empty=empty)
     return in_order(statistics, found)
-
-
-def stacked_shares(view: View) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """By kind of token: shares `[N, E]`, and whether a bank saw none of that kind, `[N]`."""
-    counts = {kind: view.sums(kind, "selections") for kind in KINDS}
-    shares = {kind: share(count) for kind, count in counts.items()}
-    return shares, {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
 
 
 def one_token_share(view: View, kind: str) -> np.ndarray:

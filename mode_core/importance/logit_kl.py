@@ -19,6 +19,7 @@ import numpy as np
 from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import ImportanceError, View, key_bins
+from mode_core.modalities import COUNTED
 from mode_core.statistics import ExpertStatistics
 
 Parts = Sequence[tuple[str, float]]
@@ -66,8 +67,8 @@ def estimated_kl(view: View, min_support: int = 1) -> np.ndarray:
 
     def make() -> np.ndarray:
         stack, free = view.stack, data_free(view.stack)
-        support = sum(stack.total(f"{kind}_logit_kl_support") for kind in ("text", "key"))[..., None]
-        total = sum(stack.total(f"{kind}_logit_kl") for kind in ("text", "key"))
+        support = sum(stack.total(f"{kind}_logit_kl_support") for kind in COUNTED)[..., None]
+        total = sum(stack.total(f"{kind}_logit_kl") for kind in COUNTED)
         usable = (support >= max(min_support, 1)) & (free > 0)
         ratio = np.where(usable, total / np.where(usable, support * free, 1), np.nan).reshape(len(free), -1)
         factor = np.array([np.nanmedian(row) if np.isfinite(row).any() else 0.0 for row in ratio])

@@ -23,11 +23,6 @@ class Frequencies:
     all: np.ndarray
     empty: frozenset[str] = frozenset()
 
-    @property
-    def text_only(self) -> bool:
-        """True where no vision token was routed: the samples have no pictures, or the model reads none."""
-        return "vision" in self.empty
-
 
 @dataclass(frozen=True)
 class CostTable(Mapping[str, np.ndarray]):
@@ -44,6 +39,30 @@ class CostTable(Mapping[str, np.ndarray]):
     settings: Mapping[str, object] = field(default_factory=dict)
     comparable_across_banks: bool = False
     unsupported: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def at(self, bits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Cost of every expert at its bits: bank → int `[E]` (of costs by projection `[E, 2]`) → the same shape.
+
+        Bits that are one for both projections cost the sum over the two.
+
+        Raises:
+            ValueError: bits of a width that has no cost, or by projection where the costs do not say how they divide.
+        """
+        order = np.argsort(self.bits)
+        known, found = np.asarray(self.bits)[order], {}
+        for bank, given in bits.items():
+            table, own = self.costs[bank], np.asarray(given)
+            if missing := sorted(set(own.ravel().tolist()) - set(self.bits)):
+                raise ValueError(f"The costs hold no {missing[0]} bits; they have {', '.join(map(str, known))}.")
+            if own.ndim == 2 and table.ndim == 2:
+                raise ValueError("The bits are by projection and the costs are not.")
+            table = table.sum(axis=1) if own.ndim < table.ndim - 1 else table
+            found[bank] = np.take_along_axis(table, order[np.searchsorted(known, own)][..., None], axis=-1)[..., 0]
+        return found
+
+    def damage(self, bits: Mapping[str, np.ndarray]) -> float:
+        """Summed cost of these bits; see `at`."""
+        return float(sum(costs.sum() for costs in self.at(bits).values()))
 
     def __getitem__(self, bank: str) -> np.ndarray:
         return self.costs[bank]

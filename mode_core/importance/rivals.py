@@ -1,4 +1,4 @@
-"""Published rivals as costs, and one published clustering, each with its source.
+"""Published rivals as costs, each with its source.
 
 Mixture Compressor (PMQ, arXiv 2410.06270): φ^α·w^β·ε^γ, where φ is an expert's share of selections, w its share of
 routing weight, and ε the Frobenius norm of the error in the bank's output when that expert alone is quantized.
@@ -12,17 +12,13 @@ trace is (n − 1)/‖W‖_F; a probe spread evenly over the unit sphere gives (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from mode_core.importance.frequency import share
-from mode_core.importance.stacks import ImportanceError, Stack, View, in_order, stacks
-from mode_core.statistics import ExpertStatistics
+from mode_core.importance.stacks import ImportanceError, Stack, View
 
 PAPER = (1.0, 1.5, 2.0)
 RELEASED = (1.0, 1.5, 1.0)
-RESTARTS = 20  # of k-means, from random centres; the best is kept
 
 
 def mixture_compressor(view: View, exponents: tuple[float, float, float]) -> np.ndarray:
@@ -42,55 +38,3 @@ def mopeq_trace(stack: Stack) -> np.ndarray:
     if (norms <= 0).any():
         raise ImportanceError("These statistics hold no weight norms, which MoPEQ needs. Calibrate again.")
     return ((entries - 1) / (entries * norms)).sum(axis=-1)
-
-
-def mopeq_hutchinson(matrices: Sequence[np.ndarray], probes: int = 64, seed: int = 0) -> float:
-    """MoPEQ's trace of one expert as its authors compute it, by sampling: what `mopeq_trace` gives in closed form.
-
-    The mean over random unit vectors v of vᵀHv, H the Hessian of ‖W‖_F in the n entries of one matrix `[out, in]`,
-    summed over the matrices. Hv = (v − w·⟨w, v⟩/‖w‖²)/‖w‖. Its relative standard error is about
-    sqrt(2/probes)/n, so a few probes are plenty.
-
-    Raises:
-        ImportanceError: a matrix of zeros, whose norm has no derivative.
-    """
-    draw, total = np.random.default_rng(seed), 0.0
-    for matrix in matrices:
-        weights = np.asarray(matrix, dtype=float).ravel()
-        norm = np.linalg.norm(weights)
-        if norm == 0:
-            raise ImportanceError("MoPEQ's trace needs weights that are not all zero.")
-        for _ in range(probes):
-            vector = draw.standard_normal(weights.size)
-            vector /= np.linalg.norm(vector)
-            product = (vector - weights * (weights @ vector) / norm**2) / norm
-            total += vector @ product / probes
-    return float(total)
-
-
-def mopeq_bits(
-    statistics: ExpertStatistics, bits: Sequence[int] = (2, 3, 4), per_bank: bool = True, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """MoPEQ's own assignment: bank → bits `[E]`. K-means on the trace, one cluster per width, highest trace most bits.
-
-    Clusters are found in every bank (`per_bank`) or over the model. The average is what comes out; no budget is kept.
-    With fewer different traces than widths, the highest widths are used.
-    """
-    traces = {
-        name: row for stack in stacks(statistics) for name, row in zip(stack.names, mopeq_trace(stack), strict=True)
-    }
-    traces = in_order(statistics, traces)
-    if per_bank:
-        return {name: _clustered(row, bits, seed) for name, row in traces.items()}
-    lengths = np.cumsum([len(row) for row in traces.values()])[:-1]
-    whole = np.split(_clustered(np.concatenate(list(traces.values())), bits, seed), lengths)
-    return dict(zip(traces, whole, strict=True))
-
-
-def _clustered(trace: np.ndarray, bits: Sequence[int], seed: int) -> np.ndarray:
-    from scipy.cluster.vq import kmeans, vq  # fetched here: half a second that a first page should not wait for
-
-    clusters = min(len(bits), len(np.unique(trace)))
-    scaled = ((trace - trace.mean()) / (trace.std() or 1.0))[:, None]
-    centres = np.sort(kmeans(scaled, clusters, iter=RESTARTS, rng=seed)[0], axis=0)
-    return np.sort(np.asarray(bits))[len(bits) - len(centres) :][vq(scaled, centres)[0]]

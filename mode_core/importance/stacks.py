@@ -16,9 +16,9 @@ from itertools import groupby
 import numpy as np
 
 from mode_core.errors import ImportanceError
+from mode_core.modalities import KINDS
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
-KINDS = ("text", "vision", "key", "redundant", "all")
 NO_SIGNAL = "none"
 
 

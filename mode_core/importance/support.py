@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mode_core.importance.stacks import ImportanceError, in_order, views
+from mode_core.modalities import COUNTED, KEY_RATIO, SIGNAL
 from mode_core.statistics import ExpertStatistics
-
-MODALITIES = ("text", "key")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Support:
 
 
 def support(
-    statistics: ExpertStatistics, key_ratio: float = 0.20, signal: str = "text_attention", min_support: int = 1
+    statistics: ExpertStatistics, key_ratio: float = KEY_RATIO, signal: str = SIGNAL, min_support: int = 1
 ) -> dict[str, Support]:
     """Support of every bank, name → `Support`; arguments as in `cost_table`.
 
@@ -54,7 +53,7 @@ def support(
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
     found = {}
     for view in views(statistics, key_ratio, signal):
-        sums = {key: {kind: view.sums(kind, key) for kind in MODALITIES} for key in ("support", "selections")}
+        sums = {key: {kind: view.sums(kind, key) for kind in COUNTED} for key in ("support", "selections")}
         for row, bank in enumerate(view.stack.banks):
             tokens, routed = ({kind: both[row] for kind, both in sums[key].items()} for key in sums)
             found[bank.name] = Support(tokens, routed, int(min_support), bank.shape.layer)

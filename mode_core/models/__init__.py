@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mode_core.models.errors import ModelError, OwnCodeError
     from mode_core.models.finding import find_banks
     from mode_core.models.loading import LoadedModel, load_model
+    from mode_core.models.vetting import encode_checked, usable
     from mode_core.models.vision_ops import ensure_torchvision
 
 _HOMES = {
@@ -27,7 +28,9 @@ _HOMES = {
     "find_banks": "finding",
     "LoadedModel": "loading",
     "load_model": "loading",
+    "encode_checked": "vetting",
     "ensure_torchvision": "vision_ops",
+    "usable": "vetting",
 }
 __all__ = [
     "PADDING",
@@ -40,9 +43,11 @@ __all__ = [
     "ModelError",
     "OwnCodeError",
     "Reached",
+    "encode_checked",
     "ensure_torchvision",
     "find_banks",
     "load_model",
+    "usable",
 ]
 
 

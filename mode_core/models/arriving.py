@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,11 @@ def load_weights(
     Raises:
         ModelError: tensors that are missing, of another shape, not understood, or not finite; their names and counts.
     """
+    held = sum(prod(files.shape(key)) for key in files.names)
+    if held < sum(parameter.numel() for parameter in built(str(files.folder), config, trust_remote_code).parameters()):
+        check_files(
+            files, config, trust_remote_code
+        )  # before transformers makes up what is missing, which takes memory
     found: list[str] = []
     model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, found), **placement)
     if found:

@@ -21,9 +21,17 @@ BLOCK = (128, 128)
 
 
 def block_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows and columns of a block, from a config.json; 128 × 128 where it tells none."""
+    """Rows and columns of a block, from a config.json; 128 × 128 where it tells none.
+
+    Raises:
+        ModelError: it tells something else than two numbers.
+    """
     size = (quantization_of(config) or {}).get("weight_block_size")
-    return (int(size[0]), int(size[1])) if isinstance(size, Sequence) and len(size) == 2 else BLOCK
+    if size is None:
+        return BLOCK
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise ModelError(f"config.json: 'weight_block_size' must be two numbers such as [128, 128]; got {size!r}.")
+    return size[0], size[1]
 
 
 def check_grid(name: str, shape: Sequence[int], grid: Sequence[int], block: tuple[int, int]) -> None:

@@ -35,6 +35,7 @@ TYPES = {  # the format's names -> torch's
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
 }  # fmt: skip
+FLOATS = ("F64", "F32", "F16", "BF16")
 HASHED_WHOLE = 64 << 20  # bytes of a weight file up to which its revision covers every byte
 HASHED_ENDS = 1 << 20  # bytes at each end of a larger one
 GENERATE = "custom_generate/generate.py"  # found by transformers without being named in any configuration
@@ -186,13 +187,18 @@ class CheckpointFiles:
     def _check_bytes(self) -> None:
         for name in self.names:
             stored = self._stored[name]
-            if stored.kind.startswith("F8"):
-                if stored.kind not in BYTE_FLOATS or name + SCALE not in self._stored:
-                    raise ModelError(
-                        f"{stored.file}: {name} is stored in 8 bits ({stored.kind}) without scales that are understood "
-                        f"('{name}{SCALE}' was looked for); take the original weights (bfloat16)."
-                    )
+            if stored.kind in BYTE_FLOATS and name + SCALE in self._stored:
                 check_grid(name, stored.shape, self._stored[name + SCALE].shape, self._block)
+            elif stored.kind not in FLOATS and (stored.kind not in TYPES or _is_weight(name)):
+                raise ModelError(
+                    f"{stored.file}: {name} is stored as {stored.kind} without scales that are understood "
+                    f"('{name}{SCALE}' was looked for); take the original weights (bfloat16)."
+                )
+
+
+def _is_weight(name: str) -> bool:
+    """Is it a matrix or vector that the model multiplies by, and no counter or table of positions?"""
+    return name.endswith(".weight") or ".experts." in name
 
 
 def _indexed(folder: Path) -> dict[str, Path]:
@@ -205,7 +211,7 @@ def _indexed(folder: Path) -> dict[str, Path]:
     places = record.get("weight_map") if isinstance(record, dict) else None
     if not isinstance(places, dict) or not places:
         raise ModelError(f"{index} names no tensors ('weight_map' was looked for); copy the index anew.")
-    if strange := [f for f in places.values() if not isinstance(f, str) or re.search(r"[/\\:]", f) or f == ".."]:
+    if strange := [f for f in places.values() if not isinstance(f, str) or re.search(r"[/\\:]", f)]:
         raise ModelError(f"{index} names {strange[0]!r}, which is no file beside it; only the folder's own are read.")
     if other := [file for file in places.values() if not file.endswith(".safetensors")]:
         raise ModelError(f"{index} names {other[0]}, which is no safetensors file; copy the index anew.")

@@ -7,6 +7,7 @@ and image placeholders both token sequences are the same, and the first one come
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -14,14 +15,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from mode_core.models.errors import ModelError
 from mode_core.models.media import shown_pictures, video_arguments
 from mode_core.models.written import written_spans
-from mode_core.samples import Sample, SampleError
+from mode_core.samples import IMAGE_MARK, VIDEO_MARK, Sample, SampleError
 
 PADDING, TEXT, VISION = 0, 1, 2
+MARKS = re.compile(f"{IMAGE_MARK}|{VIDEO_MARK}")
 VISION_TOKEN_NAMES = (
     "image_token_id",
     "image_token_index",
@@ -148,6 +151,11 @@ def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: 
             add_special_tokens=add_special,
         )
     except (ValueError, TypeError, IndexError) as refused:
+        if isinstance(refused, SampleError):
+            raise
+        if len(samples) > 1:  # name the one at fault, where one is at fault by itself
+            for sample, each in zip(samples, texts, strict=True):
+                _process(processor, [sample], [each], side, add_special)
         names = ", ".join(sample.id for sample in samples)
         raise SampleError(f"The model's processor refused {names}: {refused}") from refused
 
@@ -163,7 +171,19 @@ def _render(processor: Any, sample: Sample) -> str:
         if held := [token for token in tokenizer.all_special_tokens if token in text]:
             raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
     check_template(processor)
-    return _templated(processor, sample.prompt())
+    try:
+        text = _templated(processor, sample.prompt())
+    except TemplateError as refused:
+        raise SampleError(f"Sample {sample.id}: the model's chat template refuses its turns ({refused}).") from None
+    said = [
+        turn["content"].rpartition("</think>")[2].strip() for turn in sample.messages if turn["role"] == "assistant"
+    ]
+    if lost := [words for words in said if not MARKS.search(words) and words not in text]:
+        raise SampleError(
+            f"Sample {sample.id}: the model's chat template leaves out an earlier answer ({lost[0][:40]!r}); give the "
+            "last question alone."
+        )
+    return text
 
 
 def check_template(processor: Any) -> None:
@@ -227,5 +247,5 @@ def _answer_positions(tokenizer: Any, sample: Sample, ending: str, ids: Tensor, 
     used = torch.nonzero(attended).ravel()
     last = used[-len(tail) :]
     if ids[last].tolist() != tail:
-        raise ModelError(f"Sample {sample.id}: the tokenizer joins the answer with the prompt before it.")
+        raise SampleError(f"Sample {sample.id}: the tokenizer joins the answer with the prompt before it.")
     return last[: len(tokenizer(sample.answer, add_special_tokens=False)["input_ids"])]

@@ -18,11 +18,11 @@ from torch import nn
 
 from mode_core.models.arriving import load_weights
 from mode_core.models.banks import ExpertBank
-from mode_core.models.checkpoint_files import CheckpointFiles
+from mode_core.models.checkpoint_files import BESIDE, CheckpointFiles
 from mode_core.models.encoding import Encoded, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
 from mode_core.models.finding import find_banks
-from mode_core.models.folders import checked_folder, model_name, refuse_pointer
+from mode_core.models.folders import checked_folder, model_name, read_json, refuse_pointer
 from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.outline import attempt, configuration, model_class_of
 from mode_core.samples import Sample
@@ -197,9 +197,11 @@ def load_processor(source: str | Path, pictures: bool, trust_remote_code: bool =
 
 def _check_processor_files(place: Path, pictures: bool) -> None:
     """Tell of missing files by name, before transformers looks for something else instead."""
-    for path in place.glob("*.*"):
-        if path.suffix in (".json", ".model", ".jinja", ".txt"):
+    for path in place.iterdir():
+        if BESIDE.fullmatch(path.name):
             refuse_pointer(path)
+            if path.suffix == ".json" and not isinstance(read_json(path), dict):
+                raise ModelError(f"{path} is not in the form that it should have (a JSON object); copy it anew.")
     if not any(found for pattern in TOKENIZERS for found in place.glob(pattern)):
         raise ModelError(
             f"{place} has no tokenizer (looked for {', '.join(TOKENIZERS[:4])} and the like); copy tokenizer.json and "

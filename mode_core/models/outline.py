@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,8 +21,8 @@ from mode_core.models.vision_ops import ensure_torchvision
 
 VISION_PARTS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 LANGUAGE_PARTS = ("text_config", "llm_config", "language_config")
-FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-OF_OWN_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # code that was written for older software
+FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+OF_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # a file in a form that code does not expect, or old code
 
 
 def outline(source: str | Path, trust_remote_code: bool = False) -> nn.Module:
@@ -102,12 +103,11 @@ def attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) ->
     Raises:
         ModelError: it cannot be loaded; an `OwnCodeError` where that needs the model's own code and leave to run it.
     """
-    expected = (*FAILURES, *OF_OWN_CODE) if options.get("trust_remote_code") else FAILURES
     try:
         return load(*arguments, **options)
     except ModelError:
         raise
-    except expected as failure:
+    except (*FAILURES, *OF_CODE) as failure:
         reason = str(failure).strip().splitlines()
         if options.get("trust_remote_code") is False and "custom code" in str(failure):
             raise OwnCodeError(

@@ -124,22 +124,23 @@ class ListedStorage:
 
     @property
     def hidden(self) -> int:
-        return self._linear("down", 0).weight.shape[0]
+        return self.linear("down", 0).weight.shape[0]
 
     @property
     def intermediate(self) -> int:
-        return self._linear("down", 0).weight.shape[1]
+        return self.linear("down", 0).weight.shape[1]
 
     @property
     def has_gate(self) -> bool:
         return self.names[0] is not None
 
-    def _linear(self, projection: str, expert: int) -> nn.Linear:
+    def linear(self, projection: str, expert: int) -> nn.Linear:
+        """The layer that holds one matrix."""
         return getattr(self.modules[expert], self.names[("gate", "up", "down").index(projection)])
 
     def matrix(self, projection: str, expert: int) -> Tensor:
         """View `[out, in]`."""
-        return self._linear(projection, expert).weight.detach()
+        return self.linear(projection, expert).weight.detach()
 
     def stacked(self, projection: str) -> Tensor:
         """Copy `[E, out, in]`."""
@@ -160,7 +161,7 @@ class ListedStorage:
     def bias(self, side: str, expert: int) -> Tensor | None:
         """Bias of one expert's fused side, `[out]`; None where there is none."""
         names = ("down",) if side == "down" else ("gate", "up") if self.has_gate else ("up",)
-        found = [self._linear(name, expert).bias for name in names]
+        found = [self.linear(name, expert).bias for name in names]
         if any(part is None for part in found):
             return None
         return found[0].detach() if len(found) == 1 else torch.cat([part.detach() for part in found])
@@ -168,7 +169,7 @@ class ListedStorage:
     @property
     def has_bias(self) -> bool:
         """True where the experts' linear layers add one."""
-        return self._linear("down", 0).bias is not None
+        return self.linear("down", 0).bias is not None
 
     def activate(self, product: Tensor) -> Tensor:
         """Activation of the gate, times up: `[…, 2I or I]` → `[…, I]`."""

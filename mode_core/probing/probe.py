@@ -36,7 +36,8 @@ from mode_core.probing.interface import (
 from mode_core.probing.observation import Observation
 from mode_core.probing.partial import Parts
 from mode_core.probing.redundancy import query_positions
-from mode_core.probing.signals import SIGNALS, View
+from mode_core.probing.signals import SIGNALS
+from mode_core.probing.signals.base import View
 
 
 @dataclass
@@ -67,8 +68,9 @@ class Probe:
         self.banks = {id(bank.module): bank for bank in loaded.banks.values()}
         self.layers_name, self.layers = decoder_layers(loaded)
         self.configs = asked_configs(loaded.model, self.layers_name)
-        self.attention = {name: SIGNALS[name] for name in signals if hasattr(SIGNALS[name], "row_weights")}
-        self.features = {name: SIGNALS[name] for name in signals if name not in self.attention}
+        measures = {name: SIGNALS[name].measure for name in signals}
+        self.attention = {name: measure for name, measure in measures.items() if hasattr(measure, "row_weights")}
+        self.features = {name: measure for name, measure in measures.items() if name not in self.attention}
         self.attending = find_attention(self.layers)
         self._layer_of = {id(one.module): one.layer for one in self.attending.values()}
         self.serving = {bank.layer: serving(bank.layer, self.attending) for bank in loaded.banks.values()}

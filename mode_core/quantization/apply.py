@@ -6,28 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mode_core.allocation.records import Allocation
-from mode_core.errors import QuantizationError
+from mode_core.errors import QuantizationError, QuantizerMissing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.quantization.filling import fill_data_free, fill_second_order
-from mode_core.quantization.hessians import GptqSettings
-from mode_core.quantization.hqq import hqq_package
-from mode_core.quantization.methods import METHODS, Method
 from mode_core.quantization.placement import ORIGINALS, STORAGES, check_interface
 from mode_core.quantization.plan import SIDES, make_plan
 from mode_core.quantization.quantized_model import QuantizedModel
+from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS
+from mode_core.quantization.settings import GptqSettings, Quantizer
 from mode_core.quantization.widths import GROUP_SIZE, PER_CHANNEL
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
     from mode_core.samples import Sample
 
-__all__ = ["METHODS", "GptqSettings", "Method", "QuantizationError", "QuantizedModel", "quantize_experts"]
-
 
 def quantize_experts(
     loaded: LoadedModel,
     allocation: Allocation,
-    method: str = "rtn",
+    method: str | Quantizer = DATA_FREE,
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
     samples: Sequence[Sample] | None = None,
@@ -51,7 +48,7 @@ def quantize_experts(
     Width 16 leaves an expert untouched, width 0 leaves it out (its weights are zeros and take no bytes).
 
     Args:
-        method: `rtn`, `hqq` (always with zero points, whatever `symmetric` says) or `gptq`.
+        method: a name of `QUANTIZERS`, or a `Quantizer`, whose settings then count and none of those given beside it.
         samples: what `gptq` looks at: calibration samples, not those that are evaluated.
         attention_bits, shared_bits: a width for all attention layers of the language model, and for all shared
             experts; None leaves them as they are (the paper's released code uses 4 for both). Routers, embeddings,
@@ -75,16 +72,21 @@ def quantize_experts(
         QuantizerMissing: the optional package of the method is not installed.
         Cancelled: a stop was asked for.
     """
+    if isinstance(method, Quantizer):
+        asked = method
+        method, group_size, symmetric = asked.grid["method"], asked.grid["group_size"], asked.grid["symmetric"]
+        attention_bits, shared_bits, gptq = asked.attention_bits, asked.shared_bits, asked.gptq
     _check(method, group_size, samples, storage, originals)
+    kind = QUANTIZERS[method]
     plan = make_plan(loaded, allocation, attention_bits, shared_bits)
     if storage == "packed":
         for bank in loaded.banks.values():
             check_interface(bank)
-    symmetric = symmetric and method != "hqq"
+    symmetric = symmetric and not kind.real_zeros
     quantized = QuantizedModel(loaded, allocation, method, group_size, symmetric, storage, originals)
     quantized.take()
     try:
-        if method == "gptq":
+        if kind.needs_samples:
             steps = len(SIDES) * len(loaded.banks) + len(plan.linears)
             fill_second_order(quantized, plan, samples, gptq or GptqSettings(), Reporter(progress, steps, cancel))
         else:
@@ -98,16 +100,16 @@ def quantize_experts(
 
 
 def _check(method: str, group_size: int, samples: Sequence[Sample] | None, storage: str, originals: str) -> None:
-    if method not in METHODS:
-        raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHODS)}.")
+    if method not in QUANTIZERS:
+        raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(QUANTIZERS)}.")
     if group_size != PER_CHANNEL and group_size < 1:
         raise QuantizationError(f"group_size must be a positive number, or -1 (per channel); got {group_size}.")
-    if METHODS[method].needs_samples and not samples:
+    if QUANTIZERS[method].needs_samples and not samples:
         raise QuantizationError(
             f"The quantizer {method!r} looks at what enters the experts; give it calibration samples (samples=…)."
         )
-    if method == "hqq":
-        hqq_package()
+    if not QUANTIZERS[method].available:
+        raise QuantizerMissing(QUANTIZERS[method].missing)
     for name, value, known in (("storage", storage, STORAGES), ("originals", originals, ORIGINALS)):
         if value not in known:
             raise QuantizationError(f"{name} must be one of {', '.join(known)}; got {value!r}.")

@@ -12,10 +12,12 @@ from torch import Tensor
 from mode_core.jobs import Reporter
 from mode_core.quantization.gptq import gptq
 from mode_core.quantization.grids import Codes
-from mode_core.quantization.hessians import ExpertHessians, GptqSettings, HessianPass, plan_passes, run_pass
-from mode_core.quantization.methods import DATA_FREE, on_cpu, quantize_data_free
+from mode_core.quantization.hessians import ExpertHessians, HessianPass, plan_passes, run_pass
+from mode_core.quantization.methods import on_cpu, quantize_data_free
 from mode_core.quantization.packing import pack_matrices
 from mode_core.quantization.plan import SIDES, Plan
+from mode_core.quantization.quantizers import DATA_FREE
+from mode_core.quantization.settings import GptqSettings
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 
 if TYPE_CHECKING:
@@ -61,8 +63,12 @@ def fill_second_order(
 ) -> None:
     """Quantize all that the plan touches with Hessians from the samples, as many at a time as fit into memory.
 
-    Experts and layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
+    Samples that the model's processor refuses are left out, and named in `quantized.samples.errors`. Experts and
+    layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
     """
+    from mode_core.models import usable
+
+    quantized.samples = samples = usable(quantized.loaded, samples, cancel=reporter.cancel)
     banks = quantized.loaded.banks
     experts = {name: plan.touched(name) for name in banks}
     linears = {name: linear for name, (linear, _) in plan.linears.items()}

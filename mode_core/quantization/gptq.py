@@ -20,9 +20,8 @@ from torch import Tensor
 from mode_core.errors import HessianError, SettingsError
 from mode_core.quantization.grids import Codes, check_weights
 from mode_core.quantization.search import Grid
+from mode_core.quantization.settings import BLOCK, DAMPING
 
-DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
-BLOCK = 128
 FACTORED_AT_ONCE = 1 << 26  # numbers of Hessians that are factored together: 256 MB in float32
 
 

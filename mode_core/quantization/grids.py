@@ -27,7 +27,7 @@ from mode_core.errors import SettingsError
 from mode_core.quantization.search import Grid
 from mode_core.quantization.widths import DROPPED, GROUP_SIZE, PER_CHANNEL, WIDTHS, check_width, group_length
 
-__all__ = ["GROUP_SIZE", "PER_CHANNEL", "WIDTHS", "Codes", "dequantize", "fake_quantize", "quantize", "requantize"]
+__all__ = ["GROUP_SIZE", "PER_CHANNEL", "WIDTHS", "Codes", "dequantize", "fake_quantize", "quantize"]
 
 SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 CHUNK = {"cpu": 1 << 17, "other": 1 << 25}  # weights searched at once: stays in cache, or fills an accelerator
@@ -152,15 +152,6 @@ def fake_quantize(
         scale_dtype=scale_dtype,
     )
     return dequantize(codes, weights.dtype)
-
-
-def requantize(values: Tensor, codes: Codes) -> Tensor:
-    """Codes uint8 `[..., out, in]` of `values` on the grid (scales, zeros) that `codes` already has."""
-    grid = Grid(codes.bits, codes.symmetric, False, codes.scales.dtype)
-    lengths = torch.arange(codes.shape[-1], device=values.device) // codes.group_size
-    scale = codes.scales.float()[..., lengths].reshape(-1)
-    zero = None if codes.zeros is None else codes.zeros.float()[..., lengths].reshape(-1)
-    return grid.codes(values.float().reshape(-1, 1), scale, zero).reshape(codes.shape)
 
 
 def check_weights(weights: Tensor, bits: int, group_size: int, scale_dtype: torch.dtype) -> int:

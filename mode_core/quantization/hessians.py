@@ -26,53 +26,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mode_core.errors import SettingsError
 from mode_core.jobs import Reporter
-from mode_core.quantization.gptq import BLOCK, DAMPING
+from mode_core.quantization.settings import GptqSettings
 
 if TYPE_CHECKING:
     from mode_core.models import Encoded, ExpertBank, LoadedModel
     from mode_core.probing.observation import Observation
     from mode_core.samples import Sample
-
-WEIGHTINGS = ("tokens", "modality")
-LEAST_TOKENS = 32
-
-
-@dataclass(frozen=True)
-class GptqSettings:
-    """How `gptq` looks at data.
-
-    `least_tokens`: an expert with fewer is quantized without it. `answers`: samples that have an answer are read with
-    it, so that the tokens that an answer is made of count too.
-
-    Raises:
-        SettingsError: a setting out of its range, with the range.
-    """
-
-    damping: float = DAMPING
-    block: int = BLOCK
-    weighting: str = "tokens"
-    key_ratio: float = 0.20
-    signal: str = "text_attention"
-    vision_weight: float = 1.0
-    answers: bool = True
-    least_tokens: int = LEAST_TOKENS
-    batch_size: int = 4
-    memory_bytes: int = 4 << 30
-
-    def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
-        if not 0 < self.damping < 1:
-            raise SettingsError(f"damping must lie between 0 and 1; got {self.damping}.")
-        if not 0 < self.key_ratio <= 1:
-            raise SettingsError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
-        if self.vision_weight < 0:
-            raise SettingsError(f"vision_weight must not be negative; got {self.vision_weight}.")
-        for name in ("block", "least_tokens", "batch_size", "memory_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
 
 class ExpertHessians:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mode_core.errors import QuantizerMissing
 from mode_core.quantization.grids import Codes, check_weights
+from mode_core.quantization.quantizers import QUANTIZERS
 
 PACKAGE = "hqq"
 
@@ -29,15 +30,13 @@ def hqq_package() -> ModuleType:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != PACKAGE:
             raise
-        raise QuantizerMissing(
-            "The quantizer 'hqq' needs the package hqq, which is not installed: pip install hqq==0.2.8.post1, "
-            "or choose 'rtn' or 'gptq'."
-        ) from None
+        raise QuantizerMissing(QUANTIZERS[PACKAGE].missing) from None
     return quantize
 
 
-def hqq(weights: Tensor, bits: int, group_size: int) -> Codes:
+def hqq(weights: Tensor, bits: int, group_size: int, symmetric: bool = False) -> Codes:
     """Weights `[n, out, in]` → `Codes` with float16 zero points; groups along the last axis, the last may be shorter.
+    There are zero points whatever `symmetric` asks.
 
     Memory: the package's, about five times one matrix in float32, and the codes.
 

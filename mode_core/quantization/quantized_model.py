@@ -18,6 +18,7 @@ from mode_core.quantization.rest import rest_bytes
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
+    from mode_core.samples import SampleList
 
 
 class QuantizedModel:
@@ -26,7 +27,8 @@ class QuantizedModel:
     `with quantized:` puts the quantized weights in (again), leaving it puts the original back, bit for bit. Its owner
     is the thread that put the weights in. `data_free[bank]` names the experts that had too few tokens for a quantizer
     that looks at data, and were quantized by `methods.DATA_FREE` instead; `data_free_linears` the same for layers
-    outside the experts. `tokens[bank, expert]` is how many tokens an expert's Hessians were summed from.
+    outside the experts. `tokens[bank, expert]` is how many tokens an expert's Hessians were summed from. `samples` are
+    those that it looked at, and their `.errors` those that were left out.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class QuantizedModel:
         self.packed: dict[Key, PackedMatrix] = {}
         self.linears: dict[str, PackedMatrix] = {}
         self.data_free: dict[str, tuple[int, ...]] = {}
+        self.samples: SampleList | None = None
         self.data_free_linears: tuple[str, ...] = ()
         self.tokens: dict[tuple[str, int], int] = {}
         self._placement: Placement = (

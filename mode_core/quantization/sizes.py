@@ -1,20 +1,14 @@
-"""What things weigh, to the byte: experts at every width as `packing` stores them, and a model by its parts."""
+"""What things weigh, to the byte: experts at every width as `packing` stores them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, check_width, group_length, zero_point_bits
+from mode_core.quantization.quantizers import DATA_FREE, quantizer_kind
+from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, check_width, group_length
 from mode_core.statistics import BankShape
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mode_core.models import LoadedModel
 
 SCALE_BYTES = 2  # float16
 VISION_PARTS = ("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit")
@@ -22,7 +16,7 @@ VISION_BRIDGES = ("multi_modal_projector", "mm_projector", "mlp1", "embed_vision
 
 
 def matrix_bytes(
-    rows: int, columns: int, bits: int, group_size: int = GROUP_SIZE, symmetric: bool = True, method: str = "rtn"
+    rows: int, columns: int, bits: int, group_size: int = GROUP_SIZE, symmetric: bool = True, method: str = DATA_FREE
 ) -> int:
     """Bytes of one packed matrix `[rows, columns]`: codes, float16 scales and the zero points that `method` keeps.
 
@@ -32,7 +26,7 @@ def matrix_bytes(
     if bits == DROPPED:
         return 0
     groups = rows * -(-columns // group_length(columns, group_size))
-    zeros = -(-groups * zero_point_bits(bits, symmetric, method) // 8)
+    zeros = -(-groups * quantizer_kind(method).zero_point_bits(bits, symmetric) // 8)
     return -(-rows * columns * bits // 8) + groups * SCALE_BYTES + zeros
 
 
@@ -42,7 +36,7 @@ def expert_bytes(
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
     by_projection: bool = False,
-    method: str = "rtn",
+    method: str = DATA_FREE,
 ) -> np.ndarray:
     """Bytes of one packed expert at each width: int64 `[B]`; by projection `[B, 2]` (gate+up, down).
 
@@ -68,46 +62,16 @@ def original_expert_bytes(shape: BankShape, dtype_bytes: int = 2) -> int:
     return (3 if shape.has_gate else 2) * shape.intermediate * shape.hidden * dtype_bytes
 
 
-@dataclass(frozen=True)
-class ModelBytes:
-    """Bytes of a model's parameters by part; `rest` holds routers, norms, shared experts and dense layers."""
-
-    experts: int
-    attention: int
-    vision_tower: int
-    embeddings: int
-    rest: int
-
-    @property
-    def total(self) -> int:
-        """All parameters; tied ones once."""
-        return self.experts + self.attention + self.vision_tower + self.embeddings + self.rest
-
-
-def model_bytes(loaded: LoadedModel) -> ModelBytes:
-    """Split the parameter bytes of a loaded model (`.model`, `.banks`) by part; a tied parameter counts once."""
-    experts = {id(p) for bank in loaded.banks.values() for p in bank.module.parameters()}
-    embeddings = {id(p) for p in _embedding_parameters(loaded.model)}
-    parts = dict.fromkeys(("experts", "attention", "vision_tower", "embeddings", "rest"), 0)
-    for name, parameter in loaded.model.named_parameters():
-        if id(parameter) in experts:
-            part = "experts"
-        elif id(parameter) in embeddings:
-            part = "embeddings"
-        else:
-            part = _part_of(name)
-        parts[part] += parameter.numel() * parameter.element_size()
-    return ModelBytes(**parts)
-
-
-def _embedding_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        if module is not None:
-            yield from module.parameters()
-
-
-def _part_of(name: str) -> str:
-    steps = name.lower().split(".")
-    if any(step in VISION_PARTS or step in VISION_BRIDGES for step in steps):
-        return "vision_tower"
-    return "attention" if any("attn" in step or "attention" in step for step in steps[:-1]) else "rest"
+def packed_bytes(
+    shape: BankShape,
+    bits: np.ndarray,
+    group_size: int = GROUP_SIZE,
+    symmetric: bool = True,
+    method: str = DATA_FREE,
+) -> np.ndarray:
+    """Bytes of each of a bank's packed experts at its bits: int `[E]`, or by projection `[E, 2]` → int64 `[E]`."""
+    bits = np.asarray(bits)
+    sides = (bits, bits) if bits.ndim == 1 else bits.T
+    widths = np.unique(bits)
+    table = expert_bytes(shape, widths.tolist(), group_size, symmetric, by_projection=True, method=method)
+    return sum(table[np.searchsorted(widths, side), number] for number, side in enumerate(sides))

@@ -1,4 +1,4 @@
-"""The widths and quantizers that are offered, and how channels fall into groups: plain numbers, without torch."""
+"""The widths that are offered, and how channels fall into groups: plain numbers, without torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ DROPPED = 0  # the width of an expert that is left out: it takes no bytes and it
 UNTOUCHED = 16  # the width that means "left as it was"
 GROUP_SIZE = 128
 PER_CHANNEL = -1
-METHOD_NAMES = ("rtn", "hqq", "gptq")
 PAPER_BITS = 4  # attention and shared experts in the paper's released code
-REAL_ZERO_BITS = 16  # hqq's zero points are fractions, kept in float16
 
 
 def group_length(in_features: int, group_size: int) -> int:
@@ -35,24 +33,3 @@ def check_width(bits: int) -> None:
     """
     if bits not in (DROPPED, *WIDTHS):
         raise SettingsError(f"bits must be one of {(DROPPED, *WIDTHS)}; got {bits}.")
-
-
-def check_method(method: str) -> None:
-    """Refuse a quantizer that is not offered.
-
-    Raises:
-        SettingsError: with those that are.
-    """
-    if method not in METHOD_NAMES:
-        raise SettingsError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHOD_NAMES)}.")
-
-
-def zero_point_bits(bits: int, symmetric: bool, method: str = "rtn") -> int:
-    """Bits that one group's zero point takes: none on a symmetric grid (nor at 1 bit, whose levels are ±), as many
-    as a code on an asymmetric one, and 16 with `hqq`, whatever `symmetric` says."""
-    check_method(method)
-    if bits == DROPPED:
-        return 0
-    if method == "hqq":
-        return REAL_ZERO_BITS
-    return 0 if symmetric or bits == 1 else bits

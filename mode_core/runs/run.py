@@ -8,7 +8,8 @@
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
-| `evidence/` | every method compared at the same memory (see `mode_core.comparison.records`) |
+| `evidence/` | every method compared at the same memory (`mode_core.comparison.records`); more of it in its folders |
+| `anchor.json`, `check.json` | what predicted damage means in nats, which estimates come true (`prediction`) |
 
 Every file is written whole or not at all, and nothing is pickled. A run can be opened while it is still being made:
 its `state` is "begun", "half done" or "done".
@@ -31,7 +32,9 @@ from mode_core.allocation.records import Allocation
 from mode_core.bundled import PORTABLE
 from mode_core.errors import ModeError, RunError
 from mode_core.files import LOCK, process_ended, sweep, writing
+from mode_core.importance import Recommendation, recommended
 from mode_core.json_files import check_format, checked, read_json, shortened, write_json
+from mode_core.prediction import Anchor, Check, Predictor
 from mode_core.runs.records import FORMAT, STATES, TOKEN_SCORES, RunInfo, SampleRecord
 from mode_core.runs.token_scores import TokenScores, read_token_scores, write_token_scores
 from mode_core.statistics import ExpertStatistics
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "NAME", "STATES", "Run", "RunError", "TokenScores", "check_name", "portable_source"]
 
+ANCHOR_FILE, CHECK_FILE = "anchor.json", "check.json"
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
 Damaged = dict[str, str]  # name -> why what is kept under it cannot be read
 
@@ -309,16 +313,51 @@ class Run:
                 damaged[path.stem] = str(refused)
         return found
 
-    def evidence(self) -> Evidence | None:
-        """What `python -m mode_core compare` measured of all methods; None where it was not run.
+    def evidence(self, name: str = "") -> Evidence | None:
+        """What `python -m mode_core compare` measured of all methods, or of those in a folder of `evidence_names`;
+        None where it was not run.
 
         Raises:
             EvidenceError: the files are incomplete or damaged.
         """
         from mode_core.comparison.records import Evidence
 
-        folder = self.path / "evidence"
+        folder = self.path / "evidence" / name
         return Evidence.load(folder) if (folder / "evidence.json").is_file() else None
+
+    def evidence_names(self) -> list[str]:
+        """Folders of evidence beside the first, by name (`evidence/shrinkage`: "shrinkage")."""
+        return sorted(place.parent.name for place in (self.path / "evidence").glob("*/evidence.json"))
+
+    # --- what is known of the estimates ----------------------------------------------------------------------
+
+    def check(self) -> Check | None:
+        """What `python -m mode_core check` found out; None where it was not run, or of a model that has changed since.
+
+        Raises:
+            CheckError: the file is damaged.
+        """
+        path = self.path / CHECK_FILE
+        found = Check.load(path) if path.is_file() else None
+        revision = self.info.get("model", {}).get("revision")
+        return found if found is None or found.info.get("revision") == revision else None
+
+    def anchor(self) -> Anchor | None:
+        """What damage predicted means in nats: a check's, else that of `anchor.json`; None where neither is.
+
+        Raises:
+            CheckError, PredictionError: a file is damaged.
+        """
+        path = self.path / ANCHOR_FILE
+        return found.anchor if (found := self.check()) else Anchor.load(path) if path.is_file() else None
+
+    def recommended(self) -> Recommendation:
+        """The estimate to begin with on this run; see `mode_core.importance.recommended`."""
+        return recommended(self.statistics, self.check())
+
+    def predictor(self) -> Predictor:
+        """Predicts the damage of allocations on this run, in nats where it has an anchor; prepare once, ask often."""
+        return Predictor(self.statistics, self.anchor(), self.recommended())
 
     def _named(self, folder: str, name: str) -> Path:
         check_name(name)

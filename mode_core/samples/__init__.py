@@ -1,4 +1,4 @@
-"""Samples: pictures and videos with text, from a folder, JSONL, CSV, ShareGPT4V JSON, a zip, or uploaded bytes."""
+"""Samples: pictures and videos with text, from a folder, a table in any published form, a zip, or uploads."""
 
 from mode_core.samples.reading import SampleList, read_samples
 from mode_core.samples.records import (

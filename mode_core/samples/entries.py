@@ -1,123 +1,201 @@
-"""One entry of a table (a JSON object, or a row of a CSV) → one sample. All accepted keys are named here."""
+"""One entry of a table (a JSON object, or a row) → one sample. All accepted keys are named here and in `turns`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from mode_core.samples.records import ImageSource, Sample, SampleError, VideoSource
+from mode_core.samples.foreign import foreign
+from mode_core.samples.images import SampleError
+from mode_core.samples.pictures import FindImage, picture
+from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK, Sample, VideoSource
+from mode_core.samples.turns import CHATS, PARTS, Conversation, conversation, has_text
+from mode_core.samples.values import Embedded, given, plain_text, told
 from mode_core.samples.videos import FILM_SUFFIXES
 
-FindImage = Callable[[str], ImageSource]
-
-IMAGE_KEYS = ("images", "image")
+IMAGE_KEYS = ("images", "image", "image_path", "image_paths", "file_name", "file_names", "img", "image_url")
 VIDEO_KEYS = ("videos", "video")
-TEXT_KEYS = ("text", "question", "prompt")
-SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ID_KEYS = ("id", "question_id", "index")
+ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
+OTHER_ANSWERS = ("response", "output", "completion", "label")  # where none of these is there
+MOST_ANSWERS = 100
+_HIDDEN = re.compile(r"(image|img|picture|photo|video)s?[_ ]?(id|path|file|name|url|bytes|base64|b64|data)?s?[_ ]?\d*")
+
+Stratum = tuple[str, bool]  # task, and whether there is a picture or a video
 
 
 def sample_from_entry(entry: object, find: FindImage) -> Sample:
-    """A sample from one JSON object or CSV row.
+    """A sample from one JSON object or row of a table.
 
-    Pictures: `images` (a list) or `image`. Videos: `videos` (a list) or `video`, each an animated GIF, WebP or PNG, a
-    list of pictures, or `{"frames": [pictures], "fps": 2}`. Text: `messages` (role and content), `conversations`
-    (ShareGPT: from and value; turns from the last answer on are left out, as a prompt ends with a person), or one of
-    `text`, `question`, `prompt`. Optional: `id`, `answer`, `task`. A sample without pictures and videos says so:
-    `"images": []`.
+    Pictures: one or a list, under any of `IMAGE_KEYS`, or inside the turns. Videos: `videos` (a list) or `video`, each
+    an animated GIF, WebP or PNG, a list of pictures, or `{"frames": [pictures], "fps": 2}`.
+
+    Text: `messages` (role and content) or `conversations` (ShareGPT: from and value), contents as text or as lists of
+    parts; `query` and `response`, or `instruction`, `input` and `output`; `texts` (user and assistant); or one of
+    `text`, `question`, `prompt`, with options A, B, … a choice between them. `system` comes before all. Every turn up
+    to the last question is prompt; what the assistant says last is the answer.
+
+    Optional: `id`, `answer` or `answers` (any of a list is right), `task` or `category`. Chats without pictures need
+    not say so; a question in short form does: `"images": []` or null.
 
     Raises:
         SampleError: what is missing or wrong, and what to do.
     """
     if not isinstance(entry, Mapping):
         raise SampleError(f"expected a JSON object with keys; got {type(entry).__name__}.")
-    messages, answer = _messages(entry)
-    videos = _videos(entry, find)
-    for source in (*(images := tuple(find(name) for name in _image_names(entry))), *videos):
+    if not has_text(entry) and (known := foreign(entry)):
+        raise SampleError(known)
+    talk = conversation(entry)
+    named = _named(entry, talk)
+    images = tuple(picture(value, find, f"picture {n}") for n, value in enumerate(_filled(named, talk, "image"), 1))
+    videos = _videos(entry, talk, find)
+    _check_answer(talk, bool(images), bool(videos))
+    for source in (*images, *videos):
         source.check()
-    given = entry.get("answer")
+    answers = _answers(entry) or ([talk.answer] if talk.answer else [])
     return Sample(
-        id=_text_or_none(entry.get("id")) or "",
+        id=next((name for key in ID_KEYS if (name := plain_text(entry.get(key), key))), ""),
         images=images,
-        messages=messages,
-        answer=_text_or_none(answer if given in (None, "") else given),
-        task=_text_or_none(entry.get("task")),
+        messages=tuple(talk.turns),
+        answer=answers[0] if answers else None,
+        task=_task(entry),
         videos=videos,
+        other_answers=tuple(answers[1:]),
     )
 
 
-def _image_names(entry: Mapping[str, Any]) -> list[str]:
-    key = next((key for key in IMAGE_KEYS if entry.get(key) is not None), None)
-    if key is None and any(entry.get(key) for key in VIDEO_KEYS):
-        return []
+def stratum(entry: object) -> Stratum:
+    """What an entry counts as where samples are drawn evenly; cheap, and never an error."""
+    if not isinstance(entry, Mapping):
+        return "", False
+    try:
+        task = _task(entry)
+    except SampleError:
+        task = None
+    return task or "", any(given(entry.get(key)) for key in (*IMAGE_KEYS, *VIDEO_KEYS)) or _parts_with_media(entry)
+
+
+def _parts_with_media(entry: Mapping[str, Any]) -> bool:
+    turns = next((entry[key] for key in CHATS if given(entry.get(key))), ())
+    contents = [turn.get("content") for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list) else []
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, Mapping) and part.get("type") in PARTS for part in parts)
+
+
+def _task(entry: Mapping[str, Any]) -> str | None:
+    category = entry.get("category")
+    return plain_text(entry.get("task"), "task") or (category if isinstance(category, str) and category else None)
+
+
+def _named(entry: Mapping[str, Any], talk: Conversation) -> list[object]:
+    """The pictures that lie beside the turns."""
+    key = next((key for key in IMAGE_KEYS if given(entry.get(key))), None)
     if key is None:
+        _check_none(entry, talk)
+        return []
+    value = entry[key]
+    values = [one for one in value if given(one)] if isinstance(value, list | tuple) else [value]
+    if strange := [v for v in values if not isinstance(v, str | bytes | bytearray | Mapping | Embedded)]:
+        raise SampleError(f"'{key}' must be a path or a list of paths; got {told(strange[0])}.")
+    return values
+
+
+def _check_none(entry: Mapping[str, Any], talk: Conversation) -> None:
+    """Refuse an entry that seems to have a picture under a name that is not read."""
+    if any(talk.slots.values()) or any(given(entry.get(key)) for key in VIDEO_KEYS):
+        return
+    hidden = next((key for key in entry if _HIDDEN.fullmatch(str(key).lower()) and given(entry[key])), None)
+    if hidden is not None:
         raise SampleError(
-            f"no 'image' (keys: {sorted(map(str, entry))}). Give an image path, or drop the line; "
+            f"no 'image', but '{hidden}', which is not read: give the picture's path under 'image'"
+            + (" (for COCO the file's name, such as train2017/000000000042.jpg)." if "id" in hidden.lower() else ".")
+        )
+    if not talk.marked and not any(key in entry for key in (*IMAGE_KEYS, *VIDEO_KEYS)):
+        raise SampleError(
+            f"no 'image' (keys: {sorted(map(str, entry))[:20]}). Give an image path, or drop the line; "
             'a sample without pictures says "images": [].'
         )
-    value = entry[key]
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SampleError(f"'{key}' must be a path or a list of paths; got {value!r:.80}.")
-    return [name for name in names if name]
 
 
-def _videos(entry: Mapping[str, Any], find: FindImage) -> tuple[VideoSource, ...]:
-    key = next((key for key in VIDEO_KEYS if entry.get(key)), None)
-    if key is None:
-        return ()
-    value = entry[key]
-    many = value if key == "videos" and isinstance(value, list) else [value]
-    return tuple(_video(one, f"'{key}'", number, find) for number, one in enumerate(many, 1))
+def _filled(beside: list[object], talk: Conversation, kind: str) -> list[object]:
+    """The media in their order: those that parts of turns name, and those beside them where a part names none."""
+    slots = talk.slots[kind]
+    if not slots or (None not in slots and slots == beside):
+        return slots or beside
+    empty = slots.count(None)
+    if empty != len(beside):
+        raise SampleError(
+            f"the turns have {empty} parts of type '{kind}' without a path, but {len(beside)} lie beside."
+        )
+    left = iter(beside)
+    return [next(left) if slot is None else slot for slot in slots]
+
+
+def _check_answer(talk: Conversation, images: bool, videos: bool) -> None:
+    marks = [mark for mark, there in ((IMAGE_MARK, images), (VIDEO_MARK, videos)) if there]
+    if held := [mark for mark in marks if mark in (talk.answer or "")]:
+        raise SampleError(f"the last answer holds {held[0]}; only prompts with pictures are read. Drop the line.")
+
+
+def _answers(entry: Mapping[str, Any]) -> list[str]:
+    """All right answers, each once."""
+    keys = [key for key in ANSWER_KEYS if given(entry.get(key))]
+    keys = keys or [key for key in OTHER_ANSWERS if given(entry.get(key))][:1]
+    found = [text for key in keys for text in _answer_texts(entry[key], key)]
+    return list(dict.fromkeys(found))[:MOST_ANSWERS]
+
+
+def _answer_texts(value: object, key: str) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [text for one in value[:MOST_ANSWERS] for text in _answer_texts(one, key) if not isinstance(one, list)]
+    if isinstance(value, Mapping):
+        inside = next((k for k in ("answer", "text", "content") if given(value.get(k))), None)
+        if inside is None:
+            raise SampleError(f"'{key}' holds an object without 'answer'; give text, or a list of texts.")
+        return _answer_texts(value[inside], key) if isinstance(value[inside], str | int | float) else []
+    if isinstance(value, bool):
+        return [str(value)]
+    return [text] if (text := plain_text(value, key)) else []
+
+
+def _videos(entry: Mapping[str, Any], talk: Conversation, find: FindImage) -> tuple[VideoSource, ...]:
+    key = next((key for key in VIDEO_KEYS if given(entry.get(key))), None)
+    value = entry[key] if key else []
+    many = list(value) if key != "video" and isinstance(value, list) else [value]
+    found = _filled(many, talk, "video")
+    _move_marks(talk, entry, len(found))
+    return tuple(_video(one, f"'{key or 'video'}'", number, find) for number, one in enumerate(found, 1))
+
+
+def _move_marks(talk: Conversation, entry: Mapping[str, Any], videos: int) -> None:
+    """LLaVA-Video writes <image> where the video goes: without any picture these are the videos' marks."""
+    pictures = talk.slots["image"] or any(given(entry.get(key)) for key in IMAGE_KEYS)
+    texts = [turn["content"] for turn in talk.turns]
+    marks = sum(text.count(IMAGE_MARK) for text in texts)
+    if videos and marks == videos and not pictures and not any(VIDEO_MARK in text for text in texts):
+        for turn in talk.turns:
+            turn["content"] = turn["content"].replace(IMAGE_MARK, VIDEO_MARK)
 
 
 def _video(value: object, key: str, number: int, find: FindImage) -> VideoSource:
     """One video from its path, its list of frames, or an object with both."""
+    called = f"{key}, video {number}"
     if isinstance(value, str):
         if value.lower().endswith(FILM_SUFFIXES):
             raise SampleError(
-                f"the video {value!r} is a film, which is not read. Give its frames as a list of pictures, or an "
+                f"the video {told(value)} is a film, which is not read. Give its frames as a list of pictures, or an "
                 "animated GIF or WebP."
             )
-        return VideoSource(value, animation=find(value))
+        source = picture(value, find, called)
+        return VideoSource(source.name, animation=source)
     frames, fps = (value.get("frames"), value.get("fps")) if isinstance(value, Mapping) else (value, None)
     if not isinstance(frames, list) or not frames or not all(isinstance(name, str) for name in frames):
         raise SampleError(
-            f"{key}, video {number}: expected a path, a list of pictures, or {{'frames': [...], 'fps': 2}}; "
-            f"got {value!r:.80}."
+            f"{called}: expected a path, a list of pictures, or {{'frames': [...], 'fps': 2}}; got {told(value)}."
         )
     if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float)):
-        raise SampleError(f"{key}, video {number}: 'fps' must be a number; got {fps!r:.20}.")
-    return VideoSource(f"video {number}", tuple(find(name) for name in frames), fps=fps)
-
-
-def _messages(entry: Mapping[str, Any]) -> tuple[tuple[dict[str, str], ...], str | None]:
-    """The turns of the prompt, and the answer where the conversation holds one."""
-    if "messages" in entry:
-        return _turns(entry["messages"], "messages", "role", "content", {}), None
-    if "conversations" in entry:
-        turns = _turns(entry["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
-        cut = next((n for n, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns))
-        return turns[:cut], turns[cut]["content"] if cut < len(turns) else None
-    key = next((key for key in TEXT_KEYS if entry.get(key)), None)
-    if key is None:
-        raise SampleError(
-            f"no text (keys: {sorted(map(str, entry))}). Give 'text', 'question' or 'prompt', or 'messages'."
-        )
-    if not isinstance(entry[key], str):
-        raise SampleError(f"'{key}' must be text; got {type(entry[key]).__name__}.")
-    return ({"role": "user", "content": entry[key]},), None
-
-
-def _turns(value: object, key: str, role: str, content: str, roles: Mapping[str, str]) -> tuple[dict[str, str], ...]:
-    if not isinstance(value, list) or not value:
-        raise SampleError(f"'{key}' must be a list of turns with '{role}' and '{content}'.")
-    turns = []
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, Mapping) or not all(isinstance(turn.get(k), str) for k in (role, content)):
-            raise SampleError(f"'{key}', turn {number}: '{role}' and '{content}' must both be text.")
-        turns.append({"role": roles.get(turn[role], turn[role]), "content": turn[content]})
-    return tuple(turns)
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
+        raise SampleError(f"{called}: 'fps' must be a number; got {told(fps)}.")
+    return VideoSource(
+        f"video {number}", tuple(picture(name, find, f"a frame of {called}") for name in frames), fps=fps
+    )

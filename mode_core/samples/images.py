@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mode_core.errors import ModeError
+from mode_core.samples.tones import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error)
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file
 
@@ -23,23 +27,29 @@ class SampleError(ModeError):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture, read when it is needed: a file, or bytes that were uploaded. `name` is what a person calls it."""
+    """One picture, read when it is needed: a file, bytes that were uploaded, or bytes that `fetch` gets out of a table.
+    `name` is what a person calls it."""
 
     name: str
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+    fetch: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> bytes:
         """The file's bytes."""
         if self.data is not None:
             return self.data
         try:
-            return self.path.read_bytes()
+            found = self.fetch() if self.fetch else self.path.read_bytes()
         except OSError as failure:
-            raise SampleError(f"{self.name}: the picture cannot be read ({failure.strerror}).") from None
+            reason = failure.strerror or type(failure).__name__
+            raise SampleError(f"{self.name}: the picture cannot be read ({reason}).") from None
+        if len(found) > MAX_IMAGE_BYTES:
+            raise SampleError(f"{self.name} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB. Make it smaller.")
+        return found
 
     def load(self) -> Image.Image:
-        """The picture in RGB, turned upright as its camera noted; transparent parts on white.
+        """The picture in RGB with 8 bits; see `upright_rgb`.
 
         Raises:
             SampleError: not a picture, cut off, or larger than `MAX_PIXELS`.
@@ -47,9 +57,15 @@ class ImageSource:
         opened = self.opened()
         try:
             opened.load()
-        except (OSError, SyntaxError, ValueError, IndexError) as broken:
+        except DAMAGE as broken:
             raise SampleError(f"{self.name}: the picture is damaged ({broken}); export it again.") from None
-        return upright_rgb(opened)
+        try:
+            return upright_rgb(opened)
+        except DAMAGE as strange:
+            raise SampleError(
+                f"{self.name}: a picture of the kind {opened.mode} cannot be turned into RGB ({strange}); save it as "
+                "an ordinary PNG or JPEG."
+            ) from None
 
     def check(self) -> None:
         """Look at the head of the file only: is it a picture of an accepted kind and size?"""
@@ -57,14 +73,14 @@ class ImageSource:
 
     def opened(self) -> Image.Image:
         """The file as Pillow opens it, nothing decoded yet; limits are checked. Errors as in `load`."""
-        source = io.BytesIO(self.data) if self.data is not None else self.path
+        source = self.path if self.path is not None else io.BytesIO(self.read())
         try:
             with warnings.catch_warnings():  # Pillow warns of huge pictures; the limit here refuses them
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 opened = Image.open(source, formats=IMAGE_FORMATS)
         except FileNotFoundError:
             raise SampleError(f"There is no picture {self.name}.") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as broken:
+        except (*DAMAGE, Image.DecompressionBombError) as broken:
             kinds = ", ".join(IMAGE_FORMATS)
             reason = type(broken).__name__ if isinstance(broken, UnidentifiedImageError) else broken
             raise SampleError(f"{self.name} is not a picture that can be read ({reason}); use {kinds}.") from None
@@ -74,12 +90,3 @@ class ImageSource:
                 "million are read. Make it smaller."
             )
         return opened
-
-
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in RGB, turned upright as its camera noted; transparent parts on white."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return picture.convert("RGB")

@@ -1,170 +1,221 @@
-"""Read samples from a folder, JSONL, CSV, ShareGPT4V JSON or zip, each line with its own error."""
+"""Read samples from a folder, a table or a zip: all, the first, or some drawn evenly; each with its own error."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mode_core.samples.entries import sample_from_entry
-from mode_core.samples.files import Files, FolderFiles, MemoryFiles, unzip
+from mode_core.samples.archives import unzip
+from mode_core.samples.drawing import Draw, Stratum
+from mode_core.samples.entries import sample_from_entry, stratum
+from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles
+from mode_core.samples.foreign import foreign_file
 from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
+from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
 
-MAX_SAMPLES = 100_000
-TABLE_SUFFIXES = (".jsonl", ".json", ".csv")
-PREFERRED = "samples.jsonl"
-Numbered = Iterator[tuple[str, object]]  # (where it stands, an entry or the error of reading it)
+MAX_SAMPLES = 2_000_000
 
 
 class SampleList(list[Sample]):
-    """Samples that were read, and `errors`: what was refused, in words, with file and line."""
+    """Samples that were read. `errors`: what was left out, in words, with file and line; `notes`: what else a person
+    should know (tables that were passed over); `drawn`: how these were chosen where they are not all."""
 
     def __init__(self, samples: list[Sample] | None = None, errors: list[str] | None = None):
         super().__init__(samples or [])
         self.errors: list[str] = errors or []
+        self.notes: list[str] = []
+        self.drawn: dict[str, int | str] | None = None
+        self.places: list[int] = []  # of every sample among all entries that were read
+
+    def draw(self, limit: int, seed: int = 0) -> SampleList:
+        """At most `limit` of these, drawn as `read_samples` draws: the same ones, whatever was left out."""
+        draw, places = Draw(limit, seed), self.places or list(range(len(self)))
+        for place, sample in zip(places, self, strict=True):
+            while draw.offered < place:
+                draw.skip()
+            draw.offer((sample.task or "", bool(sample.media)), sample)
+        chosen = draw.chosen(lambda place, sample: sample)
+        found = SampleList([sample for _, sample in chosen], self.errors)
+        found.places, found.notes = [place for place, _ in chosen], self.notes
+        found.drawn = {"by": "task and picture", "seed": seed, "of": len(self)}
+        return found
+
+    def mix(self) -> dict[str, dict[str, int]]:
+        """How many there are of each task, with pictures and without."""
+        kinds = {"with pictures": True, "without pictures": False}
+        counts = {
+            kind: Counter(sample.task or "no task named" for sample in self if bool(sample.media) is pictured)
+            for kind, pictured in kinds.items()
+        }
+        return {kind: dict(sorted(found.items())) for kind, found in counts.items() if found}
 
 
-def read_samples(path: str | Path, on_error: str = "raise") -> SampleList:
-    """Samples from a folder, a JSONL, JSON (ShareGPT4V) or CSV file, or a zip of these.
+def read_samples(
+    path: str | Path,
+    images: str | Path | None = None,
+    on_error: str = "raise",
+    limit: int | None = None,
+    first: bool = False,
+    seed: int = 0,
+) -> SampleList:
+    """Samples from a folder, a table (JSON, JSON Lines, CSV, TSV, Parquet) or a zip of these.
 
-    A folder holds `samples.jsonl`, or any tables, or pictures with a text file of the same name each. Pictures are
-    looked at, but decoded only when they are used.
+    A folder holds `samples.jsonl`, or any tables (also one folder down), or pictures with a text file of the same name
+    each. Pictures are looked at, but decoded only when they are used. An id that occurs again becomes `id#2`.
 
     Args:
+        images: the folder that the pictures' paths begin in, where it is not the table's own or one above it.
         on_error: "raise" at the first bad sample, or "collect" bad ones in the list's `.errors`.
+        limit: at most so many, drawn evenly by task and by having a picture, with `seed`; another one takes the place
+            of one that turns out bad. The whole table is passed over once, and only what can be drawn is kept.
+        first: with `limit`, the first ones instead; nothing after them is read.
 
     Raises:
         SampleError: nothing to read, a bad sample (with "raise"), or none good (with "collect").
     """
-    path = Path(path)
+    path, folder = Path(path), None if images is None else Path(images)
     if not path.exists():
-        raise SampleError(f"There is nothing at {path}. Give a folder of samples, or a JSONL, CSV, JSON or zip file.")
+        raise SampleError(
+            f"There is nothing at {path}. Give a folder of samples, a zip, or a file: {', '.join(TABLE_SUFFIXES)}."
+        )
+    if folder is not None and not folder.is_dir():
+        raise SampleError(f"There is no folder {folder} (--images). Give the folder that the pictures' paths begin in.")
+    draw = {"limit": limit, "first": first, "seed": seed}
     if path.is_dir():
-        return samples_of(FolderFiles(path), on_error, str(path))
+        return samples_of(FolderFiles(path, images=folder), on_error, str(path), **draw)
     if path.suffix.lower() == ".zip":
-        return samples_of(MemoryFiles(unzip(path.name, path)), on_error, path.name)
+        return samples_of(MemoryFiles(unzip(path.name, path)), on_error, path.name, **draw)
+    if told := foreign_file(path.name):
+        raise SampleError(told)
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise SampleError(f"{path.name} is no table of samples; use {', '.join(TABLE_SUFFIXES)}, .zip, or a folder.")
-    return samples_of(FolderFiles(path.parent, (path.name,)), on_error, path.name)
+    return samples_of(FolderFiles(path.parent, (path.name,), folder), on_error, path.name, **draw)
 
 
-def samples_of(files: Files, on_error: str = "raise", called: str = "the files") -> SampleList:
+def samples_of(
+    files: Files,
+    on_error: str = "raise",
+    called: str = "the files",
+    limit: int | None = None,
+    first: bool = False,
+    seed: int = 0,
+) -> SampleList:
     """Samples from named files: their tables, or else pictures with a text file each. See `read_samples`."""
     if on_error not in ("raise", "collect"):
         raise ValueError(f"on_error must be 'raise' or 'collect'; got {on_error!r}.")
-    found, seen = SampleList(), {}
-    for where, made in _attempts(files, called):
-        try:
-            sample = _finish(made)
-            if sample.id in seen:
-                raise SampleError(f"the same id ({sample.id}) as {seen[sample.id]}. Drop one, or give another id.")
-        except SampleError as refused:
-            text = f"{where}: {refused}" if where else str(refused)
-            if on_error == "raise":
-                raise SampleError(text) from None
-            found.errors.append(text)
-            continue
-        seen[sample.id] = where
-        found.append(sample)
-        if len(found) > MAX_SAMPLES:
-            raise SampleError(f"{called} holds more than {MAX_SAMPLES:,} samples; split it.")
-    if not found:
-        more = f" First of {len(found.errors)} errors: {found.errors[0]}" if found.errors else ""
+    work = _Reading(SampleList(), on_error)
+    attempts = _attempts(files, called, work.found.notes)
+    draw = None if limit is None else Draw(limit, seed)
+    if draw is None or first:
+        _take(work, attempts, called, limit)
+    else:
+        _take_drawn(work, attempts, draw)
+    if not work.found:
+        errors = work.found.errors
+        more = f" First of {len(errors)} errors: {errors[0]}" if errors else ""
         raise SampleError(f"{called} holds no usable sample.{more}")
-    return found
+    return work.found
 
 
-def _finish(made: object) -> Sample:
-    if isinstance(made, SampleError):
-        raise made
-    return made()
+@dataclass(frozen=True)
+class _Attempt:
+    """Something that looks like a sample: where it stands, what it counts as, and how to make it. `broken` is what
+    stands in its place where it cannot even be read."""
+
+    where: str
+    stratum: Stratum = ("", False)
+    make: Callable[[], Sample] | None = None
+    broken: SampleError | None = None
 
 
-def _attempts(files: Files, called: str) -> Iterator[tuple[str, SampleError | Callable[[], Sample]]]:
-    """(where, how to make the sample) for everything that looks like one."""
-    names = files.names()
-    tables = [name for name in names if name.lower().endswith(TABLE_SUFFIXES)]
-    best = [name for name in tables if posixpath.basename(name) == PREFERRED]
+class _Reading:
+    def __init__(self, found: SampleList, on_error: str):
+        self.found, self.on_error = found, on_error
+        self.seen: Counter[str] = Counter()
+
+    def made(self, place: int, attempt: _Attempt) -> Sample | None:
+        """The sample, or None where it is refused; the reason is kept, or raised."""
+        try:
+            if attempt.broken is not None:
+                raise attempt.broken
+            return attempt.make()
+        except SampleError as refused:
+            text = f"{attempt.where}: {refused}" if attempt.where else str(refused)
+            if self.on_error == "raise":
+                raise SampleError(text) from None
+            self.found.errors.append(text)
+            return None
+
+    def add(self, place: int, sample: Sample) -> None:
+        """Keep it, under an id of its own."""
+        plain, name = sample.id, sample.id
+        while name in self.seen:
+            self.seen[plain] += 1
+            name = f"{plain}#{self.seen[plain]}"
+        self.seen[name] = 1
+        self.found.append(sample if name == plain else replace(sample, id=name))
+        self.found.places.append(place)
+
+
+def _take(work: _Reading, attempts: Iterator[_Attempt], called: str, limit: int | None) -> None:
+    for place, attempt in enumerate(attempts):
+        if (sample := work.made(place, attempt)) is not None:
+            work.add(place, sample)
+        if len(work.found) == limit:
+            work.found.drawn = {"by": "the first"}
+            return
+        if len(work.found) > MAX_SAMPLES:
+            raise SampleError(f"{called} holds more than {MAX_SAMPLES:,} samples; take some of them with --limit.")
+
+
+def _take_drawn(work: _Reading, attempts: Iterator[_Attempt], draw: Draw[_Attempt]) -> None:
+    for place, attempt in enumerate(attempts):
+        if attempt.broken is None:
+            draw.offer(attempt.stratum, attempt)
+        else:
+            work.made(place, attempt)
+            draw.skip()
+    for place, sample in draw.chosen(work.made):
+        work.add(place, sample)
+    work.found.drawn = {"by": "task and picture", "seed": draw.seed, "of": draw.offered}
+
+
+def _attempts(files: Files, called: str, notes: list[str]) -> Iterator[_Attempt]:
+    """Everything that looks like a sample."""
+    tables = sample_tables(files, notes)
     if not tables:
-        yield from _captioned(files, names, called)
-    for table in best or tables:
-        for where, entry in _entries(table, files):
+        yield from _captioned(files, files.names(), called)
+    for table in tables:
+        for where, entry in entries(table, files):
             if isinstance(entry, SampleError):
-                yield where, entry
+                yield _Attempt(where, broken=entry)
             else:
-                yield where, lambda e=entry, t=table: sample_from_entry(e, lambda name: files.image(name, t))
+                make = lambda e=entry, t=table: sample_from_entry(e, lambda name: files.image(name, t))  # noqa: E731
+                yield _Attempt(where, stratum(entry), make)
 
 
-def _entries(table: str, files: Files) -> Numbered:
-    try:
-        text = files.read(table).decode("utf-8-sig")
-    except UnicodeDecodeError as broken:
-        yield table, SampleError(f"not readable as UTF-8 text (byte {broken.start}); save it as UTF-8.")
-        return
-    reader = {"jsonl": _jsonl, "json": _json, "csv": _csv}[table.lower().rsplit(".", 1)[1]]
-    yield from reader(table, text)
-
-
-def _jsonl(table: str, text: str) -> Numbered:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{table}, line {number}"
-            try:
-                yield where, json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as broken:
-                yield where, SampleError(f"not valid JSON ({broken}). Each line is one JSON object.")
-
-
-def _json(table: str, text: str) -> Numbered:
-    try:
-        whole = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as broken:
-        yield table, SampleError(f"not valid JSON ({broken}).")
-        return
-    if not isinstance(whole, list):
-        yield table, SampleError(f"expected a list of samples, as ShareGPT4V has it; got {type(whole).__name__}.")
-        return
-    yield from ((f"{table}, entry {number}", entry) for number, entry in enumerate(whole, 1))
-
-
-def _csv(table: str, text: str) -> Numbered:
-    """Columns image and video (several separated by ';'), text or question, answer, task, id."""
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in rows:
-            entry = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
-            if isinstance(names := entry.pop("image", entry.pop("images", None)), str):
-                entry["images"] = [name.strip() for name in names.split(";") if name.strip()]
-            if isinstance(names := entry.pop("video", entry.pop("videos", None)), str):
-                entry["videos"] = [name.strip() for name in names.split(";") if name.strip()]
-            yield f"{table}, line {rows.line_num}", entry
-    except csv.Error as broken:
-        yield f"{table}, line {rows.line_num}", SampleError(f"not valid CSV ({broken}).")
-
-
-def _captioned(files: Files, names: list[str], called: str) -> Iterator[tuple[str, SampleError | Callable[[], Sample]]]:
+def _captioned(files: Files, names: list[str], called: str) -> Iterator[_Attempt]:
     """Pictures with a text file of the same name."""
     pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     if not pictures:
-        held = ", ".join(names[:5]) or "nothing"
-        yield "", SampleError(f"{called} holds no samples.jsonl, no table and no pictures (it holds: {held}).")
+        yield _Attempt("", broken=SampleError(nothing_to_read(called, [*names, *files.below()])))
     for name in pictures:
-        note = f"{name.rsplit('.', 1)[0]}.txt"
+        note = f"{posixpath.splitext(name)[0]}.txt"
         if note not in names:
-            yield (
-                name,
-                SampleError(f"no text for this picture; write its question into {note}."),
-            )
+            yield _Attempt(name, broken=SampleError(f"no text for this picture; write its question into {note}."))
             continue
-        yield name, lambda name=name, note=note: picture_sample(files.image(name, ""), _note(files, note))
+        make = lambda name=name, note=note: picture_sample(files.image(name, ""), _note(files, note))  # noqa: E731
+        yield _Attempt(name, ("", True), make)
 
 
 def _note(files: Files, name: str) -> str:
+    with files.open(name) as stream:
+        text = stream.read(MAX_NOTE_BYTES)
     try:
-        return files.read(name).decode("utf-8-sig").strip()
+        return text.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise SampleError(f"{name} is not readable as UTF-8 text.") from None
 

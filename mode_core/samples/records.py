@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 IMAGE_MARK, VIDEO_MARK = "<image>", "<video>"
+MEDIA = ((IMAGE_MARK, "image", "images"), (VIDEO_MARK, "video", "videos"))  # mark, kind, field of a sample
 ROLES = ("system", "user", "assistant")
-MARKS = re.compile(f"({IMAGE_MARK}|{VIDEO_MARK})")
 MAX_IMAGES = 64  # of one sample
 MAX_VIDEOS = 8  # of one sample
 MAX_TEXT = 200_000  # characters of one sample
@@ -44,14 +44,16 @@ MAX_TEXT = 200_000  # characters of one sample
 class Sample:
     """Pictures, turns of text (`{"role": "user", "content": "<image>what is this ?"}`), optional answer and task.
 
-    `<image>` in a turn stands where a picture goes, in order, `<video>` where a video goes; those without a mark go in
-    front of the first user turn, pictures first. Without an id the sample is called after the hash of its texts,
-    pictures and videos.
+    `<image>` in a turn stands where a picture goes, in order, `<video>` where a video goes. Without any mark they go in
+    front of the first user turn, pictures first; where there are no pictures, `<image>` is text like any other. Without
+    an id the sample is called after the hash of its texts, pictures and videos. `answer` is the expected one;
+    `other_answers` are as right.
 
     Frozen; compared and hashed by identity, since turns are dictionaries.
 
     Raises:
-        SampleError: no text, more marks than pictures or videos, an unknown role, or beyond a limit.
+        SampleError: no text, another number of marks than of pictures or videos, an unknown role, half a character,
+            or beyond a limit.
     """
 
     images: tuple[ImageSource, ...]
@@ -60,11 +62,13 @@ class Sample:
     task: str | None = None
     id: str = ""
     videos: tuple[VideoSource, ...] = ()
+    other_answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "videos", tuple(self.videos))
+        _check_characters((self.id, self.task, *self.answers, *(m["content"] for m in self.messages)))
         if not any(text.strip() for text in self.texts):
             raise SampleError("the sample has no text; give a question or an instruction.")
         if strange := [m["role"] for m in self.messages if m["role"] not in ROLES]:
@@ -80,13 +84,18 @@ class Sample:
 
     def _check_media(self, mark: str, called: str, given: int, most: int) -> None:
         marks = self._marks(mark)
-        if marks > given:
-            raise SampleError(f"the text holds {marks} × {mark}, but there are {given} {called}.")
+        if marks not in (0, given):
+            raise SampleError(
+                f"the text holds {marks} × {mark}, but there are {given} {called}. Write one mark where each of them "
+                "goes, or none (then they stand in front)."
+            )
         if given > most:
             raise SampleError(f"{given} {called} in one sample; at most {most}.")
 
     def _marks(self, mark: str) -> int:
-        return sum(message["content"].count(mark) for message in self.messages)
+        """Marks that stand for a medium: none where there is no such medium."""
+        there = self.images if mark == IMAGE_MARK else self.videos
+        return sum(message["content"].count(mark) for message in self.messages) if there else 0
 
     def _hash(self) -> str:
         seal = hashlib.sha256(repr([(m["role"], m["content"]) for m in self.messages]).encode())
@@ -97,8 +106,13 @@ class Sample:
         return seal.hexdigest()[:16]
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """All right answers, the expected one first; none where there is none."""
+        return () if self.answer is None else (self.answer, *self.other_answers)
+
+    @property
     def texts(self) -> tuple[str, ...]:
-        """Everything that a person wrote, in order, without the image marks."""
+        """Everything that was written, in order, without the marks."""
         return tuple(part["text"] for turn in self.prompt() for part in turn["content"] if part["type"] == "text")
 
     @property
@@ -111,14 +125,16 @@ class Sample:
         `{"type": "video"}` in their places."""
         first = ["image"] * (len(self.images) - self._marks(IMAGE_MARK))
         first += ["video"] * (len(self.videos) - self._marks(VIDEO_MARK))
+        marks = {mark: kind for mark, kind, there in MEDIA if getattr(self, there)}
+        between = re.compile(f"({'|'.join(marks)})") if marks else None
         turns = []
         for message in self.messages:
             content: list[dict[str, str]] = []
             if message["role"] == "user":
                 content, first = [{"type": kind} for kind in first], []
-            for part in MARKS.split(message["content"]):
-                if part in (IMAGE_MARK, VIDEO_MARK):
-                    content.append({"type": "image" if part == IMAGE_MARK else "video"})
+            for part in between.split(message["content"]) if between else [message["content"]]:
+                if part in marks:
+                    content.append({"type": marks[part]})
                 elif part.strip():
                     content.append({"type": "text", "text": part})
             turns.append({"role": message["role"], "content": content})
@@ -138,6 +154,15 @@ class Sample:
         if frames is None:
             frames = [(number, 0 if isinstance(one, VideoSource) else None) for number, one in enumerate(media)]
         return tuple(media[number] if frame is None else media[number].frame(frame) for number, frame in frames)
+
+
+def _check_characters(texts: Sequence[str | None]) -> None:
+    for text in texts:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as broken:
+            half = text[broken.start]
+            raise SampleError(f"the text holds half a character ({half!r}, a lone surrogate); take it out.") from None
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

@@ -4,31 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mode_core.samples.files import MAX_IMAGE_BYTES, MemoryFiles, unzip
-from mode_core.samples.reading import TABLE_SUFFIXES, SampleList, picture_sample, samples_of
-from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, SampleError
+from mode_core.samples.archives import MAX_ARCHIVE_BYTES, unzip
+from mode_core.samples.files import MAX_IMAGE_BYTES, MemoryFiles
+from mode_core.samples.foreign import foreign_file
+from mode_core.samples.reading import SampleList, picture_sample, samples_of
+from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
+from mode_core.samples.tables import TABLE_SUFFIXES
 
 
 def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None = None) -> SampleList:
     """Uploaded files → samples; what is refused goes to `.errors`, file by file.
 
-    Either a JSONL, CSV or ShareGPT4V JSON with its pictures, or a zip of these, or pictures alone with a question
-    each: `texts` maps the pictures' names to their questions (or is one question for all). Text files of the same name
-    serve as questions where `texts` has none.
+    Either tables with their pictures, or zips of these, or pictures alone with a question each: `texts` maps the
+    pictures' names to their questions (or is one question for all). Text files of the same name serve as questions
+    where `texts` has none.
 
-    Memory: the uploaded bytes, and an opened zip (at most `MAX_ARCHIVE_BYTES`).
+    Memory: the uploaded bytes, and opened zips (at most `MAX_ARCHIVE_BYTES` together).
 
     Raises:
-        SampleError: nothing usable at all, or a zip that is refused.
+        SampleError: nothing usable at all.
     """
     if not files:
         raise SampleError("No files were uploaded. Choose pictures, or a JSONL or CSV with its pictures.")
-    opened: dict[str, bytes] = {}
-    for name, data in files.items():
-        opened |= unzip(name, data) if name.lower().endswith(".zip") else {name: data}
+    refused: list[str] = []
+    opened, flat = _opened(files, refused)
+    if not opened:
+        raise SampleError(f"None of the {len(files)} files can be used. First error: {refused[0]}")
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in opened):
-        return samples_of(MemoryFiles(opened), "collect", "The upload")
-    return _pictures(opened, texts)
+        held = MemoryFiles(opened, flat)
+        found = _without_mistaken(samples_of(held, "collect", "The upload"), held)
+    else:
+        found = _pictures(opened, texts)
+    found.errors[:0] = refused
+    return found
+
+
+def _opened(files: Mapping[str, bytes], refused: list[str]) -> tuple[dict[str, bytes], frozenset[str]]:
+    """All files, those of zips among them, and the names of those that came without a folder."""
+    opened: dict[str, bytes] = {}
+    flat, room, twice = set(), MAX_ARCHIVE_BYTES, set()
+    for name, data in files.items():
+        try:
+            held = unzip(name, data, room) if name.lower().endswith(".zip") else {name: data}
+        except SampleError as broken:
+            refused.append(str(broken))
+            continue
+        if held.get(name) is data:
+            flat.add(name)
+        else:
+            room -= sum(map(len, held.values()))
+        twice |= {place for place, content in held.items() if opened.get(place, content) != content}
+        opened |= held
+    for place in sorted(twice):
+        refused.append(f"two different files are called {place}; neither is used. Put all into one zip with folders.")
+    return {name: data for name, data in opened.items() if name not in twice}, frozenset(flat - twice)
+
+
+def _without_mistaken(found: SampleList, files: MemoryFiles) -> SampleList:
+    """Without samples whose picture is one file for several paths: browsers send names without their folders."""
+    mistaken = {data: asked for data, asked in files.asked.items() if len(asked) > 1}
+    if not mistaken:
+        return found
+    wrong = {id(files.files[name]): (name, sorted(asked)) for name, asked in mistaken.items()}
+    kept, places = [], []
+    for place, sample in zip(found.places, found, strict=True):
+        if (clash := next((wrong[id(s.data)] for s in _sources(sample) if id(s.data) in wrong), None)) is None:
+            kept.append(sample)
+            places.append(place)
+            continue
+        name, asked = clash
+        found.errors.append(
+            f"{sample.id}: {' and '.join(asked[:3])} would both be the one file {name}, since a browser sends names "
+            "without folders. Put the table and its folders into a zip, and upload that."
+        )
+    if not kept:
+        raise SampleError(f"The upload holds no usable sample. First error: {found.errors[0]}")
+    found[:], found.places = kept, places
+    return found
+
+
+def _sources(sample: Sample) -> list[ImageSource]:
+    frames = [source for video in sample.videos for source in (*video.frames, video.animation) if source is not None]
+    return [*sample.images, *frames]
 
 
 def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None) -> SampleList:
@@ -45,13 +102,17 @@ def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None)
             text = str(refused)
             found.errors.append(text if text.startswith(name) else f"{name}: {text}")
     if not found:
-        raise SampleError(f"No usable picture among {len(files)} files. First error: {found.errors[0]}")
+        reason = f" First error: {found.errors[0]}" if found.errors else ""
+        raise SampleError(f"No usable picture among {len(files)} files.{reason}")
     return found
 
 
 def _picture(name: str, data: bytes) -> ImageSource:
+    if told := foreign_file(name):
+        raise SampleError(told)
     if not name.lower().endswith(IMAGE_SUFFIXES):
-        raise SampleError(f"not a picture, table or zip. Use {', '.join(IMAGE_SUFFIXES)}, .jsonl, .csv, .json or .zip.")
+        kinds = ", ".join((*IMAGE_SUFFIXES, *TABLE_SUFFIXES))
+        raise SampleError(f"not a picture, table or zip. Use {kinds} or .zip.")
     if len(data) > MAX_IMAGE_BYTES:
         raise SampleError(f"more than {MAX_IMAGE_BYTES / 1e6:.0f} MB. Make it smaller.")
     return ImageSource(name, data=data)

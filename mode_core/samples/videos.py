@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import Image
 
-from mode_core.samples.images import ImageSource, SampleError, upright_rgb
+from mode_core.samples.images import DAMAGE, ImageSource, SampleError
+from mode_core.samples.tones import upright_rgb
 
 FILM_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 MAX_FRAMES = 256  # of one video
 MAX_VIDEO_PIXELS = 128_000_000  # of all frames of one video
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError)  # what Pillow raises on a damaged animation
 DEFAULT_FPS = 2.0  # frames a second of single pictures, where nothing says it
 
 

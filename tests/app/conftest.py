@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+
+from dashboard.jobs import work
+from dashboard.state import process_wide
+from mode_core.jobs import JobQueue
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "dashboard" / "app.py"
@@ -36,6 +41,8 @@ def places(monkeypatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("MODE_EXPORTS", str(tmp_path / "exports"))
     (tmp_path / "runs").mkdir()
     st.cache_resource.clear()
+    monkeypatch.setattr(process_wide, "_JOBS", JobQueue())
+    monkeypatch.setattr(work, "SHELF", work.ModelShelf())
     return tmp_path
 
 
@@ -55,8 +62,6 @@ def open_app(tiny_runs: Path, places: Path):
 
 def finish(app: AppTest, seconds: float = 180) -> AppTest:
     """Wait for the job in the address to end, and draw the page again."""
-    from dashboard.state import process_wide
-
     job = process_wide.jobs().get(app.query_params["job"])
     end = time.monotonic() + seconds
     while job.active and time.monotonic() < end:
@@ -85,4 +90,9 @@ def words(app: AppTest) -> str:
             written.append(f"**{said['strong']}** {said['plain']}")
         if sent.get("caption"):
             written.append(sent["figure"]["summary"])
-    return "\n".join(written)
+    return as_shown("\n".join(written))
+
+
+def as_shown(text: str) -> str:
+    """Markdown in which `plain` marked what others wrote, as a reader sees those parts."""
+    return re.sub(r"\\([\\`*_\[\]<$~&+#>=|.)-])", r"\1", text).replace("\u2060", "")

@@ -8,7 +8,7 @@ from dashboard.state import solving
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
 from mode_core.run import Run
-from tests.app.conftest import NAME, figures, words
+from tests.app.conftest import NAME, as_shown, figures, words
 
 
 def metric(app, label: str) -> str:
@@ -80,4 +80,4 @@ def test_an_impossible_request_is_told_in_the_pages_words(open_app, monkeypatch)
     monkeypatch.setattr(solving, "allocation", refuse)
     app = open_app("budget")
     assert not app.exception
-    assert app.error[0].value == "average_bits must lie in [2, 4]; got 9."
+    assert as_shown(app.error[0].value) == "average_bits must lie in [2, 4]; got 9."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dashboard.state import folders, process_wide
 from mode_core.run import Run
+from mode_core.samples import read_samples
 from tests.app.conftest import finish, words
 
 
@@ -106,3 +108,67 @@ def test_all_runs_are_listed(open_app):
     table = next(frame.value for frame in app.dataframe if "state" in frame.value)
     assert "tiny" in table["run"].tolist() and "bundled example" in table["run"].tolist()
     assert "Choose one run to open, rename" in words(app)
+
+
+def archive(**files: bytes) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return held.getvalue()
+
+
+def test_two_uploads_of_one_name_are_told_of(with_model):
+    asked = '{"image": "%s/1.png", "question": "what ?"}\n'
+    table = ("samples.jsonl", "".join(asked % folder for folder in ("train", "val")).encode(), "application/json")
+    app = with_model("Own file")
+    twice = [("1.png", png("red"), "image/png"), ("1.png", png("blue"), "image/png")]
+    app.file_uploader(key="uploader:files:0").set_value([table, *twice]).run()
+    assert not app.exception
+    assert "Two different files are called `1.png`; neither is used." in words(app) and "into one zip" in words(app)
+    assert app.button(key="calibrate:start").disabled
+    app.segmented_control(key="samples:source").set_value("Own pictures").run()
+    app.file_uploader(key="uploader:pictures:0").set_value(twice).run()
+    assert "Two different files are called `1.png`; the second one was left out" in words(app)
+    assert not app.button(key="calibrate:start").disabled
+
+
+def test_one_picture_for_two_paths_is_the_picture_of_neither(with_model):
+    asked = '{"image": "%s/1.png", "question": "what ?"}\n'
+    table = ("samples.jsonl", "".join(asked % folder for folder in ("train", "val")).encode(), "application/json")
+    app = with_model("Own file")
+    app.file_uploader(key="uploader:files:0").set_value([table, ("1.png", png("red"), "image/png")]).run()
+    assert "train/1.png and val/1.png would both be the one file 1.png" in words(app)
+    assert app.button(key="calibrate:start").disabled
+
+
+def test_a_cut_off_picture_and_a_bad_zip_leave_the_page_standing(with_model):
+    noise = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(noise, "PNG")
+    lines = "".join(f'{{"image": "{name}.png", "question": "what ?"}}\n' for name in ("cut", "red"))
+    good = archive(**{"samples.jsonl": lines.encode(), "cut.png": noise.getvalue()[:1500], "red.png": png("red")})
+    app = with_model("Own file")
+    files = [("good.zip", good, "application/zip"), ("bad.zip", b"PK\x03\x04 no", "application/zip")]
+    app.file_uploader(key="uploader:files:0").set_value(files).run()
+    assert not app.exception and "bad.zip is not a readable zip" in words(app)
+    assert "damaged" in words(app) and "2 with pictures (2 no task named)" in words(app)
+    app.text_input(key="calibrate:name").set_value("cut").run()
+    app.button(key="calibrate:start").click().run()
+    finish(app)
+    refused = Run.open(folders.runs_folder() / "cut").info["refused"]
+    assert [entry["sample"][:3] for entry in refused] == ["bad", refused[1]["sample"][:3]] and len(refused) == 2
+    assert "the picture is damaged" in refused[1]["reason"]
+
+
+def test_the_page_draws_as_the_command_line_does_and_shows_the_mix(with_model):
+    app = with_model("Bundled samples")
+    app.slider(key="samples:count:Bundled samples").set_value(6).run()
+    drawn = read_samples(folders.CALIBRATION, limit=6)
+    assert sum(not sample.images for sample in drawn) == 3
+    app.text_input(key="calibrate:name").set_value("drawn").run()
+    assert "3 with pictures (" in words(app) and "3 without pictures (" in words(app)
+    app.button(key="calibrate:start").click().run()
+    finish(app)
+    run = Run.open(folders.runs_folder() / "drawn")
+    assert list(run.statistics.samples) == [sample.id for sample in drawn]
+    assert run.info["samples"]["drawn"] == {"by": "task and picture", "seed": 0, "of": 192}

@@ -65,7 +65,7 @@ def test_calibrate_refuses_without_the_switch_and_loads_with_it(open_app, folder
     [refused] = [error.value for error in app.error]
     assert "comes with Python code of its own" in refused and f"“{own_code.SWITCH}”" in refused
     assert "under Model on the Calibrate page" in refused and "--trust-remote-code" not in refused
-    assert "`modeling_doubles.py`" in words(app) and "with all rights of the dashboard" in words(app)
+    assert "with kimi_vl: modeling_doubles.py" in words(app) and "with all rights of the dashboard" in words(app)
     assert not the_switch(app).value and app.button(key="calibrate:start").disabled
 
     the_switch(app).set_value(True).run()

@@ -9,13 +9,12 @@ import pytest
 from dashboard.charts import Axes
 from dashboard.charts.memory import memory_bar
 from dashboard.parts.budget import planner
-from dashboard.state import planning
-from dashboard.state.choices import QUANTIZERS, Choices, from_address, to_address
-from mode_core.allocation import allocate
+from dashboard.state.choices import Choices, from_address, to_address
+from mode_core.allocation import Price, allocate
 from mode_core.importance import cost_table
 from mode_core.importance.projections import by_projection
 from mode_core.memory import GIB, fit
-from mode_core.quantization import METHODS
+from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
 from tests.app.conftest import NAME, words
 from tests.app.test_budget import metric
@@ -26,12 +25,10 @@ def statistics(tiny_runs):
     return Run.open(tiny_runs / NAME).statistics
 
 
-def test_the_quantizers_of_the_page_are_those_of_the_library():
-    assert set(METHODS) == set(QUANTIZERS)
-
-
 def test_pins_and_the_card_stand_in_the_address():
-    chosen = Choices(pins=((0, 3, 4), (1, 7, 2)), gpu=24, context=32_768, attention_bits=4, quantizer="gptq")
+    chosen = Choices(
+        AllocationRequest(pins=((0, 3, 4), (1, 7, 2))), Quantizer("gptq", attention_bits=4), gpu=24, context=32_768
+    )
     assert from_address(to_address(chosen)) == (chosen, [])
     assert to_address(chosen)["pins"] == "0.3.4_1.7.2"
     read, problems = from_address({"pins": "0.x.2", "quantizer": "magic"})
@@ -88,7 +85,7 @@ def test_prices_rise_with_the_unit(open_app):
 
 
 def test_a_refused_price_says_why():
-    table = planner.price_table([planning.Price("layer", "bank", None, None, "no budget")], 1.0)
+    table = planner.price_table([Price("layer", "bank", None, "no budget")], 1.0)
     assert table["note"].tolist() == ["no budget"] and pd.isna(table["predicted damage"][0])
 
 

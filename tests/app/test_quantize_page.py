@@ -53,7 +53,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
     [kept] = [
         found
         for found in from_records(Run.open(folders.runs_folder() / NAME).evaluations())
-        if found.settings["quantizer"] == "gptq"
+        if found.settings["quantizer"]["method"] == "gptq"
     ]
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
     assert "Out of date" in words(open_app("quantize", quantizer="rtn", attention="4"))

@@ -17,7 +17,7 @@ def test_it_is_self_contained_and_escaped():
     assert "<title>&lt;run&gt;</title>" in made and "A &amp; B" in made and "1 &lt; 2" in made and "x &gt; y" in made
     assert "&lt;b&gt;" in made and 'aria-label="Bars of &quot;x&quot;"' in made and "They rise." in made
     outside = re.sub(r"<script.*?</script>", "", made, flags=re.S)
-    assert "http" not in outside and "src=" not in outside and "Plotly.newPlot" in made
+    assert "http:" not in outside and "https:" not in outside and "src=" not in outside and "Plotly.newPlot" in made
 
 
 def test_what_it_says_is_what_the_session_holds(open_app):

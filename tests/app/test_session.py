@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from dashboard.state import address, folders, solving
 from dashboard.state.choices import Choices, describe, from_address, to_address
 from mode_core.allocation import SCOPES, UNITS, allocate
 from mode_core.importance import METHODS, cost_table
+from mode_core.quantization.quantizers import QUANTIZERS
+from mode_core.quantization.widths import WIDTHS
+from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
 from tests.app.conftest import NAME, ROOT, words
 
@@ -24,10 +26,10 @@ def test_the_address_sets_every_choice_and_is_kept_on_a_page_change(open_app):
     app = open_app("export", **address)
     assert not app.exception
     chosen = app.session_state["choices"]
-    expected = replace(
-        Choices(), key_ratio=0.35, method="frequency", average_bits=2.5, scope="model", widths=(2, 4),
-        vision_weight=0.5,
-    )  # fmt: skip
+    request = AllocationRequest(
+        "frequency", key_ratio=0.35, budget=2.5, scope="model", widths=(2, 4), vision_weight=0.5
+    )
+    expected = Choices(request=request)
     assert chosen == expected
     assert dict(app.query_params) == {"run": NAME} | address
 
@@ -49,19 +51,18 @@ def test_the_allocation_is_that_of_the_library(open_app):
     statistics = Run.open(folders.runs_folder() / NAME).statistics
     costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4))
     by_hand = allocate(costs, bits=(2, 3, 4), average_bits=2.5)
-    assert shown.average_bits == 2.5
-    prepared = solving._solver(
-        ("test",), statistics, ("mode", 0.30, "text_attention", 1.0), (2, 3, 4), "bank",
-        (("group_size", 32), ("symmetric", True)),
-    )  # fmt: skip
-    again = prepared.solve(2.5)
+    again = solving._solver(("test",), statistics, shown.request.unbudgeted, Quantizer(group_size=32)).solve(2.5)
     assert all(np.array_equal(again.bits[bank], by_hand.bits[bank]) for bank in by_hand.bits)
     assert f"{by_hand.average_bits:.2f} bits on average" in words(app)
 
 
 def test_settings_are_told_in_one_line():
-    line = describe({"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]})
-    assert line == "mode, key ratio 20 %, 3 bits on average, widths 2 3 4"
+    said = "mode, key ratio 20 %, 3 bits on average, widths 2 3 4"
+    earlier = {"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]}
+    assert describe(earlier) == describe({"request": AllocationRequest().to_dict()}) == said
+    in_bytes = AllocationRequest(budget=12e6, measure="bytes")
+    assert "12 MB" in describe({"request": in_bytes.to_dict()})
+    assert "12 MB" in describe(earlier | {"budget_unit": "MB", "megabytes": 12.0})
 
 
 def test_a_signal_that_was_not_measured_leads_back_to_the_papers(open_app):
@@ -72,23 +73,38 @@ def test_a_signal_that_was_not_measured_leads_back_to_the_papers(open_app):
     assert not app.exception and not app.error and dict(app.query_params) == {"run": NAME}
 
 
-NUMBERS = {
+REQUESTS = {
     "key_ratio": st.integers(1, 100).map(lambda percent: percent / 100),
     "vision_weight": st.sampled_from([0.0, 0.5, 1.0, 2.25]),
-    "average_bits": st.integers(100, 1600).map(lambda hundredths: hundredths / 100),
-    "megabytes": st.none() | st.integers(1, 999_999).map(lambda tenths: tenths / 10),
-    "widths": st.sets(st.integers(1, 8), min_size=1).map(lambda found: tuple(sorted(found))),
+    "shrinkage": st.sampled_from([0.0, 0.25, 1.0]),
+    "min_support": st.integers(1, 50),
+    "budget": st.integers(100, 1600).map(lambda hundredths: hundredths / 100),
+    "widths": st.sets(st.sampled_from(WIDTHS), min_size=1).map(lambda found: tuple(sorted(found))),
+    "equality": st.booleans(),
+    "at_least": st.dictionaries(st.sampled_from(WIDTHS), st.integers(0, 9)).map(lambda found: tuple(found.items())),
     "method": st.sampled_from(sorted(METHODS)),
     "scope": st.sampled_from(SCOPES),
     "unit": st.sampled_from(UNITS),
-    "budget_unit": st.sampled_from(["bits", "MB"]),
+    "pins": st.dictionaries(st.tuples(st.integers(0, 9), st.integers(0, 99)), st.sampled_from(WIDTHS), max_size=3).map(
+        lambda found: tuple((*place, bits) for place, bits in found.items())
+    ),
+}
+ROUNDINGS = {
+    "method": st.sampled_from(sorted(QUANTIZERS)),
+    "attention_bits": st.none() | st.sampled_from(WIDTHS),
     "group_size": st.none() | st.sampled_from([-1, 32, 128]),
     "symmetric": st.none() | st.booleans(),
+}
+SCREENS = {
+    "request": st.builds(AllocationRequest, **REQUESTS),
+    "quantizer": st.builds(Quantizer, **ROUNDINGS),
+    "megabytes": st.none() | st.integers(1, 999_999).map(lambda tenths: tenths / 10),
+    "budget_unit": st.sampled_from(["bits", "MB"]),
 }
 
 
 @settings(deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-@given(st.builds(Choices, **NUMBERS))
+@given(st.builds(Choices, **SCREENS))
 def test_every_choice_survives_its_address(chosen):
     assert from_address(to_address(chosen)) == (chosen, [])
 

@@ -13,6 +13,7 @@ from dashboard.state import folders
 from dashboard.words import names
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table
+from mode_core.request import AllocationRequest
 from mode_core.runs.run import Run, TokenScores
 from tests.app.conftest import NAME, words
 from tests.app.test_states import on_page
@@ -75,8 +76,10 @@ def test_a_text_only_run_leads_to_calibrate(places):
 @pytest.mark.parametrize("signal", ["text_attention", "none"])
 def test_every_setting_of_a_sweep_is_solved_as_if_alone(signal):
     statistics = synthetic_statistics(2, 8, tokens=2000)
-    found = sweep(statistics, [(0.1, signal), (0.7, signal)], "mode", 1.0, (2, 3, 4), "bank", 2.5)
-    alone = allocate(cost_table(statistics, key_ratio=0.7, signal=signal), bits=(2, 3, 4), average_bits=2.5)
+    found = sweep(statistics, [(0.1, signal), (0.7, signal)], AllocationRequest(budget=2.5, pins=((0, 3, 4),)))
+    pinned = {next(iter(statistics.banks)): {3: 4}}  # a sweep that loses them tells of another request
+    costs = cost_table(statistics, key_ratio=0.7, signal=signal)
+    alone = allocate(costs, bits=(2, 3, 4), average_bits=2.5, pinned=pinned)
     np.testing.assert_array_equal(found.bits[1], flat_bits(alone.bits))
     assert found.changed(found.bits[1])[1] == 0
     away = found.divergence(found.key[0], empty=list(statistics.banks)[:1])

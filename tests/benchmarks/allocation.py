@@ -19,7 +19,7 @@ import pulp
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from mode_core.allocation import Solver, allocate, frontier, prices
+from mode_core.allocation import Solver, allocate, frontier
 
 LIMIT = 60.0
 
@@ -98,12 +98,6 @@ def ours(costs, bits, average, scope, **constraints) -> float:
     return found.objective
 
 
-def layer_price(costs, bits, scope) -> float:
-    """What one width per layer costs at every budget, in both units: the damage at the middle budget."""
-    found = prices(costs, bits, units=("expert", "layer"), scopes=(scope,))
-    return found.objective["layer", scope][len(found.average_bits) // 2]
-
-
 def line(size: str, scope: str, what: str, work: Callable[[], float], repeats: int = 1) -> None:
     """Measure and print one row."""
     median, best, objective = timed(work, repeats)
@@ -118,7 +112,6 @@ def compare(banks: int, experts: int, bits: tuple[int, ...], scope: str, others:
     solver.solve(average)
     line(size, scope, "ours, another budget", lambda: solver.solve(next(budgets)).objective, 51)
     line(size, scope, "ours, whole frontier", lambda: frontier(solver).objective[0], 9)
-    line(size, scope, "ours, price of a layer as the unit", lambda: layer_price(costs, bits, scope))
     units = experts if scope == "bank" else experts * banks
     counts = {"at_least": {bits[1]: units * 3 // 5}}
     what = f"ours, at least {units * 3 // 5} at {bits[1]} bits"

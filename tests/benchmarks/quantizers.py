@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mode_core.quantization import METHODS, WIDTHS, Codes, dequantize, expert_bytes, quantize, search
+from mode_core.quantization import QUANTIZERS, WIDTHS, Codes, dequantize, expert_bytes, quantize, search
 from mode_core.quantization.gptq import gptq
 from mode_core.quantization.hqq import hqq, hqq_package
 from mode_core.quantization.packing import PackedMatrix, pack_matrices
@@ -170,7 +170,7 @@ def quantizer_table(chosen: argparse.Namespace) -> None:
     )
     print(f"{'bits':>4}  {'quantizer':<34} {'s/expert':>9} {'×128 scaled':>12}  output error")
     for bits in chosen.bits:
-        rows = [(f"{method} (here)", *seconds(partial(ours, given, method, bits))) for method in METHODS]
+        rows = [(f"{method} (here)", *seconds(partial(ours, given, method, bits))) for method in QUANTIZERS]
         rows.append(("hqq package alone", *seconds(partial(hqq_alone, given, bits))))
         if chosen.auto_round and bits >= 2:
             rows.append(("auto-round, searched rounding", *elsewhere(chosen.auto_round, AUTO_ROUND, given, bits)))

@@ -25,13 +25,13 @@ def browser_path() -> str | None:
 
 
 @contextmanager
-def running_app(environment: Mapping[str, str]) -> Iterator[str]:
+def running_app(environment: Mapping[str, str], address: str = "127.0.0.1") -> Iterator[str]:
     """Start the dashboard with these environment variables; yields its address, and ends it afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless", "true"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.fileWatcherType", "none"]
+    command += ["--server.address", address, "--server.port", str(port), "--server.fileWatcherType", "none"]
     server = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -9,11 +9,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
-    ("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "quantization.widths"),
+    (
+        *("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "modalities", "settings"),
+        *("quantization.widths", "quantization.quantizers"),
+    ),
     ("statistics",),
+    ("quantization.sizes", "quantization.settings"),
     ("samples", "models"),
     ("importance",),
     ("allocation",),
+    ("request",),
+    ("prediction",),
     ("probing",),
     ("quantization",),
     ("runs", "run"),

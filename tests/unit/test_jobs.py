@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mode_core.jobs import Cancelled, Job, JobQueue, Progress, Reporter
+from mode_core.jobs import Cancelled, Job, JobQueue, Progress, Reporter, TooManyJobs
 
 
 def wait(job: Job, seconds: float = 5.0) -> Job:
@@ -68,6 +68,60 @@ def test_only_the_newest_ended_jobs_are_remembered():
     assert queue.get(jobs[0].id) is None
     assert queue.get(jobs[-1].id) is jobs[-1]
     assert queue.get(None) is None
+
+
+def test_others_push_nothing_of_mine_out_of_memory():
+    queue = JobQueue(keep=2)
+    mine = wait(queue.submit("mine", "test", counting, 1, owner="me"))
+    for number in range(4):
+        wait(queue.submit(str(number), "test", counting, 1, owner="you"))
+    assert queue.of("me") == [mine] and len(queue.of("you")) == 2
+    assert mine not in queue.of("you") and queue.of("nobody") == []
+
+
+def test_who_has_the_id_has_the_job():
+    queue = JobQueue()
+    job = wait(queue.submit("mine", "test", counting, 1, owner="me"))
+    assert len(job.id) >= 16 and queue.get(job.id, "you") is job
+    assert queue.of("you") == queue.of("me") == [job]
+
+
+def test_one_visitor_fills_a_part_of_the_queue_and_all_together_the_whole():
+    queue, go = JobQueue(most=3, most_of_one=2), threading.Event()
+
+    def waits(progress=None, cancel=None):
+        go.wait(5)
+
+    held = [queue.submit(str(number), "test", waits, owner="me") for number in range(2)]
+    with pytest.raises(TooManyJobs, match=r"2 for one visitor.* cancel one of yours"):
+        queue.submit("third", "test", waits, owner="me")
+    held.append(queue.submit("yours", "test", waits, owner="you"))
+    with pytest.raises(TooManyJobs, match="3 jobs wait or run already, of at most 3"):
+        queue.submit("theirs", "test", waits, owner="they")
+    go.set()
+    for job in held:
+        wait(job)
+    assert wait(queue.submit("third", "test", counting, 1, owner="me")).state == "done"
+
+
+def test_what_nobody_looks_at_is_cancelled_and_forgotten_and_looking_keeps_it():
+    queue, go = JobQueue(patience=3600.0), threading.Event()
+
+    def long(progress=None, cancel=None):
+        go.wait(5)
+        Reporter(progress, 2, cancel).step("one")
+        return "whole"
+
+    left, waiting, looked_at = (queue.submit(name, "test", long, owner=name) for name in "abc")
+    for job in (left, waiting, looked_at):
+        job.seen -= 3601
+    queue.get(looked_at.id, "c")
+    go.set()
+    assert wait(left).state == wait(waiting).state == "cancelled" and waiting.progress is None
+    assert left.error.startswith("Nobody looked at it for 1 hours.") and left.progress.done == 1
+    assert wait(looked_at).result == "whole"
+    wait(queue.submit("next", "test", counting, 1, owner="d"))
+    assert queue.get(left.id) is None and queue.get(looked_at.id) is looked_at
 
 
 def test_time_left_is_the_mean_pace_times_what_remains():

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from dashboard.charts.measures import original_bytes
 from dashboard.components import Figure, Readout
 from dashboard.state import current_run
-from dashboard.words import names
 from mode_core.allocation import Allocation
 from mode_core.importance import METHODS
+from mode_core.importance.methods import NEEDS
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def megabytes(count: int) -> str:
 
 def missing_methods() -> str:
     """Which methods this run cannot serve, and what it would take."""
-    missing = [name for name, method in METHODS.items() if not method.available(current_run.statistics())]
-    told = ", ".join(names.method(name) for name in missing)
-    wanted = sorted({METHODS[name].needs for name in missing})
+    missing = [method for method in METHODS.values() if not method.available(current_run.statistics())]
+    told = ", ".join(method.title for method in missing)
+    wanted = sorted({NEEDS[method.needs].words for method in missing})
     how = f"\n\nNot measured in this run ({', '.join(wanted)}): {told}. Calibrate again with these." if missing else ""
     return "How much each expert matters. One choice changes the cost of every expert, and so the bits." + how

@@ -8,8 +8,11 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
+from dashboard.parts.budget import kept
 from dashboard.parts.controls import next_step
 from dashboard.state import address, current_run, planning, solving
+from dashboard.words.plain import plain
+from mode_core.allocation import Price
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
 from mode_core.models.errors import ModelError
@@ -35,9 +38,10 @@ def more(axes: charts.Axes) -> None:
     """One of the panels, when it is asked for."""
     now = address.choices()
     titles = {
-        "pins": f"Pinned experts ({len(now.pins)})" if now.pins else "Pin experts",
+        "pins": f"Pinned experts ({len(now.request.pins)})" if now.request.pins else "Pin experts",
         "prices": "Price of each choice",
         "card": "Fit a GPU" if now.gpu is None else f"Fit {now.gpu} GiB",
+        "kept": "Kept allocations",
     }
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         which = st.segmented_control(
@@ -49,12 +53,12 @@ def more(axes: charts.Axes) -> None:
             next_step("Take it along", "export")
     if which is not None:
         with st.container(border=True):
-            {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part}[which]()
+            {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part, "kept": kept.part}[which]()
 
 
 def pin_part(axes: charts.Axes) -> None:
     """Experts that keep a width whatever the solver would choose, as a table to fill in."""
-    held = address.choices().pins
+    held = address.choices().request.pins
     if strange := planning.strange_pins():
         told = ", ".join(f"layer {axes.ticks[b] if b < len(axes.ticks) else b}, expert {e}" for b, e, _ in strange[:3])
         st.caption(f":material/keep_off: {len(strange)} pins do not fit this run or these widths and wait: {told}.")
@@ -90,7 +94,7 @@ def pin_part(axes: charts.Axes) -> None:
 
 
 def _pin(bank: int, expert: int, bits: int) -> None:
-    kept = {pin[:2]: pin for pin in address.choices().pins} | {(bank, expert): (bank, expert, bits)}
+    kept = {pin[:2]: pin for pin in address.choices().request.pins} | {(bank, expert): (bank, expert, bits)}
     address.choose(pins=tuple(sorted(kept.values())))
 
 
@@ -127,18 +131,18 @@ def price_part() -> None:
     )
 
 
-def price_table(prices: list[planning.Price], present: float) -> pd.DataFrame:
+def price_table(prices: list[Price], present: float) -> pd.DataFrame:
     """One row per unit and scope: predicted damage, times the present one, bits spent, or why not."""
     rows = []
     for price in prices:
-        known = price.objective is not None
+        found = price.allocation
         rows.append(
             {
                 "one width for": UNIT_NAMES[price.unit],
                 "budget for": SCOPE_NAMES[price.scope],
-                "predicted damage": price.objective,
-                "times this choice": price.objective / present if known and present > 0 else None,
-                "average bits": price.average_bits,
+                "predicted damage": None if found is None else found.objective,
+                "times this choice": price.times(present),
+                "average bits": None if found is None else found.average_bits,
                 "note": price.refused,
             }
         )
@@ -155,7 +159,7 @@ def card_part() -> None:
     try:
         fit = planning.card_fit()
     except (ValueError, OSError, ModelError, ImportanceError) as unknown:
-        st.error(str(unknown), icon=":material/error:")
+        st.error(plain(unknown), icon=":material/error:")
         return
     chart(memory_bar(fit), "memory", table=lambda: pd.DataFrame(memory_parts(fit).items(), columns=["part", "bytes"]))
     low, high = solving.size_range()

@@ -6,13 +6,13 @@ No Streamlit here. Memory: ratios × experts, one byte each for the bits and fou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mode_core.allocation import Solver
-from mode_core.importance import cost_table, frequencies
+from mode_core.importance import frequencies
 from mode_core.importance.bias import jensen_shannon
+from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
 
 RATIOS = tuple(percent / 100 for percent in range(5, 101, 5))
@@ -39,21 +39,18 @@ class Sweep:
 def sweep(
     statistics: ExpertStatistics,
     settings: Sequence[tuple[float, str]],
-    method: str,
-    vision_weight: float,
-    bits: Sequence[int],
-    scope: str,
-    average_bits: float,
+    request: AllocationRequest,
+    quantizer: Quantizer | None = None,
 ) -> Sweep:
-    """Solve once for every (key ratio, signal) of `settings`, all else being the same.
+    """Solve the request once for every (key ratio, signal) of `settings`, all else being the same, its pins too.
 
     Raises:
-        ImportanceError, AllocationError: as `cost_table` and `Solver.solve` do.
+        ImportanceError, AllocationError: as `request.solve` does.
     """
     found, shares = [], []
     for ratio, signal in settings:
-        costs = cost_table(statistics, method, ratio, signal, vision_weight, bits)
-        found.append(flat_bits(Solver(costs, bits, scope=scope).solve(average_bits).bits))
+        solved = replace(request, key_ratio=ratio, signal=signal).solve(statistics, quantizer)
+        found.append(flat_bits(solved.bits))
         shares.append({bank: share.key for bank, share in frequencies(statistics, ratio, signal).items()})
     return Sweep(np.stack(found), tuple(shares))
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mode_core.modalities import KEY_RATIO
+
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings, LogitKLSettings
     from mode_core.jobs import Cancel, ProgressHook
@@ -19,7 +21,7 @@ class AnswerKL:
     """KL of the first `samples`, with this share of key tokens, if it is estimated to take at most `seconds`."""
 
     samples: int = 32
-    key_ratio: float = 0.20
+    key_ratio: float = KEY_RATIO
     seconds: float = 3600.0
 
     def settings(self, calibration: CalibrationSettings) -> LogitKLSettings:

@@ -7,12 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.jobs.work import estimate_tokens, is_hub_id
+from dashboard.jobs.work import estimate_tokens
 from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
-from dashboard.state import folders
+from dashboard.state import folders, model_sources
+from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
+from mode_core.modalities import SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
 
@@ -42,7 +45,7 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
             help="Off: every group has a zero point as well, which uses all four levels at 2 bits.",
         )  # fmt: skip
         signals = st.multiselect(
-            "Redundancy signals", list(SIGNALS), default=["text_attention"], key="calibrate:signals",
+            "Redundancy signals", list(SIGNALS), default=[SIGNAL], format_func=names.signal, key="calibrate:signals",
             persist_state="session",
             help="What ranks the vision tokens from key to redundant. Paper: text_attention. Others add time and size.",
         )  # fmt: skip
@@ -114,13 +117,13 @@ def estimate_part(
     source: str, samples: Sequence[Any], settings: CalibrationSettings | None, kl: AnswerKL | None
 ) -> bool:
     """What lies ahead, in tokens, time and memory; False where model and samples do not go together."""
-    if is_hub_id(source):
+    if model_sources.is_hub_id(source):
         return True
     trusted = trust.may_run(source)
     try:
         text, vision, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
         return False
     how = "counted" if looked == len(samples) else f"estimated from {looked} of {len(samples)} samples"
     share = 100 * vision / max(1, text + vision)
@@ -148,8 +151,8 @@ def consent_part(source: str, samples: Sequence[Any], settings: CalibrationSetti
         passes = _kl_passes(source, trust.may_run(source), len(samples), settings, kl)
     except UNKNOWN as unknown:
         st.error(
-            f"What the KL of the answer would cost is not known before the model is on this machine ({unknown}). "
-            "Calibrate without it first.",
+            "What the KL of the answer would cost is not known before the model is on this machine "
+            f"({plain(unknown)}). Calibrate without it first.",
             icon=":material/error:",
         )
         return False
@@ -168,7 +171,7 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
     try:
         memory = _memory(source, trusted, settings, kl is not None)
     except UNKNOWN as unknown:
-        return f"Memory is not known before the model is loaded ({unknown})."
+        return f"Memory is not known before the model is loaded ({plain(unknown)})."
     words = f"About {memory / 1e9:.2g} GB of memory (weights, sums and rounded experts; estimate)"
     speed = tokens_per_second(source, settings, folders.readable_runs())
     if speed is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.parts.calibrate.own_code import named_switch
+from dashboard.state import model_sources
 from mode_core.calibration import CalibrationSettings
 from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS
@@ -53,6 +54,7 @@ def outlined(source: str, trusted: bool = False) -> tuple[list[ExpertBank], list
     from mode_core.models import find_banks
     from mode_core.models.outline import outline
 
+    source = model_sources.allowed(source)
     with named_switch(source):
         model = outline(source, trusted)
     return list(find_banks(model).values()), list(model.parameters())

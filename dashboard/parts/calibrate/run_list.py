@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
+from dashboard.words.plain import plain
 from mode_core.errors import ModeError, SettingsError, in_words
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.run import NAME, Run, RunError
@@ -40,9 +41,9 @@ def part() -> None:
     else:
         _several(chosen)
     if told := st.session_state.pop("runs-told", None):
-        st.success(told, icon=":material/check_circle:")
+        st.success(plain(told), icon=":material/check_circle:")
     if refused := st.session_state.pop("runs-refused", None):
-        st.error(refused, icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
 
 
 def _released() -> None:
@@ -135,14 +136,14 @@ def _one(entry: folders.RunEntry) -> None:
     if name != entry.name:
         renaming.button("Rename", key="run-rename", on_click=lambda: _told(lambda: rename(entry, name)))
     with deleting.popover("Delete", width="stretch"):
-        st.write(f"Delete {entry.name!r} with its allocations and measurements? This cannot be undone.")
+        st.write(f"Delete {plain(repr(entry.name))} with its allocations and measurements? This cannot be undone.")
         st.button("Delete it", key="run-delete", type="primary", on_click=lambda: _told(lambda: delete(entry)))
 
 
 def _several(chosen: Sequence[folders.RunEntry]) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     names = " + ".join(entry.label for entry in chosen)
-    name = left.text_input(f"Name of {names} together", time.strftime("merged-%m%d-%H%M%S"), key="run-merged")
+    name = left.text_input(f"Name of {plain(names)} together", time.strftime("merged-%m%d-%H%M%S"), key="run-merged")
     right.button(
         "Merge", type="primary", width="stretch", key="run-merge", on_click=lambda: _told(lambda: merge(chosen, name))
     )

@@ -10,18 +10,30 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.state import folders
-from mode_core.samples import ImageSource, Sample, SampleError, read_samples, samples_digest, samples_from_uploads
+from dashboard.words.plain import plain
+from mode_core.samples import (
+    ImageSource,
+    Sample,
+    SampleError,
+    SampleList,
+    read_samples,
+    samples_digest,
+    samples_from_uploads,
+)
 from mode_core.samples.records import IMAGE_SUFFIXES
+from mode_core.samples.tables import TABLE_SUFFIXES
 
 MAX_UPLOAD = 400_000_000  # bytes kept of one session's uploads
 SHOWN = 8  # samples in the preview
+MOST_TASKS = 12  # that are named in the mix
+MOST_REFUSED = 20  # that are named
 PICTURE_WIDTH = 108  # pixels
 SOURCES = ("Bundled samples", "Own pictures", "Own file")
 QUESTION = "Describe the picture."
 PICTURES = [suffix[1:] for suffix in IMAGE_SUFFIXES]
 
 
-def pick() -> list[Sample]:
+def pick() -> SampleList:
     """The samples that a person chose; empty while there are none."""
     which = st.segmented_control(
         "Where from", SOURCES, default=SOURCES[0], required=True, key="samples:source", persist_state="session",
@@ -31,19 +43,31 @@ def pick() -> list[Sample]:
     if chosen and which != SOURCES[1]:
         if len(chosen) > 1:
             count = st.slider(
-                "How many of them", 1, len(chosen), len(chosen), key=f"samples:count:{which}", persist_state="session"
-            )
-            chosen = chosen[:count]
+                "How many of them", 1, len(chosen), len(chosen), key=f"samples:count:{which}", persist_state="session",
+                help="Drawn evenly by task and by having a picture (seed 0), as `--limit` does at the command line.",
+            )  # fmt: skip
+            chosen = chosen.draw(count) if count < len(chosen) else chosen
+        st.caption(mix_words(chosen))
         _preview(chosen)
     return chosen
 
 
-def bundled_calibration(count: int) -> list[Sample]:
-    """So many of the bundled calibration samples, evenly over their list; empty where they are missing."""
+def mix_words(samples: SampleList) -> str:
+    """How many samples there are with pictures and without, and of which tasks: "12 with pictures (12 colour)"."""
+    parts = []
+    for kind, tasks in samples.mix().items():
+        named = ", ".join(f"{count} {task}" for task, count in list(tasks.items())[:MOST_TASKS])
+        more = f", and {len(tasks) - MOST_TASKS} tasks more" if len(tasks) > MOST_TASKS else ""
+        parts.append(f"{sum(tasks.values())} {kind} ({named}{more})")
+    return plain("; ".join(parts) + ".")
+
+
+def bundled_calibration(count: int | None) -> SampleList:
+    """So many of the bundled calibration samples, drawn evenly (None: all); empty where they are missing."""
     if not folders.CALIBRATION.is_dir():
-        return []
+        return SampleList()
     held = _read_bundled(folders.CALIBRATION.stat().st_mtime_ns)
-    return held[:: max(1, len(held) // count)][:count]
+    return held if count is None else held.draw(count)
 
 
 def own_file(kind: str) -> list[Sample]:
@@ -59,52 +83,64 @@ def digest(samples: Sequence[Sample]) -> str:
     return samples_digest(samples)
 
 
-def _bundled() -> list[Sample]:
+def _bundled() -> SampleList:
     if not folders.CALIBRATION.is_dir():
-        st.warning(f"The bundled samples are missing ({folders.CALIBRATION}). Upload your own instead.")
-        return []
+        st.warning(f"The bundled samples are missing ({plain(folders.CALIBRATION)}). Upload your own instead.")
+        return SampleList()
     st.caption("Pictures with a question each, and questions without one, drawn by the scripts in sample_data.")
     return _read_bundled(folders.CALIBRATION.stat().st_mtime_ns)
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the samples …")
-def _read_bundled(stamp: int) -> list[Sample]:
-    return list(read_samples(folders.CALIBRATION))
+def _read_bundled(stamp: int) -> SampleList:
+    return read_samples(folders.CALIBRATION)
 
 
-def _pictures() -> list[Sample]:
+def _pictures() -> SampleList:
     """Own pictures, each with a question beside its thumbnail."""
     kept = _uploads("pictures", "Pictures", PICTURES, "Several at once. Each becomes one sample with its question.")
     if not kept:
-        return []
+        return SampleList()
+    _twice("pictures", "the second one was left out. Rename one of them.")
     st.caption(f"A field left empty asks: “{QUESTION}”")
     told, texts = st.container(), {}
     for name, data in kept.items():
         shown, asked = st.columns([1, 4], vertical_alignment="center", wrap=False)
         with shown:
             _show_thumbnail(name, data)
-        written = asked.text_input(name, key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session")
+        written = asked.text_input(
+            plain(name), key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session"
+        )
         texts[name] = written.strip() or QUESTION
     with told:  # above the pictures, which may be many
-        return _read(kept, texts)
+        return _read("pictures", kept, texts)
 
 
-def _files(kind: str = "files") -> list[Sample]:
-    """A JSONL, CSV, JSON or zip, and the pictures that it names."""
+def _files(kind: str = "files") -> SampleList:
+    """A table or zip, and the pictures that it names."""
     hint = 'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what?"}]}'
-    types = ["jsonl", "csv", "json", "zip", *PICTURES]
-    kept = _uploads(kind, "JSONL, CSV, JSON or zip, with its pictures", types, hint)
-    return _read(kept, {}) if kept else []
+    types = [*(suffix[1:] for suffix in TABLE_SUFFIXES), "zip", *PICTURES]
+    kept = _uploads(kind, "JSON, JSONL, CSV, TSV, Parquet or zip, with its pictures", types, hint)
+    if not kept:
+        return SampleList()
+    twice = _twice(kind, "neither is used. A browser sends names without folders: put all into one zip, and give that.")
+    return _read(kind, {name: data for name, data in kept.items() if name not in twice}, {})
 
 
-def _read(kept: dict[str, bytes], texts: dict[str, str]) -> list[Sample]:
-    """Uploads as samples; what is refused is listed, file by file, and the good ones are kept."""
-    try:
-        found = samples_from_uploads(kept, texts)
-    except SampleError as refused:
-        _show_refused([str(refused)], 0)
-        return []
+def _read(kind: str, kept: dict[str, bytes], texts: dict[str, str]) -> SampleList:
+    """Uploads as samples, read once; what is refused is listed, file by file, and the good ones are kept."""
+    stamp = (tuple((name, len(data), hash(data)) for name, data in kept.items()), tuple(texts.items()))
+    held = st.session_state.get(f"uploads:{kind}:read")
+    if held is None or held[0] != stamp:
+        try:
+            found = samples_from_uploads(kept, texts)
+        except SampleError as refused:
+            found = SampleList(errors=[str(refused)])
+        held = st.session_state[f"uploads:{kind}:read"] = (stamp, found)
+    found = held[1]
     _show_refused(found.errors, len(found))
+    for note in found.notes:
+        st.caption(plain(note))
     return found
 
 
@@ -116,29 +152,44 @@ def _show_thumbnail(name: str, data: bytes) -> None:
 
 
 def _uploads(kind: str, label: str, types: list[str], hint: str) -> dict[str, bytes]:
-    """Uploaded files by name, kept across pages; new ones join the old ones until they are taken away."""
+    """Uploaded files by name, kept across pages; new ones join the old ones until they are taken away. Of two different
+    files of one name the first is kept, and the other told of."""
     kept: dict[str, bytes] = st.session_state.setdefault(f"uploads:{kind}", {})
+    twice: set[str] = st.session_state.setdefault(f"uploads:{kind}:twice", set())
     turn = st.session_state.setdefault(f"uploads:{kind}:turn", 0)
     new = st.file_uploader(label, types, accept_multiple_files=True, key=f"uploader:{kind}:{turn}", help=hint)
     for file in new or []:
-        if sum(map(len, kept.values())) + file.size > MAX_UPLOAD:
-            st.error(f"{file.name}: together the files exceed {MAX_UPLOAD / 1e6:.0f} MB; use a folder and the CLI.")
+        data = file.getvalue()
+        if file.name in kept:
+            twice |= {file.name} if kept[file.name] != data else set()
+        elif sum(map(len, kept.values())) + file.size > MAX_UPLOAD:
+            st.error(f"{plain(file.name)}: together the files exceed {MAX_UPLOAD / 1e6:.0f} MB; use the command line.")
         else:
-            kept[file.name] = file.getvalue()
+            kept[file.name] = data
     if kept and st.button(
         "Take the file away" if len(kept) == 1 else f"Take all {len(kept)} files away", key=f"clear:{kind}"
     ):
-        st.session_state[f"uploads:{kind}"] = {}
+        for name in ("", ":twice", ":read"):
+            st.session_state.pop(f"uploads:{kind}{name}", None)
         st.session_state[f"uploads:{kind}:turn"] = turn + 1
         st.rerun()
     return kept
+
+
+def _twice(kind: str, cure: str) -> set[str]:
+    """Names that two different uploads have, told with what to do."""
+    names = st.session_state.get(f"uploads:{kind}:twice", set())
+    for name in sorted(names):
+        st.error(f"Two different files are called `{name}`; {cure}", icon=":material/error:")
+    return names
 
 
 def _show_refused(refused: Sequence[str], good: int) -> None:
     if refused:
         kept = f" The other {good} samples are kept." if good else ""
         st.error(f"{len(refused)} could not be used.{kept}", icon=":material/error:")
-        st.markdown("\n".join(f"- {reason}" for reason in refused[:20]))
+        more = [f"and {len(refused) - MOST_REFUSED:,} more"] if len(refused) > MOST_REFUSED else []
+        st.markdown("\n".join(f"- {plain(reason)}" for reason in [*refused[:MOST_REFUSED], *more]))
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
@@ -154,11 +205,14 @@ def _preview(samples: Sequence[Sample]) -> None:
         for sample in samples[:SHOWN]:
             with st.container(width=PICTURE_WIDTH, gap=None):
                 if sample.images:
-                    st.image(_thumbnail_of(sample), width=PICTURE_WIDTH, alt=sample.images[0].name)
-                st.caption(sample.text[:120])
+                    _preview_picture(sample.images[0])
+                st.caption(plain(sample.text[:120]))
     if len(samples) > SHOWN:
         st.caption(f"… and {len(samples) - SHOWN} more.")
 
 
-def _thumbnail_of(sample: Sample):
-    return _thumbnail(sample.images[0].name, sample.images[0].read())
+def _preview_picture(source: ImageSource) -> None:
+    try:
+        st.image(_thumbnail(source.name, source.read()), width=PICTURE_WIDTH, alt=source.name)
+    except SampleError:  # it will be named as left out when the work is done
+        st.caption(":material/broken_image: damaged")

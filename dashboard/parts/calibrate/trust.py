@@ -1,4 +1,5 @@
-"""May a model run the Python code that comes with it? Only a person says so, by a switch, for one model at a time.
+"""May a model run the Python code that comes with it? Only a person says so, by a switch, for one model at a time, and
+at this machine, unless the server was started with MODE_OWN_CODE=anywhere.
 
 The leave lives in the session alone: not on disk, not in the address, and no run brings it along. Whoever submits work
 that loads a model asks `may_run` and hands the answer to the job.
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.parts.calibrate.model_picker import allowed, roots
 from dashboard.parts.calibrate.own_code import MEANING, SWITCH, OwnCode, identity, own_code
+from dashboard.state import model_sources
+from dashboard.state.visitor import OWN_CODE, own_code_allowed
+from dashboard.words.plain import plain
 from mode_core.models.errors import ModelError
 
 LEAVES = "trusted models"  # session state: frozenset of identities
@@ -20,7 +23,8 @@ SHOWN = 8  # names of files
 
 def may_run(source: str | None) -> bool:
     """Has the person of this session given this model leave to run its own code?"""
-    return source is not None and identity(source) in st.session_state.get(LEAVES, frozenset())
+    leaves = st.session_state.get(LEAVES, frozenset()) if own_code_allowed() else frozenset()
+    return source is not None and identity(source) in leaves
 
 
 def switch(source: str) -> None:
@@ -29,14 +33,19 @@ def switch(source: str) -> None:
     Where models are read below some folders only, no code from elsewhere is run either.
     """
     folder = Path(source).is_dir()
+    try:
+        model_sources.allowed(source)
+    except ModelError as refused:
+        st.caption(f":material/code_off: {plain(refused)}")
+        return
     found = own_code(source) if folder else OwnCode(())
     if found is None:
         return
-    try:
-        allowed(source, roots())
-    except ModelError:
-        below = " and ".join(map(str, roots()))
-        st.caption(f":material/code_off: This dashboard runs Python code of models below {below} only.")
+    if not own_code_allowed():
+        st.caption(
+            ":material/code_off: A model's own Python code is run for nobody but a person at this machine, unless the "
+            f"dashboard was started with {OWN_CODE}=anywhere."
+        )
         return
     key = f"trust:{identity(source)}"
     st.session_state[key] = may_run(source)
@@ -52,8 +61,10 @@ def _set(model: str, key: str) -> None:
 
 def _words(source: str, found: OwnCode) -> str:
     """What the code is, in one sentence."""
-    names = [f"`{name}`" for name in found.files[:SHOWN]] + ["…"] * (len(found.files) > SHOWN)
-    names += [f"code of `{name}`, which is not in its folder" for name in found.elsewhere]
+    names = [plain(name) for name in found.files[:SHOWN]] + ["…"] * (len(found.files) > SHOWN)
+    names += [f"code of {plain(name)}, which is not in its folder" for name in found.elsewhere]
     if not names:
         names = ["files of its repository"]
-    return f"Python code comes with {Path(source).name if Path(source).is_dir() else source}: {', '.join(names)}."
+    return (
+        f"Python code comes with {plain(Path(source).name if Path(source).is_dir() else source)}: {', '.join(names)}."
+    )

@@ -13,11 +13,11 @@ from dashboard.charts.grids import Axes
 from dashboard.state.folders import RunEntry, relative
 from mode_core.allocation import Allocation
 from mode_core.comparison.draws import only_folds
-from mode_core.comparison.settings import scopes_of
 from mode_core.errors import ModeError
-from mode_core.importance import frequencies
+from mode_core.importance import METHODS, frequencies
 from mode_core.importance.bias import spearman
 from mode_core.importance.folds import used_folds
+from mode_core.modalities import COUNTED, KINDS
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics, fold_of
 
@@ -34,7 +34,7 @@ def command(entry: RunEntry) -> str:
 def natural_scope(rows: pd.DataFrame, method: str) -> str:
     """Of the scopes that a method was measured in, the one that it is meant for."""
     held = list(dict.fromkeys(rows.loc[rows["method"] == method, "scope"]))
-    return next((scope for scope in scopes_of(method) if scope in held), held[0])
+    return next((scope for scope in METHODS[method].scopes if scope in held), held[0])
 
 
 def against_truth(
@@ -99,12 +99,12 @@ def order_agreement(
     """
     first, second = (frequencies(each, key_ratio, signal) for each in (one, other))
     found = {}
-    for kind, words in (("text", "text tokens"), ("key", "key vision tokens")):
+    for kind in COUNTED:
         rows = [
             np.nan
             if kind in first[bank].empty | second[bank].empty
             else float(spearman(getattr(first[bank], kind), getattr(second[bank], kind)))
             for bank in first
         ]
-        found[words] = np.array(rows)
+        found[KINDS[kind].title] = np.array(rows)
     return found

@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from dashboard.state import current_run
+from dashboard.words.plain import plain
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError, PatchExemplar, TextExemplar
 
 CONTEXT = 2  # cells shown around a patch
@@ -28,7 +29,7 @@ def part(bank: str, expert: int) -> None:
     try:
         found = _exemplars(current_run.run_key())
     except ExemplarsError as damaged:
-        st.caption(f"The exemplars of this run cannot be read. {damaged}")
+        st.caption(f"The exemplars of this run cannot be read. {plain(damaged)}")
         return
     if found is None or bank not in found.tables:
         st.caption("This run was made without exemplars. Calibrate again to see words and patches of every expert.")
@@ -44,7 +45,7 @@ def part(bank: str, expert: int) -> None:
         if not patches:
             st.caption("No vision token was routed here.")
         elif (strip := _strip(current_run.run_key(), bank, expert)) is None:
-            st.caption(", ".join(f"token {patch.place} of {patch.sample}" for patch in patches))
+            st.caption(", ".join(f"token {patch.place} of {plain(patch.sample)}" for patch in patches))
         else:
             weights = ", ".join(f"{patch.weight:.2f}" for patch in patches if patch.picture)
             st.image(strip, alt=f"Patches of pictures that expert {expert} was chosen for, largest weight first.")

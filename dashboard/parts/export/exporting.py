@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from dashboard.parts.export.archive import zipped
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
-from dashboard.words.command_line import export_command
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
 from mode_core.export.refit import UNIT_WORDS, fit
@@ -26,6 +27,7 @@ from mode_core.jobs import Job
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
+PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
 
 
@@ -72,7 +74,7 @@ def outlook_part(target: Target, chosen: Allocation) -> None:
         _price(target, chosen)
         _preview(target, chosen)
     except ExportError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
 
 
 def _facts(target: Target) -> None:
@@ -107,7 +109,7 @@ def _price(target: Target, chosen: Allocation) -> None:
             icon=":material/price_change:",
         )
     for note in fitted.notes:
-        st.caption(note)
+        st.caption(plain(note))
 
 
 def _preview(target: Target, chosen: Allocation) -> None:
@@ -136,46 +138,46 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     if missing := missing_package(target):
         st.info(missing, icon=":material/inventory_2:")
         return
-    job = process_wide.jobs().get(address.watched())
+    job = process_wide.watched_job()
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
             "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
             on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
-    where = f"Writes to {folders.relative(folder)}; an earlier export there is replaced."
+    where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(
         "Write to a folder", type="primary" if target.needs_model else "secondary", width="stretch",
         disabled=job is not None and job.active, key="export:write", help=where,
     ):  # fmt: skip
         if target.needs_model:
-            address.watch(_start(target, chosen, folder).id)
+            if not _start(target, chosen, folder):
+                return
             st.rerun()
         result = _write(target, chosen, folder)
-        st.success(f"{len(result.files)} files in {folders.relative(folder)}.", icon=":material/check_circle:")
+        st.success(f"{len(result.files)} files in {plain(folders.relative(folder))}.", icon=":material/check_circle:")
     if job is not None and job.kind == f"export:{folder}":
         jobs_panel.panel(job)
         if job.state == "done":
             size = sum(path.stat().st_size for path in job.result.files) / 1e6
             with row:
                 _offer_checkpoint(folder, size)
-            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {folders.relative(folder)}.")
+            st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    return export(target.name, chosen, folder, run=current_run.run(), **work.export_options(solving.rounding(), None))
+    return export(target.name, chosen, folder, run=current_run.run(), quantizer=solving.quantizer())
 
 
-def _start(target: Target, chosen: Allocation, folder: Path) -> Job:
+def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     """Write a form that needs the model, as long work."""
-    options = work.export_options(solving.rounding(), quantizing.calibration_samples())
     run = current_run.run()
-    return process_wide.jobs().submit(
+    return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, options, trusted=trust.may_run(run.model_source),
+        folder, solving.quantizer(), quantizing.calibration_samples(), trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
 
@@ -197,8 +199,13 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
 
 
 def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command line that writes the same."""
-    now = replace(address.choices(), widths=chosen.widths, pins=solving.pinned(), megabytes=float(solving.megabytes()))
-    run, trusted = folders.relative(current_run.run_entry().path), trust.may_run(current_run.run().model_source)
-    measured = current_run.statistics().settings
-    return export_command(now, target.name, run, folders.relative(folder), measured, target.needs_model and trusted)
+    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
+    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
+    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
+    kept = f"{out}.allocation.json"
+    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
+    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
+    write += quantizer.to_arguments()
+    if target.needs_model and trust.may_run(current_run.run().model_source):
+        write.append("--trust-remote-code")
+    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

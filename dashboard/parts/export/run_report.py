@@ -54,19 +54,19 @@ def _caveats(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _grid() -> charts.FrequencyGrid:
-    now = address.choices()
+    now = address.choices().request
     return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
 
 
 def _frequencies(axes: charts.Axes) -> Section:
-    now, grid = address.choices(), _grid()
+    now, grid = address.choices().request, _grid()
     bars = charts.bias_bars(axes.ticks, divergences(grid), "How far apart kinds of token are, by layer")
     told = f"Key vision tokens: the best {100 * now.key_ratio:.0f} % by {names.signal(now.signal)}."
     return Section("Who uses which expert", [told], [charts.frequency_heatmaps(grid, "share"), bars])
 
 
 def _sensitivity() -> Section:
-    now = address.choices()
+    now = address.choices().request
     grid = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
     bits = 3 if 3 in grid.bits else grid.bits[len(grid.bits) // 2]
     return Section("What rounding would break", [], [charts.sensitivity_heatmaps(grid, bits)])

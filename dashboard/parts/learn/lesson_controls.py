@@ -35,7 +35,7 @@ def ratio_control(follow: Callable[[], str]) -> None:
         low=1,
         high=100,
         step=1,
-        value=100 * address.choices().key_ratio,
+        value=100 * address.choices().request.key_ratio,
         unit=" %",
         key="learn-ratio",
         help=explain("key ratio"),

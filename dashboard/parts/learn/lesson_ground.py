@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from dashboard import charts
 from dashboard.charts.measures import starved
 from dashboard.state import address, current_run, solving
+from mode_core.importance.bias import BUSIEST
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Ground:
 
     @classmethod
     def of_session(cls) -> Ground:
-        now = address.choices()
+        now = address.choices().request
         grid = charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
         if address.place("bank") is not None:
             return cls(grid, grid.axes.names.index(current_run.selected()[0]))
@@ -62,8 +63,8 @@ class Ground:
 
     @property
     def top(self) -> int:
-        """How many experts are called the busiest: 8, or half of a small bank."""
-        return max(1, min(8, self.experts // 2))
+        """How many experts are called the busiest."""
+        return max(1, min(BUSIEST, self.experts // 2))
 
     def shares(self, kind: str) -> np.ndarray:
         """`[E]`; NaN where no such token came here."""

@@ -12,7 +12,6 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts import lesson as pictures
 from dashboard.charts import theme
-from dashboard.charts.grids import ranks
 from dashboard.charts.measures import most_starved
 from dashboard.parts.compare import comparing
 from dashboard.parts.learn.lesson_controls import (
@@ -31,6 +30,7 @@ from dashboard.state import address, comparisons, current_run, kept_samples, sol
 from dashboard.words import names
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
+from mode_core.importance import bias
 from mode_core.importance.key_tokens import token_ranks
 
 
@@ -57,9 +57,8 @@ def frequency(ground: Ground) -> View:
     text, every = ground.shares("text"), ground.shares("all")
     if np.isnan(text).any() or np.isnan(ground.shares("vision")).any():
         return empty("No text or no vision tokens came to this layer, so there is nothing to count apart.")
-    by_text, by_all = ranks(text[None])[0], ranks(every[None])[0]
-    busy = np.argsort(by_text, kind="stable")[: ground.top]
-    fallen = int((by_all[busy] > ground.experts / 2).sum())
+    by_text, by_all = bias.busiest_ranks(text), bias.busiest_ranks(every)
+    fallen = int(bias.starved(text, every).sum())
     worst = most_starved(ground.grid, ground.row)
     vision, words = ground.grid.counts["vision"][ground.row].sum(), ground.grid.counts["text"][ground.row].sum()
 
@@ -90,7 +89,7 @@ def redundancy(ground: Ground) -> View:
     record = kept_samples.sample_records().get(shown_sample, {})
     thumbnails = record.get("thumbnails", [])
     found = kept_samples.picture(thumbnails[0]) if thumbnails else None
-    now = address.choices()
+    now = address.choices().request
     if held is None or found is None or held.grids is None or now.signal not in held.scores:
         return empty("This run keeps no picture to lay the ranking over. Open the bundled example to see one.")
     if ground.bank not in held.banks:
@@ -129,8 +128,8 @@ def denoised(ground: Ground) -> View:
     edges = (0, round(0.5 * top), round(0.75 * top), top)
     return View(
         lambda shown: pictures.key_dumbbells(vision, key, top, shown),
-        f"Only {100 * address.choices().key_ratio:.0f} % of the vision tokens are kept. How many of the {top} busiest "
-        f"experts stay among the {top} busiest?",
+        f"Only {100 * address.choices().request.key_ratio:.0f} % of the vision tokens are kept. How many of the {top} "
+        f"busiest experts stay among the {top} busiest?",
         (f"fewer than {edges[1]}", f"{edges[1]} or more", f"{edges[2]} or more", f"all {top}"),
         band(edges, stay),
         f"**{stay} of {top}** stay.",
@@ -142,7 +141,7 @@ def denoised(ground: Ground) -> View:
 
 def sensitivity(ground: Ground) -> View:
     """One bit less, several times the error."""
-    now = address.choices()
+    now = address.choices().request
     found = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
     kind = address.chosen("kind", list(TOKENS), "text")
     errors = found.errors[kind][ground.row, : ground.experts].astype(float)

@@ -110,6 +110,19 @@ def from_records(records: Mapping[str, dict], damaged: dict[str, str] | None = N
     return sorted(whole, key=lambda found: found.made, reverse=True)
 
 
+def evaluation_frame(records: Mapping[str, dict]) -> pd.DataFrame:
+    """One row per evaluation that is no part of a measurement, as 'mode_core evaluate --name' keeps them: name, of what
+    bits and by which quantizer, items, accuracy, KL to the original in nats, agreement of the top token."""
+    rows = []
+    for name, record in records.items():
+        scores = Scores.from_dict(record)
+        if "measurement" not in scores.settings:
+            of, by = scores.settings.get("allocation", "the original"), scores.settings.get("quantizer", {})
+            numbers = (len(scores.answers), scores.accuracy, scores.kl, scores.agreement)
+            rows.append((name, of, by.get("method", "–"), *numbers))
+    return pd.DataFrame(rows, columns=["name", "bits of", "quantizer", "items", "accuracy", "KL", "same token"])
+
+
 def _from_group(scores: dict[str, Scores]) -> Measurement:
     shared = scores[ALLOCATION].settings
     return Measurement(

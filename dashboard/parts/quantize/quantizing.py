@@ -8,28 +8,21 @@ from typing import Any
 import streamlit as st
 
 from dashboard.parts.calibrate import sample_picker
-from dashboard.state import address, current_run
-from dashboard.state.choices import QUANTIZERS
+from dashboard.state import address, current_run, solving
+from dashboard.words.plain import plain
+from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.samples import Sample, SampleError
 
-TITLES = {"rtn": "Round to nearest", "hqq": "HQQ", "gptq": "GPTQ"}
-WORDS = {
-    "rtn": "The paper's: each group of weights is scaled and rounded, with a search for the best clipping.",
-    "hqq": "Half-quadratic quantization by the hqq package: data-free, always with zero points.",
-    "gptq": "Second order: each expert is rounded with the tokens that its router sends it; experts with too few "
-    "tokens are rounded to nearest, counted and named. Slower, and it looks at the calibration samples.",
-}
 GROUPS = (32, 64, 128, -1)
 WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
-CALIBRATED_ON = 64  # samples that gptq looks at here
 
 
 def settings_part() -> None:
     """Quantizer, grid, and the widths of what surrounds the experts, in one row."""
     method, group, grid, attention, shared = st.columns([1.3, 1, 1, 1, 1], vertical_alignment="bottom")
-    about = "\n\n".join(f"**{title}**: {WORDS[name]}" for name, title in TITLES.items())
+    about = "\n\n".join(f"**{kind.title}**: {kind.words}" for kind in QUANTIZERS.values())
     chosen = method.selectbox(
-        "Quantizer", QUANTIZERS, format_func=TITLES.get, help=about,
+        "Quantizer", list(QUANTIZERS), format_func=lambda name: QUANTIZERS[name].title, help=about,
         **address.bind("quantizer"),
     )  # fmt: skip
     measured = current_run.statistics().settings
@@ -44,7 +37,8 @@ def settings_part() -> None:
     plain = bool(measured["symmetric"])
     grid.selectbox(
         "Grid", (True, False), format_func=lambda yes: "symmetric" if yes else "with zero points",
-        help="With zero points all levels are used at 2 bits, for a little more memory.", disabled=chosen == "hqq",
+        help="With zero points all levels are used at 2 bits, for a little more memory.",
+        disabled=QUANTIZERS[chosen].real_zeros,
         **address.bind("symmetric", shown=lambda yes: plain if yes is None else yes,
                        meant=lambda yes: None if yes == plain else yes),
     )  # fmt: skip
@@ -55,14 +49,13 @@ def settings_part() -> None:
             help="Rounded in both rivals alike; the experts' budget does not count it.",
             **address.bind(field, shown=lambda bits: bits or 16, meant=lambda bits: None if bits == 16 else bits),
         )  # fmt: skip
-    st.caption(WORDS[chosen])
+    st.caption(QUANTIZERS[chosen].words)
 
 
 def calibration_samples() -> list[Sample] | None:
-    """What gptq looks at: the bundled calibration samples, spread over their list; None for other quantizers."""
-    if address.choices().quantizer != "gptq":
-        return None
-    return sample_picker.bundled_calibration(CALIBRATED_ON)
+    """What the chosen quantizer looks at of the bundled calibration samples; None where it looks at none."""
+    quantizer = solving.quantizer()
+    return sample_picker.bundled_calibration(quantizer.samples) if quantizer.kind.needs_samples else None
 
 
 def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
@@ -77,7 +70,7 @@ def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
     try:
         own = sample_picker.own_file("evaluation")
     except SampleError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
         return []
     if not own:
         st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
@@ -89,7 +82,7 @@ def token_line(answer: Any, original: Any) -> str:
     parted = first_difference(answer.tokens, original.tokens)
     shown = []
     for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
-        text = f"{token} {100 * probability:.0f} %"
+        text = f"{plain(token)} {100 * probability:.0f} %"
         shown.append(f":orange-background[{text}]" if place == parted else text)
     return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
 

@@ -14,6 +14,7 @@ from dashboard.components import chart
 from dashboard.parts.tokens import token_view
 from dashboard.state import address, current_run, kept_samples
 from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.runs.run import TokenScores
 
 VIEWS = {"layers": "Layers", "signals": "Signals"}
@@ -35,7 +36,7 @@ class Shown:
 
 def layer_and_signal(scores: TokenScores, bank: str) -> tuple[int, str]:
     """Row of the bank among those kept, and the signal that is looked at: the chosen one where it was kept."""
-    now, known = address.choices(), token_view.kept_signals([scores])
+    now, known = address.choices().request, token_view.kept_signals([scores])
     return scores.banks.index(bank), now.signal if now.signal in known or now.signal == "none" else known[0]
 
 
@@ -50,7 +51,7 @@ def shown_picture(scores: TokenScores, bank: str) -> Shown | None:
 
 def panel(scores: TokenScores, shown: Shown, signal: str, row: int, title: str) -> charts.Overlay:
     """One layer under one signal at the present key ratio."""
-    return token_view.overlay(scores, signal, row, address.choices().key_ratio, title, shown.part)
+    return token_view.overlay(scores, signal, row, address.choices().request.key_ratio, title, shown.part)
 
 
 def large_picture(scores: TokenScores, axes: charts.Axes, bank: str) -> dict[str, go.Figure]:
@@ -58,7 +59,7 @@ def large_picture(scores: TokenScores, axes: charts.Axes, bank: str) -> dict[str
     shown = shown_picture(scores, bank)
     if shown is None:
         row, signal = layer_and_signal(scores, bank)
-        whole = token_view.overlay(scores, signal, row, address.choices().key_ratio, "", slice(None))
+        whole = token_view.overlay(scores, signal, row, address.choices().request.key_ratio, "", slice(None))
         return {"token-strip": charts.strip_of_scores(whole.ranks, whole.scores, whole.key)}
     title = f"Layer {axes.ticks[axes.names.index(bank)]}, {names.signal(shown.signal)}"
     one = [panel(scores, shown, shown.signal, shown.row, title)]
@@ -88,7 +89,7 @@ def pictures(scores: TokenScores, axes: charts.Axes, bank: str) -> None:
             on_pick=lambda what: step_to(axes, what),
         )
         if record.get("answer"):
-            st.caption(f"“{record['text']}” Expected answer: {record['answer']}")
+            st.caption(f"“{plain(record['text'])}” Expected answer: {plain(record['answer'])}")
     with right:
         beside(scores, axes, shown)
 
@@ -109,7 +110,7 @@ def beside(scores: TokenScores, axes: charts.Axes, shown: Shown) -> None:
         if len(known) == 1:
             st.caption("This run was calibrated with one signal; calibrate with more to see them side by side.")
         elif only_scored := [names.short_signal(name) for name in known if name not in counted]:
-            st.caption(f"Only to compare, since this run counted nothing by them: {', '.join(only_scored)}.")
+            st.caption(f"Only to compare, since this run counted nothing by them: {plain(', '.join(only_scored))}.")
     else:
         ticks = dict(zip(axes.names, axes.ticks, strict=True))
         panels = [
@@ -163,6 +164,6 @@ def panels_table(panels: list[charts.Overlay], grid: tuple[int, int]) -> pd.Data
 
 def strip_table(scores: TokenScores, signal: str, row: int) -> pd.DataFrame:
     """One row per token of a sample whose tokens have no known place, most important first."""
-    whole = token_view.overlay(scores, signal, row, address.choices().key_ratio, "", slice(None))
+    whole = token_view.overlay(scores, signal, row, address.choices().request.key_ratio, "", slice(None))
     held = {"rank": whole.ranks + 1, "token": np.arange(whole.scores.size), "score": whole.scores, "key": whole.key}
     return pd.DataFrame(held).sort_values("rank")

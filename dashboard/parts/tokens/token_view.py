@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dashboard.charts.tokens import Overlay
-from dashboard.words import names
 from mode_core.importance.key_tokens import jaccard, key_tokens, token_ranks
+from mode_core.probing.signals import SIGNALS
 from mode_core.runs.run import TokenScores
 
 ATTENTION = ("text_attention", "judge_layer_attention", "rater_attention")  # scores that are shares of attention
@@ -58,4 +58,4 @@ def overlap_of_signals(samples: Iterable[TokenScores], signals: Sequence[str], r
 def kept_signals(samples: Sequence[TokenScores]) -> list[str]:
     """Signals that all of these samples have scores for, whether or not the statistics hold them as well."""
     shared = set.intersection(*(set(one.scores) for one in samples)) if samples else set()
-    return [*(name for name in names.SIGNALS if name in shared), *sorted(shared - set(names.SIGNALS))]
+    return [*(name for name in SIGNALS if name in shared), *sorted(shared - set(SIGNALS))]

@@ -8,7 +8,7 @@ import numpy as np
 import pulp
 import pytest
 
-from mode_core.allocation import AllocationError, Solver, allocate, ilp, prices
+from mode_core.allocation import SCOPES, UNITS, AllocationError, Solver, allocate, ilp, prices
 from mode_core.importance import cost_table
 from mode_core.quantization.sizes import expert_bytes
 from tests.synthetic import synthetic_statistics
@@ -48,39 +48,28 @@ def least(costs, average: float, unit: str, scope: str) -> float:
     return best
 
 
-@pytest.mark.parametrize("unit, scope", itertools.product(["expert", "projection", "layer"], ["bank", "model"]))
-def test_prices_against_enumeration(costs, unit, scope):
-    found = prices(costs, BITS, units=(unit,), scopes=(scope,), points=7)
-    for place, average in enumerate(found.average_bits):
-        best = least(costs, average, unit, scope)
-        assert found.lower_bound[unit, scope][place] <= best + 1e-9
-        assert found.objective[unit, scope][place] >= best - 1e-9
-        if unit != "expert":
-            assert found.objective[unit, scope][place] == pytest.approx(best, rel=1e-9)
+def test_prices_against_enumeration(costs):
+    for average in (1.0, 2.25, 3.5, 4.0):
+        found = prices(lambda unit, scope, average=average: allocate(costs, BITS, average, scope, unit))
+        assert [(price.unit, price.scope) for price in found] == list(itertools.product(UNITS, SCOPES))
+        for price in found:
+            if price.unit != "expert_projection":
+                best = least(costs, average, price.unit, price.scope)
+                assert price.allocation.objective == pytest.approx(best, rel=1e-9)
+                assert price.times(best) == pytest.approx(1.0) and price.times(0.0) is None
 
 
-def test_coarser_is_never_cheaper_and_says_by_how_much():
+def test_coarser_is_never_cheaper_and_what_is_impossible_says_why():
     table = cost_table(synthetic_statistics(4, 16, seed=1), method="mode_output", bits=(2, 3, 4))
-    found = prices(table, units=("expert", "layer"), points=9)
-    gap = found.objective["expert", "model"] - found.lower_bound["expert", "model"]
-    for choice, objective in found.objective.items():
-        assert (objective >= found.lower_bound["expert", "model"] - 1e-12).all()
-        assert (found.over(choice) * found.objective["expert", "model"] >= -gap - 1e-12).all()
-    assert found.over(("layer", "bank"))[3] > found.over(("layer", "model"))[3] > 0
-    with pytest.raises(AllocationError, match="needs costs by projection"):
-        prices(table, units=("projection",))
-    both = prices(table, units=("layer", "projection"), scopes=("bank",), points=3)
-    assert "needs costs by projection" in both.left_out["projection", "bank"]
-
-
-def test_pinned_experts_leave_budgets_that_a_layer_cannot_meet():
-    flat = {"a": np.array([[3.0, 2.0, 1.0]] * 2), "b": np.array([[3.0, 2.0, 1.0]] * 2)}
-    found = prices(flat, (2, 3, 4), units=("expert", "layer"), pinned={"a": {0: 4}}, points=5)
-    np.testing.assert_allclose(found.average_bits, [2.5, 2.875, 3.25, 3.625, 4.0])
-    assert np.isfinite(found.objective["expert", "model"]).all()
-    assert np.isnan(found.objective["expert", "bank"]).tolist() == [True, True, False, False, False]  # a: 3 or more
-    assert np.isnan(found.objective["layer", "model"]).tolist() == [True, True, False, False, False]  # a: all at 4
-    assert np.isnan(found.objective["layer", "bank"]).tolist() == [True] * 4 + [False]
+    found = {(p.unit, p.scope): p for p in prices(lambda unit, scope: allocate(table, (2, 3, 4), 2.75, scope, unit))}
+    finest = found["expert", "model"].allocation.objective
+    assert found["layer", "bank"].times(finest) > found["layer", "model"].times(finest) > 1
+    assert found["expert", "bank"].times(finest) > 1
+    halves = found["projection", "bank"]
+    assert halves.allocation is None and "needs costs by projection" in halves.refused and halves.times(1.0) is None
+    pinned = {next(iter(table)): {0: 4}}
+    held = prices(lambda unit, scope: allocate(table, (2, 3, 4), 2.0, scope, unit, pinned=pinned))
+    assert all(price.allocation is None and price.refused for price in held)
 
 
 def test_a_budget_of_the_whole_model_leaves_the_experts_what_the_rest_does_not_take():

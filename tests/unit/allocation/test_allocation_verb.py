@@ -82,7 +82,10 @@ def test_the_grid_decides_the_bytes_of_a_budget(folder, capsys):
 @pytest.mark.parametrize(
     "options, text",
     [
-        (["--pin", "0-5"], "--pin takes BANK.EXPERT=BITS, such as 0.5=4; got 0-5"),
+        (
+            ["--pin", "0-5"],
+            "counted from 0, e.g. 0.5=4); got 0-5.",
+        ),
         (["--pin", "7.0=2"], "has the banks 0 to 1"),
         (["--at-least", "3"], "--at-least takes BITS=COUNT"),
         (["--attention-bits", "4"], "belong to --model-mb"),

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mode_core.calibration import SIGNALS
-from mode_core.probing.signals import View
 from mode_core.probing.signals import duplication as duplication_module
+from mode_core.probing.signals.base import View
 
 MODALITY = torch.tensor([[1, 2, 2, 2, 2, 1, 1, 1, 0], [1, 1, 2, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0]])
 QUERY = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 0, 0, 0, 0], [0] * 9]).bool()
@@ -23,14 +23,14 @@ def cosine(a, b) -> float:
 
 @pytest.mark.parametrize("name", ["text_attention", "judge_layer_attention"])
 def test_text_rows_weigh_alike(view, name):
-    weights = SIGNALS[name].row_weights(view)
+    weights = SIGNALS[name].measure.row_weights(view)
     expected = torch.zeros(3, 9)
     expected[0, 5:8], expected[1, 3:5] = 1 / 3, 1 / 2
     assert torch.allclose(weights, expected)
 
 
 def test_raters_are_the_text_that_relates_more_than_the_mean(view):
-    weights = SIGNALS["rater_attention"].row_weights(view)
+    weights = SIGNALS["rater_attention"].measure.row_weights(view)
     for row in (0, 1):
         vision, text = torch.nonzero(MODALITY[row] == 2).ravel(), torch.nonzero(QUERY[row]).ravel()
         relevance = dict.fromkeys(text.tolist(), 0.0)
@@ -47,13 +47,13 @@ def test_raters_are_the_text_that_relates_more_than_the_mean(view):
 
 def test_equally_related_text_are_all_raters(view):
     view.features[0, 5:8] = view.features[0, 5]
-    assert torch.nonzero(SIGNALS["rater_attention"].row_weights(view)[0]).ravel().tolist() == [5, 6, 7]
+    assert torch.nonzero(SIGNALS["rater_attention"].measure.row_weights(view)[0]).ravel().tolist() == [5, 6, 7]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1024])
 def test_duplication_is_one_minus_the_nearest_similarity(view, monkeypatch, rows):
     monkeypatch.setattr(duplication_module, "ROWS", rows)
-    scores = SIGNALS["duplication"].scores(view)
+    scores = SIGNALS["duplication"].measure.scores(view)
     for j in range(1, 5):
         others = [cosine(view.features[0, j], view.features[0, i]) for i in range(1, 5) if i != j]
         assert scores[0, j].item() == pytest.approx(1 - max(others), abs=1e-5)
@@ -71,11 +71,11 @@ def test_diversity_takes_the_farthest_token_next(view):
     while len(taken) < count:
         left = [j for j in range(count) if j not in taken]
         taken.append(max(left, key=lambda j: min(distance[j][t] for t in taken)))
-    scores = SIGNALS["diversity"].scores(view)[0]
+    scores = SIGNALS["diversity"].measure.scores(view)[0]
     assert scores.argsort(descending=True).tolist() == taken
 
 
 def test_identical_tokens_are_still_each_taken_once(view):
     view.features[0, 1:5] = view.features[0, 1]
-    scores = SIGNALS["diversity"].scores(view)[0, 1:5]
+    scores = SIGNALS["diversity"].measure.scores(view)[0, 1:5]
     assert sorted(scores.tolist()) == [-3, -2, -1, 0]

@@ -15,7 +15,8 @@ from mode_core.calibration import (
     measure_logit_kl,
 )
 from mode_core.cli import main
-from mode_core.importance import METHODS, biases, cost_table, frequencies, frequency_intervals, support, support_summary
+from mode_core.importance import METHODS, cost_table, frequencies, frequency_intervals, support, support_summary
+from mode_core.importance.bias import jensen_shannon, starved
 from mode_core.models import load_model
 from mode_core.run import Run
 from mode_core.samples import Sample
@@ -90,7 +91,7 @@ def statistics(request, model, tiny_model, texts):
 @pytest.mark.parametrize("signal", [*SIGNALS, "none"])
 def test_frequencies_say_that_there_are_no_vision_tokens(statistics, signal):
     for bank, found in frequencies(statistics, signal=signal).items():
-        assert found.empty == NO_VISION and found.text_only
+        assert found.empty == NO_VISION
         counts = statistics.banks[bank].text_selections
         np.testing.assert_allclose(found.text, counts / counts.sum())
         np.testing.assert_allclose(found.all, found.text)
@@ -114,10 +115,10 @@ def test_the_ablation_by_frequency_counts_text_alone(statistics):
         np.testing.assert_allclose(costs[:, 0], found.text / 16)
 
 
-def test_biases_intervals_and_support_say_nothing_of_vision(statistics):
-    for bias in biases(statistics).values():
-        assert np.isnan(bias.divergence["text", "vision"]) and bias.vision_share == 0
-        assert bias.divergence["text", "all"] == 0
+def test_intervals_and_support_say_nothing_of_vision(statistics):
+    for shares in frequencies(statistics).values():
+        assert {"vision", "key", "redundant"} == shares.empty and jensen_shannon(shares.text, shares.all) == 0
+        assert not starved(shares.text, shares.all).any()
     intervals = next(iter(frequency_intervals(statistics).values()))
     assert np.isfinite(intervals["text"].low).all()
     summary = support_summary(support(statistics))

@@ -1,5 +1,7 @@
 """Intervals against a direct slow loop with the same redrawings; tables against plain averages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from mode_core.comparison.records import TABLES, WORDS, Evidence, EvidenceError
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.importance import cost_table
+from mode_core.request import AllocationRequest
 from tests.synthetic import synthetic_statistics
 
 TASKS = np.array(["a"] * 6 + ["b"] * 4 + ["c"] * 5)
@@ -63,9 +66,9 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say():
 def measured() -> Measured:
     """Two methods and uniform at two budgets, three draws; mode is better than frequency by 0.1 of KL everywhere."""
     random = np.random.default_rng(2)
-    combinations = [(name, "bank", bits) for name in ("mode", "frequency", "uniform") for bits in (3.0, 2.0)]
+    combinations = [(name, "bank", bits, 0.0) for name in ("mode", "frequency", "uniform") for bits in (3.0, 2.0)]
     shared = random.gamma(2.0, size=(3, len(TASKS)))
-    kl = np.stack([shared + 0.1 * (name == "frequency") + (3 - bits) for name, _, bits in combinations])
+    kl = np.stack([shared + 0.1 * (name == "frequency") + (3 - bits) for name, _, bits, _ in combinations])
     right = (random.uniform(size=kl.shape) < 0.7).astype(np.float32)
     values = {"accuracy": right, "kl": kl.astype(np.float32), "agreement": right}
     return Measured(combinations, np.full([6, 3], 1000), values)
@@ -93,9 +96,31 @@ def test_pairing_cancels_what_methods_share(measured):
     assert not len(paired.query("method == against"))
 
 
+def test_a_shrunk_method_is_set_against_itself_as_it_is(measured):
+    """Rows 0, 1 are mode as it is, rows 2, 3 the same name shrunk: worse by 0.1 everywhere."""
+    combinations = [(name, "bank", bits, level) for name, level in (("mode", 0.0), ("mode", 0.5), ("uniform", 0.0))
+                    for bits in (3.0, 2.0)]  # fmt: skip
+    _, paired = score_tables(replace(measured, combinations=combinations), TASKS, MODALITIES, "rtn", 300, 0)
+    own = paired.query("method == 'mode' and against == 'mode' and metric == 'kl'")
+    assert set(own["shrinkage"]) == {0.5}
+    np.testing.assert_allclose(own[["difference", "low", "high"]], 0.1, atol=1e-5)
+    assert set(paired.query("against == 'uniform'")["shrinkage"]) == {0.0, 0.5}
+
+
+def test_tables_without_a_shrinkage_are_read_as_zero(measured, tmp_path):
+    made = score_tables(measured, TASKS, MODALITIES, "rtn", 300, 0)
+    scores, paired = (table.drop(columns="shrinkage") for table in made)
+    empty = {name: pd.DataFrame(columns=list(TABLES[name])) for name in ("ranking", "truth")}
+    Evidence(scores, paired, **empty, info={}).save(tmp_path)
+    again = Evidence.load(tmp_path)
+    assert set(again.scores["shrinkage"]) == set(again.paired["shrinkage"]) == {0.0}
+
+
 def test_rank_correlations_are_scipys_and_a_flat_method_has_none():
     draws = [synthetic_statistics(2, 12, seed=seed) for seed in range(3)]
-    settings = ComparisonSettings(methods=("mode", "uniform"), widths=(2, 3, 4), average_bits=(3.0,), truth_bits=(2,))
+    settings = ComparisonSettings(
+        methods=("mode", "uniform"), request=AllocationRequest(), average_bits=(3.0,), truth_bits=(2,)
+    )
     random = np.random.default_rng(0)
     truth = {
         (bank, expert, 2): ItemScores(*(random.gamma(1.0, size=4).astype(np.float32) for _ in range(3)))

@@ -2,23 +2,27 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
-from mode_core.cli.compare import over_tasks
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.plan import alone, entries
 from mode_core.importance.stacks import ImportanceError
 from mode_core.jobs import Cancelled
+from mode_core.request import Quantizer
 from mode_core.run import Run
-from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 
 SETTINGS = ComparisonSettings(
-    methods=("mode", "frequency", "uniform"), average_bits=(3.0, 2.0), truth_bits=(2,), group_size=16, resamples=200
+    methods=("mode", "frequency", "uniform"),
+    average_bits=(3.0, 2.0),
+    truth_bits=(2,),
+    resamples=200,
+    quantizer=Quantizer(group_size=16),
 )
 
 
@@ -78,16 +82,20 @@ def test_every_allocation_keeps_the_budget_and_its_bytes(draws):
         assert entry.allocation.proven_optimal
 
 
+def test_every_shrinkage_is_measured_but_floors_once(draws):
+    planned = list(entries(draws[:1], replace(SETTINGS, shrinkage=(0.0, 1.0))))
+    levels = {(entry.method, entry.shrinkage) for entry in planned}
+    assert levels == {("mode", 0.0), ("mode", 1.0), ("frequency", 0.0), ("frequency", 1.0), ("uniform", 0.0)}
+    bits = {(entry.method, entry.shrinkage, entry.average_bits): entry.allocation.bits for entry in planned}
+    for name in bits["mode", 1.0, 2.0]:  # all experts of a bank alike, and the budget a width: uniform
+        assert (bits["mode", 1.0, 3.0][name] == 3).all()
+        assert (bits["mode", 0.0, 3.0][name] != 3).any()
+
+
 def test_one_expert_alone_is_one_expert_alone():
     bits = alone({"a": 4, "b": 3}, "b", 1, 2)
     assert bits["a"].tolist() == [16] * 4
     assert bits["b"].tolist() == [16, 2, 16]
-
-
-def test_items_come_from_the_tasks_in_turn():
-    samples = [Sample((), ({"role": "user", "content": "x"},), "y", task, id=str(n)) for n, task in enumerate("aaabbc")]
-    assert [sample.id for sample in over_tasks(samples, 4)] == ["0", "1", "3", "5"]
-    assert len(over_tasks(samples, None)) == 6
 
 
 @pytest.mark.parametrize(
@@ -95,8 +103,10 @@ def test_items_come_from_the_tasks_in_turn():
     [
         ({"methods": ("best",)}, "no importance method 'best'"),
         ({"average_bits": (5.0,)}, r"average_bits must lie in \[1, 4\]"),
+        ({"shrinkage": (0.5, 0.5)}, "shrinkage must be one or more different"),
+        ({"shrinkage": (2.0,)}, r"shrinkage must lie in \[0, 1\]; got 2"),
         ({"truth_bits": (7,)}, r"truth_bits \[7\] are not among"),
-        ({"widths": (2, 2)}, "widths must be different and rising"),
+        ({"request": {"widths": (2, 2)}}, "widths must be different ones"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, text):
@@ -118,7 +128,19 @@ def test_the_verb_leaves_evidence_in_the_run(run, tiny_model_folder, tiny_sample
     ]
     path = tmp_path / "items.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-    asked = ["--methods", "mode", "uniform", "--average-bits", "2", "--truth-bits", "--resamples", "100"]
+    asked = [
+        "--methods",
+        "mode",
+        "uniform",
+        "--average-bits",
+        "2",
+        "--truth-bits",
+        "--resamples",
+        "100",
+        "--shrinkage",
+        "0",
+        "0.5",
+    ]
     place = ["--runs", str(run.path), "--model", str(tiny_model_folder), "--samples", str(path), "--draws", "2"]
     assert main(["compare", *place, *asked, "--json", "--quiet"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -129,3 +151,6 @@ def test_the_verb_leaves_evidence_in_the_run(run, tiny_model_folder, tiny_sample
     assert set(evidence.scores["method"]) == {"mode", "uniform"}
     assert np.isfinite(evidence.scores["value"]).all()
     assert evidence.ranking.empty
+    assert set(zip(evidence.scores["method"], evidence.scores["shrinkage"], strict=True)) == {
+        ("mode", 0.0), ("mode", 0.5), ("uniform", 0.0)
+    }  # fmt: skip

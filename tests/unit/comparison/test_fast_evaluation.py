@@ -12,7 +12,7 @@ from mode_core.comparison.items import _by_item, with_vision_outputs
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.evaluation.answers import AnswerLogits
 from mode_core.evaluation.reference import ReferenceAnswer
-from mode_core.quantization import quantize_experts
+from mode_core.quantization import Quantizer, quantize_experts
 from mode_core.samples import read_samples
 from tests.conftest import BUNDLED
 
@@ -26,7 +26,7 @@ def items(tiny_model, tiny_samples) -> PreparedItems:
 
 @pytest.fixture(scope="module")
 def rounded(tiny_model) -> RoundedExperts:
-    return RoundedExperts(tiny_model, WIDTHS, group_size=16)
+    return RoundedExperts(tiny_model, WIDTHS, Quantizer(group_size=16))
 
 
 def allocation(loaded, bits: dict[str, np.ndarray]) -> Allocation:
@@ -111,3 +111,17 @@ def test_the_vision_tower_does_not_run_again(tiny_model, items):
 def test_items_without_an_answer_are_named(tiny_model, tiny_samples):
     with pytest.raises(ValueError, match=rf"1 items have no answer \({tiny_samples[0].id}\)"):
         PreparedItems(tiny_model, [replace(tiny_samples[0], answer=None)])
+
+
+def test_any_of_several_answers_is_right(bundled_model):
+    """Beside the expected answer two more, of which the model says one: right in both evaluators, and KL stays."""
+    samples = list(read_samples(BUNDLED / "evaluation")[:80:20])
+    said = [answer.given for answer in evaluate(bundled_model, samples).answers]
+    wrong = [replace(sample, answer="circle square") for sample in samples]
+    several = [replace(sample, other_answers=("no", text)) for sample, text in zip(wrong, said, strict=True)]
+    assert evaluate(bundled_model, wrong).accuracy == 0 and evaluate(bundled_model, several).accuracy == 1
+    plain, items = PreparedItems(bundled_model, wrong), PreparedItems(bundled_model, several, batch_size=3)
+    found, alone = items.measure(), plain.measure()
+    assert alone.accuracy.tolist() == [0.0] * 4 and found.accuracy.tolist() == [1.0] * 4
+    np.testing.assert_allclose(found.kl, alone.kl, atol=1e-6)
+    assert found.agreement.tolist() == alone.agreement.tolist() and items.digest() != plain.digest()

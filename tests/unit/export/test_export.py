@@ -18,7 +18,7 @@ from mode_core.allocation.records import Allocation
 from mode_core.export import GROUPS, TARGETS, ExportError, export, read_expert_bits
 from mode_core.importance import cost_table, frequencies
 from mode_core.jobs import Cancelled
-from mode_core.quantization import expert_bytes
+from mode_core.quantization import Quantizer, expert_bytes
 from tests.synthetic import synthetic_statistics
 
 STATISTICS = synthetic_statistics(banks=3, experts=8, unsupported=1)
@@ -86,7 +86,7 @@ def test_manifest_states_origin_bytes_and_checksums(tmp_path: Path) -> None:
     assert manifest == json.loads(json.dumps(result.manifest, default=str))
     assert manifest["run"]["digest"] == STATISTICS.digest()
     assert manifest["model"] == {"model": "synthetic, for tests"}
-    assert manifest["quantizer"] == {"method": "rtn", "group_size": 16, "symmetric": True}
+    assert Quantizer.from_dict(manifest["quantizer"]) == Quantizer(group_size=16, symmetric=True)
     table = pd.read_csv(tmp_path / "out" / "experts.csv")
     assert manifest["predicted_expert_bytes"] == table.packed_bytes.sum()
     for name, entry in manifest["files"].items():

@@ -157,7 +157,7 @@ def test_what_was_not_measured_is_asked_for_by_name():
     ):
         with pytest.raises(ImportanceError, match=f"'{method}' needs .*{flag} .*{setting}"):
             cost_table(plain, method)
-    assert {name for name, method in METHODS.items() if method.needs_gradients} == {
+    assert {name for name, method in METHODS.items() if method.needs == "gradients"} == {
         "fisher", "mode_fisher", "soft_fisher", "mode_soft_fisher", "veq"
     }  # fmt: skip
     assert METHODS["mode"].available(plain) and not METHODS["veq"].available(plain)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mode_core.importance import ImportanceError, cost_table, frequencies
-from mode_core.importance.costs import METRIC_METHODS
 from mode_core.statistics import BankShape, BankStatistics, ExpertStatistics
 from tests.synthetic import synthetic_statistics
 
@@ -56,14 +55,6 @@ def test_only_where_it_was_measured(statistics):
         cost_table(statistics, "mode_logit_kl", signal="none", bits=(2, 4))
     with pytest.raises(ImportanceError, match=r"needs the KL of the answer .* Calibrate again with --logit-kl"):
         cost_table(synthetic_statistics(1, 4), "logit_kl")
-
-
-def test_a_metric_names_the_paper_s_method(statistics):
-    assert cost_table(statistics, metric="logit_kl", bits=(2, 4)).method == "mode_logit_kl"
-    assert set(METRIC_METHODS) == {"expert_mse", "output_mse", "logit_kl"}
-    for method, metric in (("mode", "x"), ("frequency", "logit_kl")):
-        with pytest.raises(ImportanceError, match="with the method 'mode'; got"):
-            cost_table(statistics, method, metric=metric, bits=(2, 4))
 
 
 def test_leaving_out_a_fold_leaves_out_its_samples():

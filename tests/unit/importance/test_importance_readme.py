@@ -1,34 +1,25 @@
-"""The README's table of methods is what `METHODS` says."""
+"""The READMEs' tables of methods, signals and quantizers are what the code says; names in the text exist."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import pytest
 
 import mode_core.importance
-from mode_core.importance import METHODS
-from mode_core.importance.methods import NEEDS
-
-README = Path(mode_core.importance.__file__).with_name("README.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.+) \| (.+) \| (yes|no) \| (.+) \|$", re.MULTILINE)
+from mode_core.prediction import allocation_stability, sufficiency
+from tests.documentation import ROOT, TABLES, markdown, written
 
 
-def test_the_table_lists_every_method_as_it_is():
-    rows = {name: rest for name, *rest in ROW.findall(README)}
-    assert set(rows) == set(METHODS)
-    for name, (group, formula, needs, comparable, source) in rows.items():
-        method = METHODS[name]
-        flag = f"`{NEEDS[method.needs][1].split()[0]}`" if method.needs else "–"
-        assert (group, needs) == (method.group, flag), name
-        assert comparable == ("yes" if method.comparable_across_banks else "no"), name
-        assert len(formula) > 3 and (source == "–" or len(source) > 5)
-        for paper in re.findall(r"arXiv \d{4}\.\d{5}", method.source):
-            assert paper in source or name == "frequency" or "MODE" in source, name
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_is_written_from_the_code(name):
+    path = ROOT / TABLES[name][1]
+    assert f"<!-- table: {name} -->\n{markdown(name)}<!-- end of table -->" in path.read_text(encoding="utf-8"), (
+        "run python -m tests.documentation"
+    )
+    assert written(path) == path.read_text(encoding="utf-8")
 
 
 def test_names_of_functions_in_the_text_exist():
-    from mode_core.allocation import allocation_stability
-
-    for name in ("cost_table", "biases", "rank_shift", "importance_ranks", "frequency_intervals", "mopeq_hutchinson"):
-        assert f"`{name}" in README and callable(getattr(mode_core.importance, name))
-    assert allocation_stability.__name__ in README
+    text = (ROOT / "mode_core/importance/README.md").read_text(encoding="utf-8")
+    for name in ("cost_table", "frequency_intervals", "recommended"):
+        assert f"`{name}" in text and callable(getattr(mode_core.importance, name))
+    assert all(f"{function.__name__}`" in text for function in (allocation_stability, sufficiency))

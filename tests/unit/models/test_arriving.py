@@ -219,6 +219,11 @@ def test_further_networks_beside_the_model_are_no_fault(tmp_path) -> None:
     assert all(torch.equal(parameter, held[name]) for name, parameter in loaded.model.named_parameters())
 
 
+def test_they_need_no_word_of_the_architecture(tmp_path) -> None:
+    add = with_more("mtp.layers.0.self_attn.q_proj.weight")
+    load_model(changed(save_family("mixtral", tmp_path / "whole"), tmp_path / "mtp", add), device="cpu")
+
+
 def test_layers_that_predict_further_tokens_are_those_that_the_configuration_declares(tmp_path) -> None:
     whole = save_family("mixtral", tmp_path / "whole")
     layers = json.loads((whole / "config.json").read_text())["num_hidden_layers"]

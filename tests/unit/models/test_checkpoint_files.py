@@ -158,8 +158,19 @@ def test_fp8_without_scales_that_are_understood(tmp_path) -> None:
     configured(tmp_path, quantization_config=FP8)
     numbers, scales, _ = scaled((9, 7))
     save(tmp_path, "model.safetensors", a__weight=numbers)
-    with pytest.raises(ModelError, match=r"a.weight is stored in 8 bits \(F8_E4M3\) without scales"):
+    with pytest.raises(ModelError, match=r"a.weight is stored as F8_E4M3 without scales"):
+        CheckpointFiles(tmp_path)
+    save(
+        tmp_path,
+        "model.safetensors",
+        a__experts__down_proj=torch.ones(2, 3, 4, dtype=torch.int8),
+        b__count=torch.ones(1).int(),
+    )
+    with pytest.raises(ModelError, match=r"a.experts.down_proj is stored as I8 without scales"):
         CheckpointFiles(tmp_path)
     save(tmp_path, "model.safetensors", a__weight=numbers, a__weight_scale_inv=scales[:, :2].contiguous())
     with pytest.raises(ModelError, match=r"has \[3, 2\] scales; blocks of 4 × 3 need \[3, 3\]"):
+        CheckpointFiles(tmp_path)
+    configured(tmp_path, quantization_config=FP8 | {"weight_block_size": [0, 3]})
+    with pytest.raises(ModelError, match=r"'weight_block_size' must be two numbers .* got \[0, 3\]"):
         CheckpointFiles(tmp_path)

@@ -150,3 +150,38 @@ def test_a_quantized_model_of_the_hub_is_refused_before_its_weights_are_fetched(
     with pytest.raises(ModelError, match=r"own/tiny is quantized already \(AWQ, 4 bits\)"):
         load_model("own/tiny", device="cpu")
     assert asked and not [pattern for pattern in asked if "safetensors" in pattern or pattern == "*.py"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("tokenizer.json", "{", "cannot be read as JSON"),
+        ("tokenizer.json", "[]", "is not in the form that it should have"),
+        ("tokenizer.json", "version https://git-lfs.github.com/spec/v1\nsize 1\n", "is a Git-LFS pointer"),
+        ("generation_config.json", "[]", "is not in the form that it should have"),
+    ],
+)
+def test_damaged_files_beside_the_weights(copy, file, text, words):
+    (copy / file).write_text(text)
+    with pytest.raises(ModelError, match=rf"{file} {words}"):
+        load_model(copy, device="cpu")
+
+
+def test_a_configuration_of_a_larger_model_is_refused_before_it_is_made_up(copy, monkeypatch):
+    from mode_core.models import arriving
+
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 40
+    (copy / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(arriving.Arriving, "__getitem__", None)  # no weight is read
+    with pytest.raises(ModelError, match=r"layers.39.* and \d+ more|tensors \(.*layers.1\d.* more\): missing"):
+        load_model(copy, device="cpu")
+
+
+def test_without_a_template_it_is_said_before_a_run_is_begun(copy, tmp_path, capsys):
+    from mode_core.cli.main import main
+
+    (copy / "chat_template.jinja").unlink()
+    command = ["calibrate", "--model", str(copy), "--limit", "1", "--out", str(tmp_path / "run"), "--quiet"]
+    assert main(command) == 1
+    assert "no chat template" in capsys.readouterr().err and not (tmp_path / "run").exists()

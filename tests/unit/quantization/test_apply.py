@@ -13,7 +13,6 @@ from mode_core.quantization import (
     exclusive,
     expert_bytes,
     fake_quantize,
-    model_bytes,
     original_expert_bytes,
     quantize_experts,
 )
@@ -171,20 +170,3 @@ def test_other_threads_wait_for_the_original(tiny_model) -> None:
         assert "Only the thread" in wrong[0]
     thread.join(5)
     assert found == [True]
-
-
-def test_model_bytes_cover_every_parameter_once(tiny_model) -> None:
-    parts = model_bytes(tiny_model)
-    unique = {id(p): p.numel() * p.element_size() for p in tiny_model.model.parameters()}
-    assert parts.total == sum(unique.values())
-    assert parts.experts == sum(
-        bank.stacked(p).numel() * bank.stacked(p).element_size()
-        for bank in banks_of(tiny_model)
-        for p in bank.projections
-    )
-    vision = sum(p.numel() * p.element_size() for n, p in tiny_model.model.named_parameters() if ".visual." in n)
-    assert parts.vision_tower == vision > 0
-    assert parts.attention > 0
-    assert parts.embeddings == tiny_model.model.get_input_embeddings().weight.nbytes * (
-        1 if tiny_model.model.config.tie_word_embeddings else 2
-    )

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mode_core.quantization import WIDTHS, dequantize, fake_quantize, grids, quantize
-from mode_core.quantization.grids import requantize
 
 NORM = 2.4
 
@@ -114,8 +113,6 @@ def test_codes_stay_on_the_grid_and_keep_their_values(matrix, bits, group_size, 
     assert codes.codes.shape == values.shape == matrix.shape
     assert codes.scales.shape[-1] == -(-matrix.shape[-1] // codes.group_size)
     assert codes.scales.dtype == torch.float16
-    assert torch.equal(requantize(values, codes), codes.codes)  # idempotent on its own grid, at every width
-    assert torch.equal(requantize(values.bfloat16(), codes), codes.codes)  # and after storing as bfloat16
     # a sign flips only where rounding of the zero point made it, by one step at most
     step = codes.scales.float().repeat_interleave(codes.group_size, dim=-1)[..., : matrix.shape[-1]]
     if bits > 1:

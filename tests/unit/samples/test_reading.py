@@ -11,12 +11,12 @@ from mode_core.samples import (
     ImageSource,
     Sample,
     SampleError,
-    files,
     images,
     read_samples,
     records,
     samples_from_uploads,
 )
+from mode_core.samples import archives as files
 
 ASK = "what is it ?"
 
@@ -118,26 +118,60 @@ def test_uploaded_pictures_with_questions():
         ),
         ({"image": "images/a.png"}, r"line 2: no text \(keys: \['image'\]\)"),
         ({"image": "images/z.png", "text": "x"}, "no picture 'images/z.png' beside the table"),
-        ({"image": "../secret.png", "text": "x"}, "leads outside the samples' folder"),
-        ({"image": "/etc/passwd", "text": "x"}, "leads outside the samples' folder"),
-        ({"image": "C:\\secret.png", "text": "x"}, "leads outside the samples' folder"),
-        ({"image": "link.png", "text": "x"}, "is a link out of the samples' folder"),
+        ({"image": "/etc/passwd", "text": "x"}, "/etc/passwd is not a picture that can be read"),
+        ({"image": "b.png", "text": "x"}, "no picture 'b.png' beside the table"),
+        ({"image": "a\0.png", "text": "x"}, r"no picture 'a\\x00.png' beside the table"),
+        ({"image": "\ud800.png", "text": "x"}, r"no picture '\\ud800.png' beside the table"),
+        (
+            {"image": "x" * 300 + ".png", "text": "x"},
+            r"'xxx.*… \(304 characters\) cannot be read \(File name too long\)",
+        ),
+        (
+            {"image": "https://e.org/a.png", "text": "x"},
+            r"picture 1 is an address \(https://…\); nothing is downloaded",
+        ),
+        ({"image": "iVBORw0KGgo" + "A" * 80 + "!", "text": "x"}, "picture 1 is base64 text that is damaged"),
+        ({"image": "A" * 5000, "text": "x"}, "picture 1 is not a picture that can be read"),
+        ({"image": "data:image/png,abc", "text": "x"}, "picture 1 is a data URI that is not in base64"),
+        ({"image": {"x": 1}, "text": "x"}, "picture 1 is an object without bytes, base64"),
         ({"image": "images/bad.png", "text": "x"}, "images/bad.png is not a picture that can be read"),
         ({"image": 3, "text": "x"}, "'image' must be a path or a list of paths; got 3"),
         ({"image": [], "text": 3}, "'text' must be text; got int"),
-        ({"image": [], "text": "<image> ?"}, "the text holds 1 × <image>, but there are 0 pictures"),
+        (
+            {"image": "images/a.png", "text": "<image> x <image>"},
+            "the text holds 2 × <image>, but there are 1 pictures",
+        ),
+        ({"image": ["images/a.png"] * 2, "text": "<image> ?"}, "the text holds 1 × <image>, but there are 2 pictures"),
+        (
+            {
+                "images": ["images/a.png"],
+                "messages": [{"role": "user", "content": "<image>x"}, {"role": "assistant", "content": "<image>"}],
+            },
+            "the last answer holds <image>",
+        ),
+        ({"image": [], "text": "half \ud800"}, r"half a character \('\\ud800', a lone surrogate\)"),
+        ({"id": {"a": 1}, "image": [], "text": "x"}, "'id' must be text or a number; got a dict"),
+        ({"id": True, "image": [], "text": "x"}, "'id' must be text or a number; got True"),
+        ('{"image": [], "text": "x", "answer": NaN}', "'answer' must be text or a number; got NaN, which is no JSON"),
+        (
+            f'{{"image": [], "text": "x", "id": {"9" * 5000}}}',
+            "'id' must be text or a number; got a number of 5,000 dig",
+        ),
+        ('{"image": ' + "[" * 100_000, "line 2: nested too deeply"),
+        (
+            {"image": [], "messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+            "part of type 'audio' is not read",
+        ),
+        ({"images": [], "messages": [{"role": "user", "content": [{"type": "image"}]}]}, "1 parts .* but 0 lie beside"),
         ({"image": [], "messages": [{"role": "user"}]}, "turn 1: 'role' and 'content' must both be text"),
         ({"image": [], "messages": [{"role": "robot", "content": "x"}]}, "the role 'robot' is unknown"),
         ({"image": [], "messages": [{"role": "system", "content": "x"}]}, "no user turn"),
         ({"image": [], "text": "  "}, "the sample has no text"),
-        ({"id": "one", "image": [], "text": "x"}, r"the same id \(one\) as samples.jsonl, line 1"),
         ("{not json", "line 2: not valid JSON"),
         ("[1]", "expected a JSON object with keys; got list"),
     ],
 )
 def test_refusals_name_file_line_and_cure(folder, line, text):
-    (folder.parent / "secret.png").write_bytes(png())
-    (folder / "link.png").symlink_to(folder.parent / "secret.png")
     (folder / "images" / "bad.png").write_bytes(b"\x89PNG but not really")
     write(folder, FULL, line)
     with pytest.raises(SampleError, match=text):
@@ -174,6 +208,8 @@ def test_dangerous_archives(monkeypatch):
         files.unzip("s.zip", archive(__evil=b"x"))
     with pytest.raises(SampleError, match="unpacks to over 200 times its size"):
         files.unzip("s.zip", archive(bomb=bytes(3_000_000)))
+    with pytest.raises(SampleError, match="unpacks to over 200 times its size"):
+        files.unzip("s.zip", archive(**{str(n): bytes(900_000) for n in range(15)}))
     monkeypatch.setattr(files, "MAX_ARCHIVE_BYTES", 1000)
     with pytest.raises(SampleError, match="unpacks to more than"):
         files.unzip("s.zip", archive(a=bytes(600), b=bytes(600)))
@@ -210,6 +246,13 @@ def test_transparency_and_orientation():
 
 def test_pictures_without_a_mark_go_in_front():
     pictures = tuple(ImageSource(str(n), data=png()) for n in range(2))
-    turns = ({"role": "system", "content": "be brief"}, {"role": "user", "content": f"first <image> {ASK}"})
+    turns = ({"role": "system", "content": "be brief"}, {"role": "user", "content": f"first {ASK}"})
     content = Sample(pictures, turns, id="x").prompt()[1]["content"]
-    assert [part["type"] for part in content] == ["image", "text", "image", "text"]
+    assert [part["type"] for part in content] == ["image", "image", "text"]
+
+
+def test_marks_are_text_where_there_is_no_such_medium():
+    turns = ({"role": "user", "content": "write <image> and <video>"},)
+    assert Sample((), turns).prompt()[0]["content"] == [{"type": "text", "text": "write <image> and <video>"}]
+    content = Sample((ImageSource("x", data=png()),), turns).prompt()[0]["content"]
+    assert [part["type"] for part in content] == ["text", "image", "text"] and content[2]["text"] == " and <video>"

@@ -1,0 +1,358 @@
+"""Which estimate should I trust on this model? Random groups of experts are rounded, and what was predicted compared.
+
+A group is a random half of the experts of every bank at a low width, the rest as they were. Its damage is the mean KL
+to the original over samples, at the positions of the original's own answers, so no labels are needed. An estimate is
+right in so far as its summed cost of a group ranks groups as their damage does. Since every group has as many experts
+of a bank as any other, what all of them share cancels: neither shrinkage nor the unit of a bank's costs matters, and
+the costs of methods that do not compare across banks are divided by their bank's mean.
+
+Shrinkage, and what a ranking is worth, are seen in *trials*: allocations of the best-ranking estimates, of the paper's
+and of uniform bits at the same size, measured on the same samples. The choice is the one with the lowest KL against
+uniform, as geometric mean over the budgets.
+
+One pass over the samples per group, trial and width of the anchor. Rounding is done in passing (see `passing`), so a
+model that fills memory, or lies on disk, can be checked. What was measured is kept, and a check that was stopped goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mode_core import __version__
+from mode_core.comparison.bootstrap import Resamples, bounds
+from mode_core.comparison.items import PreparedItems, own_answers
+from mode_core.comparison.passing import RoundedInPassing
+from mode_core.comparison.store import Store
+from mode_core.errors import CheckError, SettingsError
+from mode_core.importance import METHODS, Recommendation, cost_table
+from mode_core.importance.bias import spearman
+from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.modalities import ALL, MODALITIES
+from mode_core.prediction import Anchor, Check, Ranking, Trial
+from mode_core.quantization.widths import DROPPED, UNTOUCHED
+from mode_core.request import AllocationRequest, Quantizer
+from mode_core.runs.run import CHECK_FILE, Run
+from mode_core.samples import Sample
+from mode_core.settings import Settings, setting
+from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.models import LoadedModel
+
+Bits = Mapping[str, np.ndarray]
+UNIFORM, PAPER = "uniform", "mode"
+HIGHEST = 4  # widths above are not tried: they hardly hurt
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class CheckSettings(Settings):
+    """Settings of a check.
+
+    `groups`: random groups; `low_bits`: their width (0: 2 bits, or the lowest that was measured). `best`: how many of
+    the best-ranking estimates are tried, at each of `shrinkage` and `average_bits` (those within the measured widths up
+    to 4). `answer_tokens`: most tokens of the original's own answers. `batch_size` samples go through the model
+    together. All that is random comes from `seed`.
+
+    Raises:
+        SettingsError: a setting that makes no sense, with what is allowed.
+    """
+
+    groups: int = setting(60, "--groups", "random groups of experts to measure", type=int)
+    low_bits: int = setting(0, "--low-bits", "their width", type=int, unset="2, or the lowest measured")
+    best: int = setting(3, "--best", "how many of the best-ranking estimates are tried as allocations", type=int)
+    shrinkage: tuple[float, ...] = setting((0.0, 0.5), "--shrinkage", "of those trials", type=float, nargs="+")
+    average_bits: tuple[float, ...] = setting((3.0, 2.5), "--average-bits", "of those trials", type=float, nargs="+")
+    answer_tokens: int = setting(16, "--answer-tokens", "most tokens of the original's own answers", type=int)
+    batch_size: int = setting(32, "--batch-size", "samples per forward pass", type=int)
+    seed: int = setting(0, "--seed", "of the groups", type=int)
+
+    def __post_init__(self) -> None:
+        for name in ("shrinkage", "average_bits"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, least in (("groups", 8), ("best", 1), ("answer_tokens", 1), ("batch_size", 1), ("low_bits", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}; got {getattr(self, name)}.")
+        if not self.shrinkage or not all(0 <= level <= 1 for level in self.shrinkage):
+            raise SettingsError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")
+
+
+@dataclass(frozen=True)
+class CheckCost:
+    """What a check costs: passes over the samples, and seconds by the pace of one pass of the original."""
+
+    passes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.passes} passes over the samples, about {self.seconds:.0f} s"
+
+
+@dataclass
+class _Work:
+    """Everything that measuring needs, and what has been measured."""
+
+    loaded: LoadedModel
+    statistics: ExpertStatistics
+    settings: CheckSettings
+    items: PreparedItems
+    rounded: RoundedInPassing
+    store: Store
+    reporter: Reporter
+    widths: tuple[int, ...]
+    low: int
+    methods: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.methods = tuple(
+            name for name, method in METHODS.items() if method.available(self.statistics) and method.group != "floor"
+        )
+
+    def kl(self, bits: Bits, what: str) -> np.ndarray:
+        """KL of every sample with these bits, float64 `[n]`; measured once."""
+        key = self.store.key(bits)
+        if key not in self.store:
+            with self.rounded.applied(bits):
+                self.store.put(key, self.items.measure())
+        self.reporter.step(what)
+        return self.store[key].kl.astype(float)
+
+    def request(self, method: str, scope: str, shrinkage: float, average_bits: float) -> AllocationRequest:
+        named = {"method": method, "scope": scope, "shrinkage": shrinkage}
+        return AllocationRequest(widths=self.widths, budget=average_bits, **named)
+
+
+def widths_of(statistics: ExpertStatistics, settings: CheckSettings) -> tuple[tuple[int, ...], int]:
+    """The widths that are tried, and the low width of the groups.
+
+    Raises:
+        CheckError: statistics with a single width, or a low width that was not measured.
+    """
+    widths = tuple(width for width in statistics.bits if DROPPED < width <= HIGHEST)
+    low = settings.low_bits or (2 if 2 in widths else min(widths, default=0))
+    if len(widths) < 2 or low not in widths:
+        raise CheckError(
+            f"A check needs damage measured at two widths of 1 to {HIGHEST} bits or more, the groups' {low} bits among "
+            f"them; these statistics have {statistics.bits}."
+        )
+    return widths, low
+
+
+def passes_of(statistics: ExpertStatistics, settings: CheckSettings) -> int:
+    """How many times the samples go through the model, at most."""
+    widths, _ = widths_of(statistics, settings)
+    tried = [bits for bits in settings.average_bits if widths[0] <= bits <= widths[-1]]
+    trials = len(tried) * (1 + len(settings.shrinkage) * (settings.best + 1))
+    return settings.groups + len(widths) + trials
+
+
+def groups_of(statistics: ExpertStatistics, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random halves of every bank: bank → bool `[G, E]`, true for E // 2 experts of each row."""
+    random, found = np.random.default_rng(seed), {}
+    for bank in statistics:
+        order = random.permuted(np.tile(np.arange(bank.shape.experts), (count, 1)), axis=1)
+        found[bank.name] = order < bank.shape.experts // 2
+    return found
+
+
+def predicted_damage(
+    statistics: ExpertStatistics, method: str, groups: Mapping[str, np.ndarray], width: int
+) -> np.ndarray:
+    """Summed cost of each group at a width, `[G]`; costs that do not compare across banks in means of their bank."""
+    signal = (*statistics.signals, "none")[0]
+    costs = cost_table(statistics, method, bits=(width,), signal=signal)
+    each = {name: table[:, 0] for name, table in costs.items()}
+    if not METHODS[method].comparable:
+        each = {name: own / own.mean() if own.mean() > 0 else own for name, own in each.items()}
+    return sum(groups[name] @ own for name, own in each.items())
+
+
+def check_cost(loaded: LoadedModel, samples: Sequence[Sample], statistics: ExpertStatistics, settings: CheckSettings):
+    """What `check` would cost: a `CheckCost`; runs one batch twice, the second time by the clock."""
+    batch = list(samples[: settings.batch_size])
+    items = PreparedItems(loaded, [replace(sample, answer=sample.answer or "x") for sample in batch], len(batch))
+    items.measure()
+    began = time.perf_counter()
+    items.measure()
+    each = (time.perf_counter() - began) * -(-len(samples) // settings.batch_size)
+    passes = passes_of(statistics, settings)
+    return CheckCost(passes, passes * each)
+
+
+def check(
+    loaded: LoadedModel,
+    statistics: ExpertStatistics,
+    samples: Sequence[Sample],
+    settings: CheckSettings | None = None,
+    work: str | Path | None = None,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+) -> Check:
+    """Measure groups, an anchor and trials on these samples; see the head of this file. Say the cost first.
+
+    Args:
+        statistics: of the same model; all its methods are judged.
+        samples: better not those of the calibration; answers are not looked at.
+        work: folder where every measurement is kept, to go on from after a stop (None: nowhere).
+
+    Memory: `RoundedInPassing`, `PreparedItems`, and three numbers per sample and pass.
+
+    Raises:
+        CheckError: statistics that cannot be checked. SettingsError: no samples. Cancelled: a stop was asked for.
+    """
+    began, settings = time.monotonic(), settings or CheckSettings()
+    widths, low = widths_of(statistics, settings)
+    quantizer = Quantizer().fitted(statistics)
+    folder = None if work is None else Path(work)
+    items = PreparedItems(loaded, own_answers(loaded, samples, settings.answer_tokens, settings.batch_size, cancel),
+                          settings.batch_size, progress, cancel)  # fmt: skip
+    grid = (widths, quantizer.group_size, quantizer.symmetric, None if folder is None else folder / "grids")
+    rounded = RoundedInPassing(loaded, *grid, progress, cancel)
+    ground = {"model": loaded.revision, "dtype": str(loaded.dtype), "items": items.digest(), "grid": quantizer.digest}
+    store = Store(folder, ground)
+    reporter = Reporter(progress, passes_of(statistics, settings), cancel)
+    doing = _Work(loaded, statistics, settings, items, rounded, store, reporter, widths, low)
+    found = _found(doing, {
+        "model": loaded.name,
+        "revision": loaded.revision,
+        "settings": settings.to_dict(),
+        "low_bits": low,
+        "widths": list(widths),
+        "quantizer": quantizer.to_dict(),
+        "items": ground["items"],
+        "version": __version__,
+    })  # fmt: skip
+    return replace(found, info=dict(found.info) | {"seconds": round(time.monotonic() - began, 1)})
+
+
+def check_run(
+    run: Run,
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    settings: CheckSettings | None = None,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Check:
+    """`check` of a run's own statistics, kept as its `check.json` with `info`; one that was stopped goes on.
+
+    Raises:
+        CheckError: a run without statistics, or statistics that cannot be checked. BusyError: another process measures
+            into the run. Cancelled: a stop was asked for.
+    """
+    with run.locked():
+        if run.statistics is None:
+            raise CheckError(f"The run {run.name} holds no statistics yet; finish its calibration first.")
+        work = run.path / "check"
+        found = check(loaded, run.statistics, samples, settings, work, progress, cancel)
+        found = replace(found, info=dict(found.info) | dict(info or {}))
+        found.save(run.path / CHECK_FILE)
+        shutil.rmtree(work)
+    return found
+
+
+def _found(work: _Work, info: dict[str, Any]) -> Check:
+    modalities = work.items.modalities
+    masks = {kind: modalities == kind for kind in MODALITIES} | {ALL: np.ones(len(modalities), dtype=bool)}
+    masks = {kind: mask for kind, mask in masks.items() if mask.any()}
+    groups = groups_of(work.statistics, work.settings.groups, work.settings.seed)
+    kl = np.stack([work.kl(bits, "groups of experts") for bits in _group_bits(groups, work.low)])
+    predicted = {name: predicted_damage(work.statistics, name, groups, work.low) for name in work.methods}
+    redrawn = Resamples(modalities, 1, RESAMPLES, work.settings.seed)
+    rankings = _rankings(kl, predicted, masks, redrawn, work.settings.seed)
+    uniform = {width: _everywhere(work.statistics, width) for width in work.widths}
+    anchor = Anchor.of({width: work.kl(bits, "uniform widths") for width, bits in uniform.items()}, modalities,
+                       {"from": "check", "items": info["items"], "quantizer": info["quantizer"]})  # fmt: skip
+    trials = tuple(_trials(work, rankings, masks, redrawn))
+    info |= {"samples": {kind: int(mask.sum()) for kind, mask in masks.items()}}
+    return Check(
+        {kind: tuple(kl[:, mask].mean(axis=1).tolist()) for kind, mask in masks.items()},
+        {name: tuple(own.tolist()) for name, own in predicted.items()},
+        rankings,
+        trials,
+        _choice(trials, rankings, info["samples"][ALL]),
+        anchor,
+        info,
+    )
+
+
+def _group_bits(groups: Mapping[str, np.ndarray], low: int) -> Iterator[dict[str, np.ndarray]]:
+    for row in range(len(next(iter(groups.values())))):
+        yield {name: np.where(chosen[row], low, UNTOUCHED) for name, chosen in groups.items()}
+
+
+def _everywhere(statistics: ExpertStatistics, width: int) -> dict[str, np.ndarray]:
+    return {bank.name: np.full(bank.shape.experts, width) for bank in statistics}
+
+
+def _rankings(
+    kl: np.ndarray, predicted: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], redrawn: Resamples, seed: int
+) -> tuple[Ranking, ...]:
+    """Best first by all samples; intervals redraw groups, and samples within their kind."""
+    random, count = np.random.default_rng(seed), len(kl)
+    picked = random.integers(0, count, [RESAMPLES, count])
+    found = []
+    for kind, mask in masks.items():
+        again = np.take_along_axis(redrawn.of_draws(kl.astype(np.float32), mask).T, picked, axis=1)  # [R, G]
+        for name, said in predicted.items():
+            point = float(spearman(said, kl[:, mask].mean(axis=1)))
+            if np.isfinite(point):
+                low, high = bounds(spearman(said[picked], again))
+                found.append(Ranking(name, kind, point, float(low), float(high)))
+    worth = {one.method: -one.spearman for one in found if one.modality == ALL}
+    return tuple(sorted(found, key=lambda one: (worth[one.method], one.method, one.modality)))
+
+
+def _trials(
+    work: _Work, rankings: Sequence[Ranking], masks: Mapping[str, np.ndarray], redrawn: Resamples
+) -> Iterator[Trial]:
+    best = [one.method for one in rankings if one.modality == ALL][: work.settings.best]
+    for average in work.settings.average_bits:
+        if not work.widths[0] <= average <= work.widths[-1]:
+            continue
+        alike = work.request(UNIFORM, "bank", 0.0, average).solve(work.statistics)
+        level = work.kl(alike.bits, "trials")
+        yield _trial((UNIFORM, "bank", 0.0, average), level, level, masks, redrawn)
+        for method in dict.fromkeys((*best, PAPER)):
+            for shrinkage in work.settings.shrinkage:
+                asked = (method, METHODS[method].scopes[0], shrinkage, average)
+                own = work.kl(work.request(*asked).solve(work.statistics).bits, "trials")
+                yield _trial(asked, own, level, masks, redrawn)
+
+
+def _trial(
+    asked: tuple[str, str, float, float],
+    own: np.ndarray,
+    level: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    redrawn: Resamples,
+) -> Trial:
+    tiny = 1e-12
+    again = redrawn.of_draws(np.stack([own, level]).astype(np.float32), masks[ALL])
+    low, high = bounds((again[0] + tiny) / (again[1] + tiny))
+    kl = {kind: float(own[mask].mean()) for kind, mask in masks.items()}
+    return Trial(*asked, kl, float((own.mean() + tiny) / (level.mean() + tiny)), float(low), float(high))
+
+
+def _choice(trials: Sequence[Trial], rankings: Sequence[Ranking], samples: int) -> Recommendation:
+    """The lowest geometric mean of the ratios to uniform over the budgets; earlier trials win ties."""
+    by_asked: dict[tuple[str, str, float], list[Trial]] = {}
+    for trial in trials:
+        by_asked.setdefault((trial.method, trial.scope, trial.shrinkage), []).append(trial)
+    asked = min(by_asked, key=lambda one: np.mean([np.log(trial.ratio) for trial in by_asked[one]]))
+    own = by_asked[asked]
+    told = ", ".join(f"{trial.kl[ALL]:.3g} at {trial.average_bits:g} bits" for trial in own)
+    level = {trial.average_bits: trial.kl[ALL] for trial in trials if trial.method == UNIFORM}
+    other = ", ".join(f"{level[trial.average_bits]:.3g}" for trial in own)
+    ranks = next((one for one in rankings if (one.method, one.modality) == (asked[0], ALL)), None)
+    word = f"; it ranks groups of experts at {ranks.spearman:.2f} [{ranks.low:.2f}, {ranks.high:.2f}]" if ranks else ""
+    why = f"Best measured on this model, {samples} samples: KL {told}, uniform bits of the same size {other}{word}."
+    return Recommendation(*asked, why)

@@ -1,0 +1,75 @@
+"""Drawing some of many samples: evenly by task and by having a picture, the same from a stream as from a list."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from itertools import zip_longest
+from typing import Generic, TypeVar
+
+from mode_core.errors import SettingsError
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Stratum = tuple[str, bool]  # task, and whether there is a picture or a video
+
+SPARE = 64  # more than asked for of every stratum, in the place of those that turn out bad
+
+
+class Draw(Generic[Item]):
+    """At most `limit` of the items that are offered one after another; the k-th item's lot depends on k and seed alone.
+
+    Strata take turns, those with pictures and those without alternating, and each gives its item with the next lot,
+    until there are enough: so all strata give the same number, or what they have.
+
+    Memory: of every stratum `limit` + `SPARE` items.
+
+    Raises:
+        SettingsError: a limit below 1.
+    """
+
+    def __init__(self, limit: int, seed: int = 0):
+        if limit < 1:
+            raise SettingsError(f"--limit must be at least 1; got {limit}.")
+        self.limit, self.seed, self.offered = limit, seed, 0
+        self._lots = random.Random(seed)
+        self._held: dict[Stratum, list[tuple[float, int, Item]]] = {}
+
+    def offer(self, stratum: Stratum, item: Item) -> None:
+        """The next item."""
+        lot = (-self._lots.random(), self.offered, item)
+        self.offered += 1
+        held = self._held.setdefault(stratum, [])
+        if len(held) < self.limit + SPARE:
+            heapq.heappush(held, lot)
+        elif lot[0] > held[0][0]:
+            heapq.heapreplace(held, lot)
+
+    def skip(self) -> None:
+        """Something that is no item stands in the next place."""
+        self._lots.random()
+        self.offered += 1
+
+    def chosen(self, make: Callable[[int, Item], Made | None]) -> list[tuple[int, Made]]:
+        """(place, what `make` makes of place and item), in the order of the places. None from `make` is a bad item: the
+        next one of its stratum takes its place."""
+        queues = [iter(sorted(self._held[stratum], key=lambda lot: (-lot[0], lot[1]))) for stratum in self._in_turn()]
+        found: list[tuple[int, Made]] = []
+        while queues and len(found) < self.limit:
+            for queue in list(queues):
+                made = next(((lot[1], one) for lot in queue if (one := make(lot[1], lot[2])) is not None), None)
+                if made is None:
+                    queues.remove(queue)
+                elif len(found) < self.limit:
+                    found.append(made)
+                if len(found) == self.limit:
+                    break
+        return sorted(found, key=lambda pair: pair[0])
+
+    def _in_turn(self) -> Iterable[Stratum]:
+        def by_lot(stratum: Stratum) -> float:
+            return random.Random(f"{self.seed}|{stratum}").random()
+
+        groups = [sorted((s for s in self._held if s[1] is kind), key=by_lot) for kind in (True, False)]
+        return [stratum for pair in zip_longest(*groups) for stratum in pair if stratum is not None]

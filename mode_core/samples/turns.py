@@ -1,0 +1,160 @@
+"""The turns of an entry in whichever form they were published → prompt, answer, and the pictures named within them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mode_core.samples.images import SampleError
+from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK
+from mode_core.samples.values import Odd, given, told
+
+Turn = dict[str, str]
+
+CHATS = ("messages", "conversations")
+TEXT_KEYS = ("text", "question", "prompt")
+ASKED = (("query", "response", ""), ("instruction", "output", "input"))  # question, answer, more to the question
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PARTS = {
+    "image": ("image", ("image", "path", "url", "base64")),
+    "image_url": ("image", ("image_url",)),
+    "input_image": ("image", ("image_url", "image")),
+    "video": ("video", ("video", "path", "url")),
+}  # type of a part → what it is, and the keys that may name it
+
+
+@dataclass
+class Conversation:
+    """What was read: the turns of the prompt, the last turn where that is an answer, and what parts of turns name.
+
+    `slots[kind]` are the pictures (or videos) of those turns that are written as lists of parts, in order; None stands
+    for the next one of those that lie beside the turns.
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    answer: str | None = None
+    slots: dict[str, list[object]] = field(default_factory=lambda: {"image": [], "video": []})
+    marked: bool = True  # the form says by marks or parts where a picture stands
+
+    def add(self, role: str, content: object, where: str) -> None:
+        """One more turn; `content` is text or a list of parts."""
+        self.turns.append({"role": ROLES.get(role.lower(), role), "content": self._text(content, where)})
+
+    def _text(self, content: object, where: str) -> str:
+        if isinstance(content, str):
+            return content
+        if not isinstance(content, list | tuple):
+            raise SampleError(f"{where}: expected text or a list of parts; got {told(content)}.")
+        return "".join(self._part(part, f"{where}, part {number}") for number, part in enumerate(content, 1))
+
+    def _part(self, part: object, where: str) -> str:
+        if isinstance(part, str):
+            return part
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind in ("text", "input_text", "output_text"):
+            text = part.get("text") or ""
+            if not isinstance(text, str):
+                raise SampleError(f"{where}: 'text' must be text; got {told(text)}.")
+            return text
+        if kind not in PARTS:
+            known = ", ".join(("text", *PARTS))
+            raise SampleError(f"{where}: a part of type {told(kind)} is not read; use {known}.")
+        medium, keys = PARTS[kind]
+        self.slots[medium].append(next((part[key] for key in keys if given(part.get(key))), None))
+        return IMAGE_MARK if medium == "image" else VIDEO_MARK
+
+    def cut(self) -> Conversation:
+        """Take the last turn as the answer where the assistant said it; everything before it stays the prompt."""
+        if self.turns and self.turns[-1]["role"] == "assistant":
+            self.answer = self.turns.pop()["content"]
+        return self
+
+
+def conversation(entry: Mapping[str, Any]) -> Conversation:
+    """The turns of an entry; see `mode_core.samples.entries.sample_from_entry` for the forms.
+
+    Raises:
+        SampleError: no text, or a turn that is none; which one.
+    """
+    found = Conversation()
+    if given(system := entry.get("system")):
+        found.add("system", system, "'system'")
+    key = next((key for key in CHATS if given(entry.get(key))), None)
+    if key is None and isinstance(entry.get("prompt"), list):
+        key = "prompt"
+    if key is not None:
+        _chat(found, entry[key], key)
+    elif given(entry.get("texts")):
+        _pairs(found, entry["texts"])
+    elif (asked := next((keys for keys in ASKED if given(entry.get(keys[0]))), None)) is not None:
+        _asked(found, entry, asked)
+    else:
+        found.marked = False
+        found.add("user", _question(entry), "the question")
+    return found.cut()
+
+
+def has_text(entry: Mapping[str, Any]) -> bool:
+    """Has the entry anything of which turns could be made?"""
+    return any(given(entry.get(key)) for key in (*CHATS, "texts", *TEXT_KEYS, *(keys[0] for keys in ASKED)))
+
+
+def _chat(found: Conversation, turns: object, key: str) -> None:
+    """Turns with role and content, or with from and value (ShareGPT)."""
+    if not isinstance(turns, list | tuple):
+        raise SampleError(f"'{key}' must be a list of turns with 'role' and 'content', or 'from' and 'value'.")
+    for number, turn in enumerate(turns, 1):
+        role = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+        content = turn.get("content", turn.get("value")) if isinstance(turn, Mapping) else None
+        if not isinstance(role, str) or not isinstance(content, str | list | tuple):
+            names = "'from' and 'value'" if key == "conversations" else "'role' and 'content'"
+            raise SampleError(f"'{key}', turn {number}: {names} must both be text.")
+        found.add(role, content, f"'{key}', turn {number}")
+
+
+def _pairs(found: Conversation, pairs: object) -> None:
+    """`texts` of the Cauldron: a list of objects with user and assistant."""
+    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, Mapping) for pair in pairs):
+        raise SampleError("'texts' must be a list of objects with 'user' and 'assistant'.")
+    found.marked = False
+    for number, pair in enumerate(pairs, 1):
+        for role in ("user", "assistant"):
+            found.add(role, pair.get(role), f"'texts', turn {number}, '{role}'")
+
+
+def _asked(found: Conversation, entry: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """A question with its answer and the turns before it (`history`: pairs of question and answer)."""
+    history = entry.get("history") or []
+    if not isinstance(history, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in history):
+        raise SampleError("'history' must be a list of pairs, question and answer.")
+    for pair in history:
+        for role, said in zip(("user", "assistant"), pair, strict=True):
+            found.add(role, said, "'history'")
+    asked, answered, more = keys
+    texts = [entry[asked], *([entry[more]] if given(entry.get(more)) else [])]
+    for text in texts:
+        if not isinstance(text, str):
+            raise SampleError(f"'{asked}' must be text; got {type(text).__name__}.")
+    found.add("user", "\n".join(texts), f"'{asked}'")
+    if given(entry.get(answered)):
+        found.add("assistant", entry[answered], f"'{answered}'")
+
+
+def _question(entry: Mapping[str, Any]) -> str:
+    """The text of an entry in short form; with options the prompt that VLMEvalKit makes of them."""
+    key = next((key for key in TEXT_KEYS if given(entry.get(key))), None)
+    if key is None:
+        raise SampleError(
+            f"no text (keys: {sorted(map(str, entry))[:20]}). Give 'text', 'question' or 'prompt', or 'messages'."
+        )
+    text = entry[key]
+    if not isinstance(text, str):
+        raise SampleError(f"'{key}' must be text; got {text.words if isinstance(text, Odd) else type(text).__name__}.")
+    options = [(letter, entry[letter]) for letter in LETTERS if given(entry.get(letter))]
+    if key != "question" or not options:
+        return text
+    hint = f"Hint: {entry['hint']}\n" if given(entry.get("hint")) else ""
+    listed = "".join(f"{letter}. {option}\n" for letter, option in options)
+    return f"{hint}Question: {text}\nOptions:\n{listed}Please select the correct answer from the options above. \n"

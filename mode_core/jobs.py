@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mode_core.errors import ModeError
+
 PATIENCE = 12 * 3600.0  # seconds that a job goes on with nobody looking at it
 
 
@@ -52,7 +54,7 @@ class Cancel(Protocol):
     def is_set(self) -> bool: ...
 
 
-class TooManyJobs(Exception):
+class TooManyJobs(ModeError):
     """So much waits already that nothing more is taken; the text says what to do."""
 
 

@@ -7,15 +7,15 @@ import sys
 import threading
 from typing import Any
 
+from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_settings, command_of, read_settings
-from mode_core.cli.compare import over_tasks
 from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison.checking import CheckSettings, check_cost, check_run
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
+from mode_core.models import usable
 from mode_core.prediction import Check
 from mode_core.runs.run import CHECK_FILE, Run
-from mode_core.samples import read_samples
 
 SAMPLES = 64
 PLAIN = CheckSettings()
@@ -24,12 +24,8 @@ PLAIN = CheckSettings()
 def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str) -> None:
     """What `check` can be told, beside the model."""
     parser.add_argument("--run", required=True, help="folder of a run")
-    parser.add_argument(
-        "--samples",
-        default=bundled_samples,
-        help=f"samples, better not those of the calibration; answers are not needed (default: {bundled_samples})",
-    )
-    parser.add_argument("--limit", type=int, default=SAMPLES, help=f"N of them, from all tasks (default: {SAMPLES})")
+    words = f"what to measure on, better not the calibration's own, without answers too; {SAMPLES} unless --limit says"
+    sample_options.add_sample_options(parser, bundled_samples, words)
     parser.add_argument("--cost", action="store_true", help="only say what it would cost")
     add_settings(parser, PLAIN, "what is measured")
 
@@ -38,8 +34,10 @@ def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threa
     """A run and samples → which estimates come true. Says the cost first; a check that was stopped goes on."""
     run, settings = Run.open(options.run), read_settings(PLAIN, options)
     statistics = measured(run)
+    limit = SAMPLES if options.limit is None else options.limit
+    samples = sample_options.read(options, options.samples, options.images, limit)
     loaded = load_for(options, run)
-    samples = over_tasks(read_samples(options.samples), options.limit)
+    samples = usable(loaded, samples, options.strict, cancel)
     cost = check_cost(loaded, samples, statistics, settings)
     if options.cost:
         return {"cost of a check": str(cost), "samples": len(samples)}
@@ -47,7 +45,7 @@ def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threa
         print(f"check: {cost}; it can be stopped, and goes on from there", file=sys.stderr)
     told = {"command": command_of(options.parser, options)}
     found = check_run(run, loaded, samples, settings, progress, cancel, told)
-    return {"written_to": str(run.path / CHECK_FILE), **summary(found)}
+    return {"written_to": str(run.path / CHECK_FILE), **summary(found), **sample_options.told(samples)}
 
 
 def summary(found: Check) -> dict[str, Any]:

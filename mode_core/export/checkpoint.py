@@ -1,171 +1,95 @@
-"""A checkpoint's folder read piece by piece, so that one larger than the memory can be quantized and exported.
-
-The model itself is built without memory (on the meta device) to learn its banks' names and in which order a fused
-matrix holds gate and up; `stored_banks` finds them in the files.
-"""
+"""What all checkpoint targets share: tensors in shards, the configuration, the companion files, and what to say."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mode_core.export.folder import ExportError
-from mode_core.export.request import Request
-from mode_core.export.stored_banks import StoredBank, stored_banks
-from mode_core.export.tensor_files import TensorFiles
-from mode_core.export.weights import ExpertMatrix, copy_companions, in_bfloat16, naming_bfloat16
-from mode_core.jobs import Reporter
-from mode_core.quantization.widths import UNTOUCHED
+from mode_core.export.shards import ShardWriter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.models import ExpertBank
+    from mode_core.export.weights import Weights
     from mode_core.quantization.packing import PackedMatrix
 
-DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
-CHUNK = 1 << 24  # weights of experts quantized at once
+Tensors = Callable[["Weights"], Iterator[tuple[str, "Tensor"]]]
+NAMED = 3  # tensors named in a note
 
 
-class CheckpointWeights:
-    """Weights of a checkpoint's folder (see `weights.Weights`), quantized as they are read.
+def write_checkpoint(
+    weights: Weights, folder: Path, experts: Tensors, changes: Mapping[str, object] | None = None
+) -> tuple[str, ...]:
+    """Write a whole checkpoint: everything outside the experts as the source has it, and `experts(weights)`.
 
-    Memory: `CHUNK` weights of experts as floating-point numbers and their codes, and the largest other tensor;
-    `replaced` holds one bank in bfloat16 beside.
+    `changes` are entries of config.json that the target needs. Returns what a reader of the manifest must know.
     """
-
-    def __init__(self, request: Request, reporter: Reporter | None = None):
-        if request.method not in DATA_FREE:
-            raise ExportError(
-                f"The quantizer {request.method!r} looks at data, so it needs the model loaded; "
-                f"from a checkpoint's folder choose one of: {', '.join(DATA_FREE)}."
-            )
-        self.folder, self._request, self._reporter = Path(request.checkpoint), request, reporter
-        self.files = TensorFiles(self.folder)
-        self.banks = stored_banks(self.files, model_banks(self.folder))
-        self.shapes = {name: bank.shape for name, bank in self.banks.items()}
-        self.stored_names = {name: bank.stored_name for name, bank in self.banks.items()}
-        if strange := sorted(set(self.banks) ^ set(request.allocation.bits)):
-            raise ExportError(
-                f"The allocation and the checkpoint {self.folder} are of different models: {strange[0]} is in one only."
-            )
-
-    def __enter__(self) -> CheckpointWeights:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.files.close()
-
-    def experts(self) -> Iterator[ExpertMatrix]:
-        """See `weights.Weights`."""
-        for bank in self.banks.values():
-            bits = np.asarray(self._request.allocation.bits[bank.name])
-            columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
-            step = max(1, CHUNK // (bank.shape.hidden * bank.shape.intermediate * len(bank.projections)))
-            for first in range(0, bank.shape.experts, step):
-                last = min(first + step, bank.shape.experts)
-                packed = {
-                    projection: self._pack(bank, projection, first, last, columns[:, int(projection == "down")])
-                    for projection in bank.projections
-                }
-                self.files.close()  # pages of a mapped file that were read stay in memory while it is open
-                for expert in range(first, last):
-                    for projection in bank.projections:
-                        matrix, original = packed[projection][expert - first]
-                        yield ExpertMatrix(bank.name, expert, projection, matrix, original)
-                    if self._reporter is not None:
-                        self._reporter.step(f"layer {bank.shape.layer}: expert {expert}")
-
-    def others(self) -> Iterator[tuple[str, Tensor]]:
-        """See `weights.Weights`."""
-        routed = {name for bank in self.banks.values() for name in bank.tensors()}
-        for name in self.files.places:
-            if name not in routed:
-                yield name, in_bfloat16(self.files.read(name))
-        self.files.close()
-
-    def replaced(self) -> Iterator[tuple[str, Tensor]]:
-        """The experts' tensors under the checkpoint's own names and shapes, with the values of their codes."""
-        matrices = self.experts()
-        for bank in self.banks.values():
-            own = (next(matrices) for _ in range(bank.shape.experts * len(bank.projections)))
-            if not bank.fused:
-                for matrix in own:
-                    yield bank.names[matrix.projection].format(matrix.expert), matrix.values()
-                continue
-            whole = self._empty(bank)
-            for matrix in own:
-                name = bank.names[matrix.projection]
-                place = whole[name].mT if bank.transposed else whole[name]
-                place[matrix.expert, bank.rows[matrix.projection]] = matrix.values()
-            yield from whole.items()
-
-    def config(self) -> dict[str, object]:
-        """See `weights.Weights`."""
-        return naming_bfloat16(original_config(self.folder))
-
-    def companions(self, folder: Path) -> None:
-        """See `weights.Weights`."""
-        copy_companions(self.folder, folder)
-
-    def _empty(self, bank: StoredBank) -> dict[str, Tensor]:
-        import torch
-
-        return {name: torch.empty(self.files.shape(name), dtype=torch.bfloat16) for name in bank.tensors()}
-
-    def _pack(
-        self, bank: StoredBank, projection: str, first: int, last: int, bits: np.ndarray
-    ) -> list[tuple[PackedMatrix | None, Tensor | None]]:
-        """Experts `first … last` of one projection: packed, or as they were."""
-        import torch
-
-        from mode_core.quantization.methods import quantize_data_free
-        from mode_core.quantization.packing import pack_matrices
-
-        request, stack, widths = self._request, bank.read(self.files, projection, first, last), bits[first:last]
-        found: list[tuple[PackedMatrix | None, Tensor | None]] = [(None, None)] * len(widths)
-        for width in np.unique(widths):
-            places = np.flatnonzero(widths == width)
-            chosen = stack[torch.from_numpy(places)]
-            if width == UNTOUCHED:
-                for place, matrix in zip(places, chosen, strict=True):
-                    found[place] = None, matrix.bfloat16()
-                continue
-            codes = quantize_data_free(chosen, int(width), request.group_size, request.symmetric, request.method)
-            for place, matrix in zip(places, pack_matrices(codes), strict=True):
-                found[place] = matrix, None
-        return found
+    writer = ShardWriter(folder, weights.request.shard_bytes)
+    with weights.ready():
+        for tensors in (weights.others(), experts(weights)):
+            for name, tensor in tensors:
+                writer.add(name, tensor)
+        writer.close()
+    config = json.dumps(weights.config | dict(changes or {}), indent=2, ensure_ascii=False)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+    for path in weights.companions:
+        place = folder / path.relative_to(weights.folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    return _notes(weights)
 
 
-def original_config(folder: Path) -> dict[str, object]:
-    """A checkpoint's config.json.
+def separate(parts: Callable[[PackedMatrix], dict[str, Tensor]]) -> Tensors:
+    """Every expert's every matrix as a linear layer of its own, packed by `parts`; at width 16 as its plain weight."""
+
+    def tensors(weights: Weights) -> Iterator[tuple[str, Tensor]]:
+        for matrix in weights.experts():
+            stored = {"weight": matrix.original} if matrix.packed is None else parts(matrix.packed)
+            for part, tensor in stored.items():
+                yield f"{matrix.module}.{part}", tensor
+
+    return tensors
+
+
+def check_family(config: Mapping[str, object], families: Mapping[str, str], by: str) -> None:
+    """Refuse a model whose loading by the engine was not proven; `families` are model types and what they are called.
+
+    A wrapper's language model stands behind its own type: `internvl/qwen3_moe`.
 
     Raises:
-        ExportError: there is none, or the checkpoint is quantized already.
+        ExportError: names those that were.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as broken:
-        raise ExportError(f"{folder} has no readable config.json ({broken}).") from None
-    if "quantization_config" in config:
-        raise ExportError(f"{folder} is quantized already; give the original checkpoint.")
-    return config
+    text = config.get("text_config")
+    inner = text.get("model_type") if isinstance(text, dict) else None
+    if f"{config.get('model_type')}/{inner}" not in families and config.get("model_type") not in families:
+        raise ExportError(
+            f"Loading of {config.get('model_type')} with {inner} by {by} was not proven here (proven: "
+            f"{', '.join(families.values())}); use the target 'dequantized' or 'expert_bits'."
+        )
 
 
-def model_banks(folder: Path) -> dict[str, ExpertBank]:
-    """The banks of the model that a folder's config.json describes, built without memory."""
-    import torch
+def other_linears(weights: Weights) -> list[str]:
+    """Matrices outside the routed experts, by the names of their layers in the files."""
+    names = [name for name in weights.files.names if name not in weights.routed and name.endswith(".weight")]
+    return [name.removesuffix(".weight") for name in names if len(weights.files.shape(name)) == 2]
 
-    from mode_core.models import ensure_torchvision, find_banks
 
-    original_config(folder)
-    ensure_torchvision()
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        return find_banks(AutoModelForImageTextToText.from_config(config))
+def _notes(weights: Weights) -> tuple[str, ...]:
+    notes = []
+    if weights.restored is not None:
+        notes.append(
+            "The source was saved by transformers 5, which leaves the experts of this family turned; the form of "
+            f"{weights.restored.example} is written instead (fused experts in × out, "
+            f"{', '.join(weights.restored.text)} in config.json)."
+        )
+    if unused := weights.unused:
+        more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
+        notes.append(
+            f"{len(unused)} tensors that the model's class does not use are kept as they are: "
+            f"{', '.join(unused[:NAMED])}{more}."
+        )
+    return tuple(notes)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_names, check_shape, whole_zeros, words
+from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
+from mode_core.export.expert_modules import expert_modules
+from mode_core.export.int32 import check_shapes, whole_zeros, words
 from mode_core.export.request import Request
-from mode_core.export.shards import ShardWriter
-from mode_core.export.weights import open_weights, write_config
+from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
 if TYPE_CHECKING:
@@ -29,38 +29,22 @@ if TYPE_CHECKING:
     from mode_core.statistics import BankShape
 
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
-FAMILIES = ("qwen3_vl_moe",)  # experts are written as separate layers, which was tried with these
+FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # experts are written as separate layers, which was tried with these
 
 
-def write_compressed_tensors(request: Request, folder: Path) -> None:
-    """Save the experts packed, everything else in bfloat16, with the processor. Memory as in `write_auto_round`.
+def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
+    """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:
         ExportError: another family, or channels that do not fill whole words.
     """
-    writer, ignored = ShardWriter(folder, request.shard_bytes), []
-    with open_weights(request) as weights:
-        config = weights.config()
-        if (family := config.get("model_type")) not in FAMILIES:
-            raise ExportError(f"This target was tried with {', '.join(FAMILIES)} only, not with {family!r}.")
-        check_names(weights)
-        for name, shape in weights.shapes.items():
-            check_shape(name, shape, request.group_size)
-        for name, tensor in weights.others():
-            writer.add(name, tensor)
-            if tensor.ndim == 2 and name.endswith(".weight"):
-                ignored.append(name.removesuffix(".weight"))
-        for matrix in weights.experts():
-            if matrix.packed is None:
-                writer.add(f"{matrix.module}.weight", matrix.original)
-                ignored.append(matrix.module)
-                continue
-            for part, tensor in packed_parts(matrix.packed).items():
-                writer.add(f"{matrix.module}.{part}", tensor)
-        writer.close()
-        groups = config_groups(request, weights.shapes)
-        write_config(folder, config | {"quantization_config": _settings(groups, ignored)})
-        weights.companions(folder)
+    weights = open_weights(request)
+    check_family(weights.config, FAMILIES, "compressed-tensors")
+    check_shapes(weights.shapes, request.group_size)
+    modules = expert_modules(request.allocation.bits, weights.shapes)
+    ignored = other_linears(weights) + [module.name for module in modules if module.bits == UNTOUCHED]
+    settings = _settings(config_groups(request, weights.shapes), ignored)
+    return write_checkpoint(weights, folder, separate(packed_parts), {"quantization_config": settings})
 
 
 def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
@@ -100,8 +84,15 @@ def patterns(bank: str, bits: np.ndarray, shape: BankShape, group_size: int) -> 
         for width in np.unique(widths):
             experts = np.flatnonzero(widths == width)
             whose = r"\d+" if len(experts) == len(widths) else _either(map(str, experts))
-            pattern = rf"^{re.escape(bank)}\.{whose}\.{_either(projections)}_proj$"
+            pattern = rf".*{_place(bank)}\.{whose}\.{_either(projections)}_proj$"
             yield int(width), group_length(channels, group_size), pattern
+
+
+def _place(bank: str) -> str:
+    """From the layer's number on: vLLM calls what stands before it otherwise than transformers, and patterns are never
+    renamed."""
+    found = re.search(r"(?<![^.])layers\.\d+\..+$", bank)
+    return rf"(?<![^.]){re.escape(found[0])}" if found else re.escape(bank)
 
 
 def _either(names: Iterable[str]) -> str:

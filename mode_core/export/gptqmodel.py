@@ -9,89 +9,65 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_names, check_shape, most_common_width, packed_parts
+from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
+from mode_core.export.expert_modules import expert_modules
+from mode_core.export.int32 import check_shapes, most_common_width, packed_parts
 from mode_core.export.request import Request
-from mode_core.export.shards import ShardWriter
-from mode_core.export.weights import open_weights, write_config
+from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.statistics import BankShape
+    from mode_core.quantization.packing import PackedMatrix
 
-FAMILIES = ("qwen3_vl_moe",)  # model types whose loading by GPTQModel was proven
+FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # model types whose loading by GPTQModel was proven
 WIDTHS = (2, 3, 4, 8, UNTOUCHED)
 CONFIG = "quantize_config.json"
 REST_BITS = 4  # attention and shared experts, as in the paper's released code; only in the setting alone
 
 
-def write_gptqmodel(request: Request, folder: Path) -> None:
-    """Save the experts packed, everything else in bfloat16, with the processor. Memory as in `write_auto_round`.
+def write_gptqmodel(request: Request, folder: Path) -> tuple[str, ...]:
+    """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:
         ExportError: a family whose loading was not proven, or channels that do not fill whole words.
     """
-    writer, dynamic = ShardWriter(folder, request.shard_bytes), {}
-    with open_weights(request) as weights:
-        config = weights.config()
-        if (family := config.get("model_type")) not in FAMILIES:
-            raise ExportError(
-                f"Loading of {family!r} checkpoints by GPTQModel was not proven here (proven: {', '.join(FAMILIES)}); "
-                "use the target 'dequantized', or 'gptqmodel_config' to quantize with GPTQModel itself."
-            )
-        check_names(weights)
-        for name, shape in weights.shapes.items():
-            check_shape(name, shape, request.group_size)
-        for name, tensor in weights.others():
-            writer.add(name, tensor)
-            if tensor.ndim == 2 and name.endswith(".weight"):
-                dynamic |= untouched(name.removesuffix(".weight"))
-        for matrix in weights.experts():
-            if matrix.packed is None:
-                writer.add(f"{matrix.module}.weight", matrix.original)
-                dynamic |= untouched(matrix.module)
-                continue
-            for part, tensor in packed_parts(matrix.packed, less_one=request.symmetric).items():
-                writer.add(f"{matrix.module}.{part}", tensor)
-            writer.add(f"{matrix.module}.g_idx", group_index(matrix.packed.shape[1], matrix.packed.group_size))
-            dynamic |= quantized(matrix.module, matrix.packed.bits, matrix.packed.group_size, request.group_size)
-        writer.close()
-        settings = quantize_config(request, most_common_width(request.allocation.bits), dynamic)
-        write_config(folder, config | {"quantization_config": settings})
-        _write(folder, settings)
-        weights.companions(folder)
+    weights = open_weights(request)
+    check_family(weights.config, FAMILIES, "GPTQModel")
+    check_shapes(weights.shapes, request.group_size)
+    dynamic = {}
+    for module in other_linears(weights):
+        dynamic |= untouched(module)
+    for module in expert_modules(request.allocation.bits, weights.shapes):
+        group = module.group(request.group_size)
+        own_group = None if group == request.group_size else group
+        kept = module.bits == UNTOUCHED
+        dynamic |= untouched(module.name) if kept else quantized(module.name, module.bits, own_group)
+    settings = quantize_config(request, most_common_width(request.allocation.bits), dynamic)
+    _write(folder, settings)
+
+    def parts(matrix: PackedMatrix) -> dict[str, Tensor]:
+        own = packed_parts(matrix, less_one=request.symmetric)
+        return own | {"g_idx": group_index(matrix.shape[1], matrix.group_size)}
+
+    return write_checkpoint(weights, folder, separate(parts), {"quantization_config": settings})
 
 
 def write_gptqmodel_config(request: Request, folder: Path) -> None:
     """Only quantize_config.json, for those who quantize with GPTQModel at these bits; attention gets 4 bits."""
     dynamic = {}
-    for module, bits in expert_modules(request.allocation.bits, request.shapes()):
-        dynamic |= untouched(module) if bits == UNTOUCHED else quantized(module, bits)
+    for module in expert_modules(request.allocation.bits, request.shapes()):
+        dynamic |= untouched(module.name) if module.bits == UNTOUCHED else quantized(module.name, module.bits)
     _write(folder, quantize_config(request, REST_BITS, dynamic))
 
 
-def expert_modules(bits: dict[str, np.ndarray], shapes: dict[str, BankShape]) -> Iterator[tuple[str, int]]:
-    """Every matrix of every routed expert as a linear layer: (module name, width)."""
-    for bank, widths in bits.items():
-        gated = bank not in shapes or shapes[bank].has_gate
-        columns = np.asarray(widths)
-        columns = columns if columns.ndim == 2 else np.stack([columns, columns], axis=1)
-        for expert, (entrance, exit_) in enumerate(columns.tolist()):
-            for projection in ("gate", "up", "down") if gated else ("up", "down"):
-                yield f"{bank}.{expert}.{projection}_proj", exit_ if projection == "down" else entrance
-
-
-def quantized(module: str, bits: int, group: int = 0, usual: int = 0) -> dict[str, dict[str, int]]:
-    """The entry of `dynamic` that gives one module its width, and its group size where that is not the usual one."""
-    return {f"+:^{re.escape(module)}$": {"bits": bits} | ({"group_size": group} if group != usual else {})}
+def quantized(module: str, bits: int, group: int | None = None) -> dict[str, dict[str, int]]:
+    """The entry of `dynamic` that gives one module its width, and a group size of its own."""
+    return {f"+:^{re.escape(module)}$": {"bits": bits} | ({} if group is None else {"group_size": group})}
 
 
 def untouched(module: str) -> dict[str, dict[str, int]]:

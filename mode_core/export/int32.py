@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
@@ -19,7 +20,6 @@ from mode_core.statistics import BankShape
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.export.weights import Weights
     from mode_core.quantization.grids import Codes
     from mode_core.quantization.packing import PackedMatrix
 
@@ -64,32 +64,19 @@ def words(codes: Tensor, bits: int) -> Tensor:
     return pack(codes, bits).view(torch.int32)
 
 
-def check_shape(name: str, shape: BankShape, group_size: int) -> None:
+def check_shapes(shapes: Mapping[str, BankShape], group_size: int) -> None:
     """Refuse matrices whose channels do not fill whole words or groups.
 
     Raises:
         ExportError: with the sizes.
     """
-    for size in (shape.hidden, shape.intermediate):
-        if size % BLOCK or size % group_length(size, group_size):
-            raise ExportError(
-                f"Bank {name} has matrices of {shape.intermediate} × {shape.hidden}; this format needs both to be "
-                f"multiples of {BLOCK} and of the group size ({group_size})."
-            )
-
-
-def check_names(weights: Weights) -> None:
-    """Refuse a checkpoint's folder that names its banks otherwise than the model: packed experts go by the model's.
-
-    Raises:
-        ExportError: with both names.
-    """
-    for name, stored in getattr(weights, "stored_names", {}).items():
-        if name != stored:
-            raise ExportError(
-                f"The checkpoint's files call the bank {name} {stored}; to write this target, load the model instead "
-                "(without --stream)."
-            )
+    for name, shape in shapes.items():
+        for size in (shape.hidden, shape.intermediate):
+            if size % BLOCK or size % group_length(size, group_size):
+                raise ExportError(
+                    f"Bank {name} has matrices of {shape.intermediate} × {shape.hidden}; this format needs both to be "
+                    f"multiples of {BLOCK} and of the group size ({group_size})."
+                )
 
 
 def most_common_width(bits: dict) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.export.card import loading
 from mode_core.export.folder import FORMAT, MANIFEST
 from mode_core.export.request import Request
 
@@ -23,8 +24,11 @@ PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(target: Target, request: Request, fitted: Fitted, folder: Path) -> dict[str, object]:
-    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
+def build_manifest(
+    target: Target, request: Request, fitted: Fitted, notes: tuple[str, ...], folder: Path
+) -> dict[str, object]:
+    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums; `notes` are
+    those of the writer.
 
     `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
     """
@@ -55,7 +59,7 @@ def build_manifest(target: Target, request: Request, fitted: Fitted, folder: Pat
             "proven_optimal": allocation.proven_optimal,
         },
         "price_of_unit": fitted.price,
-        "notes": list(fitted.notes),
+        "notes": [*fitted.notes, *notes],
         "quantizer": {
             "method": request.method,
             "group_size": request.group_size,
@@ -67,6 +71,7 @@ def build_manifest(target: Target, request: Request, fitted: Fitted, folder: Pat
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
+        "load": loading(target, folder),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,

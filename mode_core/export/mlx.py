@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mode_core.export.checkpoint import check_family, write_checkpoint
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_names, check_shape, words
+from mode_core.export.int32 import check_shapes, words
 from mode_core.export.request import Request
-from mode_core.export.shards import ShardWriter
-from mode_core.export.weights import ExpertMatrix, Weights, open_weights, write_config
+from mode_core.export.weights import ExpertMatrix, Weights, open_weights
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 GROUP_SIZES = (32, 64, 128)
-FAMILIES = ("qwen3_vl_moe",)  # families whose paths in mlx-vlm are known here
+FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # families whose paths in mlx-vlm are known here
 FILE = "quantization.json"
 
 
@@ -61,36 +61,28 @@ def write_mlx_config(request: Request, folder: Path) -> None:
     (folder / FILE).write_text(json.dumps(quantization(request), indent=1) + "\n", encoding="utf-8")
 
 
-def write_mlx(request: Request, folder: Path) -> None:
+def write_mlx(request: Request, folder: Path) -> tuple[str, ...]:
     """A checkpoint that mlx-vlm opens: experts packed as MLX packs them, other tensors under their own names.
 
-    Memory: one bank's packed experts beside what `write_auto_round` needs.
+    Memory: one bank's packed experts beside what `weights.Weights` needs.
 
     Raises:
         ExportError: another family, a group size MLX does not have, or channels that do not fill whole groups.
     """
-    settings, writer = quantization(request), ShardWriter(folder, request.shard_bytes)
-    with open_weights(request) as weights:
-        config = weights.config()
-        if (family := config.get("model_type")) not in FAMILIES:
-            raise ExportError(f"The paths of {family!r} in mlx-vlm are not known here (known: {', '.join(FAMILIES)}).")
-        check_names(weights)
-        for name, shape in weights.shapes.items():
-            check_shape(name, shape, request.group_size)
-            if min(shape.hidden, shape.intermediate) < request.group_size:
-                raise ExportError(f"Bank {name} is narrower than one group of {request.group_size} channels.")
-        for name, tensor in weights.others():
-            writer.add(name, tensor)
-        for name, tensor in _stacked(weights):
-            writer.add(name, tensor)
-        writer.close()
-        config = as_mlx_reads(config, weights.shapes)
-        write_config(folder, config | {"quantization": settings, "quantization_config": settings})
-        weights.companions(folder)
+    settings, weights = quantization(request), open_weights(request)
+    check_family(weights.config, FAMILIES, "mlx-vlm")
+    check_shapes(weights.shapes, request.group_size)
+    for name, shape in weights.shapes.items():
+        if min(shape.hidden, shape.intermediate) < request.group_size:
+            raise ExportError(f"Bank {name} is narrower than one group of {request.group_size} channels.")
+    changes = as_mlx_reads(weights.config, weights.shapes)
+    return write_checkpoint(
+        weights, folder, _stacked, changes | {"quantization": settings, "quantization_config": settings}
+    )
 
 
 def as_mlx_reads(config: dict[str, object], shapes: dict[str, BankShape]) -> dict[str, object]:
-    """The configuration with the names that mlx-vlm asks for, which are the hub's; transformers 5 renamed some."""
+    """The parts of the configuration with the names that mlx-vlm asks for; transformers 5 renamed some."""
     text, vision = dict(config["text_config"]), dict(config["vision_config"])
     rope = text.get("rope_parameters") or {}
     text["num_experts"] = next(iter(shapes.values())).experts
@@ -99,7 +91,7 @@ def as_mlx_reads(config: dict[str, object], shapes: dict[str, BankShape]) -> dic
         text["rope_scaling"] = {"rope_type": "default"} | rope
     text["tie_word_embeddings"] = config.get("tie_word_embeddings", False)
     vision["model_type"] = config["model_type"]
-    return config | {"text_config": text, "vision_config": vision}
+    return {"text_config": text, "vision_config": vision}
 
 
 def _stacked(weights: Weights) -> Iterator[tuple[str, Tensor]]:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from mode_core.export.compressed_tensors import config_groups
+from mode_core.export.expert_modules import expert_modules
 from mode_core.export.folder import ExportError
-from mode_core.export.gptqmodel import expert_modules
 from mode_core.export.request import Request
 from mode_core.quantization.widths import UNTOUCHED
 
@@ -32,9 +32,9 @@ LLM_COMPRESSOR_NOTE = """\
 def write_layer_config(request: Request, folder: Path) -> None:
     """`layer_config.json`, one entry for every matrix of every routed expert, and how to use it."""
     entries = {}
-    for module, bits in expert_modules(request.allocation.bits, request.shapes()):
+    for module in expert_modules(request.allocation.bits, request.shapes()):
         grid = {"group_size": request.group_size, "sym": request.symmetric, "data_type": "int"}
-        entries[module] = {"bits": bits} | (grid if bits != UNTOUCHED else {})
+        entries[module.name] = {"bits": module.bits} | (grid if module.bits != UNTOUCHED else {})
     (folder / LAYER_CONFIG).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     (folder / "quantize.py").write_text(AUTO_ROUND_NOTE, encoding="utf-8")
 

@@ -19,6 +19,8 @@ from mode_core.quantization.sizes import expert_bytes
 from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mode_core.models import ExpertBank, LoadedModel
 
 
@@ -48,7 +50,7 @@ class Request:
     checkpoint: Path | None = None
     shard_bytes: int = SHARD_BYTES
     quantizer: Mapping[str, object] = field(default_factory=dict)
-    stored_shapes: Mapping[str, BankShape] = field(default_factory=dict)  # of `checkpoint`
+    outline: tuple[nn.Module, dict[str, ExpertBank]] | None = None  # of `checkpoint`: without weights, and its banks
 
     def layer(self, bank: str) -> int:
         """Decoder layer of a bank: from the statistics or the model, else from its name."""
@@ -62,9 +64,8 @@ class Request:
         """Shapes of the banks, by name; empty where neither statistics nor a model nor its folder are at hand."""
         if self.statistics is not None:
             return {bank.name: bank.shape for bank in self.statistics}
-        if self.loaded is None:
-            return dict(self.stored_shapes)
-        return {name: shape_of(bank) for name, bank in self.loaded.banks.items()}
+        banks = self.loaded.banks if self.loaded is not None else self.outline[1] if self.outline is not None else {}
+        return {name: shape_of(bank) for name, bank in banks.items()}
 
     def packed_bytes(self) -> dict[str, np.ndarray] | None:
         """Packed bytes of every expert at its bits: bank → int64 `[E]`; None where shapes are not known."""

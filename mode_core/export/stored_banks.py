@@ -11,23 +11,29 @@ There are two ways, told by the tensors' names and shapes alone:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
 from mode_core.export.request import shape_of
-from mode_core.export.tensor_files import TensorFiles
 from mode_core.statistics import BankShape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mode_core.models import ExpertBank
+    from mode_core.models.checkpoint_files import CheckpointFiles
 
-FUSED = re.compile(r"(?P<bank>.+\.experts)\.(?P<part>gate_up_proj|up_proj|down_proj)(?:\.weight)?")
-SEPARATE = re.compile(r"(?P<bank>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj|w1|w2|w3)\.weight")
+FUSED = re.compile(r"(?P<prefix>.+\.experts)\.(?P<part>gate_up_proj|up_proj|down_proj)(?:\.weight)?")
+SEPARATE = re.compile(
+    r"(?P<prefix>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj|w1|w2|w3)\.weight"
+)
 PROJECTION = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
+
+
+class OtherStorage(ExportError):
+    """A bank that the files store in a way that is not known here."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +53,12 @@ class StoredBank:
         """gate, up, down; or up, down."""
         return ("gate", "up", "down") if self.shape.has_gate else ("up", "down")
 
-    @property
-    def stored_name(self) -> str:
-        """What the files call the bank."""
-        return self.names["down"].split(".experts.")[0] + ".experts"
-
     def tensors(self) -> Iterator[str]:
         """Names of all tensors that hold this bank."""
         for name in dict.fromkeys(self.names.values()):
             yield from [name] if self.fused else (name.format(e) for e in range(self.shape.experts))
 
-    def read(self, files: TensorFiles, projection: str, first: int, last: int) -> Tensor:
+    def read(self, files: CheckpointFiles, projection: str, first: int, last: int) -> Tensor:
         """Matrices `[last − first, out, in]` of some experts."""
         import torch
 
@@ -68,54 +69,54 @@ class StoredBank:
         return (stack.mT if self.transposed else stack)[:, self.rows[projection]]
 
 
-def stored_banks(files: TensorFiles, model: dict[str, ExpertBank]) -> dict[str, StoredBank]:
-    """How every bank of the model is stored in these files, by the model's name of the bank.
+def bank_of(name: str, banks: Mapping[str, object]) -> str | None:
+    """The bank whose module a tensor of the model belongs to."""
+    while name:
+        name = name.rpartition(".")[0]
+        if name in banks:
+            return name
+    return None
+
+
+def stored_banks(
+    files: CheckpointFiles, banks: Mapping[str, ExpertBank], names: Mapping[str, str]
+) -> dict[str, StoredBank]:
+    """How every bank is stored in these files, by the model's name of it. `names` are those of `naming.model_names`.
 
     Raises:
-        ExportError: a bank that is not there, or stored in a way that shapes alone do not tell.
+        OtherStorage: a bank that is not there, or stored in a way that names and shapes do not tell.
     """
-    found: dict[str, dict[str, list[str]]] = {}
-    for name in files.places:
-        if match := SEPARATE.fullmatch(name) or FUSED.fullmatch(name):
-            found.setdefault(match["bank"], {}).setdefault(match["part"], []).append(name)
-    stored = _by_model_name(found, model)
-    return {name: _stored(files, bank, *stored[name]) for name, bank in model.items()}
+    parts: dict[str, dict[str, list[str]]] = {name: {} for name in banks}
+    for stored, name in names.items():
+        if (bank := bank_of(name, banks)) and (match := SEPARATE.fullmatch(stored) or FUSED.fullmatch(stored)):
+            parts[bank].setdefault(match["part"], []).append(stored)
+    return {name: _stored(files, bank, parts[name]) for name, bank in banks.items()}
 
 
-def _by_model_name(found: dict, model: dict[str, ExpertBank]) -> dict[str, tuple[str, dict]]:
-    """Model's bank name → (name in the files, parts); where the names differ, by layer number."""
-    if set(model) <= set(found):
-        return {name: (name, found[name]) for name in model}
-    numbers = {int(re.findall(r"\.(\d+)\.", name)[0]): name for name in found if re.search(r"\.\d+\.", name)}
-    layers = [bank.layer for bank in model.values()]
-    if len(set(layers)) < len(layers) or len(numbers) < len(found) or not set(layers) <= set(numbers):
-        lacking = next((name for name in model if name not in found), "")
-        raise ExportError(f"The checkpoint's files hold no expert bank {lacking}; they hold: {', '.join(found)[:200]}.")
-    return {name: (numbers[bank.layer], found[numbers[bank.layer]]) for name, bank in model.items()}
-
-
-def _stored(files: TensorFiles, bank: ExpertBank, prefix: str, parts: dict[str, list[str]]) -> StoredBank:
-    shape = shape_of(bank)
-    rows = {projection: bank.rows(projection) for projection in bank.projections}
-    separate = {part: names for part, names in parts.items() if SEPARATE.fullmatch(names[0])}
-    if separate:
-        names = {PROJECTION[part]: f"{prefix}.{{}}.{part}.weight" for part in separate}
-        if any(len(held) != shape.experts for held in separate.values()):
-            raise ExportError(f"{prefix}: not all {shape.experts} experts are in the checkpoint's files.")
+def _stored(files: CheckpointFiles, bank: ExpertBank, parts: Mapping[str, list[str]]) -> StoredBank:
+    shape, rows = shape_of(bank), {projection: bank.rows(projection) for projection in bank.projections}
+    separate = {part: SEPARATE.fullmatch(stored[0]) for part, stored in parts.items()}
+    if parts and all(separate.values()):
+        names = {PROJECTION[part]: f"{found['prefix']}.{{}}.{part}.weight" for part, found in separate.items()}
+        if set(names) != set(rows) or any(len(stored) != shape.experts for stored in parts.values()):
+            raise OtherStorage(f"{bank.name}: not all of its {shape.experts} experts are in the checkpoint's files.")
         return StoredBank(bank.name, shape, names, rows, fused=False)
-    entrance, exit_ = parts["gate_up_proj" if shape.has_gate else "up_proj"][0], parts["down_proj"][0]
-    names = {"up": entrance, "down": exit_} | ({"gate": entrance} if shape.has_gate else {})
-    return StoredBank(bank.name, shape, names, rows, True, _transposed(files, shape, entrance, exit_))
+    entrance = "gate_up_proj" if shape.has_gate else "up_proj"
+    if set(parts) != {entrance, "down_proj"} or any(len(stored) > 1 for stored in parts.values()):
+        raise OtherStorage(f"The checkpoint's files hold no expert bank {bank.name} in a form that is known here.")
+    names = {projection: parts["down_proj" if projection == "down" else entrance][0] for projection in rows}
+    turned = _transposed(files, shape, names["up"], names["down"])
+    return StoredBank(bank.name, shape, names, rows, True, turned)
 
 
-def _transposed(files: TensorFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
+def _transposed(files: CheckpointFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
     """Whether matrices are stored `[in, out]`, from the shapes."""
     wide = shape.intermediate * (2 if shape.has_gate else 1)
     plain = (shape.experts, wide, shape.hidden), (shape.experts, shape.hidden, shape.intermediate)
     turned = tuple((experts, columns, rows) for experts, rows, columns in plain)
-    held = files.shape(entrance), files.shape(exit_)
+    held = tuple(files.shape(entrance)), tuple(files.shape(exit_))
     if plain == turned or held not in (plain, turned):
-        raise ExportError(
+        raise OtherStorage(
             f"{entrance} and {exit_} have the shapes {held}; expected {plain}, or both transposed, and told apart."
         )
     return held == turned

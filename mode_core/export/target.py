@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mode_core.export.request import Request
@@ -25,6 +25,8 @@ class Target:
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
+    `write` returns what a reader of the manifest must know. `load` are lines of Python that open a checkpoint from
+    within its folder (see `card`), `tried` the versions of the packages that were tried with them.
     """
 
     name: str
@@ -35,11 +37,13 @@ class Target:
     widths: tuple[int, ...]
     engines: str
     proof: str
-    write: Callable[[Request, Path], None]
+    write: Callable[[Request, Path], tuple[str, ...] | None]
     needs_model: bool = False
     needs: str = ""
     recommended: str = ""
     warning: str = ""
+    load: str = ""
+    tried: Mapping[str, str] = field(default_factory=dict)
 
 
 def missing_package(target: Target) -> str | None:

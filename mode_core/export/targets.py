@@ -23,6 +23,24 @@ from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
 
 ALL_WIDTHS = (DROPPED, *WIDTHS, UNTOUCHED)
 AUTO_ROUND_FAMILIES = AUTO_ROUND_PROVEN.values()
+TRANSFORMERS, TORCH = "5.23.0", "2.13.0"
+STOCK_LINES = """\
+from transformers import {model}, {reader}
+model = {model}.from_pretrained("."{trust})
+processor = {reader}.from_pretrained("."{trust})
+"""
+GPTQMODEL_LINES = """\
+from gptqmodel import BACKEND, GPTQModel
+model = GPTQModel.load(".", backend=BACKEND.TORCH, device="cpu").model  # on a GPU without backend and device
+"""
+MLX_LINES = """\
+from mlx_vlm import load
+model, processor = load(".")
+"""
+VLLM_LINES = """\
+from vllm import LLM
+llm = LLM(model=".")
+"""
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -40,11 +58,13 @@ TARGETS: dict[str, Target] = {
             "auto-round gives the same weights to the bit, and logits within 0.005.",
             write_auto_round,
             needs_model=True,
+            load=STOCK_LINES,
+            tried={"transformers": TRANSFORMERS, "torch": TORCH, "auto-round": "0.16.1"},
             recommended="Stock from_pretrained loads it, with every expert at its own width.",
         ),
         Target(
             "dequantized",
-            "Plain bfloat16 checkpoint with the quantized values",
+            "Plain checkpoint with the quantized values, in the original's form",
             "checkpoint",
             "Take it to measure what the bits cost in whatever runs the original; it saves no memory.",
             "expert_projection",
@@ -54,6 +74,8 @@ TARGETS: dict[str, Target] = {
             "Loaded with stock transformers, its logits equal those of the quantized model.",
             write_dequantized,
             needs_model=True,
+            load=STOCK_LINES,
+            tried={"transformers": TRANSFORMERS, "torch": TORCH},
         ),
         Target(
             "gptqmodel",
@@ -68,6 +90,8 @@ TARGETS: dict[str, Target] = {
             "(tests/parity) GPTQModel's dynamic_get names every module's width and its loader gives these weights.",
             write_gptqmodel,
             needs_model=True,
+            load=GPTQMODEL_LINES,
+            tried={"gptqmodel": "7.7.0", "transformers": TRANSFORMERS, "torch": TORCH},
         ),
         Target(
             "compressed_tensors",
@@ -82,6 +106,7 @@ TARGETS: dict[str, Target] = {
             "what transformers makes of a file with several widths.",
             write_compressed_tensors,
             needs_model=True,
+            load=VLLM_LINES,
             warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
         ),
         Target(
@@ -96,6 +121,8 @@ TARGETS: dict[str, Target] = {
             "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
             write_mlx,
             needs_model=True,
+            load=MLX_LINES,
+            tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
         ),
         Target(
             "compressed_tensors_expert",

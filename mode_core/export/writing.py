@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
+from mode_core.export.card import write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
 from mode_core.export.refit import Fitted, fit
-from mode_core.export.request import Request, shape_of
+from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
 from mode_core.export.target import Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
 from mode_core.quantization.widths import GROUP_SIZE
-from mode_core.statistics import BankShape, ExpertStatistics
+from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -86,28 +87,28 @@ def export(
     source = _source(run, statistics, loaded, checkpoint)
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    shapes = {} if statistics is not None or loaded is not None else _shapes_in(place["checkpoint"])
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), stored_shapes=shapes)
+    outlined = None if loaded is not None or checkpoint is None else _outline(place["checkpoint"])
+    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), outline=outlined)
     asked.check_banks()
     fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
-        chosen.write(request, building)
+        notes = chosen.write(request, building) or ()
         check(cancel)
-        manifest = build_manifest(chosen, request, fitted, building)
+        if chosen.group == "checkpoint":
+            write_card(chosen, request, notes, building)
+        manifest = build_manifest(chosen, request, fitted, notes, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
 
 
-def _shapes_in(checkpoint: Path | None) -> dict[str, BankShape]:
-    """Sizes of the banks of a checkpoint's folder, from its configuration; none without a folder."""
-    if checkpoint is None:
-        return {}
-    from mode_core.export.checkpoint import model_banks
+def _outline(checkpoint: Path) -> tuple[object, dict]:
+    """The model that a checkpoint's folder describes, without its weights, and its banks."""
+    from mode_core.models.outline import outline
 
-    return {name: shape_of(bank) for name, bank in model_banks(checkpoint).items()}
+    return outline(checkpoint)
 
 
 def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | Path | None) -> None:

@@ -45,7 +45,7 @@ def make_plan(loaded: LoadedModel, allocation: Allocation, attention_bits: int |
             f"{_some(missing)}. Banks of the allocation that the model lacks: {_some(unknown)}."
         )
     experts = {name: _widths(bank, np.asarray(allocation.bits[name])) for name, bank in banks.items()}
-    return Plan(experts, _linears(loaded.model, {"attention": attention_bits, "shared": shared_bits}))
+    return Plan(experts, planned_linears(loaded.model, {"attention": attention_bits, "shared": shared_bits}))
 
 
 def _widths(bank: ExpertBank, bits: np.ndarray) -> np.ndarray:
@@ -63,7 +63,13 @@ def _widths(bank: ExpertBank, bits: np.ndarray) -> np.ndarray:
     return bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
 
 
-def _linears(model: nn.Module, widths: dict[str, int | None]) -> dict[str, tuple[nn.Linear, int]]:
+def planned_linears(model: nn.Module, widths: dict[str, int | None]) -> dict[str, tuple[nn.Linear, int]]:
+    """Layers of attention and shared experts that get a width: module → (layer, width); `widths` by "attention" and
+    "shared", None or 16 leaves a part as it is.
+
+    Raises:
+        QuantizationError: a width that is not offered; a part that the model does not have.
+    """
     found = list(rest_linears(model))
     for part, width in widths.items():
         if width is not None and width not in (*WIDTHS, UNTOUCHED):

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from mode_core.export import ExportError, export
-from mode_core.export.auto_round import FAMILIES, WIDTHS, _check_family
+from mode_core.export.auto_round import FAMILIES, WIDTHS
+from mode_core.export.checkpoint import check_family
 from mode_core.quantization import quantize_experts
 from tests.conftest import packable_allocation
 from tests.families import configs, making
@@ -91,7 +92,9 @@ def test_stock_transformers_computes_what_the_quantized_model_computes(families,
 
 
 def test_another_language_model_in_the_same_wrapper_is_refused() -> None:
-    for model_type, text in FAMILIES:
-        _check_family({"model_type": model_type, "text_config": {"model_type": text}})
+    for family in FAMILIES:
+        model_type, text = family.split("/")
+        check_family({"model_type": model_type, "text_config": {"model_type": text}}, FAMILIES, "auto-round")
     with pytest.raises(ExportError, match="Loading of internvl with gpt_oss by auto-round was not proven"):
-        _check_family({"model_type": "internvl", "text_config": {"model_type": "gpt_oss"}})
+        config = {"model_type": "internvl", "text_config": {"model_type": "gpt_oss"}}
+        check_family(config, FAMILIES, "auto-round")

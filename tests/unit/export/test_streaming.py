@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mode_core.allocation.records import Allocation
-from mode_core.export import checkpoint, export
+from mode_core.export import export, weights
 from mode_core.export.shards import ShardWriter
+from mode_core.models.checkpoint_files import CheckpointFiles
 from tests.conftest import EYES, SPECIAL, TEXT
 
 SHARD = 40_000
@@ -50,7 +51,7 @@ class Alive:
 def alive(monkeypatch) -> Iterator[Alive]:
     """Watches every tensor that is read, and every one that is written."""
     seen = Alive()
-    read, add = checkpoint.TensorFiles.read, ShardWriter.add
+    read, add = CheckpointFiles.read, ShardWriter.add
 
     def reading(self, *arguments):
         tensor = read(self, *arguments)
@@ -63,9 +64,9 @@ def alive(monkeypatch) -> Iterator[Alive]:
         seen.look()
         add(self, name, tensor)
 
-    monkeypatch.setattr(checkpoint.TensorFiles, "read", reading)
+    monkeypatch.setattr(CheckpointFiles, "read", reading)
     monkeypatch.setattr(ShardWriter, "add", adding)
-    monkeypatch.setattr(checkpoint, "CHUNK", 2 * 3 * 96 * 64)  # two experts at once
+    monkeypatch.setattr(weights, "CHUNK", 2 * 3 * 96 * 64)  # two experts at once
     yield seen
 
 

@@ -1,0 +1,227 @@
+"""An export opens where the original opened: companions, configuration, names, layout and types are the source's."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mode_core.export import TARGETS, export
+from mode_core.export.published import PUBLISHED
+from mode_core.quantization import quantize_experts
+from tests import published
+from tests.conftest import BUNDLED, ROOT, packable_allocation
+
+GRID = {"group_size": 32}
+UNIFORM = ("compressed_tensors", "mlx")  # targets with one width for a layer or its projection
+CHECKPOINTS = [name for name, target in TARGETS.items() if target.needs_model]
+SOURCE = BUNDLED / "model"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """The bundled model as transformers 5 saved it, and as it would lie on the hub, in two forms."""
+    place = tmp_path_factory.mktemp("published")
+    hub, shards = published.as_on_the_hub(SOURCE, place / "hub"), published.in_shards(SOURCE, place / "shards")
+    return {"resaved": SOURCE, "hub": hub, "shards": shards}
+
+
+@pytest.fixture(scope="session")
+def loaded(folders) -> dict:
+    from mode_core.models import load_model
+
+    return {name: load_model(folder, device="cpu") for name, folder in folders.items()}
+
+
+def allocation_for(model, target: str):
+    if target not in UNIFORM:
+        return packable_allocation(model, (2, 3, 4, 16) if target != "gptqmodel" else (2, 3, 4, 8, 16))
+    chosen = packable_allocation(model, (3, 4), by_projection=False)
+    return type(chosen)(
+        {name: bits * 0 + 4 for name, bits in chosen.bits.items()}, (4,), 0, 0, False, 0, 4, unit="layer"
+    )
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+
+
+@pytest.mark.parametrize("target", CHECKPOINTS)
+def test_all_but_the_experts_is_as_it_was(folders, loaded, tmp_path, target) -> None:
+    source, model = folders["hub"], loaded["hub"]
+    result = export(target, allocation_for(model, target), tmp_path / "out", loaded=model, **GRID)
+    out = tmp_path / "out"
+    own = {"config.json", "model.safetensors", *published.STRANGERS}
+    companions = {path.name for path in source.iterdir()} - own
+    assert {"preprocessor_config.json", "chat_template.json", "tokenizer_config.json", "LICENSE"} <= companions
+    for name in companions:
+        assert (out / name).read_bytes() == (source / name).read_bytes(), name
+    added = {"README.md", "manifest.json", "quantize_config.json"}
+    assert {path.name for path in out.iterdir()} <= companions | {"config.json", "model.safetensors"} | added
+    config, before = (json.loads((place / "config.json").read_text()) for place in (out, source))
+    for name in ("quantization_config", "quantization"):
+        config.pop(name, None)
+    if target == "mlx":  # mlx-vlm looks for some settings elsewhere
+        for part in ("text_config", "vision_config"):
+            assert before[part].items() - {"rope_scaling": 0}.items() and config.pop(part) and before.pop(part)
+    assert config == before
+    written, stored = tensors_of(out), load_file(source / "model.safetensors")
+    for name, tensor in stored.items():
+        if ".experts." not in name:
+            assert torch.equal(written[name], tensor), name
+    assert not [note for note in result.manifest["notes"] if "transformers 5" in note]
+
+
+@pytest.mark.parametrize("target", CHECKPOINTS)
+@pytest.mark.parametrize("form", ["resaved", "hub"])
+def test_a_loaded_model_and_its_folder_give_the_same_files(folders, loaded, tmp_path, target, form) -> None:
+    options = GRID | {"quantizer": {"attention_bits": 4}, "shard_bytes": 1_000_000}
+    allocation = allocation_for(loaded[form], target)
+    export(target, allocation, tmp_path / "whole", loaded=loaded[form], **options)
+    export(target, allocation, tmp_path / "read", checkpoint=folders[form], **options)
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "read").iterdir())
+    assert len([name for name in names if name.endswith(".safetensors")]) > 1
+    for name in names:
+        if name not in ("manifest.json", "README.md"):  # these name the time, and the source's revision
+            assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "read" / name).read_bytes(), name
+    attention = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(tensors_of(tmp_path / "read")[attention], tensors_of(folders[form])[attention])
+
+
+def lines_of(folder: Path) -> str:
+    """The lines of a written README."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert lines.splitlines() == json.loads((folder / "manifest.json").read_text())["load"]["lines"]
+    assert len(lines.splitlines()) == 3
+    return lines
+
+
+@pytest.mark.parametrize("form", ["resaved", "hub", "shards"])
+def test_the_readme_s_lines_open_the_plain_checkpoint(
+    folders, loaded, tiny_samples, tmp_path, monkeypatch, form
+) -> None:
+    model, out = loaded[form], tmp_path / "out"
+    allocation = allocation_for(model, "dequantized")
+    export("dequantized", allocation, out, loaded=model, **GRID)
+    opened: dict = {}
+    with monkeypatch.context() as patch:
+        patch.chdir(out)
+        exec(lines_of(out), opened)
+    given = model.encode(tiny_samples[:2], padding_side="left").inputs
+    turns = [sample.prompt() for sample in tiny_samples[:2]]
+    with torch.no_grad(), quantize_experts(model, allocation, **GRID):
+        ours = model.model(**given).logits
+        theirs = opened["model"].eval()(**given).logits
+        for name, parameter in model.model.named_parameters():
+            assert torch.equal(parameter, opened["model"].get_parameter(name)), name
+    assert torch.equal(ours, theirs)
+    text = [p.apply_chat_template(turns[0], add_generation_prompt=True) for p in (model.processor, opened["processor"])]
+    assert text[0] == text[1]
+
+
+# In a process of its own: auto-round changes how transformers reads this family for the rest of the process.
+RUN_README = """
+import os, re, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from mode_core.models import ensure_torchvision
+ensure_torchvision()
+found, ids = {}, torch.arange(10, 40)[None]
+for folder in sys.argv[2:]:
+    os.chdir(folder)
+    exec(re.search(r"```python\\n(.*?)```", Path("README.md").read_text(), re.DOTALL)[1])
+    with torch.no_grad():
+        found[folder] = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+    assert processor.tokenizer.vocab_size > 100
+save_file(found, sys.argv[1])
+"""
+
+
+def test_the_readme_s_lines_open_auto_round_s_checkpoint(loaded, tmp_path) -> None:
+    pytest.importorskip("auto_round", reason="the optional package auto-round is not installed")
+    allocation = allocation_for(loaded["hub"], "auto_round")
+    folders = {form: tmp_path / form for form in ("hub", "resaved")}
+    for form, folder in folders.items():
+        export("auto_round", allocation, folder, loaded=loaded[form], **GRID)
+        lines_of(folder)
+    command = [sys.executable, "-c", RUN_README, str(tmp_path / "found.safetensors"), *map(str, folders.values())]
+    subprocess.run(
+        command, check=True, cwd=ROOT, timeout=240, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)}
+    )
+    found, ids = load_file(tmp_path / "found.safetensors"), torch.arange(10, 40)[None]
+    model = loaded["hub"].model
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits.float()
+        with quantize_experts(loaded["hub"], allocation, **GRID):
+            ours = model(input_ids=ids).logits.float()
+    damage = (plain - ours).abs().max()
+    for folder in folders.values():
+        # bfloat16, in which auto-round rounds weights once more and sums in another order
+        assert (found[str(folder)] - ours).abs().max() < 0.1 * damage
+
+
+def test_a_folder_that_transformers_5_saved_is_written_as_published(folders, loaded, tmp_path) -> None:
+    allocation = allocation_for(loaded["resaved"], "dequantized")
+    result = export("dequantized", allocation, tmp_path / "out", loaded=loaded["resaved"], **GRID)
+    export("dequantized", allocation, tmp_path / "hub", loaded=loaded["hub"], **GRID)
+    written, hub = tensors_of(tmp_path / "out"), tensors_of(tmp_path / "hub")
+    assert written.keys() == hub.keys()
+    assert all(torch.equal(written[name], hub[name]) for name in hub)
+    name = "model.language_model.layers.0.mlp.experts.gate_up_proj"
+    assert tuple(written[name].shape) == (32, 128, 64)  # [experts, hidden, 2 × intermediate], as on the hub
+    text = json.loads((tmp_path / "out" / "config.json").read_text())["text_config"]
+    before = json.loads((SOURCE / "config.json").read_text())["text_config"]
+    assert text == before | {"norm_topk_prob": True}
+    (note,) = result.manifest["notes"]
+    assert note.startswith("The source was saved by transformers 5") and "Qwen/Qwen3-VL-30B-A3B-Instruct" in note
+
+
+def test_the_table_of_turned_families_is_that_of_transformers() -> None:
+    from transformers.conversion_mapping import _build_checkpoint_conversion_mapping
+    from transformers.core_model_loading import Transpose, WeightConverter
+
+    turned = {
+        family
+        for family, entries in _build_checkpoint_conversion_mapping().items()
+        for entry in entries
+        if isinstance(entry, WeightConverter)
+        for step in entry.operations
+        if isinstance(step, Transpose) and step.check_dims
+    }
+    assert turned == set(PUBLISHED)
+
+
+def test_experts_of_their_own_stay_so_and_fp8_is_undone(loaded, tmp_path) -> None:
+    source = published.in_fp8(SOURCE, tmp_path / "fp8")
+    allocation = allocation_for(loaded["hub"], "dequantized")
+    export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
+    written, stored = tensors_of(tmp_path / "out"), load_file(source / "model.safetensors")
+    assert written.keys() == {name for name in stored if not name.endswith("_scale_inv")}
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    bank = next(iter(allocation.bits))
+    kept = int((allocation.bits[bank][:, 0] == 16).nonzero()[0][0])
+    name = f"{bank}.{kept}.gate_proj.weight"
+    scale = stored[f"{name}_scale_inv"].repeat_interleave(32, 0).repeat_interleave(32, 1)
+    assert torch.equal(written[name], (stored[name].float() * scale).bfloat16())
+
+
+def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded, tmp_path) -> None:
+    source = tmp_path / "source"
+    published._copy(folders["hub"], source, *(p.name for p in folders["hub"].iterdir()))
+    extra = {f"mtp.layers.0.mlp.experts.{n}.gate_proj.weight": torch.full((4, 4), n + 1.0) for n in range(4)}
+    published.save(load_file(source / "model.safetensors") | extra, source / "model.safetensors")
+    for target in ("dequantized", "auto_round"):
+        out = tmp_path / target
+        result = export(target, allocation_for(loaded["hub"], target), out, checkpoint=source, **GRID)
+        written = load_file(out / "model.safetensors")
+        assert all(torch.equal(written[name], tensor) for name, tensor in extra.items())
+        (note,) = result.manifest["notes"]
+        assert note.startswith("4 tensors that the model's class does not use are kept as they are: mtp.layers.0.")
+        assert note.endswith("2.gate_proj.weight and 1 more.")
+        assert note in (out / "README.md").read_text(encoding="utf-8")

@@ -121,7 +121,7 @@ def calibrate_run(
 
 def is_hub_id(source: str) -> bool:
     """Is it the name of a model on the hub, which transformers finds or fetches by itself?"""
-    from mode_core.models.loading import HUB_ID
+    from mode_core.models.folders import HUB_ID
 
     return bool(HUB_ID.fullmatch(source)) and not Path(source).parent.exists()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.parts.calibrate.own_code import named_switch
 from dashboard.state.address import choices
 from dashboard.state.current_run import run, statistics
 from dashboard.state.solving import allocation, bits_asked, grid, megabytes, solver_of, widths
@@ -71,38 +72,27 @@ def card_fit() -> Fit | None:
 
 def surroundings() -> tuple[int, int]:
     """Bytes of the model without its routed experts at the chosen widths, and of the cache of the chosen context."""
+    from dashboard.parts.calibrate import trust
+
     now, source = choices(), run().model_source
     if not source or not (Path(source) / "config.json").is_file():
         raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
                          "not known.")  # fmt: skip
-    rest = _rest(source, now.attention_bits, now.shared_bits, now.quantizer, tuple(sorted(grid().items())))
-    return rest, kv_cache_bytes(_config(source), now.context)
+    trusted = trust.may_run(source)
+    rest = _rest(source, trusted, now.attention_bits, now.shared_bits, now.quantizer, tuple(sorted(grid().items())))
+    return rest, kv_cache_bytes(_config(source, trusted), now.context)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the model's configuration …")
-def _config(source: str) -> Any:
-    from transformers import AutoConfig
+def _config(source: str, trusted: bool) -> Any:
+    from mode_core.models.outline import configuration
 
-    return AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    return configuration(source, trusted)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Weighing the model around its experts …")
-def _rest(source: str, attention: int | None, shared: int | None, quantizer: str, grid_key: tuple) -> int:
+def _rest(source: str, trusted: bool, attention: int | None, shared: int | None, quantizer: str, grid: tuple) -> int:
     from mode_core.quantization import rest_bytes
 
-    return rest_bytes(_config(source), attention, shared, method=quantizer, **dict(grid_key))
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def has_shared_experts(source: str) -> bool:
-    """Does the model have shared experts, which every token visits?"""
-    import torch
-    from transformers import AutoModelForImageTextToText
-
-    from mode_core.models import ensure_torchvision
-    from mode_core.quantization.rest import rest_linears
-
-    ensure_torchvision()
-    with torch.device("meta"):
-        network = AutoModelForImageTextToText.from_config(_config(source))
-    return any(part == "shared" for _, _, part in rest_linears(network))
+    with named_switch(source):
+        return rest_bytes(source, attention, shared, method=quantizer, trust_remote_code=trusted, **dict(grid))

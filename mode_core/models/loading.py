@@ -1,14 +1,12 @@
-"""Load a Mixture-of-Experts model with its processor, through transformers' own Auto classes.
+"""Load a Mixture-of-Experts model with its processor, from a folder or the hub, and refuse what is not whole.
 
+Weights are read by `CheckpointFiles` and put together by transformers, which is asked what it missed (`arriving`).
 A model that reads no pictures (Mixtral, Qwen3-MoE, OLMoE, DeepSeek) loads too, with its tokenizer as processor.
 """
 
 from __future__ import annotations
 
 import atexit
-import hashlib
-import json
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,24 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
+from mode_core.models.arriving import load_weights
 from mode_core.models.banks import ExpertBank
+from mode_core.models.checkpoint_files import CheckpointFiles
 from mode_core.models.encoding import Encoded, encode, tokenizer_of, vision_token_ids
-from mode_core.models.errors import ModelError, OwnCodeError
+from mode_core.models.errors import ModelError
 from mode_core.models.finding import find_banks
+from mode_core.models.folders import checked_folder, model_name, refuse_pointer
 from mode_core.models.offloading import execution_device, memory_bytes
-from mode_core.models.vision_ops import ensure_torchvision
+from mode_core.models.outline import attempt, configuration, model_class_of
 from mode_core.samples import Sample
 
-VISION_PARTS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-OF_OWN_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # code that was written for older software
-HASHED_WHOLE = 64 << 20  # bytes of a weight file up to which its revision covers every byte
-HASHED_ENDS = 1 << 20  # bytes at each end of a larger one
+SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "README.md")  # what the hub is asked for first
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken", "*.model",
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -94,9 +93,11 @@ def load_model(
     """Load a model folder (offline), or a hub id such as `Qwen/Qwen3-VL-30B-A3B-Instruct`.
 
     With `max_memory`, weights beyond it stay on disk and are read layer by layer in every pass: a model larger than
-    memory can be calibrated. Its first layers, as many as fit, stay in memory beside room for the largest one.
-    Families whose checkpoint is stored otherwise than the model (most MoE families) are rewritten into
-    `offload_folder` when they are loaded, which needs as much disk as the offloaded weights.
+    memory can be calibrated. Its first layers, as many as fit, stay in memory beside room for the largest one. The
+    others are rewritten into `offload_folder` when they are loaded, which needs as much disk.
+
+    Block-scaled FP8 is loaded as what it stands for; any other quantized model is refused. Every tensor of the model
+    must be in the files, in its shape, with finite numbers.
 
     Args:
         device: "auto" (a GPU where there is one), or a torch device such as "cpu" or "cuda:0".
@@ -107,25 +108,27 @@ def load_model(
         offload_folder: where rewritten weights go; None makes a temporary folder that is removed when the program ends.
 
     Raises:
-        ModelError: no such folder, no configuration, no processor, no weights, or no expert banks.
+        ModelError: no such folder, no configuration, no processor, no weights or not all of them, quantized already,
+            or no expert banks.
         OwnCodeError: it comes with Python code of its own, and `trust_remote_code` is off.
     """
-    place = _checked_folder(str(source))
-    ensure_torchvision()
-    common = {"local_files_only": place is not None, "trust_remote_code": trust_remote_code}
-    name = str(place or source)
-    model_class, pictures = attempt(name, "configuration", model_class_of, name, **common)
-    processor = load_processor(name, pictures, **common)
-    common |= {"dtype": _dtype(dtype)} | _placement(device, max_memory, offload_folder)
-    model = attempt(name, "model", model_class.from_pretrained, name, **common)
-    model = (model.to(_device(device)) if max_memory is None else model).eval().requires_grad_(False)
-    revision = _folder_revision(place) if place else str(getattr(model.config, "_commit_hash", None) or "unknown")
+    kept = _dtype(dtype), None if max_memory is not None else _device(device)
+    placement = _placement(device, max_memory, offload_folder)
+    found = checked_folder(str(source))
+    place = found or _fetched(str(source), trust_remote_code)
+    config = configuration(str(place), trust_remote_code)
+    _, pictures = attempt(str(place), "configuration", model_class_of, config)
+    with CheckpointFiles(place) as files:
+        processor = load_processor(place, pictures, trust_remote_code)
+        model = load_weights(files, config, kept[0], trust_remote_code, **placement)
+        revision = files.revision() if found else place.name
+    model = (model if kept[1] is None else model.to(kept[1])).eval().requires_grad_(False)
     return LoadedModel(
         model,
         processor,
         find_banks(model),
         source=str(source),
-        name=place.resolve().name if place else str(source),
+        name=model_name(place) if found else str(source),
         revision=revision,
         vision_ids=vision_token_ids(model.config, processor) if pictures else (),
     )
@@ -137,55 +140,61 @@ def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple
     Raises:
         ModelError: as `load_model`.
     """
-    name = str(_checked_folder(str(folder)) or folder)
-    ensure_torchvision()
-    from transformers import AutoConfig
-
-    common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    _, pictures = attempt(name, "configuration", model_class_of, name, **common)
-    processor = load_processor(name, pictures, **common)
-    config = AutoConfig.from_pretrained(name, **common)
+    config = configuration(str(folder), trust_remote_code)
+    _, pictures = attempt(str(folder), "configuration", model_class_of, config)
+    processor = load_processor(folder, pictures, trust_remote_code)
     return processor, vision_token_ids(config, processor) if pictures else ()
 
 
-def model_class_of(name: str, **common: Any) -> tuple[Any, bool]:
-    """The Auto class that loads a model, and whether the model reads pictures; from its configuration alone.
+def _fetched(source: str, trust_remote_code: bool) -> Path:
+    """The hub's model in its cache on this machine; what cannot be used is refused before its weights are fetched."""
+    from huggingface_hub import snapshot_download
 
-    Code that comes with a model is registered under the Auto class that its authors chose, often that for text.
-
-    Raises:
-        ValueError: no Auto class knows the model's type.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
-
-    config = AutoConfig.from_pretrained(name, **common)
-    parts = [key for key in VISION_PARTS if getattr(config, key, None) is not None]
-    classes = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM)
-    own = getattr(config, "auto_map", None) or {}
-    for known in classes:
-        if known.__name__ in own or type(config) in known._model_mapping:
-            return known, known is not AutoModelForCausalLM or bool(parts)
-    raise ValueError(f"{config.model_type!r} is no model that reads pictures or text and writes text")
+    small = [*SMALL, *(["*.py"] if trust_remote_code else [])]
+    place = Path(attempt(source, "configuration", snapshot_download, source, allow_patterns=small))
+    configuration(str(checked_folder(str(place))), trust_remote_code)
+    return Path(attempt(source, "weights", snapshot_download, source, allow_patterns=[*small, "model*.safetensors"]))
 
 
-def load_processor(name: str, pictures: bool, **common: Any) -> Any:
+def load_processor(source: str | Path, pictures: bool, trust_remote_code: bool = False) -> Any:
     """The processor of a model, or the tokenizer of one that reads text only.
 
     Raises:
-        ModelError: it cannot be loaded, or takes no pictures where the model does.
+        ModelError: its files are missing, it cannot be loaded, or takes no pictures where the model does.
     """
     from transformers import AutoProcessor, AutoTokenizer
 
+    place, name = Path(source), str(source)
+    if place.is_dir():
+        _check_processor_files(place, pictures)
+    common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     if not pictures:
         return _padding(attempt(name, "tokenizer", AutoTokenizer.from_pretrained, name, **common))
     processor = attempt(name, "processor", AutoProcessor.from_pretrained, name, **common)
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ModelError(
             f"{name} has no processor for pictures (found {type(processor).__name__}); "
-            "its folder needs preprocessor_config.json (or processor_config.json) beside the tokenizer."
+            f"its folder needs {' or '.join(PROCESSORS)} beside the tokenizer, as the model was published."
         )
     _padding(processor.tokenizer)
     return processor
+
+
+def _check_processor_files(place: Path, pictures: bool) -> None:
+    """Tell of missing files by name, before transformers looks for something else instead."""
+    for path in place.glob("*.*"):
+        if path.suffix in (".json", ".model", ".jinja", ".txt"):
+            refuse_pointer(path)
+    if not any(found for pattern in TOKENIZERS for found in place.glob(pattern)):
+        raise ModelError(
+            f"{place} has no tokenizer (looked for {', '.join(TOKENIZERS[:4])} and the like); copy tokenizer.json and "
+            "tokenizer_config.json there from where the model was published."
+        )
+    if pictures and not any((place / name).is_file() for name in PROCESSORS):
+        raise ModelError(
+            f"{place} has no processor for pictures: neither {' nor '.join(PROCESSORS)} is there; copy it from where "
+            "the model was published."
+        )
 
 
 def _padding(tokenizer: Any) -> Any:
@@ -193,42 +202,6 @@ def _padding(tokenizer: Any) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
-
-
-def _checked_folder(source: str) -> Path | None:
-    """The folder, or None for a hub id."""
-    place = Path(source)
-    if place.is_dir():
-        if not (place / "config.json").is_file():
-            held = ", ".join(sorted(entry.name for entry in place.iterdir())[:5]) or "nothing"
-            raise ModelError(f"{source} is a folder without config.json (it holds: {held}); choose a model's folder.")
-        return place
-    if place.exists():
-        raise ModelError(f"{source} is a file; a model is a folder with config.json, weights and processor files.")
-    if HUB_ID.fullmatch(source) and not place.parent.exists():
-        return None
-    raise ModelError(f"There is no folder {source}. Give a model's folder, or a hub id such as 'owner/name'.")
-
-
-def attempt(name: str, what: str, load: Any, *arguments: Any, **options: Any) -> Any:
-    """`load(*arguments, **options)`, a part (`what`) of the model `name`; what goes wrong there, in words.
-
-    Raises:
-        ModelError: it cannot be loaded; an `OwnCodeError` where that needs the model's own code and leave to run it.
-    """
-    expected = (*FAILURES, *OF_OWN_CODE) if options.get("trust_remote_code") else FAILURES
-    try:
-        return load(*arguments, **options)
-    except expected as failure:
-        reason = str(failure).strip().splitlines()
-        if options.get("trust_remote_code") is False and "custom code" in str(failure):
-            raise OwnCodeError(
-                f"{name} comes with Python code of its own, which is not run without leave. Read it; if you trust it, "
-                "load with trust_remote_code=True (--trust-remote-code)."
-            ) from failure
-        raise ModelError(
-            f"The {what} of {name} cannot be loaded ({type(failure).__name__}: {reason[0] if reason else 'no reason'})."
-        ) from failure
 
 
 def _placement(device: str, max_memory: int | str | None, folder: str | Path | None) -> dict[str, Any]:
@@ -264,21 +237,3 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as failure:
         raise ModelError(f"The device {name!r} cannot be used here: {str(failure).splitlines()[0]}") from None
     return device
-
-
-def _folder_revision(folder: Path) -> str:
-    """Digest of config.json, the weight index and the weight files (large ones: their header and both ends)."""
-    seal = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    seal.update(json.dumps(config, sort_keys=True).encode())
-    for path in sorted([*folder.glob("*.index.json"), *folder.glob("*.safetensors")]):
-        size = path.stat().st_size
-        seal.update(f"{path.name} {size}".encode())
-        with path.open("rb") as opened:
-            if size <= HASHED_WHOLE:
-                seal.update(opened.read())
-                continue
-            seal.update(opened.read(HASHED_ENDS))
-            opened.seek(-HASHED_ENDS, 2)
-            seal.update(opened.read())
-    return seal.hexdigest()[:16]

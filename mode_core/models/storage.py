@@ -54,7 +54,8 @@ class FusedStorage:
     has_gate: bool
     has_bias: bool
 
-    def _name(self, side: str) -> str:
+    def parameter_name(self, side: str) -> str:
+        """What the module calls the fused parameter of a side."""
         return "down_proj" if side == "down" else "gate_up_proj" if self.has_gate else "up_proj"
 
     @property
@@ -71,7 +72,7 @@ class FusedStorage:
 
     def fused(self, side: str) -> Tensor:
         """View `[E, 2I or I, H]` (side `up`) or `[E, H, I]` (side `down`)."""
-        stored = getattr(self.module, self._name(side)).detach()
+        stored = getattr(self.module, self.parameter_name(side)).detach()
         return stored.mT if self.transposed else stored
 
     def rows(self, projection: str) -> slice:
@@ -92,7 +93,7 @@ class FusedStorage:
 
     def bias(self, side: str, expert: int) -> Tensor | None:
         """Bias of one expert's fused side, `[out]`; None where there is none."""
-        return getattr(self.module, f"{self._name(side)}_bias").detach()[expert] if self.has_bias else None
+        return getattr(self.module, f"{self.parameter_name(side)}_bias").detach()[expert] if self.has_bias else None
 
     def activate(self, product: Tensor) -> Tensor:
         """Gate and activation, as the family does it: `[…, 2I or I]` → `[…, I]`."""

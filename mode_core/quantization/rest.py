@@ -47,24 +47,25 @@ def _part(holders: list[str]) -> str | None:
 
 
 def rest_bytes(
-    model: LoadedModel | Any,
+    model: LoadedModel | str | Path | Any,
     attention_bits: int | None = None,
     shared_bits: int | None = None,
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
     method: str = "rtn",
+    trust_remote_code: bool = False,
 ) -> int:
     """Bytes of a model without its routed experts' matrices, attention and shared experts at their own widths.
 
-    `model` is a `LoadedModel`, a configuration of transformers, or a folder with one (no weights are read: the model
-    is built without memory for them). None and 16 leave a part as it is. Together with `expert_bytes` of every
-    expert this is the whole model; parameters that are tied count once.
+    `model` is a `LoadedModel`, a folder or a configuration of transformers (no weights are read: see `outline`;
+    `trust_remote_code` as there). None and 16 leave a part as it is. Together with `expert_bytes` of every expert this
+    is the whole model; parameters that are tied count once.
 
     Raises:
-        ModelError: a model without expert banks.
+        ModelError: no model, or one without expert banks.
         ValueError: a width that is not offered.
     """
-    network, banks = _network(model)
+    network, banks = _network(model, trust_remote_code)
     routed = sum(
         bank.experts * len(bank.projections) * bank.hidden * bank.intermediate * bank.matrix("down", 0).element_size()
         for bank in banks.values()
@@ -79,18 +80,12 @@ def rest_bytes(
     return total
 
 
-def _network(model: LoadedModel | Any) -> tuple[nn.Module, dict]:
+def _network(model: LoadedModel | str | Path | Any, trust_remote_code: bool) -> tuple[nn.Module, dict]:
     if hasattr(model, "banks"):
         return model.model, model.banks
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from mode_core.models import find_banks
+    from mode_core.models.outline import built, outline
 
-    from mode_core.models import ensure_torchvision, find_banks
-
-    ensure_torchvision()
-    config = model
-    if isinstance(model, str | Path):
-        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
-    with torch.device("meta"):
-        network = AutoModelForImageTextToText.from_config(config, dtype=config.dtype or torch.bfloat16)
+    folder = isinstance(model, str | Path)
+    network = outline(model, trust_remote_code) if folder else built("The model", model, trust_remote_code)
     return network, find_banks(network)

@@ -34,10 +34,10 @@ class AnswerKL:
         Raises:
             ModelError, OSError, ValueError: no configuration on this machine, or a family without expert banks.
         """
-        from dashboard.parts.calibrate.forecast import outline
+        from dashboard.parts.calibrate.forecast import outlined
         from mode_core.calibration.logit_kl import logit_kl_passes
 
-        banks, _ = outline(source, trusted)
+        banks, _ = outlined(source, trusted)
         batch = self.settings(calibration).batch_size
         return logit_kl_passes(banks, min(samples, self.samples), len(calibration.bits), batch)
 

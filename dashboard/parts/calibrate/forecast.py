@@ -12,6 +12,8 @@ from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
+
     from mode_core.models import ExpertBank
 
 SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
@@ -20,17 +22,17 @@ ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch
 
 
 def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
-    """Bytes at most, an estimate: the software itself, the weight files, the sums of every bank, and rounded experts
+    """Bytes at most, an estimate: the software itself, the weights, the sums of every bank, and rounded experts
     where they are kept, as they always are for the KL of the answer (`answer_kl`). For the Hessian's trace the model
     in float32, and twice the experts; not what two backward passes keep of one sample.
 
-    Only the configuration is read, and the files' sizes. `trusted`: the model may run its own code.
+    Only the configuration is read. `trusted`: the model may run its own code.
 
     Raises:
         ModelError, OSError, ValueError: no configuration, or a family without expert banks.
     """
-    banks, parameters = outline(source, trusted)
-    weights = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
+    banks, parameters = outlined(source, trusted)
+    weights = sum(parameter.nbytes for parameter in parameters)
     columns = 3 + (3 if settings.gradients else 2) * len(settings.bits)
     rows = FOLDS * (1 + BINS * len(settings.signals))
     sums = sum(bank.experts * rows * columns * 8 for bank in banks)
@@ -38,30 +40,22 @@ def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = 
     stacked = experts * (1 + len(settings.bits))
     kept = answer_kl or (settings.sensitivity and stacked <= settings.stack_bytes)
     if settings.hessian_probes:
-        weights = max(weights, 4 * parameters) + 2 * experts
+        weights = max(weights, 4 * sum(parameter.numel() for parameter in parameters)) + 2 * experts
     return PROCESS + weights + SUMS_COPIES * sums + stacked * kept
 
 
-def outline(source: str, trusted: bool = False) -> tuple[list[ExpertBank], int]:
-    """The expert banks of a configuration, and the model's parameters; built without memory.
+def outlined(source: str, trusted: bool = False) -> tuple[list[ExpertBank], list[Parameter]]:
+    """The expert banks of a configuration, and the model's parameters, tied ones once; built without memory.
 
     Raises:
         ModelError, OSError, ValueError: as `estimate_memory`.
     """
-    import torch
-    from transformers import AutoConfig
+    from mode_core.models import find_banks
+    from mode_core.models.outline import outline
 
-    from mode_core.models import ensure_torchvision, find_banks
-    from mode_core.models.loading import attempt, model_class_of
-
-    ensure_torchvision()
-    common = {"local_files_only": True, "trust_remote_code": trusted}
     with named_switch(source):
-        model_class, _ = attempt(source, "configuration", model_class_of, source, **common)
-    config = AutoConfig.from_pretrained(source, **common)
-    with torch.device("meta"):
-        model = model_class.from_config(config, trust_remote_code=trusted)
-    return list(find_banks(model).values()), sum(parameter.numel() for parameter in model.parameters())
+        model = outline(source, trusted)
+    return list(find_banks(model).values()), list(model.parameters())
 
 
 def tokens_per_second(source: str, settings: CalibrationSettings, runs: Sequence[Run]) -> float | None:

@@ -60,7 +60,7 @@ def _take_listed() -> None:
 
 
 def _hub() -> str | None:
-    from mode_core.models.loading import HUB_ID
+    from mode_core.models.folders import HUB_ID
 
     name = st.text_input(
         "Hub id", key="calibrate:hub", persist_state="session", placeholder="Qwen/Qwen3-VL-30B-A3B-Instruct",

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from mode_core.allocation.records import Allocation
 from mode_core.export import ExportError, export
 from mode_core.export.shards import INDEX
+from mode_core.models import ModelError
 
 GROUP = 32
 
@@ -92,14 +93,14 @@ def test_experts_in_tensors_of_their_own_are_read_alike(tiny_model, by_expert, t
 def test_refusals(tiny_model, tiny_model_folder, by_expert, tmp_path) -> None:
     allocation = allocation_for(tiny_model)
     (by_expert / "part-1.safetensors").unlink()
-    with pytest.raises(ExportError, match=r"lacks the shard part-1\.safetensors"):
+    with pytest.raises(ModelError, match=r"lacks the shard part-1\.safetensors"):
         export("dequantized", allocation, tmp_path / "out", checkpoint=by_expert)
     with pytest.raises(ExportError, match="looks at data, so it needs the model loaded"):
         export("dequantized", allocation, tmp_path / "out", checkpoint=tiny_model_folder, method="gptq")
     other = Allocation({"layers.0.x": np.array([3])}, (3,), 0.0, 0.0, False, 0.0, 3.0)
     with pytest.raises(ExportError, match="are of different models"):
         export("dequantized", other, tmp_path / "out", checkpoint=tiny_model_folder)
-    with pytest.raises(ExportError, match="holds no safetensors weights"):
+    with pytest.raises(ModelError, match="holds no safetensors weights"):
         empty = tmp_path / "empty"
         empty.mkdir()
         (empty / "config.json").write_text((tiny_model_folder / "config.json").read_text())

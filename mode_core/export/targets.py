@@ -9,8 +9,14 @@ from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
 from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
+from mode_core.export.ggml_library import TRIED as GGML_TRIED
 from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
 from mode_core.export.gguf import write_gguf
+from mode_core.export.gguf_choice import fit_types
+from mode_core.export.gguf_file import LINES as GGUF_LINES
+from mode_core.export.gguf_file import write_gguf_file
+from mode_core.export.gguf_names import CONVERTER
+from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
@@ -21,6 +27,7 @@ from mode_core.export.table import write_table
 from mode_core.export.target import Target
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
 
+GGUF_FILE_WIDTHS = (*WIDTHS, UNTOUCHED)
 ALL_WIDTHS = (DROPPED, *WIDTHS, UNTOUCHED)
 AUTO_ROUND_FAMILIES = AUTO_ROUND_PROVEN.values()
 TRANSFORMERS, TORCH = "5.23.0", "2.13.0"
@@ -140,6 +147,25 @@ TARGETS: dict[str, Target] = {
             "transformers loads wrong weights without an error.",
         ),
         Target(
+            "gguf",
+            "A GGUF file, a type for a layer's projection",
+            "checkpoint",
+            "Take it for llama.cpp, Ollama or LM Studio: one file that they open.",
+            "projection",
+            GGUF_FILE_WIDTHS,
+            "llama.cpp (tried: b11549, by xllamacpp) and what is built on it. Families: "
+            f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, which "
+            f"llama.cpp's own converter makes: {CONVERTER}",
+            "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
+            "0.0; llama.cpp opens the file and answers with the same probabilities.",
+            write_gguf_file,
+            needs_model=True,
+            needs="gguf",
+            fit=fit_types,
+            load=GGUF_LINES,
+            tried={"xllamacpp": GGML_TRIED},
+        ),
+        Target(
             "auto_round_recipe",
             "AutoRound's layer_config, to tune with it at these bits (JSON)",
             "recipe",
@@ -176,7 +202,7 @@ TARGETS: dict[str, Target] = {
             write_recipe,
         ),
         Target(
-            "gguf",
+            "gguf_script",
             "A llama-quantize command, one type for a layer's projection",
             "recipe",
             "Take it for llama.cpp: it makes the quantized GGUF file out of the bfloat16 one.",

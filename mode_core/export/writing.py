@@ -54,6 +54,7 @@ def export(
     group_size: int = GROUP_SIZE,
     symmetric: bool = True,
     quantizer: Mapping[str, object] | None = None,
+    options: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
@@ -71,6 +72,7 @@ def export(
         loaded: the model; targets with `needs_model` need it, or
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
         quantizer: further arguments of `quantize_experts`.
+        options: what the target alone understands, such as the types of `gguf`.
         shard_bytes: largest safetensors file.
 
     Raises:
@@ -88,9 +90,12 @@ def export(
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     outlined = None if loaded is not None or checkpoint is None else _outline(place["checkpoint"])
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), outline=outlined)
+    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), options=dict(options or {}), outline=outlined)
     asked.check_banks()
-    fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
+    if chosen.fit is not None:
+        fitted = chosen.fit(asked, chosen)
+    else:
+        fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)

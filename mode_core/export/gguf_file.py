@@ -53,12 +53,12 @@ def write_gguf_file(request: Request, folder: Path) -> tuple[str, ...]:
     chosen = {name: type_named(kind) for name, kind in request.allocation.settings[CHOSEN].items()}
     weights = open_weights(_originals_where_rounded(request, chosen))
     family = family_of(weights.config)
-    names, left = tensor_names(weights, family)
     writer = GGUFWriter(None, family_architecture(family.architecture))
     writer.add_type("model")
     writer.add_quantization_version(QUANTIZATION_VERSION)
     writer.add_name(str((request.source or {}).get("model") or weights.folder.name))
     add_settings(writer, weights, family)
+    names, left = tensor_names(weights, family)
     notes = add_vocabulary(writer, weights.folder, int(text_of(weights.config)["vocab_size"]))
     stream, rest = GgufStream(folder / FILE, writer), _rest_types(weights, names, request.options.get("rest", ""))
     for stored, name in names.items():

@@ -27,7 +27,7 @@ def test_what_stock_transformers_loads_is_recommended_first(open_app):
     app = open_app("export")
     shown = app.radio(key="export:target")
     assert shown.value == "auto_round"
-    assert ["recommended" in option for option in shown.options] == [True] + 5 * [False]
+    assert ["recommended" in option for option in shown.options] == [True] + 6 * [False]
     assert TARGETS["auto_round"].recommended in shown.proto.captions[0]
     assert "form" not in app.query_params
 
@@ -41,8 +41,8 @@ def test_every_form_is_found_in_its_group_and_stands_in_the_address(open_app):
         found += shown.options
     titles = [option.removesuffix(" :blue-badge[recommended]") for option in found]
     assert titles == [target.title for target in TARGETS.values()]
-    take(app, "gguf")
-    assert app.query_params["form"] == "gguf"
+    take(app, "gguf_script")
+    assert app.query_params["form"] == "gguf_script"
     take(app, "auto_round")
     assert "form" not in app.query_params
 
@@ -115,7 +115,7 @@ def test_the_zip_holds_every_file(tmp_path: Path):
 
 
 def test_a_coarser_target_says_its_price(open_app):
-    app = take(open_app("export", bits="2.5"), "gguf")
+    app = take(open_app("export", bits="2.5"), "gguf_script")
     assert not app.exception and not app.error
     assert any("solved again for it: predicted damage" in warning.value for warning in app.warning)
     take(app, "table")

@@ -11,7 +11,7 @@ from mode_core.cli.verbs import Result, load_for, run_allocation
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
-TARGETS_OWN = ("types", "rest", "imatrix")  # options of single targets
+TARGETS_OWN = ("types", "rest", "imatrix", "weighting")  # options of single targets
 PASSED_ON = ("attention_bits", "shared_bits", "samples", "gptq")  # arguments of quantize_experts beside the grid
 
 
@@ -32,6 +32,7 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument("--types", help="gguf: codes (default), all, plan, or names such as Q4_K,IQ3_S")
     parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
     parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
+    parser.add_argument("--weighting", help="imatrix: modality (default; redundant vision tokens count 0), or plain")
     parser.add_argument(
         "--verify", metavar="FILE", help="check a finished GGUF file against the export in --out; nothing is written"
     )

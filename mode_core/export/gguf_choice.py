@@ -79,7 +79,7 @@ def fit_types(request: Request, target: Target) -> Fitted:
     choices = _choices(request, weights, every, _asked_types(asked, bool(request.options.get("imatrix"))))
     weights.files.close()
     budget = _budget(request)
-    solver, sizes = _solver(choices, weights.shapes)
+    solver = _solver(choices, weights.shapes)
     try:
         found = solver.solve(None, budget_bytes=budget)
     except AllocationError as refused:
@@ -139,9 +139,7 @@ def _choices(
     return found
 
 
-def _options(
-    request: Request, columns: int, rounded: tuple[GgmlType, ...]
-) -> Iterator[tuple[GgmlType, int, bool]]:
+def _options(request: Request, columns: int, rounded: tuple[GgmlType, ...]) -> Iterator[tuple[GgmlType, int, bool]]:
     """(type, width, whether it holds our codes): the widest codes of every type that fits, and types that round."""
     group, fractions = group_length(columns, request.group_size), request.method == "hqq"
     held: dict[str, int] = {}
@@ -221,9 +219,7 @@ def _bytes(shape: BankShape, kind: GgmlType, side: int) -> int:
     return (2 if shape.has_gate else 1) * shape.intermediate * kind.row_bytes(shape.hidden)
 
 
-def _solver(
-    choices: Mapping[tuple[str, int], list[Choice]], shapes: Mapping[str, BankShape]
-) -> tuple[Solver, dict[str, np.ndarray]]:
+def _solver(choices: Mapping[tuple[str, int], list[Choice]], shapes: Mapping[str, BankShape]) -> Solver:
     """The allocator over numbers of choices (from 1); shorter lists are filled up with their last at a byte more each,
     which is never worth it."""
     count = max(map(len, choices.values()))
@@ -237,7 +233,7 @@ def _solver(
             size[:, side] = [choice.bytes for choice in own] + [own[-1].bytes + 1 + n for n in range(more)]
         costs[bank] = np.tile(damage / shape.experts, (shape.experts, 1, 1))
         sizes[bank] = size
-    return Solver(costs, range(1, count + 1), "model", "projection", sizes=sizes), sizes
+    return Solver(costs, range(1, count + 1), "model", "projection", sizes=sizes)
 
 
 def _fitted(

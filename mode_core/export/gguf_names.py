@@ -60,10 +60,11 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """
     kind, inner = config.get("model_type"), text_of(config).get("model_type")
     if (found := FAMILIES.get(f"{kind}/{inner}") or FAMILIES.get(kind)) is None:
+        named = f"{kind} with {inner}" if inner not in (None, kind) else kind
         raise ExportError(
-            f"A GGUF file of {kind}{f' with {inner}' if inner not in (None, kind) else ''} is not written here (written "
-            f"and opened by llama.cpp: {', '.join(each.title for each in FAMILIES.values())}). Use 'dequantized' with "
-            "llama.cpp's convert_hf_to_gguf.py, and the target 'gguf_script' for llama-quantize."
+            f"A GGUF file of {named} is not written here (written and opened by llama.cpp: "
+            f"{', '.join(each.title for each in FAMILIES.values())}). Use 'dequantized' with llama.cpp's "
+            "convert_hf_to_gguf.py, and the target 'gguf_script' for llama-quantize."
         )
     return found
 

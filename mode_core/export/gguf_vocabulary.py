@@ -44,7 +44,7 @@ def add_vocabulary(writer: GGUFWriter, folder: Path, size: int) -> tuple[str, ..
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as broken:
         raise ExportError(f"{folder} has no readable tokenizer.json ({broken}); a GGUF file needs one.") from None
     if kind not in ("BPE", "WordLevel"):
-        raise ExportError(f"Tokenizers of the kind {kind} are not written to GGUF files here (written: BPE, WordLevel).")
+        raise ExportError(f"Tokenizers of the kind {kind} are not written to GGUF files here (but BPE, WordLevel).")
     words = kind == "WordLevel"
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2" if words else _cut(record))
@@ -76,9 +76,7 @@ def _cut(record: dict[str, Any]) -> str:
     return name
 
 
-def _tokens(
-    record: dict[str, Any], vocabulary: dict[str, int], size: int, words: bool
-) -> tuple[list[str], list[int]]:
+def _tokens(record: dict[str, Any], vocabulary: dict[str, int], size: int, words: bool) -> tuple[list[str], list[int]]:
     from gguf import TokenType
 
     tokens = [f"[PAD{number}]" for number in range(size)]

@@ -34,8 +34,8 @@ class Request:
     """An allocation and everything known about it; what a target needs and is not there, it asks for by name.
 
     Weights come from `loaded`, or piece by piece from the folder `checkpoint`. `quantizer` are further arguments of
-    `quantize_experts` (such as the samples that `gptq` looks at); `shard_bytes` bounds a shard of a checkpoint. `options` are
-    what one target alone understands (`gguf`: types, rest, imatrix).
+    `quantize_experts` (such as the samples that `gptq` looks at); `shard_bytes` bounds a shard of a checkpoint.
+    `options` are what one target alone understands (`gguf`: types, rest, imatrix). `run_folder` is the run's.
     """
 
     allocation: Allocation
@@ -51,6 +51,7 @@ class Request:
     checkpoint: Path | None = None
     shard_bytes: int = SHARD_BYTES
     quantizer: Mapping[str, object] = field(default_factory=dict)
+    run_folder: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     outline: tuple[nn.Module, dict[str, ExpertBank]] | None = None  # of `checkpoint`: without weights, and its banks
 

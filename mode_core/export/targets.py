@@ -19,6 +19,7 @@ from mode_core.export.gguf_names import CONVERTER
 from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
+from mode_core.export.imatrix import write_imatrix
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -224,6 +225,19 @@ TARGETS: dict[str, Target] = {
             "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
             "Every bank's every projection has one path, which the converted checkpoint holds.",
             write_mlx_config,
+        ),
+        Target(
+            "imatrix",
+            "An importance matrix that has seen pictures (GGUF)",
+            "data",
+            "Take it for llama-quantize --imatrix, or for K and IQ types of the target gguf.",
+            "expert_projection",
+            ALL_WIDTHS,
+            "llama.cpp: llama-quantize --imatrix imatrix.gguf (read: b11549; ggml's own quantizing function was run).",
+            "Its sums equal those counted from the model's own pass; ggml's function takes each expert's row, and the "
+            "error weighted by it falls.",
+            write_imatrix,
+            needs="gguf",
         ),
         Target(
             "expert_bits",

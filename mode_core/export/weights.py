@@ -161,9 +161,7 @@ class Weights:
                 self.files.close()  # pages of a mapped file that were read stay in memory while it is open
                 for expert in range(first, last):
                     for projection in bank.projections:
-                        yield ExpertMatrix(
-                            bank.name, expert, projection, *made[projection][expert - first]
-                        )
+                        yield ExpertMatrix(bank.name, expert, projection, *made[projection][expert - first])
                     reporter.step(f"layer {bank.shape.layer}: expert {expert}")
 
     def others(self) -> Iterator[tuple[str, Tensor]]:

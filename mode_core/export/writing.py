@@ -90,7 +90,15 @@ def export(
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     outlined = None if loaded is not None or checkpoint is None else _outline(place["checkpoint"])
-    asked = Request(allocation, *rest, **place, quantizer=dict(quantizer or {}), options=dict(options or {}), outline=outlined)
+    asked = Request(
+        allocation,
+        *rest,
+        **place,
+        quantizer=dict(quantizer or {}),
+        options=dict(options or {}),
+        run_folder=None if run is None else run.path,
+        outline=outlined,
+    )
     asked.check_banks()
     if chosen.fit is not None:
         fitted = chosen.fit(asked, chosen)

@@ -105,7 +105,7 @@ def test_a_finished_file_is_checked_against_the_plan(arguments, tmp_path, capsys
         writer = gguf.GGUFWriter(path, "qwen3vlmoe")
         for name, kind in kinds.items():
             kept = gguf.GGMLQuantizationType[kind.upper()]
-            block, size = gguf.GGML_QUANT_SIZES[kept]
+            _, size = gguf.GGML_QUANT_SIZES[kept]
             writer.add_tensor(name, np.zeros((2, size), np.uint8), raw_dtype=kept)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -189,7 +189,7 @@ def test_a_byte_level_tokenizer_goes_in_whole(tmp_path):
 def test_what_cannot_be_written_is_refused_in_words(tmp_path, tiny_model, packable_model):
     with pytest.raises(ExportError, match=r"3 layers and banks in \[0, 2\]"):
         export("gguf", by_tensor(tiny_model, (16,)), tmp_path / "a", loaded=tiny_model, options={"types": "plan"})
-    with pytest.raises(ExportError, match="glm4v_moe.* is not written here .*Qwen3-VL-MoE, InternVL with Qwen3-MoE"):
+    with pytest.raises(ExportError, match=r"glm4v_moe.* is not written here .*Qwen3-VL-MoE, InternVL with Qwen3-MoE"):
         family_of({"model_type": "glm4v_moe"})
     with pytest.raises(ExportError, match="No ggml type holds 8-bit codes of rows of 64 weights in groups of 48"):
         allocation = by_tensor(packable_model, (8,))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mode_core.errors import SettingsError
+
 GIB = 1 << 30
 GPUS = (8, 12, 16, 24, 32, 40, 48, 80)  # GiB of common cards
 RESERVE = 0.06  # share of a card that drivers, activations and fragments take; an assumption, shown as such
@@ -50,7 +52,7 @@ def kv_cache_bytes(config: Any, tokens: int, element_bytes: int = 2, conversatio
     nothing that grows, so their constant state is left out.
 
     Raises:
-        ValueError: a configuration that tells no number of layers or heads.
+        SettingsError: a configuration that tells no number of layers or heads.
     """
     text = _text(config)
     layers = _number(text, "num_hidden_layers")
@@ -88,5 +90,7 @@ def _text(config: Any) -> Mapping[str, Any]:
 def _number(text: Mapping[str, Any], name: str) -> int:
     value = text.get(name)
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"The model's configuration tells no {name} (found {value!r}), so no cache can be estimated.")
+        raise SettingsError(
+            f"The model's configuration tells no {name} (found {value!r}), so no cache can be estimated."
+        )
     return value

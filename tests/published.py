@@ -60,7 +60,7 @@ def in_shards(source: Path, folder: Path) -> Path:
 
 
 def in_fp8(source: Path, folder: Path) -> Path:
-    """Experts as block-scaled FP8, a tensor for every expert's every matrix, as Qwen publishes it: blocks of 32 × 32."""
+    """Experts as block-scaled FP8 (32 × 32), a tensor for every expert's every matrix, as Qwen publishes it."""
     _copy(source, folder, *(path.name for path in source.iterdir() if path.name != "model.safetensors"))
     settings = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [32, 32]}
     config = json.loads((source / "config.json").read_text())

@@ -107,6 +107,7 @@ def calibrate_run(
     stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
     stages.hook("loading the model")
     loaded = shelf.get(source, trusted)
+    loaded.check_template()
     check(cancel)
     with exclusive(loaded):
         if kl is not None:

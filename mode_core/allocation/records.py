@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from mode_core.files import atomic_write
+from mode_core.errors import AllocationError
+from mode_core.json_files import (
+    CLOSED,
+    OPEN,
+    Amount,
+    Count,
+    Name,
+    Width,
+    check_format,
+    checked,
+    read_json,
+    shortened,
+    write_json,
+)
+
+FORMAT = "mode-allocation/1"
+WIDEST = 16  # bits of what is left as it was
 
 
-class AllocationError(ValueError):
-    """A request that no allocation can meet, with the constraint and the feasible range; or an unreadable file."""
+class _Settings(TypedDict, total=False):
+    """Those settings that are read again; others are kept as they are."""
+
+    __pydantic_config__ = OPEN
+
+    key_ratio: float
+    signal: str
+    vision_weight: Amount
+    min_support: Count
+    average_bits: Amount
+    budget_bytes: Amount
+    fixed_bytes: Count
+    warning: str
+    uniform: Width
+    pinned: dict[Name, dict[str, Width]]
+
+
+class _Record(TypedDict):
+    """An allocation as JSON holds it; `bits` are looked at one by one, with their expert."""
+
+    __pydantic_config__ = CLOSED
+    format: str
+    bits: dict[Name, list[Any]]
+    widths: list[Width]
+    objective: float | None
+    lower_bound: float | None
+    proven_optimal: bool
+    seconds: Amount
+    average_bits: Amount
+    scope: NotRequired[str]
+    unit: NotRequired[str]
+    method: NotRequired[str]
+    bytes: NotRequired[Count | None]
+    settings: NotRequired[_Settings]
 
 
 @dataclass(frozen=True)
@@ -39,30 +88,70 @@ class Allocation:
     bytes: int | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.bits:
+            raise AllocationError("An allocation needs the bits of at least one bank; it has none.")
+        for bank, bits in self.bits.items():
+            shape, kind = np.shape(bits), np.asarray(bits).dtype.kind
+            if kind not in "iu" or len(shape) not in (1, 2) or shape[1:] not in ((), (2,)) or not shape[0]:
+                raise AllocationError(
+                    f"Bank {bank}: bits must be whole numbers, one an expert or two (gate and up, down); got "
+                    f"{np.asarray(bits).dtype} of shape {shape}."
+                )
+
+    def check_experts(self, experts: Mapping[str, int]) -> None:
+        """Refuse an allocation whose banks do not have so many experts each; other banks are not looked at.
+
+        Raises:
+            AllocationError: names the bank, its experts, and how many have bits.
+        """
+        for bank, bits in self.bits.items():
+            if bank in experts and len(bits) != experts[bank]:
+                raise AllocationError(
+                    f"The allocation has bits for {len(bits)} experts of bank {bank}, which has {experts[bank]}; it is "
+                    "of another model, or damaged. Allocate again."
+                )
+
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        record = asdict(self) | {
-            "format": "mode-allocation/1",
-            "bits": {bank: np.asarray(bits).tolist() for bank, bits in self.bits.items()},
-            "settings": dict(self.settings),
-        }
-        atomic_write(Path(path), json.dumps(record, indent=1) + "\n")
+        bits = {bank: np.asarray(own).tolist() for bank, own in self.bits.items()}
+        write_json(Path(path), asdict(self) | {"format": FORMAT, "bits": bits, "settings": dict(self.settings)})
 
     @classmethod
     def load(cls, path: str | Path) -> Allocation:
         """Read what `save` wrote.
 
         Raises:
-            AllocationError: the file is missing, is not JSON, or is no allocation; the text names which.
+            AllocationError: the file is missing, is no allocation or a newer one, or is damaged: the text names the
+                field, of bits the bank and the expert.
         """
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise AllocationError(f"There is no file {path}; make one with 'python -m mode_core allocate'.") from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as broken:
-            raise AllocationError(f"{path} is not readable as JSON ({broken}).") from None
-        if not isinstance(record, dict) or record.pop("format", None) != "mode-allocation/1":
-            raise AllocationError(f"{path} is JSON, but no allocation (no 'format': 'mode-allocation/1').")
-        record["bits"] = {bank: np.asarray(bits, dtype=np.int64) for bank, bits in record["bits"].items()}
-        record["widths"] = tuple(record["widths"])
-        return cls(**record)
+        path = Path(path)
+        if not path.is_file():
+            raise AllocationError(f"There is no file {path}; make one with 'python -m mode_core allocate'.")
+        return cls.from_dict(read_json(path, AllocationError), path)
+
+    @classmethod
+    def from_dict(cls, record: object, where: object = "The allocation") -> Allocation:
+        """An allocation from its JSON record, which lies at `where`; raises as `load`."""
+        check_format(record, FORMAT, where, AllocationError, "allocation")
+        found = checked(record, _Record, where, AllocationError)
+        widths = tuple(found["widths"])
+        bits = {bank: _bits(bank, own, widths, where) for bank, own in found["bits"].items()}
+        numbers = {key: np.nan if found[key] is None else found[key] for key in ("objective", "lower_bound")}
+        return cls(**{k: v for k, v in found.items() if k != "format"} | numbers | {"bits": bits, "widths": widths})
+
+
+def _bits(bank: str, values: list[Any], widths: tuple[int, ...], where: object) -> np.ndarray:
+    """The bits of one bank, int64 `[E]` or `[E, 2]`, each one of the widths."""
+    pairs = bool(values) and isinstance(values[0], list)
+    for expert, value in enumerate(values):
+        own = value if pairs and isinstance(value, list) and len(value) == 2 else [value]
+        if len(own) != 1 + pairs or not all(type(each) is int and each in widths for each in own):
+            allowed = ", ".join(map(str, widths))
+            raise AllocationError(
+                f"{where} is damaged: bits of bank {shortened(bank)}, expert {expert}: expected "
+                f"{'two of the widths' if pairs else 'one of the widths'} {allowed}; it holds {shortened(value)}."
+            )
+    if not values:
+        raise AllocationError(f"{where} is damaged: bits of bank {shortened(bank)}: there are none.")
+    return np.array(values, dtype=np.int64)

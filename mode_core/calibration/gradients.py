@@ -41,18 +41,18 @@ layer by layer, autograd would hold on to all of them. Families whose own code r
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
+from mode_core.models.last_logits import keeping, last_logits, longer_inputs
 from mode_core.models.offloading import is_offloaded
 from mode_core.probing.probe import Observation, Probe
 from mode_core.samples import Sample
@@ -105,7 +105,7 @@ def draw_answers(loaded: LoadedModel, samples: Sequence[Sample], tokens: int, se
     write = _generated if loaded.model.can_generate() else _written_plainly
     with torch.no_grad():
         answers = write(loaded, encoded, tokens, chooser)
-    ended = torch.isin(answers, torch.tensor(_stops(loaded), device=answers.device))
+    ended = torch.isin(answers, torch.tensor(loaded.stops, device=answers.device))
     real = ended.int().cumsum(dim=1) - ended.int() == 0  # up to and with the first end of turn
     return DrawnAnswers(_with_answers(encoded, answers, real), real)
 
@@ -119,7 +119,7 @@ def _generated(loaded: LoadedModel, encoded: Encoded, tokens: int, chooser: _Cho
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=tokens,
-        eos_token_id=_stops(loaded),
+        eos_token_id=loaded.stops,
         pad_token_id=loaded.tokenizer.pad_token_id or 0,
     )
     made = loaded.model.generate(**encoded.inputs, generation_config=settings, logits_processor=[chooser])
@@ -131,14 +131,9 @@ def _written_plainly(loaded: LoadedModel, encoded: Encoded, tokens: int, chooser
     answers = encoded.inputs["input_ids"][:, :0]
     for _ in range(tokens):
         now = _with_answers(encoded, answers, torch.ones_like(answers, dtype=torch.bool))
-        scores = loaded.model(**now.inputs, use_cache=False, **keeping(loaded.model, 1)).logits[:, -1]
+        scores = last_logits(loaded.model, now.inputs, 1)[:, -1]
         answers = torch.cat([answers, chooser(now.inputs["input_ids"], scores).argmax(dim=-1, keepdim=True)], dim=1)
     return answers
-
-
-def keeping(model: nn.Module, positions: int) -> dict[str, int]:
-    """The option that makes a model compute logits for the last positions alone, where it has one."""
-    return {"logits_to_keep": positions} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
 
 def squared_gradients(
@@ -206,15 +201,7 @@ def barred_tokens(loaded: LoadedModel) -> list[int]:
     """Control tokens that no answer consists of: all special tokens and picture placeholders but the ends of turn."""
     tokenizer = loaded.tokenizer
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return sorted((added | set(tokenizer.all_special_ids) | set(loaded.vision_ids)) - set(_stops(loaded)))
-
-
-def _stops(loaded: LoadedModel) -> list[int]:
-    """Tokens that end a turn: of the model's generation settings, else of its tokenizer."""
-    settings = getattr(loaded.model, "generation_config", None)
-    stops = getattr(settings, "eos_token_id", None)
-    stops = loaded.tokenizer.eos_token_id if stops is None else stops
-    return [stops] if isinstance(stops, int) else list(stops or [])
+    return sorted((added | set(tokenizer.all_special_ids) | set(loaded.vision_ids)) - set(loaded.stops))
 
 
 def uniforms(encoded: Encoded, tokens: int, seed: int, stream: int) -> Tensor:
@@ -253,18 +240,10 @@ def draw_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
 
 def _with_answers(encoded: Encoded, answers: Tensor, real: Tensor) -> Encoded:
     """The same batch with the answers' tokens behind the prompts: text, and marked as answer."""
-    ids = encoded.inputs["input_ids"]
-    tails = {"input_ids": answers, "attention_mask": real}
-    inputs = {
-        name: torch.cat([value, tails.get(name, torch.zeros_like(answers)).to(value.dtype)], dim=1)
-        if name.endswith(("ids", "mask")) and value.shape == ids.shape
-        else value
-        for name, value in encoded.inputs.items()
-    }
     none = torch.zeros_like(real)
     return replace(
         encoded,
-        inputs=inputs,
+        inputs=longer_inputs(encoded.inputs, answers, real),
         modality=torch.cat([encoded.modality, real.to(encoded.modality.dtype)], dim=1),  # real: text, which is 1
         special_mask=torch.cat([encoded.special_mask, none], dim=1),
         template_mask=torch.cat([encoded.template_mask, none], dim=1),

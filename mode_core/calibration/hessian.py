@@ -29,7 +29,6 @@ from mode_core.calibration.gradients import (
     barred_tokens,
     draw_answers,
     draw_tokens,
-    keeping,
     log_likelihood,
     ordinary,
     sample_seed,
@@ -39,6 +38,7 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
 from mode_core.models import PROJECTIONS, ExpertBank, LoadedModel
+from mode_core.models.last_logits import keeping
 from mode_core.models.offloading import is_offloaded
 from mode_core.samples import Sample
 from mode_core.statistics import fold_of

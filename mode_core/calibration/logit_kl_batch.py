@@ -5,7 +5,6 @@ The measurement as a whole, its formula and its cost are told in `mode_core.cali
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mode_core.calibration.logit_kl_sums import LogitKLSettings
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
+from mode_core.models.last_logits import last_logits
 from mode_core.probing.probe import Observation, Probe
 from mode_core.probing.redundancy import redundancy_bins
 from mode_core.probing.replay import Replay
@@ -191,10 +191,8 @@ def _positions(encoded: Encoded, settings: LogitKLSettings) -> Tensor:
 
 def read_logits(loaded: LoadedModel, encoded: Encoded, keep: int = 1) -> Tensor:
     """Logits of the last `keep` positions, `[batch, keep, V]`."""
-    takes = inspect.signature(loaded.model.forward).parameters
-    less = {"logits_to_keep": keep} if "logits_to_keep" in takes else {}
     with torch.inference_mode():
-        return loaded.model(**encoded.inputs, use_cache=False, **less).logits[:, -keep:]
+        return last_logits(loaded.model, encoded.inputs, keep)
 
 
 def _log_probabilities(loaded: LoadedModel, encoded: Encoded, read: Tensor) -> Tensor:

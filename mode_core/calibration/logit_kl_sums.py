@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mode_core.errors import CalibrationError
+from mode_core.errors import CalibrationError, SettingsError
 from mode_core.models import LoadedModel
 from mode_core.statistics import BINS, FOLDS, ExpertStatistics
 
@@ -20,7 +20,7 @@ class LogitKLSettings:
     """What is measured: which vision tokens are key, at which positions KL is taken, and the batch.
 
     Raises:
-        ValueError: a setting out of range, with what is allowed.
+        SettingsError: a setting out of range, with what is allowed.
     """
 
     key_ratio: float = 0.20
@@ -30,11 +30,11 @@ class LogitKLSettings:
 
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}; got {self.positions!r}.")
+            raise SettingsError(f"positions must be one of {', '.join(POSITIONS)}; got {self.positions!r}.")
         if not 0 < self.key_ratio <= 1 or round(BINS * self.key_ratio) < 1:
-            raise ValueError(f"key_ratio must lie in (0, 1], in whole per cents; got {self.key_ratio!r}.")
+            raise SettingsError(f"key_ratio must lie in (0, 1], in whole per cents; got {self.key_ratio!r}.")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}.")
+            raise SettingsError(f"batch_size must be at least 1; got {self.batch_size}.")
 
     def measured_with(self) -> dict[str, Any]:
         """What must agree for two measurements to be added."""

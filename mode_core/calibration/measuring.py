@@ -16,8 +16,9 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums, Places
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
-from mode_core.models import Encoded, LoadedModel
+from mode_core.models import PADDING, Encoded, LoadedModel
 from mode_core.models.offloading import is_offloaded
+from mode_core.models.soundness import check_logits
 from mode_core.probing.probe import Probe
 from mode_core.quantization.guard import exclusive, is_quantized
 from mode_core.runs.run import Run
@@ -188,9 +189,12 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
         return
     if work.energies is not None:
         work.energies.begin_batch()
-    probe.run(encoded)
+    output = probe.run(encoded)
     if work.energies is not None:
         work.energies.finish_batch()
+    if not work.done:  # the first batch
+        real = encoded.modality != PADDING
+        check_logits(work.loaded, output.logits[:, -real.shape[1] :][real], encoded.inputs, encoded.ids)
     if work.settings.gradients:
         add_gradients(work.loaded, probe, batch, work.settings, work.sums)
     if work.settings.hessian_probes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mode_core.errors import SettingsError
 from mode_core.probing.signals import SIGNALS
 from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
 
@@ -35,7 +36,7 @@ class CalibrationSettings:
     (float32); otherwise they are made again from their scales: slower for small models, the same in numbers.
 
     Raises:
-        ValueError: the first setting that makes no sense, with what is allowed.
+        SettingsError: the first setting that makes no sense, with what is allowed.
     """
 
     bits: tuple[int, ...] = (1, 2, 3, 4)
@@ -62,37 +63,37 @@ class CalibrationSettings:
         object.__setattr__(self, "bits", tuple(self.bits))
         object.__setattr__(self, "signals", tuple(self.signals))
         if not self.bits or list(self.bits) != sorted(set(self.bits)) or not set(self.bits) <= set(MEASURED):
-            raise ValueError(f"bits must be different widths of {MEASURED} in rising order; got {self.bits}.")
+            raise SettingsError(f"bits must be different widths of {MEASURED} in rising order; got {self.bits}.")
         if not self.signals or len(set(self.signals)) != len(self.signals) or not set(self.signals) <= set(SIGNALS):
-            raise ValueError(f"signals must be different names of {', '.join(SIGNALS)}; got {self.signals}.")
+            raise SettingsError(f"signals must be different names of {', '.join(SIGNALS)}; got {self.signals}.")
         if self.group_size != PER_CHANNEL and self.group_size < 1:
-            raise ValueError(f"group_size must be at least 1, or -1 for the whole row; got {self.group_size}.")
+            raise SettingsError(f"group_size must be at least 1, or -1 for the whole row; got {self.group_size}.")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}.")
+            raise SettingsError(f"batch_size must be at least 1; got {self.batch_size}.")
         if self.token_scores_for < 0:
-            raise ValueError(f"token_scores_for must be 0 or more samples; got {self.token_scores_for}.")
+            raise SettingsError(f"token_scores_for must be 0 or more samples; got {self.token_scores_for}.")
         if not 0 <= self.exemplars <= MAX_EXEMPLARS:
-            raise ValueError(f"exemplars must be 0 to {MAX_EXEMPLARS} tokens per expert; got {self.exemplars}.")
+            raise SettingsError(f"exemplars must be 0 to {MAX_EXEMPLARS} tokens per expert; got {self.exemplars}.")
         if self.gradient_tokens < 1 or self.gradient_draws < 1:
-            raise ValueError(
+            raise SettingsError(
                 "gradient_tokens and gradient_draws must be at least 1; "
                 f"got {self.gradient_tokens} and {self.gradient_draws}."
             )
         if not 1 <= self.gradient_temperature < math.inf:
-            raise ValueError(f"gradient_temperature softens, so at least 1; got {self.gradient_temperature}.")
+            raise SettingsError(f"gradient_temperature softens, so at least 1; got {self.gradient_temperature}.")
         if self.gradients and not self.sensitivity:
-            raise ValueError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
+            raise SettingsError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
         if not 0 < self.imatrix_key_ratio <= 1:
-            raise ValueError(f"imatrix_key_ratio must lie above 0 and at most at 1; got {self.imatrix_key_ratio}.")
+            raise SettingsError(f"imatrix_key_ratio must lie above 0 and at most at 1; got {self.imatrix_key_ratio}.")
         if self.hessian_probes < 0:
-            raise ValueError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
+            raise SettingsError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
         if self.checkpoint_samples < 1 or self.checkpoint_seconds < 0:
-            raise ValueError(
+            raise SettingsError(
                 "checkpoint_samples must be at least 1 and checkpoint_seconds 0 or more; "
                 f"got {self.checkpoint_samples} and {self.checkpoint_seconds}."
             )
         if self.stack_bytes < 0:
-            raise ValueError(f"stack_bytes must be 0 or more bytes; got {self.stack_bytes}.")
+            raise SettingsError(f"stack_bytes must be 0 or more bytes; got {self.stack_bytes}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from mode_core.allocation import SCOPES, UNITS, Allocation, Solver
 from mode_core.allocation.records import AllocationError
-from mode_core.cli.verbs import run_grid
+from mode_core.cli.verbs import measured, run_grid
+from mode_core.errors import SettingsError
 from mode_core.importance import CostTable, cost_table, support, support_summary
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.sizes import expert_bytes
@@ -30,6 +31,9 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model-mb", type=float, help="instead: size of the whole model in MB (10^6 bytes)")
     group.add_argument("--attention-bits", type=int, help="width of attention under --model-mb (default: as it is)")
     group.add_argument("--shared-bits", type=int, help="width of shared experts there (default: as they are)")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the model's own Python code to learn its parts there"
+    )
     group.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4], help="allowed widths (default: 2 3 4)")
     group.add_argument(
         "--scope", choices=SCOPES, default="bank", help="one budget per bank (the paper's) or for the model"
@@ -59,7 +63,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     run = Run.open(options.run)
     widths = tuple(sorted(options.bits))
     costs = cost_table(
-        run.statistics,
+        measured(run),
         method=options.method,
         key_ratio=options.key_ratio,
         signal=options.signal,
@@ -83,7 +87,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "proven_optimal": allocation.proven_optimal,
         "solver_seconds": allocation.seconds,
         "packed_bytes": allocation.bytes,
-        "support": support_summary(support(run.statistics, options.key_ratio, options.signal, options.min_support)),
+        "support": support_summary(support(measured(run), options.key_ratio, options.signal, options.min_support)),
         "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }
     if fixed := allocation.settings.get("fixed_bytes"):
@@ -100,7 +104,7 @@ def _solver(run: Run, costs: CostTable, options: argparse.Namespace, unit: str, 
     split = "projection" in unit
     grid = run_grid(options, run) | {"by_projection": split, "method": options.quantizer}
     return Solver(
-        by_projection(costs, run.statistics) if split else costs,
+        by_projection(costs, measured(run)) if split else costs,
         costs.bits,
         scope,
         unit,
@@ -108,23 +112,28 @@ def _solver(run: Run, costs: CostTable, options: argparse.Namespace, unit: str, 
         pairs("--at-least", options.at_least),
         pairs("--at-most", options.at_most),
         pins(run, options.pin),
-        {bank.name: expert_bytes(bank.shape, costs.bits, **grid) for bank in run.statistics},
+        {bank.name: expert_bytes(bank.shape, costs.bits, **grid) for bank in measured(run)},
     )
 
 
 def _budget(run: Run, options: argparse.Namespace) -> dict[str, float | None]:
     if sum(given is not None for given in (options.average_bits, options.budget_mb, options.model_mb)) > 1:
-        raise ValueError("Give one budget: --average-bits, --budget-mb or --model-mb, not both.")
+        raise SettingsError("Give one budget: --average-bits, --budget-mb or --model-mb, not both.")
     if options.model_mb is None:
         if options.attention_bits or options.shared_bits:
-            raise ValueError("--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model.")
+            raise SettingsError(
+                "--attention-bits and --shared-bits belong to --model-mb, the budget of the whole model."
+            )
         if options.budget_mb is None:
             return {"average_bits": options.average_bits or 3.0}
         return {"average_bits": None, "budget_bytes": round(options.budget_mb * 1e6)}
     from mode_core.quantization import rest_bytes
 
     around = (options.attention_bits, options.shared_bits)
-    rest = rest_bytes(run.model_source, *around, method=options.quantizer, **run_grid(options, run))
+    if not run.model_source:
+        raise ValueError(f"The run {run.path} names no model, so --model-mb cannot count what surrounds the experts.")
+    trusted = {"trust_remote_code": options.trust_remote_code}
+    rest = rest_bytes(run.model_source, *around, method=options.quantizer, **run_grid(options, run), **trusted)
     return {"average_bits": None, "budget_bytes": round(options.model_mb * 1e6), "fixed_bytes": rest}
 
 
@@ -148,19 +157,19 @@ def pairs(name: str, given: list[str]) -> dict[int, int] | None:
     try:
         found = {int(width): int(count) for width, count in (text.split("=") for text in given)}
     except ValueError:
-        raise ValueError(f"{name} takes BITS=COUNT, such as 3=1; got {' '.join(given)}.") from None
+        raise SettingsError(f"{name} takes BITS=COUNT, such as 3=1; got {' '.join(given)}.") from None
     return found or None
 
 
 def pins(run: Run, given: list[str]) -> Mapping[str, Mapping[int, int]] | None:
     """`["0.5=4"]` → the first bank → {5: 4}; None where nothing was given."""
     found: dict[str, dict[int, int]] = {}
-    banks = list(run.statistics.banks)
+    banks = list(measured(run).banks)
     for text in given:
         if (parts := re.fullmatch(r"(\d+)\.(\d+)=(\d+)", text)) is None:
-            raise ValueError(f"--pin takes BANK.EXPERT=BITS, such as 0.5=4; got {text}.")
+            raise SettingsError(f"--pin takes BANK.EXPERT=BITS, such as 0.5=4; got {text}.")
         bank, expert, width = map(int, parts.groups())
         if bank >= len(banks):
-            raise ValueError(f"--pin {text}: the model has the banks 0 to {len(banks) - 1}.")
+            raise SettingsError(f"--pin {text}: the model has the banks 0 to {len(banks) - 1}.")
         found.setdefault(banks[bank], {})[expert] = width
     return found or None

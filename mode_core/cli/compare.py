@@ -8,10 +8,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from mode_core.cli.verbs import load_for
+from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.comparison.settings import AVERAGE_BITS
+from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
+from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
 from mode_core.samples import Sample, read_samples
 
@@ -56,7 +58,7 @@ def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     if limit is None:
         return list(samples)
     if limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {limit}.")
+        raise SettingsError(f"--limit must be at least 1; got {limit}.")
     place_in_task: dict[str | None, int] = {}
     turn = []
     for sample in samples:
@@ -69,17 +71,15 @@ def over_tasks(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
-    if missing := [run.name for run in runs if run.statistics is None]:
-        raise ValueError(f"The run {missing[0]} holds no statistics yet; finish its calibration first.")
-    first = runs[0].statistics
-    draws = [run.statistics for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
+    first = measured(runs[0])
+    draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     settings = ComparisonSettings(
         methods=tuple(options.methods),
         average_bits=tuple(options.average_bits),
         widths=tuple(sorted(options.bits)),
         quantizer=options.quantizer,
-        group_size=first.settings["group_size"],
-        symmetric=first.settings["symmetric"],
+        group_size=first.settings.get("group_size", GROUP_SIZE),
+        symmetric=first.settings.get("symmetric", True),
         truth_bits=tuple(options.truth_bits),
         key_ratio=options.key_ratio,
         batch_size=options.batch_size,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mode_core.cli.quantize import add_quantizer_arguments, quantizer_options
 from mode_core.cli.verbs import Result, load_for, run_allocation
+from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
@@ -53,12 +54,12 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     run = Run.open(options.run)
     if options.target not in TARGETS:
         listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
-        raise ValueError(f"There is no export target {options.target!r}. Targets:\n{listed}")
+        raise SettingsError(f"There is no export target {options.target!r}. Targets:\n{listed}")
     target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
     asked = quantizer_options(options, run)
     weights: dict[str, object] = {}
     if target.needs_model and options.stream:
-        weights["checkpoint"] = _folder(options, run)
+        weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
     written = write(
@@ -80,14 +81,14 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     result["bytes"] = written.manifest["bytes"]
     if written.fitted.price is not None:
         result["price_of_unit"] = written.fitted.price
-    notes = [*written.fitted.notes, *([target.warning] if target.warning else [])]
+    notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]
     return result | ({"notes": notes} if notes else {})
 
 
 def _folder(options: argparse.Namespace, run: Run) -> Path:
     source = Path(options.model or run.model_source or "")
     if not (source / "config.json").is_file():
-        raise ValueError(f"--stream reads the model's folder, and {source} is none; give it with --model.")
+        raise SettingsError(f"--stream reads the model's folder, and {source} is none; give it with --model.")
     return source
 
 

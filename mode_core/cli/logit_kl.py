@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mode_core.errors import SettingsError
+
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings
     from mode_core.models import LoadedModel
@@ -48,21 +50,21 @@ def agreed(
     """The settings to measure with; None where KL was not asked for.
 
     Raises:
-        ValueError: it was asked for, but nobody agreed to what it costs; the text says the cost.
+        SettingsError: it was asked for, but nobody agreed to what it costs; the text says the cost.
     """
     if not options.logit_kl:
         return None
     from mode_core.calibration.logit_kl import LogitKLSettings, logit_kl_cost
 
     if options.logit_kl_samples < 1:
-        raise ValueError(f"--logit-kl-samples must be at least 1; got {options.logit_kl_samples}.")
+        raise SettingsError(f"--logit-kl-samples must be at least 1; got {options.logit_kl_samples}.")
     settings = LogitKLSettings(
         key_ratio=options.logit_kl_key_ratio, signal=calibration.signals[0], positions=options.logit_kl_positions
     )
     cost = logit_kl_cost(loaded, samples[: options.logit_kl_samples], calibration.bits, settings)
     limit = float("inf") if options.yes else options.logit_kl_limit or 0.0
     if cost.seconds > limit:
-        raise ValueError(
+        raise SettingsError(
             f"The KL of the answer takes {cost}. Add --yes to go on, or --logit-kl-limit {cost.seconds * 1.5:.0f} to "
             f"allow it by time; --logit-kl-samples {max(1, options.logit_kl_samples // 4)} takes a quarter."
         )

@@ -32,9 +32,8 @@ from mode_core.cli import quantize as cli_quantize
 from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
 from mode_core.cli.report import BarHook, Meter, print_result
+from mode_core.errors import ModeError, in_words
 from mode_core.jobs import Cancelled
-
-KNOWN_ERRORS = (ValueError, OSError, KeyError)  # every refusal of mode_core is one of these, with its reason
 
 
 def _shown(path: Path) -> str:
@@ -228,9 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Cancelled as stopped:
         print(f"\nStopped. {stopped}", file=sys.stderr)
         return 130
-    except KNOWN_ERRORS as refused:
-        text = refused.args[0] if isinstance(refused, KeyError) and refused.args else refused
-        print(f"\n{options.verb}: {text}", file=sys.stderr)
+    except (ModeError, OSError) as refused:  # every refusal of mode_core is one of these, with its reason
+        print(f"\n{options.verb}: {in_words(refused)}", file=sys.stderr)
         return 1
     finally:
         for which, handler in before.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation import Allocation
-from mode_core.cli.verbs import Result, chosen_allocation, load_for, run_grid
+from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured, run_grid
 from mode_core.jobs import ProgressHook
 from mode_core.quantization.sizes import expert_bytes
 from mode_core.quantization.widths import METHOD_NAMES, PAPER_BITS
@@ -115,7 +115,7 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
 def _predicted(run: Run, allocation: Allocation, grid: tuple) -> int:
     """Bytes of all experts, from the run's shapes; an allocation per projection counts gate and up, and down."""
     total = 0
-    for bank in run.statistics:
+    for bank in measured(run):
         bits = np.asarray(allocation.bits[bank.name])
         columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
         widths = np.unique(columns)

@@ -11,8 +11,11 @@ import numpy as np
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import scale as cli_scale
+from mode_core.errors import RunError, SettingsError
 from mode_core.jobs import ProgressHook
+from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.runs.run import Run
+from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
 
@@ -29,18 +32,29 @@ def load_for(options: argparse.Namespace, run: Run | None = None):
 
 def run_grid(options: argparse.Namespace, run: Run) -> dict[str, object]:
     """Group size and symmetry: what was asked for, else what the run's sensitivity was measured with."""
-    settings = run.statistics.settings
+    settings = measured(run).settings
     return {
-        "group_size": options.group_size or settings["group_size"],
-        "symmetric": bool(settings["symmetric"]) if options.asymmetric is None else not options.asymmetric,
+        "group_size": settings.get("group_size", GROUP_SIZE) if options.group_size is None else options.group_size,
+        "symmetric": settings.get("symmetric", True) if options.asymmetric is None else not options.asymmetric,
     }
+
+
+def measured(run: Run) -> ExpertStatistics:
+    """The run's statistics.
+
+    Raises:
+        RunError: nothing was measured yet.
+    """
+    if run.statistics is None:
+        raise RunError(f"The run {run.path} holds no statistics yet; finish its calibration with --resume first.")
+    return run.statistics
 
 
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
     """The allocation that the options name: uniform, a file, or one kept in the run."""
     if options.uniform is not None:
         return uniform_allocation(
-            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in run.statistics},
+            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in measured(run)},
             (options.uniform,),
             options.uniform,
         )
@@ -53,7 +67,7 @@ def run_allocation(run: Run, name: str) -> Allocation:
     if name in kept:
         return kept[name]
     if not Path(name).is_file():
-        raise ValueError(
+        raise SettingsError(
             f"The run keeps no allocation {name!r}, and there is no such file. "
             f"Kept: {', '.join(kept) or 'none'}; make one: python -m mode_core allocate --run {run.path} --name …"
         )
@@ -90,6 +104,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     )
     samples = read_samples(options.samples)[: options.limit]
     loaded = load_for(options)
+    loaded.check_template()
     kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
     run = cli_scale.open_run(options)
     statistics = run_calibration(loaded, samples, settings, run=run, progress=progress, cancel=cancel)

@@ -20,6 +20,7 @@ from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.store import Store
 from mode_core.comparison.switching import RoundedExperts
 from mode_core.comparison.tables import Measured, score_tables
+from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
@@ -55,7 +56,7 @@ def compare(
     three numbers per item and allocation.
 
     Raises:
-        ValueError: draws of different models, or settings that do not fit them. Cancelled: a stop was asked for.
+        SettingsError: draws of different models, or settings that do not fit them. Cancelled: a stop was asked for.
     """
     started = time.monotonic()
     settings = settings.fitted(draws[0])
@@ -112,7 +113,7 @@ def _check_draws(draws: Sequence[ExpertStatistics], loaded: LoadedModel) -> None
     for number, one in enumerate(draws):
         sizes = {bank.name: bank.shape.experts for bank in one}
         if sizes != {name: bank.experts for name, bank in loaded.banks.items()}:
-            raise ValueError(f"Calibration draw {number} is of another model than {loaded.name}: its banks differ.")
+            raise SettingsError(f"Calibration draw {number} is of another model than {loaded.name}: its banks differ.")
 
 
 def _measure(

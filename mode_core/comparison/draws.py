@@ -13,6 +13,7 @@ from math import comb
 
 import numpy as np
 
+from mode_core.errors import SettingsError
 from mode_core.importance.folds import used_folds
 from mode_core.statistics import ExpertStatistics
 
@@ -23,12 +24,12 @@ def fold_draws(statistics: ExpertStatistics, draws: int = DRAWS, seed: int = 0) 
     """Different halves of the folds that hold samples, each as statistics of its own; chosen by `seed`.
 
     Raises:
-        ValueError: fewer folds than it takes for so many different halves.
+        SettingsError: fewer folds than it takes for so many different halves.
     """
     used = used_folds(statistics)
     half = len(used) // 2
     if comb(len(used), half) < draws:
-        raise ValueError(
+        raise SettingsError(
             f"{draws} calibration draws cannot be made from {len(used)} folds of samples; "
             "calibrate with more samples, or give several runs."
         )

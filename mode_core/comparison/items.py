@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
 from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, kl_divergence
 from mode_core.jobs import Cancel, ProgressHook, Reporter
@@ -61,7 +62,7 @@ class PreparedItems:
     (vocabulary × 4 bytes up to 4,096 tokens, else 512 × 8 bytes); it grows with the items, not with the measurements.
 
     Raises:
-        ValueError: no items, or one without an answer. Cancelled: a stop was asked for.
+        SettingsError: no items, or one without an answer. Cancelled: a stop was asked for.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class PreparedItems:
         cancel: Cancel | None = None,
     ) -> None:
         if not samples:
-            raise ValueError("There are no items to compare on; give samples with answers.")
+            raise SettingsError("There are no items to compare on; give samples with answers.")
         if silent := [sample.id for sample in samples if sample.answer is None]:
-            raise ValueError(f"{len(silent)} items have no answer ({', '.join(silent[:3])}); add 'answer' to them.")
+            raise SettingsError(f"{len(silent)} items have no answer ({', '.join(silent[:3])}); add 'answer' to them.")
         self.loaded, self.samples = loaded, tuple(samples)
         self.tasks = np.array([sample.task or "" for sample in samples])
         self.modalities = np.array(["vision" if sample.images else "text" for sample in samples])
@@ -84,7 +85,7 @@ class PreparedItems:
         self._original: list[ReferenceAnswer] = []
         with exclusive(loaded):
             if is_quantized(loaded):
-                raise ValueError("The model is quantized now; prepare the items on the original.")
+                raise SettingsError("The model is quantized now; prepare the items on the original.")
             for places in batches(samples, batch_size):
                 self._prepare(places)
                 reporter.step("the original's answers", len(places))

@@ -11,18 +11,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from typing_extensions import TypedDict
 
+from mode_core.errors import EvidenceError
 from mode_core.files import atomic_write
+from mode_core.json_files import OPEN, Amount, Count, check_format, checked, read_json, write_json
 
 FORMAT = "mode-evidence/1"
+NEXT = ".{}.next"  # a table that is whole, but not yet named by evidence.json
+WORDS = ("method", "against", "quantizer", "scope", "task", "modality", "metric", "bank")  # columns of text
 TABLES: dict[str, tuple[str, ...]] = {
     "scores": (
         *("method", "average_bits", "quantizer", "scope", "calibration", "task", "modality", "metric"),
@@ -37,8 +42,22 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 
 
-class EvidenceError(ValueError):
-    """Evidence that cannot be read, with the file and what to do."""
+class _Info(TypedDict, total=False):
+    """evidence.json; further fields are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    format: str
+    tables: dict[Literal[tuple(TABLES)], str]
+    command: str
+    settings: dict[str, Any]
+    calibration_draws: str
+    draws: Count
+    items_text: Count
+    items_vision: Count
+    allocations: Count
+    measured: Count
+    model: str
+    seconds: Amount
 
 
 @dataclass(frozen=True)
@@ -57,15 +76,16 @@ class Evidence:
     info: Mapping[str, Any]
 
     def save(self, folder: str | Path) -> None:
-        """Write the tables and evidence.json, which comes last: a folder with it is complete."""
-        folder = Path(folder)
-        (folder / "evidence.json").unlink(missing_ok=True)
+        """Write tables and evidence.json as one: until evidence.json, which names the tables by their digests, is in
+        its place, a reader finds all of the earlier evidence, and from then on all of this."""
+        folder, digests = Path(folder), {}
         for name in TABLES:
             content = io.BytesIO()
             getattr(self, name).to_parquet(content, index=False, compression="zstd")
-            atomic_write(folder / f"{name}.parquet", content.getvalue())
-        text = json.dumps(dict(self.info) | {"format": FORMAT}, indent=1, ensure_ascii=False)
-        atomic_write(folder / "evidence.json", text + "\n")
+            atomic_write(folder / NEXT.format(name), content.getvalue())
+            digests[name] = _digest(content.getvalue())
+        write_json(folder / "evidence.json", dict(self.info) | {"format": FORMAT, "tables": digests})
+        _settle(folder, digests)
 
     @classmethod
     def load(cls, folder: str | Path) -> Evidence:
@@ -75,26 +95,54 @@ class Evidence:
             EvidenceError: a file is missing, damaged, or of another kind; the text names it.
         """
         folder = Path(folder)
+        path = folder / "evidence.json"
+        if not path.is_file():
+            raise EvidenceError(f"{folder} holds no evidence; make it with 'python -m mode_core compare'.")
+        record = read_json(path, EvidenceError)
+        check_format(record, FORMAT, path, EvidenceError, "evidence")
+        info = checked(record, _Info, path, EvidenceError)
+        digests = info.get("tables", {})
+        _settle(folder, digests)
+        return cls(**{name: _table(folder, name, digests.get(name)) for name in TABLES}, info=info)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _settle(folder: Path, digests: Mapping[str, str]) -> None:
+    """Put tables that evidence.json names already into their places; where a process was killed before, now."""
+    for name, digest in digests.items():
+        waiting = folder / NEXT.format(name)
         try:
-            info = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise EvidenceError(f"{folder} holds no evidence; make it with 'python -m mode_core compare'.") from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as broken:
-            raise EvidenceError(f"{folder / 'evidence.json'} is damaged ({broken}); compare again.") from None
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            raise EvidenceError(f"{folder / 'evidence.json'} is no evidence (no 'format': '{FORMAT}').")
-        return cls(**{name: _table(folder / f"{name}.parquet", columns) for name, columns in TABLES.items()}, info=info)
+            if waiting.is_file() and _digest(waiting.read_bytes()) == digest:
+                waiting.replace(folder / f"{name}.parquet")
+        except OSError:  # it may not be written, or another reader was faster: either place will do
+            continue
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _table(folder: Path, name: str, digest: str | None) -> pd.DataFrame:
+    """One table, its columns as `TABLES` has them and of the right kinds; of earlier evidence without its digest."""
+    path = folder / f"{name}.parquet"
+    for place in (path, folder / NEXT.format(name)):
+        content = place.read_bytes() if place.is_file() else None
+        if content is not None and digest in (None, _digest(content)):
+            break
+    else:
+        if path.is_file():
+            raise EvidenceError(f"{path} is damaged, or not of this evidence.json; compare again.")
+        raise EvidenceError(f"{path} is missing; copy the run's evidence folder whole, or compare again.")
     import pyarrow
 
     try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise EvidenceError(f"{path} is missing; copy the run's evidence folder whole, or compare again.") from None
-    except (pyarrow.ArrowInvalid, OSError) as broken:
-        raise EvidenceError(f"{path} is damaged ({str(broken).splitlines()[0]}); compare again.") from None
-    if missing := [name for name in columns if name not in table]:
+        table = pd.read_parquet(io.BytesIO(content))
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as broken:
+        reason = (str(broken) or type(broken).__name__).splitlines()[0][:200]
+        raise EvidenceError(f"{path} is damaged ({reason}); compare again.") from None
+    if missing := [column for column in TABLES[name] if column not in table]:
         raise EvidenceError(f"{path} has no column {missing[0]!r}; compare again.")
+    for column in TABLES[name]:
+        numbers = pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column])
+        if len(table) and numbers == (column in WORDS):
+            raise EvidenceError(f"{path} is damaged: column {column!r} holds {table[column].dtype}; compare again.")
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mode_core.errors import SettingsError
 from mode_core.importance import METHODS
 from mode_core.statistics import ExpertStatistics
 
@@ -27,7 +28,7 @@ class ComparisonSettings:
     `resamples` of the bootstrap, from `seed`. `batch_size` items go through the model together.
 
     Raises:
-        ValueError: a setting that makes no sense, with what is allowed.
+        SettingsError: a setting that makes no sense, with what is allowed.
     """
 
     methods: tuple[str, ...] = ()
@@ -48,18 +49,18 @@ class ComparisonSettings:
         for name in ("methods", "average_bits", "widths", "truth_bits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if unknown := [name for name in self.methods if name not in METHODS]:
-            raise ValueError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
+            raise SettingsError(f"There is no importance method {unknown[0]!r}; choose among: {', '.join(METHODS)}.")
         if not self.widths or list(self.widths) != sorted(set(self.widths)):
-            raise ValueError(f"widths must be different and rising; got {self.widths}.")
+            raise SettingsError(f"widths must be different and rising; got {self.widths}.")
         low, high = self.widths[0], self.widths[-1]
         if not self.average_bits or not all(low <= bits <= high for bits in self.average_bits):
-            raise ValueError(
+            raise SettingsError(
                 f"average_bits must lie in [{low}, {high}] for widths {self.widths}; got {self.average_bits}."
             )
         if outside := set(self.truth_bits) - set(self.widths):
-            raise ValueError(f"truth_bits {sorted(outside)} are not among the widths {self.widths}.")
+            raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {self.widths}.")
         if self.batch_size < 1 or self.resamples < 100:
-            raise ValueError(
+            raise SettingsError(
                 f"batch_size must be at least 1 and resamples at least 100; got {self.batch_size}, {self.resamples}."
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,12 @@ class Store:
 
     def __getitem__(self, key: str) -> ItemScores:
         if key not in self._held:
-            self._held[key] = ItemScores(**read_tensors(self._path(key), EvidenceError)[0])
+            path = self._path(key)
+            found = read_tensors(path, EvidenceError)[0]
+            shapes = {(array.dtype.kind, array.shape) for array in found.values()}
+            if set(found) != {part.name for part in fields(ItemScores)} or len(shapes) != 1 or shapes.pop()[0] != "f":
+                raise EvidenceError(f"{path} is damaged: it holds {', '.join(found)}. Delete it, and compare again.")
+            self._held[key] = ItemScores(**found)
         return self._held[key]
 
     def put(self, key: str, scores: ItemScores) -> None:

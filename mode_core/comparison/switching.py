@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mode_core.allocation.records import Allocation
+from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.apply import quantize_experts
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
@@ -62,12 +63,12 @@ class RoundedExperts:
         the model meanwhile.
 
         Raises:
-            ValueError: a width that was not prepared, or a model that is quantized already.
+            SettingsError: a width that was not prepared, or a model that is quantized already.
         """
         columns = {key: self._columns(key, np.asarray(bits[key[0]])) for key in self._weights}
         with model_lock(self.loaded):
             if is_quantized(self.loaded):
-                raise ValueError("The model is quantized already; restore it first.")
+                raise SettingsError("The model is quantized already; restore it first.")
             mark_quantized(self.loaded, True)
             try:
                 self._write(columns)
@@ -81,7 +82,9 @@ class RoundedExperts:
         own = bits if bits.ndim == 1 else bits[:, 1 if key[1] == "down" else 0]
         column = np.searchsorted(self.widths, own)
         if (np.asarray(self.widths)[np.minimum(column, len(self.widths) - 1)] != own).any():
-            raise ValueError(f"Bank {key[0]} asks for widths {sorted(set(own.tolist()))}; prepared are {self.widths}.")
+            raise SettingsError(
+                f"Bank {key[0]} asks for widths {sorted(set(own.tolist()))}; prepared are {self.widths}."
+            )
         return torch.from_numpy(column)
 
     def _write(self, columns: Mapping[tuple[str, str], Tensor]) -> None:

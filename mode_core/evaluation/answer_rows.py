@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mode_core.errors import SettingsError
 from mode_core.evaluation.records import Scores, normalised
 
 
@@ -30,15 +31,15 @@ def side_by_side(scores: Mapping[str, Scores]) -> list[AnswerRow]:
     """Model name → scores, all of the same samples in the same order → one row per sample, in that order.
 
     Raises:
-        ValueError: no scores, or scores of different samples; the text names the two models.
+        SettingsError: no scores, or scores of different samples; the text names the two models.
     """
     if not scores:
-        raise ValueError("There are no scores to put side by side; give those of at least one model.")
+        raise SettingsError("There are no scores to put side by side; give those of at least one model.")
     first, *others = scores
     ids = [answer.id for answer in scores[first].answers]
     for name in others:
         if [answer.id for answer in scores[name].answers] != ids:
-            raise ValueError(f"{first!r} and {name!r} were not evaluated on the same samples in the same order.")
+            raise SettingsError(f"{first!r} and {name!r} were not evaluated on the same samples in the same order.")
     return [
         AnswerRow(
             answers[0].id,

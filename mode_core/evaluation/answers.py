@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mode_core.errors import SettingsError
 from mode_core.evaluation.records import Answer
+from mode_core.models.last_logits import last_logits, longer_inputs
+from mode_core.models.soundness import check_logits
 from mode_core.quantization.guard import exclusive
 from mode_core.samples import Sample
 
@@ -57,13 +60,15 @@ def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: in
     from transformers import GenerationConfig
 
     inputs = loaded.encode(samples, padding_side="left").inputs
-    stops = loaded.model.generation_config.eos_token_id
+    if not loaded.model.can_generate():
+        made = _generate_plainly(loaded, inputs, max_new_tokens)
+        return made if probabilities else made.sequences[:, inputs["input_ids"].shape[1] :]
     settings = GenerationConfig(
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=max_new_tokens,
-        eos_token_id=loaded.tokenizer.eos_token_id if stops is None else stops,
+        eos_token_id=loaded.stops or None,
         pad_token_id=loaded.tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_logits=probabilities,
@@ -71,6 +76,23 @@ def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: in
     with torch.inference_mode():
         made = loaded.model.generate(**inputs, generation_config=settings)
     return made if probabilities else made.sequences[:, inputs["input_ids"].shape[1] :]
+
+
+def _generate_plainly(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> Any:
+    """The same for models whose code has no loop of its own: the whole sequence again for every token."""
+    from transformers.generation import GenerateDecoderOnlyOutput
+
+    ids, seen = inputs["input_ids"], []
+    made, stops = ids[:, :0], torch.tensor(loaded.stops, device=ids.device)
+    real = made.bool()
+    with torch.inference_mode():
+        while made.shape[1] < max_new_tokens and not torch.isin(made, stops).any(dim=1).all():
+            seen.append(last_logits(loaded.model, longer_inputs(inputs, made, real), 1)[:, -1])
+            open_still = ~torch.isin(made, stops).any(dim=1, keepdim=True)
+            chosen = seen[-1].argmax(dim=-1, keepdim=True)
+            made = torch.cat([made, torch.where(open_still, chosen, loaded.tokenizer.pad_token_id or 0)], dim=1)
+            real = torch.cat([real, open_still], dim=1)
+    return GenerateDecoderOnlyOutput(sequences=torch.cat([ids, made], dim=1), logits=tuple(seen))
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,9 @@ def answer_logits(loaded: LoadedModel, samples: Sequence[Sample]) -> AnswerLogit
     Memory: batch × longest answer × vocabulary, in float32.
     """
     encoded = loaded.encode(samples, answers=True, padding_side="left")
-    return forced_logits(loaded.model, encoded.inputs, encoded.answer_mask)
+    found = forced_logits(loaded.model, encoded.inputs, encoded.answer_mask)
+    check_logits(loaded, found.logits, encoded.inputs, encoded.ids)
+    return found
 
 
 def forced_logits(model: nn.Module, inputs: Mapping[str, Any], answered: Tensor) -> AnswerLogits:
@@ -102,7 +126,7 @@ def forced_logits(model: nn.Module, inputs: Mapping[str, Any], answered: Tensor)
     tails = length - starts
     keep = int(tails.max())
     with torch.inference_mode():
-        logits = model(**inputs, logits_to_keep=keep + 1, use_cache=False).logits
+        logits = last_logits(model, inputs, keep + 1)
     inside = torch.arange(keep, device=ids.device)[None] >= keep - tails[:, None]
     return AnswerLogits(logits[:, -keep - 1 : -1][inside].float(), ids[:, -keep:][inside], tuple(tails.tolist()))
 
@@ -115,7 +139,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
         return len(sample.media), len(sample.text), len(sample.answer or "")
 
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        raise SettingsError(f"batch_size must be at least 1; got {batch_size}.")
     order = sorted(range(len(samples)), key=size)
     for first in range(0, len(order), batch_size):
         yield order[first : first + batch_size]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mode_core.errors import SettingsError
+
 DRAWS = 2000
 DRAWN_AT_ONCE = 1 << 22  # resampled values in memory at one time
 
@@ -29,15 +31,15 @@ def bootstrap_interval(
     An Introduction to the Bootstrap, 1993, ch. 13). Memory: `DRAWN_AT_ONCE` values.
 
     Raises:
-        ValueError: no values, or `a` and `b` of different length.
+        SettingsError: no values, or `a` and `b` of different length.
     """
     values = np.asarray(a, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"An interval needs a list of at least one value; got shape {values.shape}.")
+        raise SettingsError(f"An interval needs a list of at least one value; got shape {values.shape}.")
     if b is not None:
         other = np.asarray(b, dtype=np.float64)
         if other.shape != values.shape:
-            raise ValueError(f"Paired results must be of the same samples; got {values.size} and {other.size}.")
+            raise SettingsError(f"Paired results must be of the same samples; got {values.size} and {other.size}.")
         values = values - other
     means = np.concatenate([values[chosen].mean(axis=1) for chosen in _redrawn(values.size, draws, seed)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -52,11 +54,11 @@ def bootstrap_perplexity(
     Samples are redrawn whole, so that long and short answers keep their weight. Memory: `DRAWN_AT_ONCE` values.
 
     Raises:
-        ValueError: no samples, different lengths, or a sample without tokens.
+        SettingsError: no samples, different lengths, or a sample without tokens.
     """
     loss, count = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
     if loss.ndim != 1 or loss.size == 0 or loss.shape != count.shape or not (count > 0).all():
-        raise ValueError(
+        raise SettingsError(
             f"A perplexity needs the loss and at least one token of every sample; got {loss.shape} losses and "
             f"{count.shape} counts."
         )

@@ -4,17 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
+from mode_core.errors import ScoresError, SettingsError
 from mode_core.evaluation.intervals import Interval, bootstrap_interval, bootstrap_perplexity
+from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, check_format, checked
 
 MODALITIES = ("text", "vision")
 FORMAT = "mode-scores/1"
+Share = Annotated[float, Ge(0), Le(1)]
 
 
-class ScoresError(ValueError):
-    """A record that holds no scores."""
+class _Answer(TypedDict):
+    """A `ScoredAnswer`."""
+
+    __pydantic_config__ = CLOSED
+    id: Name
+    modality: Literal[MODALITIES]
+    task: NotRequired[str | None]
+    question: NotRequired[str]
+    expected: NotRequired[str | None]
+    given: NotRequired[str]
+    correct: NotRequired[bool | None]
+    kl: NotRequired[Amount | None]
+    agreement: NotRequired[Share | None]
+    answer_loss: NotRequired[Amount | None]
+    answer_tokens: NotRequired[Count]
+
+
+class _Record(TypedDict):
+    """Scores as JSON holds them; the summary is for readers, and not read back."""
+
+    __pydantic_config__ = OPEN
+    format: str
+    seconds: Amount
+    kl_exact: bool
+    settings: dict[str, Any]
+    answers: list[_Answer]
 
 
 def normalised(answer: str) -> str:
@@ -131,21 +161,21 @@ class Scores:
         of all samples, or of those of one modality and task.
 
         Raises:
-            ValueError: no sample has that measure, or the two scores are of different samples.
+            SettingsError: no sample has that measure, or the two scores are of different samples.
         """
         names, values = self.of(modality, task)._values(measure)
         if other is None:
             return bootstrap_interval(values, seed=seed)
         other_names, other_values = other.of(modality, task)._values(measure)
         if names != other_names:
-            raise ValueError("Only scores of the same samples, in the same order, can be compared in pairs.")
+            raise SettingsError("Only scores of the same samples, in the same order, can be compared in pairs.")
         return bootstrap_interval(values, other_values, seed=seed)
 
     def perplexity_interval(self, modality: str | None = None, task: str | None = None, seed: int = 0) -> Interval:
         """Perplexity of the expected answers with its 95 % bootstrap interval over samples.
 
         Raises:
-            ValueError: no sample has an expected answer.
+            SettingsError: no sample has an expected answer.
         """
         chosen = [a for a in self.of(modality, task).answers if a.answer_loss is not None]
         return bootstrap_perplexity([a.answer_loss for a in chosen], [a.answer_tokens for a in chosen], seed)
@@ -177,19 +207,25 @@ class Scores:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, object]) -> Scores:
-        """Read what `to_dict` gave.
+    def from_dict(cls, record: Mapping[str, object], where: object = "The evaluation") -> Scores:
+        """Read what `to_dict` gave, which lies at `where`.
 
         Raises:
-            ScoresError: the record is no evaluation, or lacks a field, which is named.
+            ScoresError: the record is no evaluation, a newer one, or damaged; the field is named.
         """
-        if not isinstance(record, Mapping) or record.get("format") != FORMAT:
-            raise ScoresError(f"This is no evaluation (no 'format': '{FORMAT}').")
-        try:
-            answers = tuple(ScoredAnswer(**answer) for answer in record["answers"])
-            return cls(answers, record["seconds"], record["kl_exact"], record["settings"])
-        except (KeyError, TypeError) as broken:
-            raise ScoresError(f"The evaluation record is damaged: {broken}. Evaluate again.") from None
+        check_format(record, FORMAT, where, ScoresError, "evaluation")
+        found = checked(record, _Record, where, ScoresError)
+        for place, answer in enumerate(found["answers"]):
+            if answer.get("answer_loss") is not None and not answer.get("answer_tokens"):
+                raise ScoresError(
+                    f"{where} is damaged: answers.{place}.answer_tokens: a loss needs at least one token."
+                )
+        return cls(
+            tuple(ScoredAnswer(**answer) for answer in found["answers"]),
+            found["seconds"],
+            found["kl_exact"],
+            found["settings"],
+        )
 
     def _values(self, measure: str) -> tuple[list[str], list[float]]:
         measured = [(a.id, float(v)) for a in self.answers if (v := getattr(a, measure)) is not None]

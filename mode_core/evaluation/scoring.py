@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import BATCH, answer_logits, batches, greedy_texts
 from mode_core.evaluation.records import ScoredAnswer, Scores, normalised
 from mode_core.evaluation.reference import Reference, kl_divergence, with_answer
@@ -38,10 +39,10 @@ def evaluate(
     Memory: a batch of inputs and batch × longest answer × vocabulary logits; of each sample a `ScoredAnswer` stays.
 
     Raises:
-        ValueError: no samples. ReferenceMissing: a sample that the reference lacks. Cancelled: a stop was asked for.
+        SettingsError: no samples. ReferenceMissing: a sample that the reference lacks. Cancelled: a stop was asked for.
     """
     if not samples:
-        raise ValueError("There are no samples to evaluate on; give at least one.")
+        raise SettingsError("There are no samples to evaluate on; give at least one.")
     if reference is not None:
         reference.of(samples)
     reporter, started = Reporter(progress, len(samples), cancel), time.monotonic()

@@ -8,31 +8,34 @@ from typing import TYPE_CHECKING
 from mode_core.export.request import Request
 
 if TYPE_CHECKING:
-    from mode_core.export.target import Target
+    from torch import nn
+
+    from mode_core.export.target import Said, Target
 
 CARD = "README.md"
 
 
-def loading(target: Target, folder: Path) -> dict[str, object] | None:
+def loading(target: Target, request: Request, said: Said) -> dict[str, object] | None:
     """How an exported checkpoint is loaded: lines of Python to run in its folder, and the versions that they were tried
     with (none: they were not run here). None where nothing loads it."""
-    if not target.load:
+    if not (lines := said.load or target.load):
         return None
-    words = _classes(folder) if "{" in target.load else {}
-    return {"lines": target.load.format(**words).splitlines(), "tried": dict(target.tried)}
+    network = request.network if request.loaded is None else request.loaded.model
+    words = _classes(network) if "{" in lines else {}
+    return {"lines": lines.format(**words).splitlines(), "tried": dict(target.tried)}
 
 
-def write_card(target: Target, request: Request, notes: tuple[str, ...], folder: Path) -> None:
+def write_card(target: Target, request: Request, said: Said, folder: Path) -> None:
     """Write the README of a checkpoint that lies in `folder`."""
-    source, how = request.source or {}, loading(target, folder)
-    origin = ", revision ".join(str(source[key]) for key in ("source", "revision") if key in source)
+    source, how = request.source or {}, loading(target, request, said)
+    origin = ", revision ".join(str(source[key]) for key in ("name", "revision") if key in source)
     text = [
         f"# {target.title}",
         f"Made from {origin or 'a model that is not named'}: routed experts at {request.allocation.average_bits:.2f} "
         f"bits on average ({request.method}, group size {request.group_size}). `manifest.json` says the rest.",
         *(_lines(how) if how is not None else ()),
         target.engines,
-        *notes,
+        *said.notes,
         *([f"**{target.warning}**"] if target.warning else []),
     ]
     (folder / CARD).write_text("\n\n".join(text) + "\n", encoding="utf-8")
@@ -47,17 +50,10 @@ def _lines(how: dict[str, object]) -> tuple[str, ...]:
     )
 
 
-def _classes(folder: Path) -> dict[str, str]:
+def _classes(network: nn.Module) -> dict[str, str]:
     """transformers' classes for the model and its inputs, and the leave that code of its own takes."""
-    from mode_core.models import OwnCodeError
-    from mode_core.models.loading import attempt, model_class_of
+    from mode_core.models.outline import model_class_of
 
-    name, common = str(folder), {"local_files_only": True, "trust_remote_code": False}
-    try:
-        model, pictures = attempt(name, "configuration", model_class_of, name, **common)
-    except OwnCodeError:  # it had leave to run when it was loaded: without, nothing would have been written
-        common["trust_remote_code"] = True
-        model, pictures = attempt(name, "configuration", model_class_of, name, **common)
-    reader = "AutoProcessor" if pictures else "AutoTokenizer"
-    trust = ", trust_remote_code=True" if common["trust_remote_code"] else ""
-    return {"model": model.__name__, "reader": reader, "trust": trust}
+    model, pictures = model_class_of(network.config)
+    trust = ", trust_remote_code=True" if network.is_custom_code() else ""
+    return {"model": model.__name__, "reader": "AutoProcessor" if pictures else "AutoTokenizer", "trust": trust}

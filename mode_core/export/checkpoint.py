@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
 from mode_core.export.shards import ShardWriter
+from mode_core.export.target import Said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,10 @@ NAMED = 3  # tensors named in a note
 
 def write_checkpoint(
     weights: Weights, folder: Path, experts: Tensors, changes: Mapping[str, object] | None = None
-) -> tuple[str, ...]:
+) -> Said:
     """Write a whole checkpoint: everything outside the experts as the source has it, and `experts(weights)`.
 
-    `changes` are entries of config.json that the target needs. Returns what a reader of the manifest must know.
+    `changes` are entries of config.json that the target needs.
     """
     writer = ShardWriter(folder, weights.request.shard_bytes)
     with weights.ready():
@@ -40,7 +41,7 @@ def write_checkpoint(
         place = folder / path.relative_to(weights.folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
-    return _notes(weights)
+    return Said(_notes(weights))
 
 
 def separate(parts: Callable[[PackedMatrix], dict[str, Tensor]]) -> Tensors:
@@ -82,11 +83,11 @@ def _notes(weights: Weights) -> tuple[str, ...]:
     notes = []
     if weights.restored is not None:
         notes.append(
-            "The source was saved by transformers 5, which leaves the experts of this family turned; the form of "
-            f"{weights.restored.example} is written instead (fused experts in × out, "
-            f"{', '.join(weights.restored.text)} in config.json)."
+            "The source was saved by transformers 5, which leaves the fused experts of this family turned and settings "
+            f"out; what is written has the form of {weights.restored.example}: in × out where experts are fused, and "
+            f"{', '.join(weights.restored.text)} in config.json."
         )
-    if unused := weights.unused:
+    if unused := [name for name in weights.strange if name not in weights.routed]:
         more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
         notes.append(
             f"{len(unused)} tensors that the model's class does not use are kept as they are: "

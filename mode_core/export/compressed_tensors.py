@@ -8,8 +8,9 @@ Which module has which width stands in `config_groups`, one group per width with
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,10 @@ import numpy as np
 
 from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
 from mode_core.export.expert_modules import expert_modules
+from mode_core.export.folder import ExportError
 from mode_core.export.int32 import check_shapes, whole_zeros, words
 from mode_core.export.request import Request
+from mode_core.export.target import Said
 from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
@@ -32,19 +35,35 @@ WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # experts are written as separate layers, which was tried with these
 
 
-def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
+def write_compressed_tensors(request: Request, folder: Path) -> Said:
     """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:
         ExportError: another family, or channels that do not fill whole words.
     """
     weights = open_weights(request)
+    _check_groups(weights.shapes, request.group_size)
     check_family(weights.config, FAMILIES, "compressed-tensors")
     check_shapes(weights.shapes, request.group_size)
     modules = expert_modules(request.allocation.bits, weights.shapes)
     ignored = other_linears(weights) + [module.name for module in modules if module.bits == UNTOUCHED]
     settings = _settings(config_groups(request, weights.shapes), ignored)
     return write_checkpoint(weights, folder, separate(packed_parts), {"quantization_config": settings})
+
+
+def _check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
+    """vLLM takes one group size for gate, up and down of a layer; narrow matrices would have shorter groups.
+
+    Raises:
+        ExportError: names the size that fits all.
+    """
+    for name, shape in shapes.items():
+        if group_length(shape.hidden, group_size) != group_length(shape.intermediate, group_size):
+            raise ExportError(
+                f"Bank {name} has matrices of {shape.intermediate} × {shape.hidden}: with groups of {group_size} gate, "
+                "up and down would differ in group size, which vLLM refuses; use --group-size "
+                f"{math.gcd(shape.hidden, shape.intermediate)} or a divisor of it."
+            )
 
 
 def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:

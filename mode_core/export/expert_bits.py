@@ -6,11 +6,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from mode_core.export.folder import ExportError
 from mode_core.export.request import Request
+from mode_core.json_files import Digits, Width, checked, read_json
 
 FILE = "expert_bits.json"
+
+
+class _Record(TypedDict):
+    """Layer → expert → bits; what else the file says is not read."""
+
+    expert_bits: dict[Digits, dict[str, Width]]
 
 
 def write_expert_bits(request: Request, folder: Path) -> None:
@@ -44,16 +52,11 @@ def read_expert_bits(path: str | Path) -> dict[int, np.ndarray]:
     Raises:
         ExportError: not such a file, or experts missing, named with their layer.
     """
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
-        raise ExportError(f"{path} is not readable as JSON ({broken}).") from None
-    if not isinstance(record, dict) or not isinstance(record.get("expert_bits"), dict):
-        raise ExportError(f"{path} is JSON, but has no 'expert_bits' by layer.")
+    record = checked(read_json(Path(path), ExportError), _Record, path, ExportError)
     return {int(layer): _widths(path, layer, experts) for layer, experts in record["expert_bits"].items()}
 
 
 def _widths(path: str | Path, layer: str, experts: dict[str, int]) -> np.ndarray:
-    if sorted(map(int, experts)) != list(range(len(experts))):
+    if set(experts) != {str(expert) for expert in range(len(experts))}:
         raise ExportError(f"{path}, layer {layer}: experts must be 0 … {len(experts) - 1} without a gap.")
     return np.array([experts[str(expert)] for expert in range(len(experts))], dtype=np.int64)

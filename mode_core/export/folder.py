@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from typing_extensions import TypedDict
+
+from mode_core.errors import ExportError
+from mode_core.json_files import check_format, checked, read_json
 
 try:
     import fcntl
@@ -20,8 +24,11 @@ MANIFEST = "manifest.json"
 FORMAT = "mode-export/1"
 
 
-class ExportError(ValueError):
-    """An export that cannot be made, with what stands in its way."""
+class _Manifest(TypedDict):
+    """What is read of a manifest before an export takes its place."""
+
+    format: str
+    target: str
 
 
 def check_destination(directory: Path, target: str) -> None:
@@ -44,10 +51,11 @@ def check_destination(directory: Path, target: str) -> None:
 def _target_of(directory: Path) -> str | None:
     """The target whose export lies in that folder, or None where it is no export."""
     try:
-        record = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        record = read_json(directory / MANIFEST, ExportError)
+        check_format(record, FORMAT, directory / MANIFEST, ExportError, "manifest")
+        return checked(record, _Manifest, directory / MANIFEST, ExportError)["target"]
+    except ExportError:
         return None
-    return record.get("target") if isinstance(record, dict) and record.get("format") == FORMAT else None
 
 
 @contextmanager

@@ -18,17 +18,14 @@ from mode_core.export.request import Request
 
 if TYPE_CHECKING:
     from mode_core.export.refit import Fitted
-    from mode_core.export.target import Target
+    from mode_core.export.target import Said, Target
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(
-    target: Target, request: Request, fitted: Fitted, notes: tuple[str, ...], folder: Path
-) -> dict[str, object]:
-    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums; `notes` are
-    those of the writer.
+def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said, folder: Path) -> dict[str, object]:
+    """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
 
     `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
     """
@@ -59,7 +56,7 @@ def build_manifest(
             "proven_optimal": allocation.proven_optimal,
         },
         "price_of_unit": fitted.price,
-        "notes": [*fitted.notes, *notes],
+        "notes": [*fitted.notes, *said.notes],
         "quantizer": {
             "method": request.method,
             "group_size": request.group_size,
@@ -71,7 +68,7 @@ def build_manifest(
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
-        "load": loading(target, folder),
+        "load": loading(target, request, said),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Request:
     quantizer: Mapping[str, object] = field(default_factory=dict)
     run_folder: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    outline: tuple[nn.Module, dict[str, ExpertBank]] | None = None  # of `checkpoint`: without weights, and its banks
+    network: nn.Module | None = None  # the model of `checkpoint` without its weights
 
     def layer(self, bank: str) -> int:
         """Decoder layer of a bank: from the statistics or the model, else from its name."""
@@ -67,8 +68,18 @@ class Request:
         """Shapes of the banks, by name; empty where neither statistics nor a model nor its folder are at hand."""
         if self.statistics is not None:
             return {bank.name: bank.shape for bank in self.statistics}
-        banks = self.loaded.banks if self.loaded is not None else self.outline[1] if self.outline is not None else {}
-        return {name: shape_of(bank) for name, bank in banks.items()}
+        return {name: shape_of(bank) for name, bank in self.banks.items()}
+
+    @cached_property
+    def banks(self) -> dict[str, ExpertBank]:
+        """Expert banks of the model or of its folder; none without either."""
+        if self.loaded is not None:
+            return self.loaded.banks
+        if self.network is None:
+            return {}
+        from mode_core.models import find_banks
+
+        return find_banks(self.network)
 
     def packed_bytes(self) -> dict[str, np.ndarray] | None:
         """Packed bytes of every expert at its bits: bank → int64 `[E]`; None where shapes are not known."""

@@ -22,6 +22,15 @@ PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is no
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a writer has to say of what it wrote: sentences for the manifest, and lines that load it where those of the
+    target do not."""
+
+    notes: tuple[str, ...] = ()
+    load: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
     """One form of output: what it is called, how fine its bits may be, who runs it, and how that was proven.
 
@@ -30,7 +39,7 @@ class Target:
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
-    `write` returns what a reader of the manifest must know. `load` are lines of Python that open a checkpoint from
+    `load` are lines of Python that open a checkpoint from
     within its folder (see `card`), `tried` the versions of the packages that were tried with them.
     """
 
@@ -42,7 +51,7 @@ class Target:
     widths: tuple[int, ...]
     engines: str
     proof: str
-    write: Callable[[Request, Path], tuple[str, ...] | None]
+    write: Callable[[Request, Path], Said | None]
     needs_model: bool = False
     needs: str = ""
     recommended: str = ""

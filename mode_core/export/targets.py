@@ -38,8 +38,9 @@ model = {model}.from_pretrained("."{trust})
 processor = {reader}.from_pretrained("."{trust})
 """
 GPTQMODEL_LINES = """\
+import torch
 from gptqmodel import BACKEND, GPTQModel
-model = GPTQModel.load(".", backend=BACKEND.TORCH, device="cpu").model  # on a GPU without backend and device
+model = GPTQModel.load(".", backend=BACKEND.TORCH, device="cpu", dtype=torch.float16).model
 """
 MLX_LINES = """\
 from mlx_vlm import load
@@ -79,7 +80,8 @@ TARGETS: dict[str, Target] = {
             ALL_WIDTHS,
             "Whatever runs the original checkpoint: transformers, vLLM, lmms-eval, VLMEvalKit. It saves no memory; "
             "it is for measuring what the bits cost.",
-            "Loaded with stock transformers, its logits equal those of the quantized model.",
+            "Names, layout, types and companion files are the source's; loaded with stock transformers, its logits "
+            "equal those of the quantized model.",
             write_dequantized,
             needs_model=True,
             load=STOCK_LINES,

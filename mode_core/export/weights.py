@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.export.folder import ExportError
-from mode_core.export.naming import as_in_files, model_names
+from mode_core.export.naming import model_names
 from mode_core.export.published import PUBLISHED, Published
 from mode_core.export.request import Request, shape_of
 from mode_core.export.stored_banks import OtherStorage, StoredBank, bank_of, stored_banks
@@ -26,10 +26,12 @@ from mode_core.jobs import Reporter, check
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
-    from mode_core.models import ExpertBank, LoadedModel
+    from mode_core.models import LoadedModel
     from mode_core.quantization.packing import PackedMatrix
+    from mode_core.quantization.quantized_model import QuantizedModel
 
 DATA_FREE = ("rtn", "hqq")  # quantizers that look at the weights alone
 CHUNK = 1 << 24  # weights of experts quantized at once
@@ -51,26 +53,31 @@ class ExpertMatrix:
         would join what goes by the files' names."""
         return f"{self.bank}.{self.expert}.{self.projection}_proj"
 
+    def values(self, dtype: torch.dtype) -> Tensor:
+        """What the codes stand for, `[out, in]`."""
+        return self.original if self.packed is None else self.packed.dequantize(dtype)
+
 
 class Weights:
     """The tensors of an export, one after another. `banks` and `shapes` go by the model's names of the banks.
 
-    Memory: `CHUNK` weights of experts as floating-point numbers and their codes, and the largest other tensor;
-    `replaced` holds one bank beside. With a loaded model, also what `quantize_experts` takes.
+    Memory: `CHUNK` weights of experts as floating-point numbers and their codes, and the largest other tensor; with a
+    loaded model, also what `quantize_experts` takes.
 
     Raises:
         ExportError: the allocation is of another model; a quantizer that needs the model loaded; storage that is not
             known here.
     """
 
-    def __init__(self, request: Request, folder: Path, network: object, banks: dict[str, ExpertBank]):
+    def __init__(self, request: Request, folder: Path, network: nn.Module):
         from mode_core.models.checkpoint_files import CheckpointFiles
 
+        banks = request.banks
         if strange := sorted(set(banks) ^ set(request.allocation.bits)):
             raise ExportError(
                 f"The allocation and the checkpoint {folder} are of different models: {strange[0]} is in one only."
             )
-        self.request, self.folder, self._network, self._quantized = request, folder, network, None
+        self.request, self.folder, self.network, self._quantized = request, folder, network, None
         self.files = CheckpointFiles(folder)
         self.shapes = {name: shape_of(bank) for name, bank in banks.items()}
         self.names = model_names(network, self.files.names)
@@ -80,38 +87,33 @@ class Weights:
         except OtherStorage:
             if request.loaded is None:
                 raise
-            self.banks = {}  # transformers, which loaded them, knows how to write them: see `replaced`
+            self.banks = {}  # transformers, which loaded them, knows how to write them: see `dequantized`
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """While a loaded model is quantized, and restored afterwards; files let go at the end."""
-        from mode_core.quantization.apply import quantize_experts
-
-        request = self.request
         try:
-            with (
-                nullcontext()
-                if request.loaded is None
-                else quantize_experts(
-                    request.loaded,
-                    request.allocation,
-                    request.method,
-                    request.group_size,
-                    request.symmetric,
-                    progress=request.progress,
-                    cancel=request.cancel,
-                    **request.quantizer,
-                ) as self._quantized
-            ):
+            with self._quantizing() as self._quantized:
                 yield
         finally:
             self.files.close()
 
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Tensors in the files that the model's class does not use, such as those for predicting several tokens."""
-        known = self._network.state_dict()
-        return tuple(name for name in self.files.names if name not in self.routed and self.names[name] not in known)
+    def _quantizing(self) -> AbstractContextManager[QuantizedModel | None]:
+        from mode_core.quantization.apply import quantize_experts
+
+        request = self.request
+        if request.loaded is None:
+            return nullcontext()
+        grid = (request.method, request.group_size, request.symmetric)
+        hooks = {"progress": request.progress, "cancel": request.cancel}
+        return quantize_experts(request.loaded, request.allocation, *grid, **hooks, **request.quantizer)
+
+    @cached_property
+    def strange(self) -> tuple[str, ...]:
+        """Tensors in the files that have no place in the model's class, such as those for predicting several tokens;
+        or experts apart where it has fused ones."""
+        known = self.network.state_dict()
+        return tuple(name for name in self.files.names if self.names[name] not in known)
 
     @property
     def companions(self) -> tuple[Path, ...]:
@@ -133,14 +135,16 @@ class Weights:
         """The configuration as the folder has it, without the settings of a quantization that is undone in reading;
         with what the published one says where that is restored."""
         config = self._source_config
-        return config if self.restored is None else config | {
-            "text_config": {**self.restored.text, **config["text_config"]}
-        }  # fmt: skip
+        if self.restored is None:
+            return config
+        return config | {"text_config": {**self.restored.text, **config["text_config"]}}
 
     @cached_property
     def _source_config(self) -> dict[str, object]:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        config.pop("quantization_config", None)
+        for part in (config, *config.values()):
+            if isinstance(part, dict):
+                part.pop("quantization_config", None)
         return config
 
     def experts(self) -> Iterator[ExpertMatrix]:
@@ -160,9 +164,9 @@ class Weights:
                 }
                 self.files.close()  # pages of a mapped file that were read stay in memory while it is open
                 for expert in range(first, last):
+                    reporter.step(f"layer {bank.shape.layer}: expert {expert}")
                     for projection in bank.projections:
                         yield ExpertMatrix(bank.name, expert, projection, *made[projection][expert - first])
-                    reporter.step(f"layer {bank.shape.layer}: expert {expert}")
 
     def others(self) -> Iterator[tuple[str, Tensor]]:
         """Every other tensor, as the files have it; attention and shared experts rounded where that was asked for."""
@@ -172,25 +176,6 @@ class Weights:
                 tensor = self.files.read(name)
                 yield name, self.packed(name, tensor).dequantize(tensor.dtype) if name in self.linears else tensor
         self.files.close()
-
-    def replaced(self) -> Iterator[tuple[str, Tensor]]:
-        """The experts' tensors under the files' own names, in their layout and type, with the values of their codes."""
-        if not self.banks:
-            yield from self._as_transformers_writes()
-        matrices = self.experts()
-        for bank in self.banks.values():
-            own = (next(matrices) for _ in range(bank.shape.experts * len(bank.projections)))
-            if not bank.fused:
-                for matrix in own:
-                    name = bank.names[matrix.projection].format(matrix.expert)
-                    yield name, self._values(matrix, name)
-                continue
-            whole = self._empty(bank)
-            for matrix in own:
-                name = bank.names[matrix.projection]
-                whole[name][matrix.expert, bank.rows[matrix.projection]] = self._values(matrix, name)
-            for name, tensor in whole.items():
-                yield name, tensor.mT if self._turned(bank) else tensor
 
     @cached_property
     def routed(self) -> set[str]:
@@ -204,7 +189,7 @@ class Weights:
         from mode_core.quantization.plan import planned_linears
 
         asked = {part: self.request.quantizer.get(f"{part}_bits") for part in ("attention", "shared")}
-        planned = planned_linears(self._network, asked)
+        planned = planned_linears(self.network, asked)
         stored = {name: place for place, name in self.names.items()}
         found = {}
         for module, (linear, width) in planned.items():
@@ -223,25 +208,6 @@ class Weights:
         if self._quantized is not None:
             return self._quantized.linears[module]
         return self._pack(tensor[None], width)[0]
-
-    def _values(self, matrix: ExpertMatrix, name: str) -> Tensor:
-        return matrix.original if matrix.packed is None else matrix.packed.dequantize(self.files.dtype(name))
-
-    def _turned(self, bank: StoredBank) -> bool:
-        """Whether the bank's matrices are written `[in, out]`."""
-        return bank.transposed or self.restored is not None
-
-    def _empty(self, bank: StoredBank) -> dict[str, Tensor]:
-        """Room for a fused bank's tensors, `[E, out, in]` whatever the layout in memory."""
-        import torch
-
-        whole = {}
-        for name in bank.tensors():
-            experts, *sides = self.files.shape(name)
-            sides = sides[::-1] if self._turned(bank) != bank.transposed else sides
-            tensor = torch.empty(experts, *sides, dtype=self.files.dtype(name))
-            whole[name] = tensor.mT if self._turned(bank) else tensor
-        return whole
 
     def _matrices(
         self, bank: StoredBank, projection: str, first: int, widths: np.ndarray
@@ -270,27 +236,19 @@ class Weights:
         request = self.request
         return pack_matrices(quantize_data_free(stack, width, request.group_size, request.symmetric, request.method))
 
-    def _as_transformers_writes(self) -> Iterator[tuple[str, Tensor]]:
-        """The experts of a loaded model that the files store in a way known to transformers alone.
-
-        Raises:
-            ExportError: they lie otherwise in the files than transformers would write them.
-        """
-        written = as_in_files(self._network)
-        for name in self.routed:
-            if name not in written or written[name].shape != tuple(self.files.shape(name)):
-                raise ExportError(f"{self.folder} stores {name} in a way that is not known here, nor to transformers.")
-            yield name, written[name].to(self.files.dtype(name))
-
 
 def open_weights(request: Request) -> Weights:
     """The weights of the request's model; nothing is read or quantized yet.
 
     Raises:
-        ExportError: neither a loaded model nor a folder; a quantizer that needs a loaded model; see `Weights`.
+        ExportError: neither a loaded model nor a folder; a folder that changed since; a quantizer that needs a loaded
+            model; see `Weights`.
     """
     if (loaded := request.loaded) is not None:
-        return Weights(request, source_folder(loaded), loaded.model, loaded.banks)
+        weights = Weights(request, folder := source_folder(loaded), loaded.model)
+        if str(folder) == loaded.source and weights.files.revision() != loaded.revision:
+            raise ExportError(f"The files in {folder} have changed since the model was loaded; load it again.")
+        return weights
     if request.checkpoint is None:
         raise ExportError("This target writes the model's weights: give the loaded model, or its checkpoint's folder.")
     if request.method not in DATA_FREE:
@@ -298,7 +256,7 @@ def open_weights(request: Request) -> Weights:
             f"The quantizer {request.method!r} looks at data, so it needs the model loaded; "
             f"from a checkpoint's folder choose one of: {', '.join(DATA_FREE)}."
         )
-    return Weights(request, request.checkpoint, *request.outline)
+    return Weights(request, request.checkpoint, request.network)
 
 
 def source_folder(loaded: LoadedModel) -> Path:

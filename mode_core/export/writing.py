@@ -17,7 +17,7 @@ from mode_core.export.manifest import build_manifest
 from mode_core.export.refit import Fitted, fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Target, missing_package
+from mode_core.export.target import Said, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
@@ -56,6 +56,7 @@ def export(
     quantizer: Mapping[str, object] | None = None,
     options: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    trust_remote_code: bool = False,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
 ) -> ExportResult:
@@ -74,22 +75,26 @@ def export(
         quantizer: further arguments of `quantize_experts`.
         options: what the target alone understands, such as the types of `gguf`.
         shard_bytes: largest safetensors file.
+        trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
 
     Raises:
         ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
-            there; a folder that holds something else.
+            there; a folder that holds something else; layout or names of the source that are not understood.
+        ModelError: the source's folder is not whole, or is quantized already.
         Cancelled: a stop was asked for; nothing was written.
     """
     if target not in TARGETS:
         raise ExportError(f"There is no export target {target!r}; choose one of: {', '.join(TARGETS)}.")
     chosen, folder = TARGETS[target], Path(directory)
+    from mode_core.models.outline import outline
+
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
     rest = (statistics, costs, loaded, method, group_size, symmetric, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    outlined = None if loaded is not None or checkpoint is None else _outline(place["checkpoint"])
+    network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
     asked = Request(
         allocation,
         *rest,
@@ -97,9 +102,10 @@ def export(
         quantizer=dict(quantizer or {}),
         options=dict(options or {}),
         run_folder=None if run is None else run.path,
-        outline=outlined,
+        network=network,
     )
     asked.check_banks()
+    allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
     if chosen.fit is not None:
         fitted = chosen.fit(asked, chosen)
     else:
@@ -108,20 +114,13 @@ def export(
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
-        notes = chosen.write(request, building) or ()
+        said = chosen.write(request, building) or Said()
         check(cancel)
         if chosen.group == "checkpoint":
-            write_card(chosen, request, notes, building)
-        manifest = build_manifest(chosen, request, fitted, notes, building)
+            write_card(chosen, request, said, building)
+        manifest = build_manifest(chosen, request, fitted, said, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
-
-
-def _outline(checkpoint: Path) -> tuple[object, dict]:
-    """The model that a checkpoint's folder describes, without its weights, and its banks."""
-    from mode_core.models.outline import outline
-
-    return outline(checkpoint)
 
 
 def _check_ready(target: Target, loaded: LoadedModel | None, checkpoint: str | Path | None) -> None:
@@ -152,13 +151,15 @@ def _source(
     run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None, checkpoint: str | Path | None
 ) -> dict[str, object]:
     """Which model this is about, as the run, the statistics or the loaded model name it."""
+    from mode_core.models.folders import model_name
+
     found: dict[str, object] = {}
     if statistics is not None:
         found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
     if run is not None and run.model_source:
         found["source"] = run.model_source
     if loaded is not None:
-        found |= {key: getattr(loaded, key) for key in ("source", "revision")}
+        found |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
     elif checkpoint is not None:
-        found["source"] = str(checkpoint)
+        found |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
     return found

@@ -15,14 +15,11 @@ from itertools import groupby
 
 import numpy as np
 
+from mode_core.errors import ImportanceError
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
 KINDS = ("text", "vision", "key", "redundant", "all")
 NO_SIGNAL = "none"
-
-
-class ImportanceError(ValueError):
-    """A question that these statistics cannot answer; the text says which setting to change, and to what."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,39 @@ def load_weights(
     Raises:
         ModelError: tensors that are missing, of another shape, not understood, or not finite; their names and counts.
     """
+    found: list[str] = []
+    model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, found), **placement)
+    if found:
+        raise ModelError(f"{files.folder}: {_counted(found)}: not finite (NaN or infinity). Get these weights anew.")
+    _generation(model, files)
+    return model
+
+
+def check_files(files: CheckpointFiles, config: Any, trust_remote_code: bool = False) -> nn.Module:
+    """The outline of a configuration, after the proof that these files hold all of its weights, which are not read.
+
+    Raises:
+        ModelError: as `load_weights`, but for numbers that are not finite.
+    """
+    nowhere = {"device_map": {"": "meta"}}
+    return _filled(files, config, None, trust_remote_code, lambda key: Shadow(key, files), **nowhere)
+
+
+def _filled(
+    files: CheckpointFiles,
+    config: Any,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,
+    reader: Callable[[str], Arriving | Shadow],
+    **placement: Any,
+) -> nn.Module:
+    """A model with what `reader` makes of every tensor's name, by transformers' own loading."""
     name = str(files.folder)
     outlined = built(name, config, trust_remote_code)
     check_experts(files.names, name)
-    found: list[str] = []
-    merged = _merged(files, outlined, found)
+    merged = _merged(files, outlined, reader)
     apart = {key for one in merged.values() for key in one.names()}
-    state = {key: Arriving(key, files, found) for key in files.names if key not in apart} | merged
+    state = {key: reader(key) for key in files.names if key not in apart} | merged
     options = {"config": config, "state_dict": state, "dtype": dtype or stored_dtype(config), **placement}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": trust_remote_code}
     with _quietly() as said:
@@ -63,10 +89,7 @@ def load_weights(
             if not unfit:
                 raise
             raise ModelError(f"{name}: {_counted(unfit)}: cannot be put together. {REMEDY}") from failure
-    if found:
-        raise ModelError(f"{name}: {_counted(found)}: not finite (NaN or infinity). Get these weights anew.")
     check_report(report, config, name)
-    _generation(model, files)
     return model
 
 
@@ -175,11 +198,21 @@ class Arriving:
         return tensor
 
 
+class Shadow:
+    """One tensor without its numbers: type and sizes alone."""
+
+    def __init__(self, name: str, files: CheckpointFiles):
+        self.name, self._files = name, files
+
+    def __getitem__(self, _: object) -> Tensor:
+        return torch.empty(self._files.shape(self.name), dtype=self._files.dtype(self.name), device="meta")
+
+
 class Merged:
     """The matrices of a bank's side as the model fuses them, from files with a tensor for each."""
 
-    def __init__(self, bank: ExpertBank, parts: dict[str, str], files: CheckpointFiles, found: list[str]):
-        self._bank, self._parts, self._files, self._found = bank, parts, files, found
+    def __init__(self, bank: ExpertBank, parts: dict[str, str], reader: Callable[[str], Arriving | Shadow]):
+        self._bank, self._parts, self._reader = bank, parts, reader
 
     def names(self) -> list[str]:
         """The files' tensors that it is made from."""
@@ -188,14 +221,16 @@ class Merged:
     def __getitem__(self, _: object) -> Tensor:
         bank = self._bank
         side = bank.fused("down" if "down" in self._parts else "up")
-        made = torch.empty(side.shape, dtype=self._files.dtype(next(iter(self._parts.values())).format(0)))
+        made: Tensor | None = None
         for projection, name in self._parts.items():
             for expert in range(bank.experts):
-                made[expert, bank.rows(projection)] = Arriving(name.format(expert), self._files, self._found)[...]
+                matrix = self._reader(name.format(expert))[...]
+                made = torch.empty(side.shape, dtype=matrix.dtype, device=matrix.device) if made is None else made
+                made[expert, bank.rows(projection)] = matrix
         return made.mT.contiguous() if bank.storage.transposed else made
 
 
-def _merged(files: CheckpointFiles, model: nn.Module, found: list[str]) -> dict[str, Merged]:
+def _merged(files: CheckpointFiles, model: nn.Module, reader: Callable[[str], Arriving | Shadow]) -> dict[str, Merged]:
     """Fused tensors of banks that the files hold expert by expert, in families for which transformers does not."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -207,7 +242,7 @@ def _merged(files: CheckpointFiles, model: nn.Module, found: list[str]) -> dict[
             entrance = {"gate": gate, "up": up} if bank.has_gate else {"up": up}
             for side, parts in (("up", entrance), ("down", {"down": down})):
                 stored = {key: f"{bank.name}.{{}}.{part}.weight" for key, part in parts.items()}
-                merged = Merged(bank, stored, files, found)
+                merged = Merged(bank, stored, reader)
                 if isinstance(bank.storage, FusedStorage) and names.issuperset(merged.names()):
                     made[f"{bank.name}.{bank.storage.parameter_name(side)}"] = merged
     return made
@@ -215,12 +250,8 @@ def _merged(files: CheckpointFiles, model: nn.Module, found: list[str]) -> dict[
 
 def unsound(name: str, tensor: Tensor) -> list[str]:
     """Names of what is NaN or infinite in a tensor: it, or its experts where they are stacked in it."""
-    if not tensor.is_floating_point():
-        return []
-    stacked = tensor.dim() == 3 and ".experts." in name
-    sums = tensor.sum(dim=(1, 2) if stacked else None, dtype=torch.float32)
-    if bool(sums.isfinite().all()):  # a number that is not finite makes the sum so
-        return []
-    if not stacked:
-        return [] if bool(tensor.isfinite().all()) else [name]
+    if not tensor.is_floating_point() or all(bool(end.isfinite()) for end in torch.aminmax(tensor)):
+        return []  # NaN is least and greatest of all
+    if tensor.dim() < 3 or ".experts." not in name:
+        return [name]
     return [f"{name}, expert {e}" for e in range(len(tensor)) if not bool(tensor[e].isfinite().all())]

@@ -162,9 +162,22 @@ def _render(processor: Any, sample: Sample) -> str:
     for text in sample.texts:
         if held := [token for token in tokenizer.all_special_tokens if token in text]:
             raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
-    if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
-        raise ModelError("The model's processor has no chat template; add chat_template.jinja to its folder.")
+    check_template(processor)
     return _templated(processor, sample.prompt())
+
+
+def check_template(processor: Any) -> None:
+    """Refuse a processor (or tokenizer) that does not say how a chat is written.
+
+    Raises:
+        ModelError: what to do.
+    """
+    if not (getattr(processor, "chat_template", None) or getattr(tokenizer_of(processor), "chat_template", None)):
+        where = getattr(tokenizer_of(processor), "name_or_path", "") or "the model's folder"
+        raise ModelError(
+            f"The model's processor has no chat template, so no sample can be written for it; copy chat_template.jinja "
+            f"(or chat_template.json) into {where} from where the model was published."
+        )
 
 
 def _templated(processor: Any, turns: list[dict[str, Any]]) -> str:

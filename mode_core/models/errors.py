@@ -1,7 +1,9 @@
 """What can be wrong with a model, in words."""
 
+from mode_core.errors import ModeError
 
-class ModelError(ValueError):
+
+class ModelError(ModeError):
     """A model that cannot be loaded or used; the text says what was looked for, what was found, what to do."""
 
 

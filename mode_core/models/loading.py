@@ -19,7 +19,7 @@ from torch import nn
 from mode_core.models.arriving import load_weights
 from mode_core.models.banks import ExpertBank
 from mode_core.models.checkpoint_files import CheckpointFiles
-from mode_core.models.encoding import Encoded, encode, tokenizer_of, vision_token_ids
+from mode_core.models.encoding import Encoded, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
 from mode_core.models.finding import find_banks
 from mode_core.models.folders import checked_folder, model_name, refuse_pointer
@@ -69,9 +69,24 @@ class LoadedModel:
         return bool(self.vision_ids)
 
     @property
+    def stops(self) -> list[int]:
+        """Tokens that end a turn: of the model's generation settings, else of its tokenizer."""
+        stops = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        stops = self.tokenizer.eos_token_id if stops is None else stops
+        return [stops] if isinstance(stops, int) else list(stops or [])
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type that the model computes in."""
         return self.model.dtype
+
+    def check_template(self) -> None:
+        """Refuse a model whose folder does not say how a chat is written, before any work begins.
+
+        Raises:
+            ModelError: what to do.
+        """
+        check_template(self.processor)
 
     def encode(self, samples: Sequence[Sample], answers: bool = False, padding_side: str = "right") -> Encoded:
         """The model's inputs for a batch of samples, on its device; generation needs `padding_side="left"`.
@@ -116,8 +131,8 @@ def load_model(
     placement = _placement(device, max_memory, offload_folder)
     found = checked_folder(str(source))
     place = found or _fetched(str(source), trust_remote_code)
-    config = configuration(str(place), trust_remote_code)
-    _, pictures = attempt(str(place), "configuration", model_class_of, config)
+    config = configuration(str(place), trust_remote_code, str(source))
+    _, pictures = attempt(str(source), "configuration", model_class_of, config)
     with CheckpointFiles(place) as files:
         processor = load_processor(place, pictures, trust_remote_code)
         model = load_weights(files, config, kept[0], trust_remote_code, **placement)
@@ -152,7 +167,7 @@ def _fetched(source: str, trust_remote_code: bool) -> Path:
 
     small = [*SMALL, *(["*.py"] if trust_remote_code else [])]
     place = Path(attempt(source, "configuration", snapshot_download, source, allow_patterns=small))
-    configuration(str(checked_folder(str(place))), trust_remote_code)
+    configuration(str(checked_folder(str(place))), trust_remote_code, source)
     return Path(attempt(source, "weights", snapshot_download, source, allow_patterns=[*small, "model*.safetensors"]))
 
 

@@ -36,21 +36,23 @@ def outline(source: str | Path, trust_remote_code: bool = False) -> nn.Module:
     return built(str(source), configuration(str(source), trust_remote_code), trust_remote_code)
 
 
-def configuration(source: str, trust_remote_code: bool = False, local_files_only: bool = True) -> Any:
+def configuration(source: str, trust_remote_code: bool = False, name: str | None = None) -> Any:
     """The configuration of a model that is not quantized, as transformers' object; FP8 that is read is not named in it.
+
+    `name` is what refusals call it, if not `source`.
 
     Raises:
         ModelError: as `outline`.
     """
-    place = checked_folder(source)
+    place, name = checked_folder(source), name or source
     if place is not None:
-        refuse_quantized(read_config(place), source, place)
+        refuse_quantized(read_config(place), name, place)
     ensure_torchvision()
     from transformers import AutoConfig
 
-    common = {"local_files_only": local_files_only or place is not None, "trust_remote_code": trust_remote_code}
-    config = attempt(source, "configuration", AutoConfig.from_pretrained, source, **common)
-    refuse_quantized(config, source)
+    common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    config = attempt(name, "configuration", AutoConfig.from_pretrained, source, **common)
+    refuse_quantized(config, name)
     for part in (config, *(getattr(config, name, None) for name in LANGUAGE_PARTS)):
         if getattr(part, "quantization_config", None) is not None:
             del part.quantization_config

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mode_core.errors import QuantizationError
     from mode_core.quantization.apply import quantize_experts
-    from mode_core.quantization.errors import QuantizationError
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
     from mode_core.quantization.guard import exclusive
     from mode_core.quantization.hessians import GptqSettings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "GptqSettings": "hessians",
     "METHODS": "methods",
-    "QuantizationError": "errors",
+    "QuantizationError": "methods",
     "QuantizedModel": "quantized_model",
     "QuantizerMissing": "hqq",
     "quantize_experts": "apply",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mode_core.allocation.records import Allocation
+from mode_core.errors import QuantizationError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.errors import QuantizationError
 from mode_core.quantization.filling import fill_data_free, fill_second_order
 from mode_core.quantization.hessians import GptqSettings
 from mode_core.quantization.hqq import hqq_package

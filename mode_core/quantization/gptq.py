@@ -17,16 +17,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mode_core.errors import HessianError, SettingsError
 from mode_core.quantization.grids import Codes, check_weights
 from mode_core.quantization.search import Grid
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128
 FACTORED_AT_ONCE = 1 << 26  # numbers of Hessians that are factored together: 256 MB in float32
-
-
-class HessianError(ValueError):
-    """A Hessian that is not one: not finite, or not positive definite in spite of the damping."""
 
 
 def gptq(
@@ -48,7 +45,7 @@ def gptq(
     size = check_weights(weights, bits, group_size, torch.float16)
     count, rows, columns = weights.shape
     if hessians.shape != (count, columns, columns):
-        raise ValueError(
+        raise SettingsError(
             f"{count} matrices of {columns} input channels need Hessians of shape {(count, columns, columns)}; "
             f"got {tuple(hessians.shape)}."
         )

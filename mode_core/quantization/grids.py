@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mode_core.errors import SettingsError
 from mode_core.quantization.search import Grid
 from mode_core.quantization.widths import DROPPED, GROUP_SIZE, PER_CHANNEL, WIDTHS, check_width, group_length
 
@@ -74,7 +75,7 @@ def quantize(
     Memory: the codes (one byte a weight) and `CHUNK` float32 weights three times over.
 
     Raises:
-        ValueError: a width or group size that is not offered; weights that are not finite floating-point
+        SettingsError: a width or group size that is not offered; weights that are not finite floating-point
             numbers, or too large for the scales' type.
     """
     size = check_weights(weights, bits, group_size, scale_dtype)
@@ -167,18 +168,18 @@ def check_weights(weights: Tensor, bits: int, group_size: int, scale_dtype: torc
     check_width(bits)
     size = group_length(weights.shape[-1], group_size)
     if scale_dtype not in SCALE_DTYPES:
-        raise ValueError(f"scale_dtype must be one of {SCALE_DTYPES}; got {scale_dtype}.")
+        raise SettingsError(f"scale_dtype must be one of {SCALE_DTYPES}; got {scale_dtype}.")
     if not weights.is_floating_point() or weights.numel() == 0:
-        raise ValueError(
+        raise SettingsError(
             f"weights must be floating-point numbers [..., out, in]; got {weights.dtype} {tuple(weights.shape)}."
         )
     largest = max(abs(float(bound)) for bound in torch.aminmax(weights.detach()))
     if not largest < float("inf"):
-        raise ValueError(
+        raise SettingsError(
             "The weights hold NaN or infinity and cannot be quantized; check the checkpoint they come from."
         )
     if largest > torch.finfo(scale_dtype).max:
-        raise ValueError(f"A weight of {largest:.3g} is too large for scales in {scale_dtype}; use torch.bfloat16.")
+        raise SettingsError(f"A weight of {largest:.3g} is too large for scales in {scale_dtype}; use torch.bfloat16.")
     return size
 
 

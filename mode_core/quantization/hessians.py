@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mode_core.errors import SettingsError
 from mode_core.jobs import Reporter
 from mode_core.quantization.gptq import BLOCK, DAMPING
 
@@ -46,7 +47,7 @@ class GptqSettings:
     it, so that the tokens that an answer is made of count too.
 
     Raises:
-        ValueError: a setting out of its range, with the range.
+        SettingsError: a setting out of its range, with the range.
     """
 
     damping: float = DAMPING
@@ -62,16 +63,16 @@ class GptqSettings:
 
     def __post_init__(self) -> None:
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
+            raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
         if not 0 < self.damping < 1:
-            raise ValueError(f"damping must lie between 0 and 1; got {self.damping}.")
+            raise SettingsError(f"damping must lie between 0 and 1; got {self.damping}.")
         if not 0 < self.key_ratio <= 1:
-            raise ValueError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
+            raise SettingsError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
         if self.vision_weight < 0:
-            raise ValueError(f"vision_weight must not be negative; got {self.vision_weight}.")
+            raise SettingsError(f"vision_weight must not be negative; got {self.vision_weight}.")
         for name in ("block", "least_tokens", "batch_size", "memory_bytes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+                raise SettingsError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
 
 class ExpertHessians:

@@ -12,13 +12,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from mode_core.errors import QuantizerMissing
 from mode_core.quantization.grids import Codes, check_weights
 
 PACKAGE = "hqq"
-
-
-class QuantizerMissing(ValueError):
-    """A quantizer whose optional package is not installed."""
 
 
 def hqq_package() -> ModuleType:

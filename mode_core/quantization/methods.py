@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-from mode_core.quantization.errors import QuantizationError
+from mode_core.errors import QuantizationError
 from mode_core.quantization.grids import Codes, dropped, quantize
 from mode_core.quantization.hqq import hqq
 from mode_core.quantization.widths import DROPPED, group_length

@@ -6,21 +6,35 @@ Layers outside the experts stand there as `<module>|codes` and so on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 import torch
+from annotated_types import Interval, Len
 from safetensors.torch import save
+from typing_extensions import TypedDict
 
+from mode_core.errors import PackedFileError
 from mode_core.files import atomic_write, read_tensors
-from mode_core.quantization.packing import PackedMatrix
+from mode_core.json_files import OPEN, check_format, checked, parse_json, shortened
+from mode_core.quantization.packing import PackedMatrix, packed_length
+from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS, group_length
 
 FORMAT = "mode-packed/1"
+NAMED = re.compile(r"[^|]{1,4096}(\|[0-9]{1,8}\|(gate|up|down))?")
 Key = tuple[str, int, str]
 
 
-class PackedFileError(ValueError):
-    """A file of packed experts that is missing, cut off, or something else."""
+class _Header(TypedDict):
+    """`matrices` by name: bits, group size, rows, columns."""
+
+    __pydantic_config__ = OPEN
+    format: str
+    settings: dict[str, Any]
+    matrices: dict[str, Annotated[list[Annotated[int, Interval(ge=-1, le=1 << 24)]], Len(4, 4)]]
 
 
 def write_packed(
@@ -58,13 +72,30 @@ def read_packed_linears(path: str | Path) -> dict[str, PackedMatrix]:
 
 
 def _read(path: str | Path) -> tuple[dict[str, PackedMatrix], dict[str, object]]:
-    arrays, metadata = read_tensors(Path(path), PackedFileError)
-    header = json.loads(metadata.get("packed", "{}"))
-    if header.get("format") != FORMAT:
+    path = Path(path)
+    arrays, metadata = read_tensors(path, PackedFileError)
+    if "packed" not in metadata:
         raise PackedFileError(f"{path} is a safetensors file, but holds no packed experts ({FORMAT}).")
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    found = {}
-    for name, (bits, group_size, rows, columns) in header["matrices"].items():
-        codes, scales, zeros = tensors[f"{name}|codes"], tensors[f"{name}|scales"], tensors.get(f"{name}|zeros")
-        found[name] = PackedMatrix(codes, scales, zeros, bits, group_size, (rows, columns))
-    return found, header["settings"]
+    record = parse_json(metadata["packed"], path, PackedFileError)
+    check_format(record, FORMAT, path, PackedFileError, "packed experts")
+    header = checked(record, _Header, path, PackedFileError)
+    return {name: _matrix(arrays, name, sizes, path) for name, sizes in header["matrices"].items()}, header["settings"]
+
+
+def _matrix(arrays: Mapping[str, np.ndarray], name: str, sizes: Sequence[int], path: Path) -> PackedMatrix:
+    """One matrix; the lengths of its arrays must be those that its header asks for."""
+    bits, group_size, rows, columns = sizes
+    if not NAMED.fullmatch(name) or bits not in (DROPPED, *WIDTHS) or not (group_size == PER_CHANNEL or group_size > 0):
+        raise PackedFileError(f"{path} is damaged: {shortened(name)}: no matrix of {bits} bits by {group_size}.")
+    groups = 0 if bits == DROPPED else -(-columns // group_length(columns, group_size))
+    expected = {"codes": (packed_length(rows * columns, bits),), "scales": (rows, groups)}
+    parts = [arrays.get(f"{name}|{part}") for part in ("codes", "scales", "zeros")]
+    for (part, shape), array, kind in zip(expected.items(), parts, "uf", strict=False):
+        if array is None or array.dtype.kind != kind or (array.size if bits == DROPPED else array.shape != shape):
+            held = "is missing" if array is None else f"is {array.dtype} of shape {array.shape}"
+            raise PackedFileError(f"{path} is damaged: {name}|{part} {held}; expected shape {shape}.")
+    zeros = parts[2]
+    if zeros is not None and zeros.shape not in ((rows, groups), (packed_length(rows * groups, bits),)):
+        raise PackedFileError(f"{path} is damaged: {name}|zeros has shape {zeros.shape}.")
+    tensors = (None if part is None else torch.from_numpy(part) for part in parts)
+    return PackedMatrix(*tensors, bits, group_size, (rows, columns))

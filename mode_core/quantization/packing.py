@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mode_core.errors import SettingsError
 from mode_core.quantization.grids import Codes, dequantize, dropped
 from mode_core.quantization.widths import DROPPED
 
@@ -28,11 +29,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     Memory: two bytes a code beside the result.
 
     Raises:
-        ValueError: a code that does not fit into `bits` bits.
+        SettingsError: a code that does not fit into `bits` bits.
     """
     _check_width(bits)
     if codes.dtype != torch.uint8 or (codes.numel() and int(codes.max()) >= 1 << bits):
-        raise ValueError(
+        raise SettingsError(
             f"Codes to pack at {bits} bits must be uint8 below {1 << bits}; got {codes.dtype}, max {codes.max()}."
         )
     count = codes.shape[-1]
@@ -50,7 +51,7 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     """The inverse of `pack`: uint8 `[..., ceil(count·bits/8)]` → codes uint8 `[..., count]`."""
     _check_width(bits)
     if packed.shape[-1] != packed_length(count, bits):
-        raise ValueError(
+        raise SettingsError(
             f"{count} codes of {bits} bits take {packed_length(count, bits)} bytes; got {packed.shape[-1]}."
         )
     padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % bits)).unflatten(-1, (-1, bits))
@@ -65,7 +66,7 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
 
 def _check_width(bits: int) -> None:
     if not 1 <= bits <= 8:
-        raise ValueError(f"Codes are packed at 1 to 8 bits; got {bits}.")
+        raise SettingsError(f"Codes are packed at 1 to 8 bits; got {bits}.")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mode_core.quantization.errors import QuantizationError
+from mode_core.errors import QuantizationError
 from mode_core.quantization.packed_forward import PackedBank, PackedLinear
 from mode_core.quantization.packing import PackedMatrix
 from mode_core.quantization.widths import DROPPED

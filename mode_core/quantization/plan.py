@@ -9,8 +9,8 @@ import numpy as np
 from torch import nn
 
 from mode_core.allocation.records import Allocation
+from mode_core.errors import QuantizationError
 from mode_core.models import ExpertBank, LoadedModel
-from mode_core.quantization.errors import QuantizationError
 from mode_core.quantization.rest import rest_linears
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
 

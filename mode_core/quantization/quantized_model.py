@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mode_core.allocation.records import Allocation
-from mode_core.quantization.errors import QuantizationError
+from mode_core.errors import QuantizationError
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix

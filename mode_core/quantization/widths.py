@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mode_core.errors import SettingsError
+
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)
 DROPPED = 0  # the width of an expert that is left out: it takes no bytes and its weights are zeros
 UNTOUCHED = 16  # the width that means "left as it was"
@@ -16,10 +18,10 @@ def group_length(in_features: int, group_size: int) -> int:
     """Input channels per group: −1 and anything wider than the matrix mean the whole row.
 
     Raises:
-        ValueError: a group size that is neither positive nor −1.
+        SettingsError: a group size that is neither positive nor −1.
     """
     if group_size != PER_CHANNEL and group_size < 1:
-        raise ValueError(
+        raise SettingsError(
             f"group_size must be a positive number of input channels, or -1 (per channel); got {group_size}."
         )
     return in_features if group_size == PER_CHANNEL else min(group_size, in_features)
@@ -29,20 +31,20 @@ def check_width(bits: int) -> None:
     """Refuse a width that is not offered.
 
     Raises:
-        ValueError: with the widths that are.
+        SettingsError: with the widths that are.
     """
     if bits not in (DROPPED, *WIDTHS):
-        raise ValueError(f"bits must be one of {(DROPPED, *WIDTHS)}; got {bits}.")
+        raise SettingsError(f"bits must be one of {(DROPPED, *WIDTHS)}; got {bits}.")
 
 
 def check_method(method: str) -> None:
     """Refuse a quantizer that is not offered.
 
     Raises:
-        ValueError: with those that are.
+        SettingsError: with those that are.
     """
     if method not in METHOD_NAMES:
-        raise ValueError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHOD_NAMES)}.")
+        raise SettingsError(f"There is no quantizer {method!r} here; choose one of: {', '.join(METHOD_NAMES)}.")
 
 
 def zero_point_bits(bits: int, symmetric: bool, method: str = "rtn") -> int:

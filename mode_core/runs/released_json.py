@@ -12,16 +12,19 @@ that need the rest refuse or say that costs are no numbers, and there are no int
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
+from typing_extensions import TypedDict
 
-from mode_core.runs.run import FORMAT, Run
+from mode_core.errors import ReleasedJsonError
+from mode_core.json_files import OPEN, checked, read_json, shortened
+from mode_core.runs.run import Run
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
 SIGNAL = "text_attention"
@@ -34,8 +37,15 @@ KNOWN_SHAPES = {  # (model_type in the files, experts) -> hidden, intermediate, 
 }
 
 
-class ReleasedJsonError(ValueError):
-    """A file that is not what the released code writes; the text names file, layer and field."""
+class _Metadata(TypedDict, total=False):
+    """What the sensitivity file says of how it was made."""
+
+    __pydantic_config__ = OPEN
+    dominant_ratio: float
+    group_size: Annotated[int, Interval(ge=-1, le=1 << 24)]
+    model_type: str
+    model_path: str
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def import_released(
     detailed = all("dominant_image" in layer.counts for layer in layers)
     if not detailed:
         ratio = 1.0  # recorded without --detail: all vision tokens are alike
-    if not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
+    if ratio is None or not 0 < ratio <= 1:
         raise ReleasedJsonError(
             f"{sensitivity_json} does not say which share of vision tokens is dominant (metadata.dominant_ratio: "
             f"{ratio!r}); give the key ratio."
@@ -83,7 +93,7 @@ def import_released(
         banks[bank.name] = bank
     settings = {
         "model": str(metadata.get("model_path", "not stated")),
-        "group_size": int(metadata.get("group_size", 128)),
+        "group_size": metadata.get("group_size", 128),
         "symmetric": True,
         "sensitivity": True,
         "sensitivity_metric": str(metadata.get("metric", "not stated")),
@@ -98,21 +108,15 @@ def import_run(
 ) -> tuple[Run, ExpertStatistics]:
     """`import_released` kept as a run in the new folder `out`."""
     statistics = import_released(frequency_json, sensitivity_json, **options)
-    run = Run.create(out)
     name = Path(str(statistics.settings["model"])).name
-    info = {"format": FORMAT, "name": run.path.name, "created": time.time(), "state": "begun"}
-    run.write_info(info | {"model": {"name": name}, "settings": dict(statistics.settings)})
-    run.write_statistics(statistics, state="done")
+    run = Run.create(out, model={"name": name}, settings=dict(statistics.settings))
+    with run.measuring():
+        run.write_statistics(statistics, state="done")
     return run, statistics
 
 
 def _read(path: Path) -> dict:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReleasedJsonError(f"There is no file {path}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as broken:
-        raise ReleasedJsonError(f"{path} is not readable as JSON ({broken}).") from None
+    record = read_json(path, ReleasedJsonError)
     if not isinstance(record, dict) or not record:
         raise ReleasedJsonError(f"{path} is JSON, but holds no layers by name.")
     return record
@@ -120,7 +124,7 @@ def _read(path: Path) -> dict:
 
 def _number(key: str) -> int | None:
     """Layer number of an int-like key or a module name."""
-    found = re.fullmatch(r"(\d+)", key) or re.search(r"layers\.(\d+)", key)
+    found = re.fullmatch(r"([0-9]{1,6})", key) or re.search(r"layers\.([0-9]{1,6})(?![0-9])", key)
     return int(found.group(1)) if found else None
 
 
@@ -141,6 +145,8 @@ def _frequency_layers(path: Path) -> list[_Layer]:
         if "dominant_image" in counts and (ranked > counts["image"]).any():
             raise ReleasedJsonError(f"{path}, layer {key}: more dominant and redundant image tokens than image tokens.")
         layers.append(_Layer(key, number, counts))
+    if len({layer.number for layer in layers}) < len(layers):
+        raise ReleasedJsonError(f"{path}: a layer's counts are there twice, under two names.")
     return sorted(layers, key=lambda layer: layer.number)
 
 
@@ -158,14 +164,14 @@ def _sensitivities(path: Path) -> tuple[Mapping, Mapping]:
     record = _read(path)
     metadata = record.get("metadata", {})
     table = next((record[key] for key in ("sensitivities", "layers") if isinstance(record.get(key), dict)), record)
-    return metadata if isinstance(metadata, dict) else {}, table
+    return checked(metadata, _Metadata, f"{path}, metadata", ReleasedJsonError), table
 
 
 def _bits(path: Path, table: Mapping) -> tuple[int, ...]:
     """Widths of the first expert; every other must have them too."""
     for layer in table.values():
         for expert in layer.values() if isinstance(layer, dict) else ():
-            if isinstance(expert, dict) and expert and all(str(width).isdigit() for width in expert):
+            if isinstance(expert, dict) and expert and all(re.fullmatch("[0-9]|1[0-6]", width) for width in expert):
                 return tuple(sorted(int(width) for width in expert))
     raise ReleasedJsonError(f"{path} holds no sensitivities by layer, expert and width; is this the sensitivity file?")
 
@@ -180,13 +186,15 @@ def _layer_table(path: Path, table: Mapping, layer: _Layer, bits: tuple[int, ...
     tables = {kind: np.empty([experts, len(bits)]) for kind in KEYS}
     for expert in range(experts):
         for column, width in enumerate(bits):
-            entry = found.get(str(expert), {}).get(str(width), {})
+            own = found.get(str(expert))
+            entry = own.get(str(width)) if isinstance(own, dict) else None
+            entry = entry if isinstance(entry, dict) else {}
             for kind, names in KEYS.items():
                 value = next((entry[name] for name in names if name in entry), None)
-                if not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+                if type(value) not in (int, float) or value < 0:
                     raise ReleasedJsonError(
                         f"{path}, layer {layer.key}, expert {expert}, {width} bits: no sensitivity to {kind} "
-                        f"(found {value!r}). Collect it again without a limit on layers or experts."
+                        f"(found {shortened(value)}). Collect it again without a limit on layers or experts."
                     )
                 tables[kind][expert, column] = value
     return tables
@@ -201,6 +209,11 @@ def _shape(layer: _Layer, metadata: Mapping, sizes: tuple[int, int, int] | None)
             f"with {experts} experts; give hidden size, intermediate size and experts per token."
         )
     hidden, intermediate, top_k = chosen
+    if not all(0 < size <= 1 << 24 for size in chosen) or top_k > experts:
+        raise ReleasedJsonError(
+            f"Hidden size, intermediate size and experts per token must be at least 1, and a token can "
+            f"choose at most {experts} experts; got {', '.join(map(str, chosen))}."
+        )
     return BankShape(layer.number, experts, hidden, intermediate, top_k)
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mode_core.errors import ModeError
+
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file
 
 
-class SampleError(ValueError):
+class SampleError(ModeError):
     """A sample that cannot be used; the text says which file and line, what is wrong, and what to do."""
 
 

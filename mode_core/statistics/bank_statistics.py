@@ -42,6 +42,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mode_core.errors import StatisticsError
+
 BINS = 100
 FOLDS = 8
 
@@ -79,10 +81,6 @@ EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
 EXTRAS = (*EXTRA_TOKEN_ARRAYS, *EXTRA_ARRAYS)
 
 
-class StatisticsError(ValueError):
-    """Statistics that cannot be read, or cannot be added to each other."""
-
-
 @dataclass(frozen=True)
 class BankShape:
     """One expert bank's sizes: E experts, gate/up `[intermediate, hidden]`, down `[hidden, intermediate]`."""
@@ -116,21 +114,28 @@ class BankStatistics:
         extras: Iterable[str] = (),
     ) -> BankStatistics:
         """All-zero statistics of one bank; `extras` are names of `EXTRAS`."""
-        size = {"E": shape.experts, "B": len(bits), "M": 3}
+        shapes = cls.array_shapes(shape, len(bits), signals, folds, extras)
+        return cls(name, shape, bits, signals, {key: np.zeros(axes) for key, axes in shapes.items()})
 
-        def zeros(axes: tuple[str, ...], *more: int) -> np.ndarray:
-            return np.zeros([folds, *(size[axis] for axis in axes), *more])
+    @staticmethod
+    def array_shapes(
+        shape: BankShape, widths: int, signals: Iterable[str], folds: int = FOLDS, extras: Iterable[str] = ()
+    ) -> dict[str, tuple[int, ...]]:
+        """The shape of every array, without taking memory for any."""
+        size = {"E": shape.experts, "B": widths, "M": 3}
+
+        def axes_of(axes: tuple[str, ...], *more: int) -> tuple[int, ...]:
+            return (folds, *(size[axis] for axis in axes), *more)
 
         by_token, alike = dict(TEXT_ARRAYS), dict.fromkeys(INPUT_ARRAYS, ())
         for extra in extras:
             by_token |= EXTRA_TOKEN_ARRAYS.get(extra, {})
             alike |= EXTRA_ARRAYS.get(extra, {})
-        arrays = {f"text_{key}": zeros(axes) for key, axes in by_token.items()}
+        shapes = {f"text_{key}": axes_of(axes) for key, axes in by_token.items()}
         for signal in signals:
-            arrays |= {f"vision_{key}/{signal}": zeros(axes, BINS) for key, axes in by_token.items()}
-        arrays |= {key: zeros(axes) for key, axes in alike.items()}
-        arrays |= {key: np.zeros([size[a] for a in axes]) for key, axes in WEIGHT_ARRAYS.items()}
-        return cls(name, shape, bits, signals, arrays)
+            shapes |= {f"vision_{key}/{signal}": axes_of(axes, BINS) for key, axes in by_token.items()}
+        shapes |= {key: axes_of(axes) for key, axes in alike.items()}
+        return shapes | {key: tuple(size[a] for a in axes) for key, axes in WEIGHT_ARRAYS.items()}
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ class BankStatistics:
     def vision(self, key: str, signal: str) -> np.ndarray:
         """`vision_<key>` of one redundancy signal over all folds: last axis = the 100 bins, key tokens first."""
         if signal not in self.signals:
-            raise KeyError(
+            raise StatisticsError(
                 f"These statistics hold no signal {signal!r}; they were calibrated with: {', '.join(self.signals)}."
             )
         return self.total(f"vision_{key}/{signal}")

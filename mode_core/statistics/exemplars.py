@@ -24,11 +24,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from annotated_types import Interval, Len
+from typing_extensions import TypedDict
 
+from mode_core.errors import ExemplarsError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
+from mode_core.json_files import OPEN, Digits, Grid, Name, checked, newer, parse_json
 from mode_core.statistics.exemplar_entries import (
     AFTER,
     BEFORE,
@@ -62,13 +66,30 @@ __all__ = [
     "standing",
 ]
 
+FORMAT = 1
 FILE = "exemplars.safetensors"
 FOLDER = "exemplar_pictures"
 PICTURES = 256  # small pictures kept beside the exemplars, those first that most exemplars refer to
 
 
-class ExemplarsError(ValueError):
-    """Exemplars that cannot be read or merged; the text names the file and what to do."""
+class _Sample(TypedDict):
+    """What is told of a sample that an entry refers to; of a video which frames were looked at."""
+
+    __pydantic_config__ = OPEN
+    id: Name
+    grids: list[Grid] | None
+    frames: NotRequired[list[Annotated[list[int | None], Len(2, 2)]] | None]
+
+
+class _Header(TypedDict):
+    """What the file says beside its arrays."""
+
+    __pydantic_config__ = OPEN
+    format: Literal[1]
+    per_expert: Annotated[int, Interval(ge=0, le=4096)]
+    banks: list[Name]
+    samples: dict[Digits, _Sample]
+    snippets: list[Annotated[list[str], Len(3, 3)] | None]
 
 
 @dataclass
@@ -100,7 +121,7 @@ class Exemplars:
 
     def _held(self, bank: str, kind: int, expert: int) -> np.ndarray:
         if bank not in self.tables:
-            raise KeyError(f"These exemplars hold no bank {bank!r}; they hold: {', '.join(self.tables)}.")
+            raise ExemplarsError(f"These exemplars hold no bank {bank!r}; they hold: {', '.join(self.tables)}.")
         row = self.tables[bank][kind, expert]
         return row[row["weight"] > 0]
 
@@ -180,7 +201,7 @@ class Exemplars:
         windows = self._windows()
         tensors["windows"] = windows
         header = {
-            "format": 1,
+            "format": FORMAT,
             "per_expert": self.per_expert,
             "banks": list(self.tables),
             "samples": {str(key): facts for key, facts in self.samples.items()},
@@ -193,25 +214,46 @@ class Exemplars:
         """Read what `save` wrote; None where a run's folder holds none.
 
         Raises:
-            ExemplarsError: the file is damaged.
+            ExemplarsError: the file is damaged or newer; the text names the field.
         """
         path = Path(folder) / FILE
         if not path.is_file():
             return None
         tensors, metadata = read_tensors(path, ExemplarsError)
-        try:
-            header = json.loads(metadata["exemplars"])
-            tables = {bank: _read_table(tensors, number) for number, bank in enumerate(header["banks"])}
-            words = zip(tensors["windows"], header["snippets"], strict=True)
-            return cls(
-                header["per_expert"],
-                tables,
-                {int(key): facts for key, facts in header["samples"].items()},
-                {window.tobytes(): tuple(text) for window, text in words if text is not None},
-                Path(folder) / FOLDER,
-            )
-        except (KeyError, TypeError, ValueError) as broken:
-            raise ExemplarsError(f"{path} holds damaged exemplars ({broken}); calibrate again.") from None
+        header = _checked_header(parse_json(metadata.get("exemplars", "null"), path, ExemplarsError), path)
+        experts = {bank: _experts(tensors, number, path) for number, bank in enumerate(header["banks"])}
+        tables = {
+            bank: _read_table(tensors, number, (2, experts[bank], header["per_expert"]), path)
+            for number, bank in enumerate(header["banks"])
+        }
+        windows = _field(tensors, "windows", (len(header["snippets"]), BEFORE + 1 + AFTER), "i", path)
+        words = zip(windows, header["snippets"], strict=True)
+        found = cls(
+            header["per_expert"],
+            tables,
+            {int(key): facts for key, facts in header["samples"].items()},
+            {window.tobytes(): tuple(text) for window, text in words if text is not None},
+            Path(folder) / FOLDER,
+        )
+        found._check_references(path)
+        return found
+
+    def _check_references(self, path: Path) -> None:
+        """Refuse entries that name a sample, a snippet or a place that the file does not hold."""
+        if unknown := set(self.referred()) - set(self.samples):
+            raise ExemplarsError(f"{path} is damaged: samples: the entries name {unknown.pop()}, which is not there.")
+        if not {window.tobytes() for window in self._windows()} <= set(self.snippets):
+            raise ExemplarsError(f"{path} is damaged: snippets: an entry's window is not there.")
+        for bank, table in self.tables.items():
+            if (table[1]["place"][table[1]["weight"] > 0] < 0).any():
+                raise ExemplarsError(f"{path} is damaged: places of bank {bank}: a vision token's is below 0.")
+
+
+def _checked_header(record: object, path: Path) -> dict[str, Any]:
+    version = record.get("format") if isinstance(record, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise ExemplarsError(newer(path, version, FORMAT))
+    return checked(record, _Header, path, ExemplarsError)
 
 
 def _stored(table: np.ndarray, name: str) -> np.ndarray:
@@ -220,8 +262,28 @@ def _stored(table: np.ndarray, name: str) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def _read_table(tensors: Mapping[str, np.ndarray], number: int) -> np.ndarray:
-    table = np.zeros(tensors[f"{number}|weight"].shape, ENTRY)
+def _experts(tensors: Mapping[str, np.ndarray], number: int, path: Path) -> int:
+    held = tensors.get(f"{number}|weight")
+    if held is None or held.ndim != 3:
+        raise ExemplarsError(f"{path} is damaged: {number}|weight is missing, or not by kind, expert and place.")
+    return held.shape[1]
+
+
+def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """One bank's entries `ENTRY` of this shape, from an array for each of their fields."""
+    table = np.zeros(shape, ENTRY)
     for name in ENTRY.names:
-        (table["window"][0] if name == "window" else table[name])[...] = tensors[f"{number}|{name}"]
+        place = table["window"][0] if name == "window" else table[name]
+        kind = "u" if place.dtype == bool else place.dtype.kind
+        place[...] = _field(tensors, f"{number}|{name}", place.shape, kind, path)
+    if not np.isfinite(table["weight"]).all():
+        raise ExemplarsError(f"{path} is damaged: {number}|weight holds what is no number.")
     return table
+
+
+def _field(tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], kind: str, path: Path) -> np.ndarray:
+    found = tensors.get(key)
+    if found is None or found.shape != shape or found.dtype.kind != kind:
+        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+        raise ExemplarsError(f"{path} is damaged: {key} {held}; expected shape {shape}.")
+    return found

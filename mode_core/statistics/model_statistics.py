@@ -11,20 +11,63 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from annotated_types import Interval, Len
+from typing_extensions import TypedDict
 
+from mode_core.errors import StatisticsError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
-from mode_core.statistics.bank_statistics import (
-    EXTRAS,
-    FOLDS,
-    BankShape,
-    BankStatistics,
-    StatisticsError,
-)
+from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, Width, checked, newer, parse_json
+from mode_core.statistics.bank_statistics import EXTRAS, FOLDS, BankShape, BankStatistics
+
+FORMAT = 1
+MOST_ZEROS, MOST_ZEROS_A_BYTE = 1 << 28, 1 << 12  # bytes of memory that a file's zeros, which it leaves out, may take
+Size = Annotated[int, Interval(ge=1, le=1 << 24)]
+
+
+class _Bank(TypedDict):
+    """A bank's name and `BankShape`."""
+
+    __pydantic_config__ = CLOSED
+    name: Name
+    layer: Count
+    experts: Size
+    hidden: Size
+    intermediate: Size
+    top_k: Size
+    has_gate: NotRequired[bool]
+
+
+class _Settings(TypedDict, total=False):
+    """Those settings that are read again; others are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    model: str
+    revision: str | None
+    group_size: Annotated[int, Interval(ge=-1, le=1 << 24)]
+    symmetric: bool
+    sensitivity: bool
+    origin: str
+    key_ratios: list[Amount]
+
+
+class _Header(TypedDict):
+    """What the file says beside its arrays."""
+
+    __pydantic_config__ = OPEN
+    format: Literal[1]
+    extras: NotRequired[list[Literal[EXTRAS]]]
+    bits: Annotated[list[Width], Len(1)]
+    signals: Annotated[list[Name], Len(1)]
+    settings: _Settings
+    samples: list[Name]
+    banks: Annotated[list[_Bank], Len(1)]
 
 
 def fold_of(sample_id: str, folds: int = FOLDS) -> int:
@@ -120,32 +163,52 @@ class ExpertStatistics:
         Raises:
             StatisticsError: no such file, or not a statistics file, with what was found instead.
         """
-        tensors, metadata = read_tensors(Path(path), StatisticsError)
+        path = Path(path)
+        tensors, metadata = read_tensors(path, StatisticsError)
         if "statistics" not in metadata:
             raise StatisticsError(f"{path} is a safetensors file, but holds no expert statistics.")
-        try:
-            header = json.loads(metadata["statistics"])
-            bits, signals = tuple(header["bits"]), tuple(header["signals"])
-            extras = [extra for extra in header.get("extras", ()) if extra in EXTRAS]
-            banks = {}
-            for number, entry in enumerate(header["banks"]):
-                name = entry.pop("name")
-                empty = BankStatistics.empty(name, BankShape(**entry), bits, signals, extras=extras)
-                banks[name] = replace(empty, arrays=_stored_arrays(empty.arrays, tensors, number))
-            return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
-        except (json.JSONDecodeError, KeyError, TypeError, IndexError, ValueError) as broken:
-            raise StatisticsError(f"{path} holds damaged expert statistics ({broken}); calibrate again.") from None
+        header = _checked_header(parse_json(metadata["statistics"], path, StatisticsError), path)
+        bits, signals = tuple(header["bits"]), tuple(header["signals"])
+        most, banks = MOST_ZEROS + MOST_ZEROS_A_BYTE * path.stat().st_size, {}
+        for number, entry in enumerate(header["banks"]):
+            name, shape = entry["name"], BankShape(**{key: value for key, value in entry.items() if key != "name"})
+            shapes = BankStatistics.array_shapes(shape, len(bits), signals, extras=header.get("extras", ()))
+            most -= 8 * sum(math.prod(axes) for axes in shapes.values())
+            if most < 0:
+                raise StatisticsError(f"{path} is damaged: its header claims more experts than the file has room for.")
+            arrays = {key: _array(tensors, f"{number}|{key}", axes, path) for key, axes in shapes.items()}
+            banks[name] = BankStatistics(name, shape, bits, signals, arrays)
+        return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
 
 
-def _stored_arrays(empty: dict[str, np.ndarray], tensors: dict[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-    """The arrays of bank `number`, whole or as index and value; `empty` tells their names and shapes."""
-    arrays = {}
-    for key, zeros in empty.items():
-        if f"{number}|{key}|index" in tensors:
-            zeros.ravel()[tensors[f"{number}|{key}|index"]] = tensors[f"{number}|{key}|value"]
-            arrays[key] = zeros
-        else:
-            arrays[key] = tensors[f"{number}|{key}"]
-        if arrays[key].shape != zeros.shape:
-            raise ValueError(f"{key} has shape {arrays[key].shape}; expected {zeros.shape}")
-    return arrays
+def _checked_header(record: object, path: Path) -> dict[str, Any]:
+    version = record.get("format") if isinstance(record, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise StatisticsError(newer(path, version, FORMAT))
+    header = checked(record, _Header, path, StatisticsError)
+    for what, names in (("bits", header["bits"]), ("signals", header["signals"]), ("samples", header["samples"])):
+        if len(set(names)) != len(names):
+            raise StatisticsError(f"{path} is damaged: {what}: one is named twice.")
+    if len({bank["name"] for bank in header["banks"]}) != len(header["banks"]):
+        raise StatisticsError(f"{path} is damaged: banks: one is named twice.")
+    return header
+
+
+def _array(tensors: dict[str, np.ndarray], key: str, axes: tuple[int, ...], path: Path) -> np.ndarray:
+    """One array float64 of this shape, stored whole, or as index and value where it is mostly zero."""
+    if f"{key}|index" in tensors:
+        index, values = tensors[f"{key}|index"], tensors.get(f"{key}|value")
+        size = math.prod(axes)
+        if (
+            index.ndim != 1 or index.dtype != np.int32 or values is None or values.shape != index.shape
+            or (index.size and not 0 <= index.min() <= index.max() < size) or values.dtype != np.float64
+        ):  # fmt: skip
+            raise StatisticsError(f"{path} is damaged: {key} does not fit into {axes} numbers.")
+        whole = np.zeros(size)
+        whole[index] = values
+        return whole.reshape(axes)
+    found = tensors.get(key)
+    if found is None or found.shape != axes or found.dtype != np.float64:
+        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+        raise StatisticsError(f"{path} is damaged: {key} {held}; expected float64 of shape {axes}.")
+    return found

@@ -89,7 +89,7 @@ def test_calibrate_refuses_without_the_switch_and_loads_with_it(open_app, folder
 def test_a_hub_id_has_the_switch_and_its_job_names_it(open_app, folder: Path, monkeypatch):
     from mode_core.models import loading
 
-    monkeypatch.setattr(loading, "_checked_folder", lambda source: folder)  # what the hub would give
+    monkeypatch.setattr(loading, "_fetched", lambda source, trusted: folder)  # what the hub would give
     app = open_app("calibrate")
     app.segmented_control(key="calibrate:model").set_value("Hub id").run()
     app.text_input(key="calibrate:hub").set_value("owner/name").run()

@@ -15,17 +15,22 @@ from mode_core.quantization import quantize_experts
 from tests.conftest import packable_allocation
 from tests.parity.environments import python_with, run_in
 
-PACKAGES = ("gptqmodel==7.7.0", "device-smi", "pypcre", "tokenicer", "logbar", "torchao", "defuser", "ninja")
+PACKAGES = (
+    "gptqmodel==7.7.0", "device-smi", "pypcre", "tokenicer", "logbar", "torchao", "defuser", "ninja",
+    "threadpoolctl",
+)  # fmt: skip
 GROUP = 32
 LOAD = """
-import json, sys, torch
+import json, os, re, sys, torch
 from safetensors.torch import save_file
 from mode_core.models import ensure_torchvision
 ensure_torchvision()
-from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
+from gptqmodel import QuantizeConfig
 settings = QuantizeConfig.from_pretrained(sys.argv[1])
 told = {name: settings.dynamic_get(name, "bits", settings.bits) for name in json.load(open(sys.argv[3]))}
-model = GPTQModel.load(sys.argv[1], backend=BACKEND.TORCH, device="cpu", dtype=torch.float16).model.eval()
+os.chdir(sys.argv[1])
+exec(re.search(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL)[1])
+model = model.eval()
 dtype, found = model.dtype, {}
 with torch.no_grad():
     for name, layer in model.named_modules():

@@ -11,13 +11,12 @@ from tests.parity.environments import python_with, run_in
 
 PACKAGES = ("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-vlm==0.7.10", "mlx-lm==0.32.2", "sentencepiece")
 LOAD = """
-import sys
-from pathlib import Path
+import os, re, sys
 import mlx.core as mx
 from mode_core.models import ensure_torchvision
 ensure_torchvision()
-from mlx_vlm.utils import load_model
-model = load_model(Path(sys.argv[1]))
+os.chdir(sys.argv[1])
+exec(re.search(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL)[1])
 ids = mx.arange(10, 40)[None]
 logits = model(ids, None, None).logits.astype(mx.float32)
 layer = model.language_model.model.layers[0].mlp.switch_mlp
@@ -27,9 +26,7 @@ mx.save_safetensors(sys.argv[2], {"logits": logits, "bits": bits})
 
 
 def test_mlx_vlm_computes_what_the_quantized_model_computes(packable_model, tmp_path) -> None:
-    python = python_with(
-        "mlx-vlm", "mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-vlm==0.7.10", "mlx-lm==0.32.2", "sentencepiece"
-    )
+    python = python_with("mlx-vlm", *PACKAGES)
     first, second = packable_model.banks
     bits = {first: torch.tensor([[3, 4]] * 6).numpy(), second: torch.tensor([[2, 8]] * 6).numpy()}
     allocation = Allocation(bits, (2, 3, 4, 8), 0.0, 0.0, False, 0.0, 4.0, unit="projection")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
-    ("bundled", "errors", "files", "jobs", "memory", "quantization.widths"),
+    ("bundled", "errors", "files", "json_files", "jobs", "memory", "quantization.widths"),
     ("statistics",),
     ("samples", "models"),
     ("importance",),

@@ -57,7 +57,7 @@ def test_token_scores_and_samples_come_back(run):
         TokenScores("a", ("x", "y"), {"text_attention": draw.random((2, 6), dtype=np.float32)}, ((2, 3),)),
         TokenScores("b", ("x", "y"), {"text_attention": draw.random((2, 4), dtype=np.float32)}, None),
     ]
-    run.write_samples([{"id": "a", "thumbnails": ["000-0.png"]}], scores)
+    run.write_samples([{"id": "a", "text": "", "grids": None, "thumbnails": ["000-0.png"]}], scores)
     found = Run.open(run.path).token_scores()
     for entry in scores:
         back = found[entry.sample]
@@ -86,7 +86,7 @@ def test_refusals(run, tmp_path):
     with pytest.raises(RunError, match="no run of this software"):
         Run.open(tmp_path / "plain")
     (tmp_path / "plain" / "run.json").write_text('{"format": ')
-    with pytest.raises(RunError, match=r"is damaged .* copy the run anew, or calibrate again"):
+    with pytest.raises(RunError, match=r"run.json is not readable as JSON .*; it is damaged"):
         Run.open(tmp_path / "plain")
     (run.path / "statistics.safetensors").unlink()
     with pytest.raises(RunError, match=r"its statistics.safetensors is missing. Copy it whole, or redo it"):

@@ -57,7 +57,7 @@ def test_shorthand_reads_the_totals():
     assert bank.text_selections.shape == (5,) and bank.text("error").shape == (5, 3)
     assert bank.vision_selections["text_attention"].shape == (5, BINS)
     np.testing.assert_array_equal(bank.text_selections, bank.arrays["text_selections"].sum(axis=0))
-    with pytest.raises(KeyError, match="were calibrated with: text_attention"):
+    with pytest.raises(StatisticsError, match="were calibrated with: text_attention"):
         bank.vision("selections", "diversity")
     with pytest.raises(AttributeError):
         _ = bank.nothing
@@ -99,9 +99,15 @@ def test_damaged_files(tmp_path):
     atomic_write(tmp_path / "cut", content[: len(content) // 2])
     with pytest.raises(StatisticsError, match=r"not a readable safetensors file .* may be cut off"):
         ExpertStatistics.load(tmp_path / "cut")
-    for header in ("{", "{}", '{"bits": [2], "signals": [], "settings": {}, "samples": [], "banks": [{"name": "x"}]}'):
+    empty = '{"format": 1, "bits": [2], "signals": ["s"], "settings": {}, "samples": [], "banks": [{"name": "x"}]}'
+    for header, words in (
+        ("{", "is not readable as JSON"),
+        ("{}", "is damaged: format: field required"),
+        ('{"format": 99}', "has the format 99; this version reads 1. Update this software"),
+        (empty, "is damaged: banks.0.layer: field required"),
+    ):
         atomic_write(tmp_path / "odd", tensor_bytes({"a": np.zeros(2)}, {"statistics": header}))
-        with pytest.raises(StatisticsError, match="holds damaged expert statistics"):
+        with pytest.raises(StatisticsError, match=words):
             ExpertStatistics.load(tmp_path / "odd")
     atomic_write(tmp_path / "other", tensor_bytes({"a": np.zeros(2)}))
     with pytest.raises(StatisticsError, match="holds no expert statistics"):

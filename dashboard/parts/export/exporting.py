@@ -160,6 +160,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             with row:
                 _offer_checkpoint(folder, size)
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {folders.relative(folder)}.")
+            for note in job.result.manifest["notes"]:
+                st.text(note)  # names of tensors are the checkpoint's own
 
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:

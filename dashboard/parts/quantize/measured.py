@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal, NotRequired
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict
 
+from mode_core.errors import ScoresError
 from mode_core.evaluation.intervals import bootstrap_interval
 from mode_core.evaluation.records import Scores
+from mode_core.json_files import OPEN, Amount, Count, Name, Time, Width, checked
 
 ORIGINAL, ALLOCATION, UNIFORM = "original", "allocation", "uniform"
 MODELS = (ORIGINAL, ALLOCATION, UNIFORM)
@@ -56,13 +60,52 @@ class Measurement:
         return found
 
 
-def from_records(records: Mapping[str, dict]) -> list[Measurement]:
-    """Measurements among a run's evaluation records, newest first; records of other origin are left out."""
+class _Choices(TypedDict, total=False):
+    """Those choices that are told of a measurement; others are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    method: str
+    key_ratio: Amount
+    average_bits: Amount
+    budget_unit: str
+    megabytes: Amount | None
+    widths: list[Width]
+
+
+class _Kept(TypedDict):
+    """The settings of an evaluation record that belongs to a measurement."""
+
+    __pydantic_config__ = OPEN
+    measurement: Name
+    model: Literal[MODELS]
+    bytes: Count
+    predicted: Count
+    uniform_width: Width
+    choices: _Choices
+    made: Time
+    notes: NotRequired[list[str]]
+
+
+def from_records(records: Mapping[str, dict], damaged: dict[str, str] | None = None) -> list[Measurement]:
+    """Measurements among a run's evaluation records, newest first; records of other origin are left out. A damaged one
+    is noted in `damaged` by its name.
+
+    Raises:
+        ScoresError: a record is damaged, and there is no `damaged` to note it in.
+    """
     groups: dict[str, dict[str, Scores]] = {}
-    for record in records.values():
-        settings = record.get("settings", {})
-        if "measurement" in settings:
-            groups.setdefault(settings["measurement"], {})[settings["model"]] = Scores.from_dict(record)
+    for name, record in records.items():
+        if not isinstance(settings := record.get("settings"), dict) or "measurement" not in settings:
+            continue
+        try:
+            scores = Scores.from_dict(record, f"The evaluation {name!r}")
+            checked(settings, _Kept, f"The evaluation {name!r}", ScoresError)
+        except ScoresError as refused:
+            if damaged is None:
+                raise
+            damaged[name] = str(refused)
+            continue
+        groups.setdefault(settings["measurement"], {})[settings["model"]] = scores
     whole = [_from_group(group) for group in groups.values() if set(group) == set(MODELS)]
     return sorted(whole, key=lambda found: found.made, reverse=True)
 

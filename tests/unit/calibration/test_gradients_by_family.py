@@ -14,13 +14,13 @@ from mode_core.calibration import CalibrationError, CalibrationSettings, calibra
 from mode_core.calibration.gradients import (
     barred_tokens,
     draw_answers,
-    keeping,
     label_projection,
     ordinary,
     random_signs,
     squared_gradients,
 )
 from mode_core.models import PADDING, load_model
+from mode_core.models.last_logits import keeping
 from mode_core.probing.probe import Probe
 from mode_core.samples import read_samples
 from tests.conftest import drawn_picture

@@ -147,9 +147,9 @@ def test_other_settings_or_samples_are_refused(tiny_model, samples_folder, whole
 
 def test_a_full_disk_keeps_everything_measured(tiny_model, samples_folder, whole, tmp_path, monkeypatch):
     """The disk refuses to write once; room that was set aside takes the last write, and the run goes on later."""
-    import mode_core.runs.run as runs
+    import mode_core.files as files
 
-    run, samples, real = Run.create(tmp_path / "run"), read_samples(samples_folder), runs.atomic_write
+    run, samples, real = Run.create(tmp_path / "run"), read_samples(samples_folder), files.atomic_write
 
     def full(path, content):
         if (run.path / ".spare").exists() and "statistics" in Path(path).name:

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.ranking import ranking_table, truth_table
-from mode_core.comparison.records import TABLES, Evidence, EvidenceError
+from mode_core.comparison.records import TABLES, WORDS, Evidence, EvidenceError
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.importance import cost_table
@@ -118,13 +118,16 @@ def test_rank_correlations_are_scipys_and_a_flat_method_has_none():
 
 
 def test_evidence_survives_its_files_and_damage_is_named(tmp_path):
-    tables = {name: pd.DataFrame({column: [1] for column in columns}) for name, columns in TABLES.items()}
+    tables = {
+        name: pd.DataFrame({column: ["x" if column in WORDS else 1] for column in columns})
+        for name, columns in TABLES.items()
+    }
     Evidence(**tables, info={"draws": 5}).save(tmp_path)
     again = Evidence.load(tmp_path)
     assert again.info["draws"] == 5
     pd.testing.assert_frame_equal(again.scores, tables["scores"])
     (tmp_path / "truth.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(EvidenceError, match=r"truth\.parquet is damaged .*compare again"):
+    with pytest.raises(EvidenceError, match=r"truth\.parquet is damaged, .*compare again"):
         Evidence.load(tmp_path)
     (tmp_path / "truth.parquet").unlink()
     with pytest.raises(EvidenceError, match=r"truth\.parquet is missing"):

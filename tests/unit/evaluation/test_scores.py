@@ -55,7 +55,7 @@ def test_json_round_trip_and_damage() -> None:
     assert record["summary"]["accuracy_by_task"] == {"colour": 0.5, "facts": 1.0}
     with pytest.raises(ScoresError, match="no evaluation"):
         Scores.from_dict({"answers": []})
-    with pytest.raises(ScoresError, match="damaged: 'seconds'"):
+    with pytest.raises(ScoresError, match="damaged: seconds: field required"):
         Scores.from_dict({key: value for key, value in record.items() if key != "seconds"})
 
 

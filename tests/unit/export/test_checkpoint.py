@@ -57,14 +57,12 @@ def by_expert(tiny_model_folder, tmp_path) -> Path:
 
 def test_dequantized_from_the_folder_is_what_the_loaded_model_gives(tiny_model_folder, tiny_model, tmp_path) -> None:
     allocation = allocation_for(tiny_model)
-    # rounding to bfloat16 comes last in both: the codes are those of the checkpoint's own weights
     export("dequantized", allocation, tmp_path / "whole", loaded=tiny_model, group_size=GROUP)
     read = export("dequantized", allocation, tmp_path / "read", checkpoint=tiny_model_folder, group_size=GROUP)
     assert read.manifest["predicted_expert_bytes"] > 0
     one, other = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "read")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert json.loads((tmp_path / "read" / "config.json").read_text())["dtype"] == "bfloat16"
     assert {"processor_config.json", "tokenizer.json"} <= set(read.manifest["files"])
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

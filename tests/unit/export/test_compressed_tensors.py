@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from mode_core.allocation.records import Allocation
-from mode_core.export import TARGETS, export
+from mode_core.export import TARGETS, ExportError, export
 from mode_core.models import ensure_torchvision
 from mode_core.quantization import quantize_experts
 from tests.conftest import packable_allocation
@@ -108,6 +108,19 @@ def test_stock_transformers_loads_a_file_with_several_widths(packable_model, tmp
     if done.returncode:
         pytest.fail(done.stderr[-500:])
     assert float(done.stdout.split()[-1]) < 5e-3
+
+
+def test_patterns_match_the_names_of_both_engines(packable_model, tmp_path) -> None:
+    allocation = by_layer(packable_model, (3, 5))
+    export("compressed_tensors", allocation, tmp_path / "out", loaded=packable_model, group_size=GROUP)
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    for layer, width in ((0, 3), (1, 5)):
+        for head in ("model.language_model", "language_model.model"):  # transformers', vLLM's
+            (group,) = groups_for(settings, f"{head}.layers.{layer}.mlp.experts.5.down_proj")
+            assert group["weights"]["num_bits"] == width
+            assert not groups_for(settings, f"{head}.layers.1{layer}.mlp.experts.5.down_proj")
+    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; use --group-size 32 or"):
+        export("compressed_tensors", allocation, tmp_path / "other", loaded=packable_model, group_size=96)
 
 
 def test_the_targets_name_what_breaks() -> None:

@@ -111,3 +111,42 @@ def test_code_that_comes_with_a_model_runs_only_when_trusted(tmp_path):
         load_model(folder, device="cpu")
     with pytest.raises(ModelError, match="comes with Python code"):
         read_processor(folder)
+
+
+@pytest.fixture
+def hub(tiny_model_folder, tmp_path, monkeypatch):
+    """A cache of the hub with one model in it, and no network; gives its snapshot."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--own--tiny" / "snapshots" / "0123abc"
+    shutil.copytree(tiny_model_folder, snapshot)
+    (tmp_path / "models--own--tiny" / "refs").mkdir()
+    (tmp_path / "models--own--tiny" / "refs" / "main").write_text("0123abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+def test_a_hub_id_is_found_in_the_cache(hub, tiny_model):
+    loaded = load_model("own/tiny", device="cpu")
+    assert (loaded.name, loaded.source, loaded.revision) == ("own/tiny", "own/tiny", "0123abc")
+    assert loaded.banks.keys() == tiny_model.banks.keys()
+    with pytest.raises(ModelError, match="The configuration of own/other cannot be loaded"):
+        load_model("own/other", device="cpu")
+
+
+def test_a_quantized_model_of_the_hub_is_refused_before_its_weights_are_fetched(hub, monkeypatch):
+    import huggingface_hub
+
+    asked, fetch = [], huggingface_hub.snapshot_download
+
+    def noted(source, allow_patterns):
+        asked.extend(allow_patterns)
+        return fetch(source, allow_patterns=allow_patterns)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", noted)
+    config = json.loads((hub / "config.json").read_text())
+    (hub / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq", "bits": 4}}))
+    with pytest.raises(ModelError, match=r"own/tiny is quantized already \(AWQ, 4 bits\)"):
+        load_model("own/tiny", device="cpu")
+    assert asked and not [pattern for pattern in asked if "safetensors" in pattern or pattern == "*.py"]

@@ -1,5 +1,0 @@
-"""What can go wrong when a model is quantized, in words."""
-
-
-class QuantizationError(ValueError):
-    """An allocation that does not fit the model, a quantizer that is not there, or one that cannot be used so."""

@@ -1,0 +1,78 @@
+"""The JSON records of a run, field by field."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from mode_core.json_files import OPEN, Amount, Count, Grid, Name, Time
+
+FORMAT = "mode-run/1"
+TOKEN_SCORES = "token_scores.safetensors"
+STATES = ("begun", "half done", "done")
+
+
+class _Model(TypedDict, total=False):
+    __pydantic_config__ = OPEN
+    source: Name
+    name: str
+    revision: str | None
+
+
+class _Samples(TypedDict, total=False):
+    __pydantic_config__ = OPEN
+    given: Count
+    measured: Count
+    digest: str
+
+
+class _Refused(TypedDict):
+    sample: str
+    reason: str
+
+
+class _AnswerKL(TypedDict):
+    __pydantic_config__ = OPEN
+    ids: list[str]
+
+
+class _Process(TypedDict):
+    pid: Count
+    host: str
+
+
+class RunInfo(TypedDict, total=False):
+    """run.json; fields that no reader of it knows are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    format: str
+    name: str
+    state: Literal[STATES]
+    created: Time
+    process: _Process
+    model: _Model
+    samples: _Samples
+    refused: list[_Refused]
+    settings: dict[str, Any]
+    tokens: dict[str, Count]
+    seconds: Amount
+    peak_memory_bytes: Count
+    logit_kl: _AnswerKL
+    merged_from: list[str]
+    versions: dict[str, str]
+
+
+class SampleRecord(TypedDict):
+    """One sample that is kept to be looked at; `thumbnails` are names of files, `grids` (rows, columns) of tokens."""
+
+    __pydantic_config__ = OPEN
+    id: Name
+    thumbnails: list[Name]
+    text: str
+    answer: NotRequired[str | None]
+    task: NotRequired[str | None]
+    text_tokens: NotRequired[Count]
+    vision_tokens: NotRequired[Count]
+    images: NotRequired[list[str]]
+    grids: list[Grid] | None

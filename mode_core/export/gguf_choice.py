@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mode_core.statistics import BankShape
 
 PLAN, CODES, ALL = "plan", "codes", "all"  # what `types` may say beside names of types
-LOOKED_AT = 2  # experts of a bank whose rounding errors are taken
+LOOKED_AT, ROWS = 2, 64  # experts of a bank whose rounding errors are taken, and rows of their matrices at most
 PARTS = (("gate", "up"), ("down",))  # what shares a type: the allocation's two columns
 
 
@@ -85,6 +85,10 @@ def fit_types(request: Request, target: Target) -> Fitted:
     except AllocationError as refused:
         raise ExportError(f"The budget is {budget:,} bytes of experts, and types {asked!r} cannot meet it: {refused}"
                           ) from None  # fmt: skip
+    if found.bytes > budget:
+        raise ExportError(
+            f"Types {asked!r} take at least {found.bytes:,} bytes of experts, more than the budget of {budget:,}."
+        )
     return _fitted(request, choices, found, loss_of(allocation, costs), every)
 
 
@@ -167,6 +171,7 @@ def _looked_at(
         if projection in stored.projections:
             read = torch.cat([stored.read(weights.files, projection, e, e + 1) for e in chosen]).float()
             row = rows.get(expert_tensor(shape.layer, projection))
+            read = read[:, np.unique(np.linspace(0, read.shape[1] - 1, ROWS).astype(int))]
             yield read, np.ones((len(chosen), read.shape[2]), np.float32) if row is None else row[chosen]
 
 
@@ -274,7 +279,7 @@ def _fitted(
     if estimated := sorted(name for name, known in used.items() if not known):
         notes.append(
             f"The damage of {', '.join(estimated)} is an estimate: read off the measured widths at the rounding error "
-            f"of {LOOKED_AT} experts of every bank."
+            f"of {ROWS} rows of {LOOKED_AT} experts of every bank."
         )
     if not costs.comparable_across_banks:
         notes.append(f"Costs of {allocation.method!r} were not made to be compared across layers, yet share a budget.")

@@ -91,7 +91,7 @@ def tensor_names(weights: Weights, family: Family) -> tuple[dict[str, str], tupl
 
     depth = int(text_of(weights.config)["num_hidden_layers"])
     table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.architecture], depth)
-    found, left, unused = {}, [], set(weights.unused)
+    found, left, unused = {}, [], set(weights.strange)
     for stored, name in weights.names.items():
         if stored in weights.routed:
             continue

@@ -39,8 +39,8 @@ class Target:
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
-    `load` are lines of Python that open a checkpoint from
-    within its folder (see `card`), `tried` the versions of the packages that were tried with them.
+    `load` are lines of Python that open a checkpoint from within its folder (see `card`), `tried` the versions of the
+    packages that were tried with them.
     """
 
     name: str

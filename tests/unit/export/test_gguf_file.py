@@ -18,7 +18,7 @@ from mode_core.quantization.hqq import hqq
 from mode_core.quantization.packing import pack_matrices
 from mode_core.samples import read_samples
 from tests.conftest import BUNDLED, packable_allocation
-from tests.llama_cpp import divergence, log_probabilities, opened, own_log_probabilities, tokens
+from tests.llama_cpp import ask, divergence, log_probabilities, own_log_probabilities
 
 gguf = pytest.importorskip("gguf")
 
@@ -130,7 +130,7 @@ def test_llama_cpp_answers_as_our_model(exact, tmp_path, widths, bound):
     result = export("gguf", allocation, tmp_path / "out", loaded=loaded, options=options)
     with quantize_experts(loaded, allocation):
         ours = own_log_probabilities(loaded, prompts)
-    theirs = log_probabilities(opened(result.folder / "model.gguf"), prompts, ours.shape[1])
+    theirs = log_probabilities(result.folder / "model.gguf", prompts, ours.shape[1])
     assert abs(divergence(ours, theirs)) < bound
     assert (theirs.argmax(axis=1) == ours.argmax(axis=1)).all() and len(prompts) == 12
 
@@ -177,8 +177,8 @@ def test_a_byte_level_tokenizer_goes_in_whole(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    server, asked = opened(path), "<|im_start|>What's 東京 in 2024?\n\n  Grüße,\tnaïve<tool_call>12 circles<|im_end|>"
-    theirs = tokens(server, asked)
+    asked = "<|im_start|>What's 東京 in 2024?\n\n  Grüße,\tnaïve<tool_call>12 circles<|im_end|>"
+    (theirs,) = ask(path, texts=[asked])["tokens"]
     assert theirs == tokenizer(asked)["input_ids"] and len(theirs) > 20
     fields = gguf.GGUFReader(path).fields
     assert fields["tokenizer.ggml.eos_token_id"].contents() == tokenizer.eos_token_id

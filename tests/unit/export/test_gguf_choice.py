@@ -143,7 +143,9 @@ def test_what_cannot_be_chosen_is_refused(wide, tmp_path):
         written(wide, tmp_path / "out", types="Q9_K")
     with pytest.raises(ExportError, match=r"IQ2_XS is rounded with an importance matrix alone; give one"):
         written(wide, tmp_path / "out", types="Q2_K,IQ2_XS")
-    with pytest.raises(ExportError, match=r"The budget is [\d,]+ bytes of experts, and types 'Q5_0,Q8_0' cannot meet it"):
+    with pytest.raises(
+        ExportError, match=r"The budget is [\d,]+ bytes of experts, and types 'Q5_0,Q8_0' cannot meet it"
+    ):
         written(wide, tmp_path / "out", types="Q5_0,Q8_0")
     with pytest.raises(ExportError, match=r"Types 'Q8_0' take at least [\d,]+ bytes of experts, more than the budget"):
         written(wide, tmp_path / "out", types="Q8_0")

@@ -1,6 +1,6 @@
 """llama.cpp as a program for tests: what a GGUF file answers, and how far that is from our own model's answers.
 
-It runs in a process of its own (`python -m tests.llama_cpp FILE`), since a file that it cannot take may end the process.
+It runs in a process of its own (`python -m tests.llama_cpp FILE`), since a file that it cannot take can end it.
 """
 
 from __future__ import annotations

@@ -157,8 +157,8 @@ TARGETS: dict[str, Target] = {
             "projection",
             GGUF_FILE_WIDTHS,
             "llama.cpp (tried: b11549, by xllamacpp) and what is built on it. Families: "
-            f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, which "
-            f"llama.cpp's own converter makes: {CONVERTER}",
+            f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, by "
+            f"llama.cpp's own converter: {CONVERTER}.",
             "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
             "0.0; llama.cpp opens the file and answers with the same probabilities.",
             write_gguf_file,

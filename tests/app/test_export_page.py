@@ -65,7 +65,12 @@ def test_a_form_that_cannot_hold_the_bits_says_so_and_the_rest_is_there(open_app
     assert any("mode_core export" in element.value for element in app.code)
 
 
-@pytest.mark.parametrize("target", QUICK)
+def test_a_run_without_input_energies_says_how_to_have_them(open_app):
+    app = open_app("export", form="imatrix")
+    assert not app.exception and "calibrate with --imatrix" in words(app)
+
+
+@pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix"])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
     app = open_app("export", form=target)
     assert not app.exception and not app.error

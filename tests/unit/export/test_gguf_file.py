@@ -200,3 +200,20 @@ def test_what_cannot_be_written_is_refused_in_words(tmp_path, tiny_model, packab
         tokenizer = {"model": model, "pre_tokenizer": {"type": "Sequence", "pretokenizers": record}}
         (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
         add_vocabulary(gguf.GGUFWriter(None, "llama"), tmp_path, 1)
+
+
+def test_a_folder_read_piece_by_piece_gives_the_same_file(packable_model, tmp_path):
+    """Attention at a width of its own is stored as its codes, embeddings and the head in Q8_0."""
+    allocation, attention = by_tensor(packable_model, (4, 5)), {"attention_bits": 4}
+    common = {"group_size": 32, "quantizer": attention, "options": {"types": "plan", "rest": "Q8_0"}}
+    made = export("gguf", allocation, tmp_path / "loaded", loaded=packable_model, **common)
+    again = export("gguf", allocation, tmp_path / "read", checkpoint=packable_model.source, **common)
+    first, second = ((each.folder / "model.gguf").read_bytes() for each in (made, again))
+    assert first == second
+    tensors = stored(made.folder / "model.gguf")
+    with quantize_experts(packable_model, allocation, group_size=32, **attention) as quantized:
+        ours = quantized.linears["model.language_model.layers.1.self_attn.v_proj"].dequantize().numpy()
+    assert np.abs(values_of(tensors["blk.1.attn_v.weight"]) - ours).max() == 0.0
+    assert tensors["token_embd.weight"].tensor_type.name == "Q8_0"
+    embedding = packable_model.model.get_input_embeddings().weight.detach().float().numpy()
+    assert np.abs(values_of(tensors["token_embd.weight"]) - embedding).max() < np.abs(embedding).max() / 200

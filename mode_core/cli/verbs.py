@@ -112,6 +112,8 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         exemplars=options.exemplars,
         gradients=options.gradients,
         hessian_probes=options.hessian_probes,
+        imatrix=options.imatrix,
+        imatrix_key_ratio=options.imatrix_key_ratio,
         seed=options.seed,
         **cli_scale.settings(options),
     )

@@ -212,9 +212,7 @@ def prepared(place: Path) -> Ground:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", type=int, nargs="?", default=100)
-    parser.add_argument(
-        "--seconds", type=float, default=float("inf"), help="end after so long, without what prepares it"
-    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long (preparing not counted)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     done = try_kills(options.kills, options.seconds, options.seed, lambda told: print(told, file=sys.stderr))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mode_core.models.checkpoint_files import CheckpointFiles
 
 REMEDY = "A conversion or download may have stopped; get the checkpoint anew, or convert it again."
+UNSOUND = "not finite (NaN or infinity). Get these weights anew."
 SHOWN = 5  # tensors that a refusal names
 EXPERT = re.compile(r"(?P<bank>.+\.experts)\.(?P<expert>\d+)\.(?P<part>.+)")
 SET_ASIDE = re.compile(r"(^|\.)(mtp|nextn|talker|code2wav|token2wav)(\.|_)")  # further networks beside the model's own
@@ -55,7 +56,7 @@ def load_weights(
     found: list[str] = []
     model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, found), **placement)
     if found:
-        raise ModelError(f"{files.folder}: {_counted(found)}: not finite (NaN or infinity). Get these weights anew.")
+        raise ModelError(f"{files.folder}: {_counted(found)}: {UNSOUND}")
     _generation(model, files)
     return model
 

@@ -68,7 +68,8 @@ def check_files(files: CheckpointFiles, config: Any, trust_remote_code: bool = F
         ModelError: as `load_weights`, but for numbers that are not finite.
     """
     nowhere = {"device_map": {"": "meta"}}
-    return _filled(files, config, None, trust_remote_code, lambda key: Shadow(key, files), **nowhere)
+    with loading_bars(shown=False):
+        return _filled(files, config, None, trust_remote_code, lambda key: Shadow(key, files), **nowhere)
 
 
 def _filled(
@@ -98,6 +99,21 @@ def _filled(
             raise ModelError(f"{name}: {_counted(unfit)}: cannot be put together. {REMEDY}") from failure
     check_report(report, config, name)
     return model
+
+
+@contextmanager
+def loading_bars(shown: bool) -> Iterator[None]:
+    """Keep transformers' own bars ("Loading weights") off the screen where no progress is wanted."""
+    from transformers.utils import logging
+
+    active = logging.is_progress_bar_enabled()
+    try:
+        if not shown:
+            logging.disable_progress_bar()
+        yield
+    finally:
+        if active:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def sample_tables(files: Files, notes: list[str]) -> list[str]:
     over are named in `notes`.
 
     Raises:
-        SampleError: tables in several folders further down; which ones.
+        SampleError: tables in several folders further down; which ones. Archives beside tables without samples.
     """
     here = _tables(files.names())
     best = [table for table in here if posixpath.basename(table) == PREFERRED] or [
@@ -51,6 +51,8 @@ def sample_tables(files: Files, notes: list[str]) -> list[str]:
             raise SampleError(f"the tables lie in several folders ({', '.join(folders[:8])}); give one of them.")
         best = [table for table in found if posixpath.basename(table) == PREFERRED] or found
     if not best:
+        if here and (told := next((told for name in files.names() if (told := foreign_file(name))), None)):
+            raise SampleError(told)
         return here
     notes += [f"{table} was passed over: {_why(table, best, files)}" for table in here if table not in best]
     return best

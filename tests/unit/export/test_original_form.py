@@ -1,5 +1,6 @@
 """An export opens where the original opened: companions, configuration, names, layout and types are the source's."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from mode_core.export import TARGETS, ExportError, export
 from mode_core.export.naming import model_names
 from mode_core.export.published import PUBLISHED
+from mode_core.models import ModelError
 from mode_core.quantization import quantize_experts
 from tests import published
 from tests.conftest import BUNDLED, ROOT, packable_allocation
@@ -256,6 +259,39 @@ def test_experts_apart_are_written_as_published_so_that_stock_transformers_reads
         assert torch.equal(model.model(**given).logits, opened["model"].eval()(**given).logits)
 
 
+GATE = "model.language_model.layers.0.mlp.experts.gate_up_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "text"),
+    [
+        (
+            "model.language_model.layers.1.self_attn.q_proj.weight",
+            None,
+            r"1 tensor \(.*q_proj.weight\): missing in its",
+        ),
+        ("model.language_model.norm.weight", 0, r"model.language_model.norm.weight: not finite"),
+        (GATE, (3, 0, 0), r"layers.0.mlp.experts, expert 3, gate: not finite"),
+    ],
+)
+def test_what_is_not_whole_or_not_finite_is_not_exported_piece_by_piece(
+    folders, loaded, tmp_path, name, place, text
+) -> None:
+    source = tmp_path / "source"
+    published._copy(folders["hub"], source, *(p.name for p in folders["hub"].iterdir()))
+    tensors = load_file(source / "model.safetensors")
+    if place is None:
+        del tensors[name]
+    else:
+        tensors[name][place] = float("nan")
+    published.save(tensors, source / "model.safetensors")
+    allocation = allocation_for(loaded["hub"], "dequantized")
+    allocation = dataclasses.replace(allocation, bits={b: np.full_like(w, 16) for b, w in allocation.bits.items()})
+    with pytest.raises(ModelError, match=text):
+        export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
+    assert not (tmp_path / "out").exists()
+
+
 def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded, tmp_path) -> None:
     source = tmp_path / "source"
     published._copy(folders["hub"], source, *(p.name for p in folders["hub"].iterdir()))
@@ -273,7 +309,6 @@ def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded,
 
 
 def test_a_model_of_the_hub_is_written_from_its_snapshot(folders, loaded, tmp_path, monkeypatch) -> None:
-    import dataclasses
     import shutil
 
     from huggingface_hub import constants

@@ -232,6 +232,93 @@ def test_options_become_the_prompt_of_vlmevalkit(tmp_path):
     assert second.images[0].read() == first.images[0].read() == big.getvalue()  # a row that names another one's picture
 
 
+@pytest.mark.parametrize(
+    ("entry", "answers"),
+    [
+        ({"choices": ["red", "blue"], "answer": 0}, ("A", "red")),  # ScienceQA
+        ({"options": "['blue', \"red\"]", "answer": "B"}, ("B",)),  # MMMU
+        ({"options": {"A": "blue", "B": "red"}, "answer": "red"}, ("B", "red")),
+        ({"choices": ["1", "2"], "answer": 2}, ("B", "2")),  # a number that is an option itself
+        ({"A": "red", "B": "blue", "C": "nan", "D": None, "answer": "A"}, ("A",)),  # MMBench on the hub
+        ({"options": [], "answer": "red"}, ("red",)),
+    ],
+)
+def test_a_list_of_options_is_asked_for_like_columns(tmp_path, entry, answers):
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": ASK} | entry)))
+    texts = [v for k, v in entry.items() if k in "AB"] or entry.get("choices") or re.findall(r"\w+", str(
+        list(entry["options"].values()) if isinstance(entry["options"], dict) else entry["options"]))  # fmt: skip
+    listing = "".join(f"{letter}. {text}\n" for letter, text in zip("AB", texts, strict=False))
+    whole = f"Question: {ASK}\nOptions:\n{listing}Please select the correct answer from the options above."
+    assert sample.text == (whole if texts else ASK)
+    assert sample.answers == answers
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"choices": ["red", "blue"], "answer": 2}, "'answer' is 2, but there are 2 options .the first one is 0"),
+        ({"options": 3, "answer": "A"}, "'options' must be a list of texts; got 3"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, entry, text):
+    with pytest.raises(ValueError, match=text):
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": ASK} | entry)))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_marks_with_numbers_say_which_picture_stands_where(tmp_path, named):
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        put(tmp_path, name, png(colour))
+    pictures = {"image_1": "a.png", "image_2": "b.png", "image_3": None} if named else {"images": ["a.png", "b.png"]}
+    path = put(tmp_path, "s.jsonl", lines(pictures | {"question": "is <image 2> like <image 1> or <image 2> ?"}))
+    (sample,) = read_samples(path)
+    kinds = [part.get("text", part["type"]) for part in sample.prompt()[0]["content"]]
+    assert kinds == ["is ", "image", " like ", "image", " or ", "image", " ?"]
+    assert [picture.load().getpixel((0, 0)) for picture in sample.images] == [(0, 0, 255), RED, (0, 0, 255)]
+    path = put(tmp_path, "s.jsonl", lines(pictures | {"question": "what is <image 2> ?"}))
+    with pytest.raises(ValueError, match="marks with numbers are <image 2>, but there are 2 pictures; every picture"):
+        read_samples(path)
+    assert (
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": "<image 1>"})))[0].text == "<image 1>"
+    )
+
+
+def test_paths_in_tags_are_pictures(tmp_path):
+    put(tmp_path, "a.png", png())
+    turns = [{"from": "user", "value": f"Picture 1: <img>a.png</img>\n{ASK}"}, {"from": "assistant", "value": "red"}]
+    (sample,) = read_samples(put(tmp_path, "s.json", [{"conversations": turns}]))
+    kinds = [part.get("text", part["type"]) for part in sample.prompt()[0]["content"]]
+    assert kinds == ["Picture 1: ", "image", f"\n{ASK}"] and sample.images[0].load().getpixel((0, 0)) == RED
+    plain = {"messages": [{"role": "user", "content": "<img> and <img>this</img> in HTML"}]}
+    assert not read_samples(put(tmp_path, "t.jsonl", lines(plain)))[0].images
+    for value, text in (("<img>b.png</img>", "no picture 'b.png'"), ("<video>v.mp4</video>", "film, which is not read"),
+                        ("<img>https://x.org/1</img>", "nothing is downloaded")):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            read_samples(put(tmp_path, "u.jsonl", lines({"messages": [{"role": "user", "content": value}]})))
+
+
+def test_roles_of_other_makers_are_known(tmp_path):
+    turns = [("developer", "be brief"), ("user", ASK), ("model", "red")]
+    chat = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines(chat)))
+    assert [turn["role"] for turn in sample.prompt()] == ["system", "user"] and sample.answer == "red"
+
+
+def test_lists_in_cells_of_a_table(tmp_path):
+    put(tmp_path, "a.png", png())
+    table = put(tmp_path, "s.csv", "")
+    pd.DataFrame([{"image": "a.png", "conversations": json.dumps(talk())}]).to_csv(table, index=False)
+    (sample,) = read_samples(table)
+    assert (sample.text, sample.answer, len(sample.images)) == (ASK, "red", 1)
+
+
+def test_archives_beside_tables_without_samples_are_named(tmp_path):
+    put(tmp_path, "dataset_info.json", {"features": {}})
+    put(tmp_path, "data-00000-of-00001.arrow", b"x")
+    with pytest.raises(ValueError, match=r"write it with Dataset\.to_parquet"):
+        read_samples(tmp_path)
+
+
 def test_lists_and_missing_pictures_in_parquet_and_several_shards(tmp_path):
     held = [{"bytes": png("red"), "path": None}, {"bytes": png("blue"), "path": "b.png"}]
     put(tmp_path, "c.png", png("lime"))
@@ -285,7 +372,9 @@ def test_tables_in_several_folders_are_named(tmp_path):
         ("q.json", {"questions": [{"image_id": 1, "question": ASK}], "task_type": "x"}, "questions of VQA, which name"),
         ("a.json", {"annotations": [{"question_id": 1}]}, "annotations as COCO and VQA have them"),
         ("q.jsonl", {"image_id": 1, "question": ASK}, "no 'image', but 'image_id', which is not read.*the file's name"),
-        ("m.jsonl", {"image_1": "a.png", "messages": [{"role": "user", "content": "x"}]}, "'image_1', which is not"),
+        ("m.jsonl", {"image_x": "a.png", "image_id_1": "b", "question": "x"}, "'image_id_1', which is not read"),
+        ("k.json", {"images": [{"filename": "a.png"}], "dataset": "coco"}, "Karpathy's form, no samples"),
+        ("r.json", {"results": {}, "configs": {}, "versions": {}}, "results of lmms-eval, which hold no pictures"),
         ("shard.tar", b"x", "shard.tar is a tar archive .WebDataset.*Unpack it into a folder"),
         ("data.arrow", b"x", "write it with Dataset.to_parquet"),
     ],

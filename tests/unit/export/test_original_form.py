@@ -268,7 +268,7 @@ GATE = "model.language_model.layers.0.mlp.experts.gate_up_proj"
         (
             "model.language_model.layers.1.self_attn.q_proj.weight",
             None,
-            r"1 tensor \(.*q_proj.weight\): missing in its",
+            r"1 tensor \(.*q_proj.weight\): missing in",
         ),
         ("model.language_model.norm.weight", 0, r"model.language_model.norm.weight: not finite"),
         (GATE, (3, 0, 0), r"layers.0.mlp.experts, expert 3, gate: not finite"),

@@ -20,6 +20,7 @@ ID_KEYS = ("id", "question_id", "index")
 ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
 OTHER_ANSWERS = ("response", "output", "completion", "label")  # where none of these is there
 MOST_ANSWERS = 100
+GROUNDING = ("<ref-object>", "<bbox>")  # of ms-swift
 _COLUMN, _MARK = re.compile(r"image_(\d+)"), re.compile(r"<image[ _](\d+)>")  # MMMU: pictures with numbers
 _HIDDEN = re.compile(r"(image|img|picture|photo|video)s?[_ ]?(id|path|file|name|url|bytes|base64|b64|data)?s?[_ ]?\d*")
 
@@ -49,6 +50,7 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     if not has_text(entry) and (known := foreign(entry)):
         raise SampleError(known)
     talk = conversation(entry)
+    _check_others(entry, talk)
     named = _named(entry, talk)
     images = tuple(picture(value, find, f"picture {n}") for n, value in enumerate(_filled(named, talk, "image"), 1))
     videos = _videos(entry, talk, find)
@@ -65,6 +67,15 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
         videos=videos,
         other_answers=tuple(answers[1:]),
     )
+
+
+def _check_others(entry: Mapping[str, Any], talk: Conversation) -> None:
+    """Refuse what stands for something that is not read here, so that it is not asked about without it."""
+    if sound := next((key for key in ("audios", "audio") if given(entry.get(key))), None):
+        raise SampleError(f"'{sound}' is sound, which is not read. Drop the line.")
+    marks = [mark for mark in GROUNDING if any(mark in turn["content"] for turn in talk.turns)]
+    if given(entry.get("objects")) and marks:
+        raise SampleError(f"{marks[0]} stands for something in 'objects', which is not read; write out what it means.")
 
 
 def stratum(entry: object) -> Stratum:

@@ -13,7 +13,6 @@ from mode_core.samples.values import Embedded, listed
 
 LONG = 2048  # characters from which a picture's cell is fetched again instead of kept
 SHORT_CELL = 64  # VLMEvalKit: so short a picture's cell is the index of the row that holds the picture
-MADE = ("answer", "answers", "options", "choices", "conversations", "messages")  # may be lists too, in JSON or Python's
 LISTS = ("images", "image", "videos", "video")  # several are separated by ';'
 MAX_CELL = 128_000_000
 DELIMITERS = ("\t", ",", ";")
@@ -66,7 +65,7 @@ class _Sheet:
             return SampleError("not readable as UTF-8 text; save it as UTF-8.")
         if "index" in entry:
             self.places[cells[self.columns.index("index")]] = begins
-        for key in (*LISTS, "image_path", *MADE):
+        for key in (*LISTS, "image_path", "answer", "answers"):
             if isinstance(cell := entry.get(key), str) and cell:
                 entry[key] = self._cell(key, cell, begins)
         return entry

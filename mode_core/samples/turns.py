@@ -112,7 +112,8 @@ def has_text(entry: Mapping[str, Any]) -> bool:
 
 
 def _chat(found: Conversation, turns: object, key: str) -> None:
-    """Turns with role and content, or with from and value (ShareGPT)."""
+    """Turns with role and content, or with from and value (ShareGPT); a cell of a table holds them as JSON."""
+    turns = listed(turns) if isinstance(turns, str) else turns
     if not isinstance(turns, list | tuple):
         raise SampleError(f"'{key}' must be a list of turns with 'role' and 'content', or 'from' and 'value'.")
     for number, turn in enumerate(turns, 1):

@@ -85,9 +85,9 @@ class Weights:
         self.linears = self._linears()
         try:
             self.banks = stored_banks(self.files, banks, self.names)
-        except OtherStorage:
+        except OtherStorage as told:
             if request.loaded is None:
-                raise
+                raise ExportError(f"{told} Write it from the loaded model (so without --stream).") from None
             self.banks = {}  # transformers, which loaded them, knows how to write them: see `dequantized`
 
     @contextmanager

@@ -358,7 +358,7 @@ def test_families_that_lie_otherwise_in_their_files_keep_their_form(tmp_path, fa
     own = list(model.model.state_dict())  # a file may hold these names too: then they are not renamed once more
     assert model_names(model.model, own) == {name: name for name in own}
     if family == "ernie4_5_vl_moe":
-        with pytest.raises(ExportError, match="not all of its 8 experts"):
+        with pytest.raises(ExportError, match=r"not all of its 8 experts.*without --stream"):
             export("dequantized", allocation, tmp_path / "read", checkpoint=source, **GRID)
 
 

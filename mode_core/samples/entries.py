@@ -14,7 +14,17 @@ from mode_core.samples.turns import CHATS, OPTION_KEYS, PARTS, Conversation, con
 from mode_core.samples.values import Embedded, given, plain_text, told
 from mode_core.samples.videos import FILM_SUFFIXES
 
-IMAGE_KEYS = ("images", "image", "image_path", "image_paths", "file_name", "file_names", "img", "image_url")
+IMAGE_KEYS = (
+    "decoded_image",
+    "images",
+    "image",
+    "image_path",
+    "image_paths",
+    "file_name",
+    "file_names",
+    "img",
+    "image_url",
+)
 VIDEO_KEYS = ("videos", "video")
 ID_KEYS = ("id", "question_id", "index")
 ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
@@ -201,7 +211,7 @@ def _answer_texts(value: object, key: str) -> list[str]:
         inside = next((k for k in ("answer", "text", "content") if given(value.get(k))), None)
         if inside is None:
             raise SampleError(f"'{key}' holds an object without 'answer'; give text, or a list of texts.")
-        return _answer_texts(value[inside], key) if isinstance(value[inside], str | int | float) else []
+        return _answer_texts(value[inside], key)
     if isinstance(value, bool):
         return [str(value)]
     return [text] if (text := plain_text(value, key)) else []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mode_core.samples.images import SampleError
-from mode_core.samples.json_tables import Rows
+from mode_core.samples.json_tables import WIDE, WIDE_WORDS, Rows
 from mode_core.samples.values import Embedded, listed
 
 LONG = 2048  # characters from which a picture's cell is fetched again instead of kept
@@ -28,12 +28,20 @@ class _Sheet:
         csv.field_size_limit(MAX_CELL)
         self.name, self.reopen = name, reopen
         self.stream = reopen()
-        first = self.stream.readline(MAX_CELL).removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+        head = self.stream.readline(MAX_CELL)
+        self.wide = head.startswith(WIDE)
+        first = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
         self.delimiter = max(DELIMITERS, key=first.count)
         self.columns = [_column(cell) for cell in next(csv.reader([first], delimiter=self.delimiter), [])]
         self.places: dict[str, int] = {}  # index of a row -> where it begins
 
     def rows(self) -> Rows:
+        if self.wide:
+            yield self.name, SampleError(WIDE_WORDS)
+            return
+        if twice := sorted({name for name in self.columns if name and self.columns.count(name) > 1}):
+            yield self.name, SampleError(f"two columns are called {twice[0]!r}; rename one.")
+            return
         line = 1
         while True:
             begins = self.stream.tell()

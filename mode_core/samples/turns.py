@@ -89,8 +89,8 @@ def conversation(entry: Mapping[str, Any]) -> Conversation:
         SampleError: no text, or a turn that is none; which one.
     """
     found = Conversation()
-    if given(system := entry.get("system")):
-        found.add("system", system, "'system'")
+    if key := next((key for key in ("system", "system_prompt") if given(entry.get(key))), None):
+        found.add("system", entry[key], f"'{key}'")
     key = next((key for key in CHATS if given(entry.get(key))), None)
     if key is None and isinstance(entry.get("prompt"), list):
         key = "prompt"
@@ -164,22 +164,24 @@ def _question(entry: Mapping[str, Any]) -> str:
     if not isinstance(text, str):
         raise SampleError(f"'{key}' must be text; got {text.words if isinstance(text, Odd) else type(text).__name__}.")
     options = options_of(entry) if key == "question" else {}
-    if not options or all(option in text for option in options.values()):
-        return text
+    if all(re.search(rf"\b{letter}[.:)]\s*{re.escape(option)}", text) for letter, option in options.items()):
+        return text  # without options, or with all of them written in it
     hint = f"Hint: {entry['hint']}\n" if _said(entry.get("hint")) else ""
     listing = "".join(f"{letter}. {option}\n" for letter, option in options.items())
     return f"{hint}Question: {text}\nOptions:\n{listing}Please select the correct answer from the options above. \n"
 
 
 def options_of(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Letter → text of the options to choose from: in columns A, B, …, or a list under one of `OPTION_KEYS`.
+    """Letter → text of the options to choose from: in columns A, B, … (or `choice_a`, …), or listed (`OPTION_KEYS`).
 
     Raises:
         SampleError: something that is no list of texts.
     """
     key = next((key for key in OPTION_KEYS if given(entry.get(key))), None)
     if key is None:
-        return {letter: str(entry[letter]) for letter in LETTERS if _said(entry.get(letter))}
+        named = {letter: (letter, f"choice_{letter.lower()}", f"option_{letter.lower()}") for letter in LETTERS}
+        cells = {letter: next((entry[k] for k in keys if _said(entry.get(k))), None) for letter, keys in named.items()}
+        return {letter: str(cell) for letter, cell in cells.items() if cell is not None}
     found = listed(entry[key]) if isinstance(entry[key], str) else entry[key]
     found = list(found.values()) if isinstance(found, Mapping) and set(found) <= set(LETTERS) else found
     if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):

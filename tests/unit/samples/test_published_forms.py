@@ -209,6 +209,7 @@ def test_history_and_pairs_are_turns(tmp_path):
         {"answers": [{"answer": "red", "answer_id": 1}, {"answer": "Red"}]},
         {"multiple_choice_answer": "red", "answers": [{"answer": "Red"}, {"answer": "red"}]},
         {"label": ["red", "Red"]},
+        {"answers": {"text": ["red", "Red"], "answer_start": [1, 2]}},
     ],
 )
 def test_any_of_several_answers_is_right(tmp_path, entry):
@@ -233,24 +234,29 @@ def test_options_become_the_prompt_of_vlmevalkit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "answers"),
+    ("entry", "options", "answers"),
     [
-        ({"choices": ["red", "blue"], "answer": 0}, ("A", "red")),  # ScienceQA
-        ({"options": "['blue', \"red\"]", "answer": "B"}, ("B",)),  # MMMU
-        ({"options": {"A": "blue", "B": "red"}, "answer": "red"}, ("B", "red")),
-        ({"choices": ["1", "2"], "answer": 2}, ("B", "2")),  # a number that is an option itself
-        ({"A": "red", "B": "blue", "C": "nan", "D": None, "answer": "A"}, ("A",)),  # MMBench on the hub
-        ({"options": [], "answer": "red"}, ("red",)),
+        ({"choices": ["red", "blue"], "answer": 0}, "A. red\nB. blue\n", ("A", "red")),  # ScienceQA
+        ({"options": "['blue', \"red\"]", "answer": "B"}, "A. blue\nB. red\n", ("B",)),  # MMMU
+        ({"options": {"A": "blue", "B": "red"}, "answer": "red"}, "A. blue\nB. red\n", ("B", "red")),
+        ({"choices": ["1", "2"], "answer": 2}, "A. 1\nB. 2\n", ("B", "2")),  # a number that is an option itself
+        ({"choices": ["it", "is"], "answer": 0}, "A. it\nB. is\n", ("A", "it")),  # words of the question
+        ({"A": "red", "B": "blue", "C": "nan", "D": None, "answer": "A"}, "A. red\nB. blue\n", ("A",)),  # MMBench
+        ({"choice_a": "red", "choice_b": "blue", "answer": "A"}, "A. red\nB. blue\n", ("A",)),  # SEED-Bench
+        ({"options": [], "answer": "red"}, "", ("red",)),
     ],
 )
-def test_a_list_of_options_is_asked_for_like_columns(tmp_path, entry, answers):
+def test_options_are_asked_for_wherever_they_stand(tmp_path, entry, options, answers):
     (sample,) = read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": ASK} | entry)))
-    texts = [v for k, v in entry.items() if k in "AB"] or entry.get("choices") or re.findall(r"\w+", str(
-        list(entry["options"].values()) if isinstance(entry["options"], dict) else entry["options"]))  # fmt: skip
-    listing = "".join(f"{letter}. {text}\n" for letter, text in zip("AB", texts, strict=False))
-    whole = f"Question: {ASK}\nOptions:\n{listing}Please select the correct answer from the options above."
-    assert sample.text == (whole if texts else ASK)
+    whole = f"Question: {ASK}\nOptions:\n{options}Please select the correct answer from the options above."
+    assert sample.text == (whole if options else ASK)
     assert sample.answers == answers
+
+
+def test_options_that_the_question_holds_are_not_asked_for_twice(tmp_path):
+    asked = {"image": None, "question": f"{ASK}\n(A) red\n(B) blue", "choices": ["red", "blue"], "answer": 1}
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines(asked)))
+    assert sample.text == asked["question"] and sample.answers == ("B", "blue")
 
 
 @pytest.mark.parametrize(
@@ -302,6 +308,34 @@ def test_roles_of_other_makers_are_known(tmp_path):
     chat = {"messages": [{"role": role, "content": text} for role, text in turns]}
     (sample,) = read_samples(put(tmp_path, "s.jsonl", lines(chat)))
     assert [turn["role"] for turn in sample.prompt()] == ["system", "user"] and sample.answer == "red"
+
+
+def test_a_system_prompt_by_its_other_name(tmp_path):
+    (sample,) = read_samples(put(tmp_path, "s.json", [{"system_prompt": "be brief", "conversations": talk("")}]))
+    assert [turn["role"] for turn in sample.prompt()] == ["system", "user"]
+
+
+def test_a_picture_that_lies_in_the_table_comes_before_its_path(tmp_path):
+    rows = [{"image": "images/1.jpg", "decoded_image": {"bytes": png(), "path": None}, "question": ASK}]  # MathVista
+    pd.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
+    assert read_samples(tmp_path)[0].images[0].load().getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.json", "x.csv"])
+def test_pointers_of_git_lfs_are_told_from_the_files(tmp_path, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n"
+    with pytest.raises(ValueError, match=f"{name}: a Git-LFS pointer, not the file itself; run 'git lfs pull'"):
+        read_samples(put(tmp_path, name, pointer))
+    put(tmp_path, "a.png", pointer)
+    with pytest.raises(ValueError, match=r"a.png is a Git-LFS pointer"):
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": "a.png", "question": ASK})))
+
+
+def test_sheets_that_cannot_be_told_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"s.csv: saved as UTF-16; save it as UTF-8"):
+        read_samples(put(tmp_path, "s.csv", f"image,question\na.png,{ASK}\n".encode("utf-16")))
+    with pytest.raises(ValueError, match=r"s.csv: two columns are called 'question'; rename one"):
+        read_samples(put(tmp_path, "s.csv", "image,question,question\na.png,a,b\n"))
 
 
 def test_lists_in_cells_of_a_table(tmp_path):

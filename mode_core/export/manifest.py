@@ -18,13 +18,15 @@ from mode_core.export.request import Request
 
 if TYPE_CHECKING:
     from mode_core.export.refit import Fitted
-    from mode_core.export.target import Said, Target
+    from mode_core.export.target import Target
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said, folder: Path) -> dict[str, object]:
+def build_manifest(
+    target: Target, request: Request, fitted: Fitted, notes: tuple[str, ...], folder: Path
+) -> dict[str, object]:
     """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
 
     `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
@@ -56,14 +58,14 @@ def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said,
             "proven_optimal": allocation.proven_optimal,
         },
         "price_of_unit": fitted.price,
-        "notes": [*fitted.notes, *said.notes],
+        "notes": [*fitted.notes, *notes],
         "quantizer": request.quantizer.to_dict() | request.quantizer.grid,
         "predicted_expert_bytes": None if sizes is None else int(sum(size.sum() for size in sizes.values())),
         "finest_unit": target.finest_unit,
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
-        "load": loading(target, request, said),
+        "load": loading(target, request),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,

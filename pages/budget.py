@@ -11,7 +11,7 @@ from dashboard.charts.measures import frontier_of
 from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
 from dashboard.parts.budget import halves, planner
 from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
-from dashboard.state import address, current_run, solving
+from dashboard.state import address, current_run, estimating, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
@@ -57,11 +57,29 @@ def plan() -> None:
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
+            starting_point()
         with figures:
             readout(metrics(allocation, rival), "figures")
         outcome(allocation, rival)
     with slot:
         draw_budget()
+
+
+def starting_point() -> None:
+    """Which estimate is set, why it is recommended, and the way to the other one."""
+    now, advised = address.choices().request, estimating.recommended()
+    mine = advised.settings == {name: getattr(now, name) for name in advised.settings}
+    paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
+    told, asked = st.columns([3, 1], vertical_alignment="center")
+    share = f"{SCOPES[advised.scope].lower()}, drawn to the mean by {advised.shrinkage:g}"
+    told.caption(f"Recommended{' and set' * mine}: {names.method(advised.method)} ({share}). {plain(advised.why)}")
+    with asked:
+        if not paper:
+            st.button("MODE as the paper has it", key="as-in-paper", width="stretch",
+                      on_click=lambda: address.choose(**estimating.PAPER))  # fmt: skip
+        if not mine:
+            st.button("Recommended estimate", key="as-advised", width="stretch",
+                      on_click=lambda: address.choose(**advised.settings))  # fmt: skip
 
 
 def follow() -> str:
@@ -223,7 +241,7 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
     with left:
         curve(allocation)
     with right:
-        by_layer(axes, costs, bits, rival_bits, rival.settings["uniform"])
+        by_layer(axes, costs, bits, rival_bits, f"uniform, {estimating.mixed(rival)}")
 
 
 def changed(moved) -> None:
@@ -268,11 +286,10 @@ def frontier_figure(allocation: Allocation):
     return charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
 
 
-def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
+def by_layer(axes: charts.Axes, costs, bits, rival_bits, name: str) -> None:
     """Where the predicted damage sits, against the uniform rival."""
 
     chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
-    name = f"{width} bits for all"
     chart(
         charts.damage_by_layer(axes.ticks, chosen, uniform, name),
         "layers",

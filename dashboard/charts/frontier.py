@@ -93,8 +93,9 @@ def _summary(budgets: np.ndarray, damage: np.ndarray, uniform: Sequence[tuple[in
     for width, budget, cost in sorted(uniform, reverse=True):
         enough = np.flatnonzero(damage <= cost * (1 + 1e-9))
         if enough.size and budgets[enough[0]] < 0.995 * budget:
-            return f"Predicted: {budgets[enough[0]]:.3g} {unit} do no more damage than {width} bits for all."
-    return "Predicted: no budget does better than the same bits for all."
+            least = f"{budgets[enough[0]]:.3g} {unit}"
+            return f"By this method's own costs, {least} do no more damage than {width} bits for all."
+    return "By this method's own costs no budget does better than the same bits for all."
 
 
 def damage_by_layer(

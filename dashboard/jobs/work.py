@@ -216,8 +216,7 @@ def measure(
         ALLOCATION: quantizer.packed_bytes(run.statistics, chosen.bits),
         UNIFORM: quantizer.packed_bytes(run.statistics, uniform.bits),
     }
-    width = int(np.ravel(next(iter(uniform.bits.values())))[0])
-    done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
+    done = Measurement(scores, predicted, measured, uniform.average_bits, seal, settings, time.time(), tuple(notes))
     if keep:
         for name, record in done.records().items():
             run.save_evaluation(name, record)

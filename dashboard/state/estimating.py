@@ -3,17 +3,18 @@ samples say of both. Kept for the process, by the run and its check and anchor."
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
 
+from dashboard.charts.evidence import means
 from dashboard.state import address, comparisons, solving
 from dashboard.state.current_run import run, run_entry, run_key, statistics
 from dashboard.state.folders import NoRunError
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
-from mode_core.importance import ImportanceError, Recommendation
+from mode_core.importance import METHODS, ImportanceError, Recommendation
 from mode_core.prediction import Check, Prediction, Predictor, Stability, allocation_stability, fold_solvers
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
@@ -89,6 +90,55 @@ def ranks_at(method: str) -> tuple[float, float, float] | None:
         return None
     rows = evidence.ranking.query("method == @method and calibration == -1 and bank == 'all' and modality == 'text'")
     return None if rows.empty else tuple(rows.sort_values("bits", ascending=False).iloc[0][["spearman", "low", "high"]])
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Measured KL on text at a budget by how far costs were drawn to the mean, and of uniform bits of that size."""
+
+    bits: float
+    kl: dict[float, float]
+    uniform: float | None
+    source: str
+
+
+def shrunk(method: str, bits: float) -> Shrunk | None:
+    """What insurance was measured to do for a method at the budget nearest to `bits`, its smallest, middle and largest
+    share: by the run's evidence, else by its check; None where neither tried two shares."""
+    return _shrunk(_key(), run(), method, round(bits, 2))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
+    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(_run.check(), method, bits)
+    return found if found is not None and len(found.kl) > 1 else None
+
+
+def _shrunk_by_evidence(held: Run, method: str, bits: float) -> Shrunk | None:
+    if "shrinkage" not in held.evidence_names():
+        return None
+    every = means(held.evidence("shrinkage").scores, "kl", "text")
+    rows = every[(every["method"] == method) & (every["scope"] == METHODS[method].scopes[0])]
+    if rows.empty:
+        return None
+    near = min(rows["average_bits"].unique(), key=lambda budget: abs(budget - bits))
+    at = rows[rows["average_bits"] == near]
+    levels = sorted(at["shrinkage"].unique())
+    chosen = dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1]))
+    kl = {float(level): float(at.loc[at["shrinkage"] == level, "value"].mean()) for level in chosen}
+    uniform = every[(every["method"] == "uniform") & (every["average_bits"] == near)]["value"]
+    return Shrunk(float(near), kl, None if uniform.empty else float(uniform.mean()), "evidence under Compare")
+
+
+def _shrunk_by_check(found: Check | None, method: str, bits: float) -> Shrunk | None:
+    trials = [one for one in (found.trials if found else ()) if "text" in one.kl]
+    rows = [one for one in trials if one.method == method]
+    if not rows:
+        return None
+    near = min((one.average_bits for one in rows), key=lambda budget: abs(budget - bits))
+    kl = {one.shrinkage: one.kl["text"] for one in rows if one.average_bits == near}
+    uniform = next((one.kl["text"] for one in trials if (one.method, one.average_bits) == ("uniform", near)), None)
+    return Shrunk(near, kl, uniform, "check under Compare")
 
 
 def stability() -> Stability | None:

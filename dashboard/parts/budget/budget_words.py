@@ -100,6 +100,20 @@ def trust(method: str) -> str:
     return f"{told} (1: as measured, 0: by chance)."
 
 
+def insurance(method: str, bits: float) -> str:
+    """What either end of the trust in the samples was measured to be worth for a method, near a budget."""
+    ends = (
+        "100 %: costs count as they were measured. 0 %: all experts of a layer count alike, and only layers differ. "
+        "Between them is insurance against questions that the samples did not hold."
+    )
+    found = estimating.shrunk(method, bits)
+    if found is None:
+        return f"{ends} What it is worth for this method was not measured on this model."
+    told = ", ".join(f"{kl:.2g} at {100 * (1 - level):.0f} %" for level, kl in found.kl.items())
+    uniform = "" if found.uniform is None else f", {found.uniform:.2g} with uniform bits of the same size"
+    return f"{ends} Measured on this model, KL on text at {found.bits:g} bits: {told}{uniform} ({found.source})."
+
+
 def metrics(allocation: Allocation, rival: Allocation) -> Readout:
     """Sizes, what is predicted beside MODE as in the paper, bits with and without scales, and the proof."""
     original = original_bytes(current_run.statistics())

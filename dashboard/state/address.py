@@ -20,7 +20,7 @@ PLACE = (  # names in the URL beside those of the choices
     *("view", "order", "width"),  # Experts
     *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
-    *("section", "metric", "modality", "other"),  # Compare
+    *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
     *("form",),  # Export
 )

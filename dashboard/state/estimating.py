@@ -15,7 +15,16 @@ from dashboard.state.folders import NoRunError
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
-from mode_core.prediction import Check, Prediction, Predictor, Stability, allocation_stability, fold_solvers
+from mode_core.prediction import (
+    Check,
+    Prediction,
+    Predictor,
+    Stability,
+    Sufficiency,
+    allocation_stability,
+    fold_solvers,
+    sufficiency,
+)
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
@@ -149,6 +158,20 @@ def stability() -> Stability | None:
     except ImportanceError:
         return None
     return allocation_stability(statistics(), asked, solving.quantizer(), solvers=solvers)
+
+
+def enough() -> list[Sufficiency]:
+    """What fewer samples would have come to at the present settings.
+
+    Raises:
+        ImportanceError: too few samples for folds.
+    """
+    return _enough(run_key(), statistics(), solving.request())
+
+
+@st.cache_resource(max_entries=16, show_spinner="Solving with fewer samples …")
+def _enough(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> list[Sufficiency]:
+    return sufficiency(_statistics, asked)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -138,7 +138,8 @@ def test_cells_that_hang_on_the_samples_are_hatched_with_a_legend_and_their_shar
 
 def test_the_curve_of_fewer_samples_shows_the_librarys_numbers():
     figure = sufficiency_curve([Sufficiency(8, 0.5, 1.2), Sufficiency(16, 0.25, 1.05), Sufficiency(24, 0.0, 1.0)])
-    assert list(figure.data[0].x) == [8, 16, 24] and list(figure.data[0].y) == [50, 25, 0]
+    said = figure.layout.meta["summary"]
+    assert "With 16 of the 24 samples 25 % of the experts had other bits, and 5.0 % more" in said
     np.testing.assert_allclose(figure.data[1].y, [20, 5, 0], atol=1e-9)
     assert (
         "With 16 of the 24 samples 25 % of the experts had other bits, and 5.0 % more" in figure.layout.meta["summary"]

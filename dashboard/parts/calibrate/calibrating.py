@@ -75,8 +75,8 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
             help="Larger is faster where memory allows.",
         )  # fmt: skip
         st.caption(
-            "A small model is anchored at the end: every expert at each width on up to 64 of the samples, one pass each, "
-            "so that predicted damage has a unit. A larger one is not; a check on the Compare page does the same."
+            "A small model is anchored at the end: up to 64 of the samples pass once for each width, all experts at "
+            "it, so that predicted damage has a unit. For a larger one a check on the Compare page does the same."
         )
     if not widths or not signals:
         st.error("Choose at least one width to measure, and one redundancy signal.")

@@ -71,7 +71,7 @@ def fit(
             f"is too fine for. Give the costs or the run that it was solved with, so that it can be solved again; or "
             f"solve with unit {target.finest_unit!r}."
         )
-    asked = _loss(allocation, costs)
+    asked = loss_of(allocation, costs)
     if target.finest_unit == "projection" and statistics is not None and _flat(costs):
         costs = by_projection(costs, statistics)
     unit, notes = _solver_unit(target, costs)
@@ -121,7 +121,7 @@ def _shaped(bits: Mapping[str, np.ndarray], unit: str) -> Mapping[str, np.ndarra
     return shaped if changed else bits
 
 
-def _loss(allocation: Allocation, costs: CostTable) -> float:
+def loss_of(allocation: Allocation, costs: CostTable) -> float:
     """Summed cost of the allocation's bits; refuses costs that do not give its own predicted loss."""
     if set(costs) != set(allocation.bits):
         raise ExportError("The costs are of other banks than the allocation; give those that it was solved with.")

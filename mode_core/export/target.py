@@ -6,8 +6,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mode_core.export.request import Request
+
+if TYPE_CHECKING:
+    from mode_core.export.refit import Fitted
 
 GROUPS = {  # what a person wants to take along -> in words
     "checkpoint": "A checkpoint that software loads",
@@ -34,8 +38,9 @@ class Target:
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
-    `load` are lines of Python that open a checkpoint from
-    within its folder (see `card`), `tried` the versions of the packages that were tried with them.
+    `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
+    `load` are lines of Python that open a checkpoint from within its folder (see `card`), `tried` the versions of the
+    packages that were tried with them.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Target:
     needs: str = ""
     recommended: str = ""
     warning: str = ""
+    fit: Callable[[Request, Target], Fitted] | None = None
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
 

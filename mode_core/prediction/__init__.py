@@ -4,7 +4,7 @@ from mode_core.errors import CheckError, PredictionError
 from mode_core.prediction.anchor import Anchor
 from mode_core.prediction.check import Check, Ranking, Trial
 from mode_core.prediction.predicting import NATS, Estimate, Prediction, Predictor, gradient_nats
-from mode_core.prediction.stability import Stability, Sufficiency, allocation_stability, sufficiency
+from mode_core.prediction.stability import Stability, Sufficiency, allocation_stability, fold_solvers, sufficiency
 
 __all__ = [
     "NATS",
@@ -20,6 +20,7 @@ __all__ = [
     "Sufficiency",
     "Trial",
     "allocation_stability",
+    "fold_solvers",
     "gradient_nats",
     "sufficiency",
 ]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from mode_core.allocation import Allocation, allocate
 from mode_core.comparison.items import ItemScores
-from mode_core.comparison.records import TABLES, WORDS, Evidence
 from mode_core.comparison.store import Store
 from mode_core.errors import ModeError
 from mode_core.evaluation.records import ScoredAnswer, Scores
@@ -27,6 +26,7 @@ from mode_core.files import read_tensors, tensor_bytes
 from mode_core.quantization import quantize
 from mode_core.quantization.packed_file import read_packed, read_packed_linears, write_packed
 from mode_core.quantization.packing import pack_matrices
+from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.released_json import import_released
 from mode_core.runs.run import Run

@@ -107,7 +107,7 @@ class Ground:
                 Scores.from_dict(record)
             assert not list(path.rglob(f".*{PART}")), "unfinished files stay after the run was opened"
         if self.packed.exists():
-            assert read_packed(self.packed)[0]
+            assert read_packed(self.packed).experts
         manifest = json.loads((self.export / "manifest.json").read_text())
         for name, told in manifest["files"].items():
             assert hashlib.sha256((self.export / name).read_bytes()).hexdigest() == told["sha256"], name

@@ -14,7 +14,7 @@ from mode_core.quantization.sizes import expert_bytes, original_expert_bytes, pa
 from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
 if TYPE_CHECKING:
-    from mode_core.quantization.apply import quantize_experts
+    from mode_core.quantization.apply import load_packed, quantize_experts
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
     from mode_core.quantization.guard import exclusive
     from mode_core.quantization.quantized_model import QuantizedModel

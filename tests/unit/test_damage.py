@@ -24,7 +24,7 @@ from mode_core.export.folder import MANIFEST, check_destination
 from mode_core.export.writing import export
 from mode_core.files import read_tensors, tensor_bytes
 from mode_core.quantization import quantize
-from mode_core.quantization.packed_file import read_packed, read_packed_linears, write_packed
+from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
 from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
@@ -186,8 +186,8 @@ def test_packed_codes(packed, data):
         content = data.draw(damaged_bytes(packed.read_bytes()))
 
     def read() -> None:
-        matrices, _ = read_packed(packed)
-        for matrix in [*matrices.values(), *read_packed_linears(packed).values()]:
+        kept = read_packed(packed)
+        for matrix in [*kept.experts.values(), *kept.linears.values()]:
             matrix.dequantize()
 
     tried(packed, content, read)

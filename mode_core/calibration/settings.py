@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mode_core.errors import SettingsError
+from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.probing.signals import SIGNALS
 from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
 from mode_core.statistics import BINS
@@ -40,7 +41,7 @@ class CalibrationSettings:
     """
 
     bits: tuple[int, ...] = (1, 2, 3, 4)
-    signals: tuple[str, ...] = ("text_attention",)
+    signals: tuple[str, ...] = (SIGNAL,)
     group_size: int = 128
     symmetric: bool = True
     sensitivity: bool = True
@@ -135,8 +136,8 @@ class LogitKLSettings:
         SettingsError: a setting out of range, with what is allowed.
     """
 
-    key_ratio: float = 0.20
-    signal: str = "text_attention"
+    key_ratio: float = KEY_RATIO
+    signal: str = SIGNAL
     positions: str = "last"
     batch_size: int = 8
 

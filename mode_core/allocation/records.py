@@ -26,7 +26,6 @@ from mode_core.json_files import (
 )
 
 FORMAT = "mode-allocation/1"
-WIDEST = 16  # bits of what is left as it was
 
 
 class _Settings(TypedDict, total=False):

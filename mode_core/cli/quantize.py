@@ -126,6 +126,8 @@ def _kept(options: argparse.Namespace, run: Run, scores: Scores) -> Result:
         run.save_evaluation(options.name, scores.to_dict())
     measured = {"correct": scores.accuracy, "kl": scores.kl, "agreement": scores.agreement}
     intervals = {m: _interval(scores.interval(m)) for m, value in measured.items() if value is not None}
+    if scores.perplexity is not None:
+        intervals["perplexity"] = _interval(scores.perplexity_interval())
     return scores.summary() | {"intervals_95": intervals}
 
 

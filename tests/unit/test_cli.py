@@ -136,7 +136,8 @@ def test_evaluate_tells_intervals_and_what_was_lost(calibrated: Path, sample_fol
     command = ["evaluate", "--run", str(calibrated), "--samples", str(sample_folder), "--json", "--quiet"]
     assert main([*command, "--uniform", "1", "--quantizer", "rtn", "--attention-bits", "2", "--show", "2"]) == 0
     told = result(capsys)
-    assert set(told["intervals_95"]) == {"correct", "kl", "agreement"}
+    assert set(told["intervals_95"]) == {"correct", "kl", "agreement", "perplexity"}
+    assert told["intervals_95"]["perplexity"].startswith(f"{told['perplexity']:.4g} (")
     assert told["intervals_95"]["kl"].startswith(f"{told['kl']:.4g} (")
     assert told["original_accuracy"] is not None
     changed = told["answers_that_changed"]

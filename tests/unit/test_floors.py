@@ -104,7 +104,7 @@ def test_no_two_modules_need_each_other():
 
 def test_every_part_of_mode_core_stands_on_a_floor():
     parts = [path for path in (ROOT / "mode_core").iterdir() if not path.name.startswith("_")]
-    assert not [path.name for path in parts if floor(f"mode_core.{path.stem}") is None]
+    assert not [path.name for path in parts if path.suffix != ".md" and floor(f"mode_core.{path.stem}") is None]
     named = {name.replace(".", "/") for level in FLOORS for name in level}
     gone = [name for name in named if not any((ROOT / "mode_core" / f"{name}{end}").exists() for end in ("", ".py"))]
     assert not gone, "floors that no module stands on any more"

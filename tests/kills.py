@@ -32,12 +32,12 @@ import numpy as np
 from dashboard.jobs.work import ModelShelf, calibrate_run
 from mode_core.calibration import CalibrationSettings
 from mode_core.cli.main import main
-from mode_core.comparison.records import Evidence
 from mode_core.evaluation.records import Scores
 from mode_core.files import PART
 from mode_core.jobs import JobQueue
 from mode_core.models import load_model
 from mode_core.quantization.packed_file import read_packed
+from mode_core.runs.evidence import Evidence
 from mode_core.runs.run import Run
 from mode_core.samples import read_samples
 
@@ -107,7 +107,7 @@ class Ground:
                 Scores.from_dict(record)
             assert not list(path.rglob(f".*{PART}")), "unfinished files stay after the run was opened"
         if self.packed.exists():
-            assert read_packed(self.packed)[0]
+            assert read_packed(self.packed).experts
         manifest = json.loads((self.export / "manifest.json").read_text())
         for name, told in manifest["files"].items():
             assert hashlib.sha256((self.export / name).read_bytes()).hexdigest() == told["sha256"], name

@@ -72,6 +72,7 @@ def solve(problem: Problem) -> Counted | None:
         return None
     if found.value > reach:
         found = _restricted(problem, priced, np.nextafter(found.value, np.inf))
+        assert found is not None  # what was found before lies within that reach
     rows = np.arange(len(found.item))
     return Counted(found.item, float(problem.cost[rows, found.item].sum()), priced.bound + found.bound)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mode_core import __version__
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.imatrix import EnergySums
@@ -31,8 +28,8 @@ from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
 from mode_core.statistics.imatrix import InputEnergies
+from mode_core.versions import versions
 
-VERSIONS = ("torch", "transformers", "numpy", "safetensors")
 SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk
 MOST_LISTED = 1000  # samples that could not be read, named in run.json
 SPARE_BESIDE = 4 << 20  # bytes set aside for what is written beside the statistics
@@ -220,8 +217,7 @@ class Measurement:
             "attention_from": borrowed_attention(self.loaded),
             "seconds": round(self.seconds_before + time.monotonic() - self.began, 3),
             "peak_memory_bytes": peak_memory(self.loaded.device),
-            "versions": {"mode_core": __version__, "python": platform.python_version()}
-            | {package: version(package) for package in VERSIONS},
+            "versions": versions(),
         }
 
 

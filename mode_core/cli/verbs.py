@@ -99,7 +99,7 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     from mode_core.calibration import SIGNALS, CalibrationSettings
     from mode_core.calibration import calibrate as run_calibration
-    from mode_core.calibration.logit_kl_run import add_logit_kl
+    from mode_core.calibration.logit_kl import add_logit_kl
     from mode_core.calibration.measurement import token_counts
     from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 

@@ -97,7 +97,7 @@ class PreparedItems:
             raise SettingsError(f"{len(silent)} items have no answer ({', '.join(silent[:3])}); add 'answer' to them.")
         self.loaded, self.samples = loaded, tuple(samples)
         self.tasks = np.array([sample.task or "" for sample in samples])
-        self.modalities = np.array(["vision" if sample.images else "text" for sample in samples])
+        self.modalities = np.array([sample.modality for sample in samples])
         rows = [(place, replace(s, answer=a)) for place, s in enumerate(samples) for a in s.answers]
         self._rows, self._owners = [row for _, row in rows], np.array([place for place, _ in rows])
         reporter = Reporter(progress, len(rows), cancel)

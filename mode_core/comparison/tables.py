@@ -11,11 +11,11 @@ import pandas as pd
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.plan import Entry
-from mode_core.comparison.records import TABLES
 from mode_core.comparison.settings import AGAINST
 from mode_core.importance import METHODS
 from mode_core.modalities import ALL
 from mode_core.modalities import MODALITIES as KNOWN
+from mode_core.runs.evidence import TABLES
 
 METRICS = ("accuracy", "kl", "agreement")
 MODALITIES = (*KNOWN, ALL)

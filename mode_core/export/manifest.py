@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +13,12 @@ from mode_core.allocation.records import Allocation
 from mode_core.export.card import loading
 from mode_core.export.folder import FORMAT, MANIFEST
 from mode_core.export.request import Request
+from mode_core.versions import versions
 
 if TYPE_CHECKING:
     from mode_core.export.refit import Fitted
     from mode_core.export.target import Target
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
@@ -66,7 +64,7 @@ def build_manifest(
         "proof": target.proof,
         "warning": target.warning,
         "load": loading(target, request),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,
     }
@@ -84,10 +82,3 @@ def _checksum(path: Path) -> str:
         while part := opened.read(READ_AT_ONCE):
             seal.update(part)
     return seal.hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

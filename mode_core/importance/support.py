@@ -38,7 +38,7 @@ class Support:
     @property
     def unsupported(self) -> np.ndarray:
         """Experts with fewer than `least` measured tokens of both together, whose whole cost is estimated: `[E]`."""
-        return sum(self.tokens.values()) < self.least
+        return np.sum(list(self.tokens.values()), axis=0) < self.least
 
 
 def support(

@@ -10,7 +10,7 @@ from mode_core.models.encoding import Encoded
 from mode_core.samples import Sample, SampleError, SampleList
 
 if TYPE_CHECKING:
-    from mode_core.models import LoadedModel
+    from mode_core.models.loading import LoadedModel
 
 AT_ONCE = 8  # samples that are looked at together
 

@@ -10,7 +10,7 @@ means is measured: every expert alike at some widths, on a few samples, one pass
 logarithm of KL is a straight line over the logarithm of the sum, beyond them it goes on as in the last piece. Samples
 that calibration did not hold anchor better: `check` measures an anchor on its own.
 
-**Without one** the number is relative and has no unit. Gradients give nats to second order (`gradient_nats`): half the
+**Without one** the number is relative and has no unit. Gradients give nats to second order: half the
 Fisher damage of all tokens over the number of answer tokens. On the bundled model that is 0.8 of what is measured with
 every expert at 4 bits, half at 3 and a sixteenth at 2, so it is no prediction.
 
@@ -31,8 +31,7 @@ from mode_core.errors import PredictionError
 from mode_core.importance import CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
-from mode_core.importance.stacks import views
-from mode_core.modalities import ALL, KEY_RATIO, MODALITIES, SIGNAL
+from mode_core.modalities import SIGNAL
 from mode_core.prediction.anchor import Anchor
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
@@ -170,20 +169,3 @@ def _joined(logs: np.ndarray, error: float) -> Estimate:
     jackknife = (folds - 1) / folds * ((without - without.mean()) ** 2).sum()
     reach = float(stdtrit(folds - 1, 0.975) * np.sqrt(jackknife + error**2))
     return Estimate(*(float(np.exp(logs[0] + side * reach)) for side in (0, -1, 1)))
-
-
-def gradient_nats(statistics: ExpertStatistics, bits: Bits, signal: str = SIGNAL) -> dict[str, float]:
-    """KL per answer token to second order, through text tokens, through vision tokens, and in sum ("all"): nats.
-
-    Calibration sums Σ_d g_d²·Δz_d² over all tokens of prompts and answers, g of whole answers; half of that is the KL
-    of the answers (see `calibration.gradients`), and the answers' tokens are those that the gradient pass saw beyond
-    the prompts'. Only the diagonal is in it. Bits: bank → int `[E]`; at 16 they add nothing.
-    """
-    seen = views(statistics, KEY_RATIO, signal)
-    answers = max(float((view.sums("text", "fisher_tokens") - view.sums("text", "tokens")).max()) for view in seen)
-    found = dict.fromkeys(MODALITIES, 0.0)
-    for view in seen:
-        chosen = np.stack([np.asarray(bits[name])[:, None] == np.array(statistics.bits) for name in view.stack.names])
-        for kind in MODALITIES:
-            found[kind] += 0.5 * float(view.sums(kind, "fisher")[chosen].sum()) / max(answers, 1.0)
-    return found | {ALL: sum(found.values())}

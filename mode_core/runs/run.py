@@ -8,7 +8,7 @@
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
-| `evidence/` | every method compared at the same memory (`mode_core.comparison.records`); more of it in its folders |
+| `evidence/` | every method compared at the same memory (`mode_core.runs.evidence`); more of it in its folders |
 | `anchor.json`, `check.json` | what predicted damage means in nats, which estimates come true (`prediction`) |
 
 Every file is written whole or not at all, and nothing is pickled. A run can be opened while it is still being made:
@@ -37,7 +37,7 @@ from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
 
 if TYPE_CHECKING:
-    from mode_core.comparison.records import Evidence
+    from mode_core.runs.evidence import Evidence
 
 __all__ = ["FORMAT", "NAME", "STATES", "Run", "RunError", "TokenScores", "check_name", "portable_source"]
 
@@ -160,7 +160,7 @@ class Run(RunFolder):
         Raises:
             EvidenceError: the files are incomplete or damaged.
         """
-        from mode_core.comparison.records import Evidence
+        from mode_core.runs.evidence import Evidence  # pandas: half a second that few need
 
         folder = self.path / "evidence" / name
         return Evidence.load(folder) if (folder / "evidence.json").is_file() else None

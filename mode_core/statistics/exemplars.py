@@ -37,6 +37,7 @@ from mode_core.statistics.exemplar_entries import (
     AFTER,
     BEFORE,
     ENTRY,
+    FIELDS,
     NO_TOKEN,
     PatchExemplar,
     TextExemplar,
@@ -75,7 +76,7 @@ PICTURES = 256  # small pictures kept beside the exemplars, those first that mos
 class _Sample(TypedDict):
     """What is told of a sample that an entry refers to; of a video which frames were looked at."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     id: Name
     grids: list[Grid] | None
     frames: NotRequired[list[Annotated[list[int | None], Len(2, 2)]] | None]
@@ -84,7 +85,7 @@ class _Sample(TypedDict):
 class _Header(TypedDict):
     """What the file says beside its arrays."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: Literal[1]
     per_expert: Annotated[int, Interval(ge=0, le=4096)]
     banks: list[Name]
@@ -195,9 +196,9 @@ class Exemplars:
 
     def save(self, folder: str | Path) -> None:
         """Write `exemplars.safetensors` into a run's folder, atomically; a field of all entries is one array."""
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         for number, table in enumerate(self.tables.values()):
-            tensors |= {f"{number}|{name}": _stored(table, name) for name in ENTRY.names}
+            tensors |= {f"{number}|{name}": _stored(table, name) for name in FIELDS}
         windows = self._windows()
         tensors["windows"] = windows
         header = {
@@ -272,7 +273,7 @@ def _experts(tensors: Mapping[str, np.ndarray], number: int, path: Path) -> int:
 def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int, ...], path: Path) -> np.ndarray:
     """One bank's entries `ENTRY` of this shape, from an array for each of their fields."""
     table = np.zeros(shape, ENTRY)
-    for name in ENTRY.names:
+    for name in FIELDS:
         place = table["window"][0] if name == "window" else table[name]
         kind = "u" if place.dtype == bool else place.dtype.kind
         place[...] = _field(tensors, f"{number}|{name}", place.shape, kind, path)

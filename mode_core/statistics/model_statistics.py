@@ -34,7 +34,7 @@ Size = Annotated[int, Interval(ge=1, le=1 << 24)]
 class _Bank(TypedDict):
     """A bank's name and `BankShape`."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     name: Name
     layer: Count
     experts: Size
@@ -47,7 +47,7 @@ class _Bank(TypedDict):
 class _Settings(TypedDict, total=False):
     """Those settings that are read again; others are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     model: str
     revision: str | None
     group_size: Annotated[int, Interval(ge=-1, le=1 << 24)]
@@ -60,9 +60,9 @@ class _Settings(TypedDict, total=False):
 class _Header(TypedDict):
     """What the file says beside its arrays."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: Literal[1]
-    extras: NotRequired[list[Literal[EXTRAS]]]
+    extras: NotRequired[list[Literal[EXTRAS]]]  # type: ignore[valid-type]
     bits: Annotated[list[Width], Len(1)]
     signals: Annotated[list[Name], Len(1)]
     settings: _Settings

@@ -6,12 +6,9 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mode_core.allocation import Allocation
 from mode_core.export.request import Request
-
-if TYPE_CHECKING:
-    from mode_core.export.refit import Fitted
 
 GROUPS = {  # what a person wants to take along -> in words
     "checkpoint": "A checkpoint that software loads",
@@ -19,6 +16,19 @@ GROUPS = {  # what a person wants to take along -> in words
     "data": "The bits as data",
 }
 PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is not the name to import
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An allocation that a target can hold, and how it came from the one that was asked for.
+
+    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
+    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
+    """
+
+    allocation: Allocation
+    price: dict[str, object] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

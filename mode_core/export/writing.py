@@ -14,10 +14,10 @@ from mode_core.allocation.records import Allocation
 from mode_core.export.card import write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
-from mode_core.export.refit import Fitted, fit
+from mode_core.export.refit import fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Target, missing_package
+from mode_core.export.target import Fitted, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check

@@ -76,6 +76,9 @@ def test_missing_and_damaged_parts(copy):
         path.unlink()
     with pytest.raises(ModelError, match=r"neither preprocessor_config.json nor processor_config.json is there"):
         load_model(copy, device="cpu")
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match=r"copy has no tokenizer_config.json, which names the control tokens"):
+        load_model(copy, device="cpu")
     (copy / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"copy has no tokenizer \(looked for tokenizer.json"):
         load_model(copy, device="cpu")

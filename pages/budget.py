@@ -50,7 +50,8 @@ def plan() -> None:
         )
         slot = left.container()
     try:
-        allocation, rival = solving.allocation(), solving.uniform_allocation()
+        allocation = solving.allocation()
+        rival = solving.uniform_like(allocation)
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
         st.error(plain(impossible), icon=":material/error:")
@@ -85,7 +86,8 @@ def starting_point() -> None:
 def follow() -> str:
     """What every step of a dragged slider changes: the sentence, the figures, the bits of every expert."""
     try:
-        allocation, rival = solving.allocation(), solving.uniform_allocation()
+        allocation = solving.allocation()
+        rival = solving.uniform_like(allocation)
     except (AllocationError, ImportanceError) as impossible:
         nothing = charts.no_bits(charts.Axes.of(current_run.statistics()), "No allocation within this budget.")
         told = Readout("There is no allocation for these settings.", str(impossible))

@@ -25,7 +25,8 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
-    chosen, uniform = solving.allocation(), solving.uniform_allocation()
+    chosen = solving.allocation()
+    uniform = solving.uniform_like(chosen)
     statistics, quantizer = current_run.statistics(), solving.quantizer()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
     sizes = [quantizer.packed_bytes(statistics, allocation.bits) for allocation in (chosen, uniform)]

@@ -11,6 +11,7 @@ from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import BOTTOM, TOP, frames
 
+HATCH = ((4, "#ffffff"), (1.8, "#d55e00"))  # widths and colours of a stroke and its halo, seen on every width
 MOST_HATCHED = 1500  # marks that a browser draws without being felt
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
@@ -90,19 +91,19 @@ def _hatching(axes: Axes, now: np.ndarray, share: np.ndarray) -> list[go.Scatter
         return []
     kept = np.sort(np.argsort(-share[rows, columns], kind="stable")[:MOST_HATCHED])
     rows, columns = rows[kept], columns[kept]
-    size = float(np.clip(640 / max(axes.experts), 4, 12))
-    line = {"width": 1.5, "color": "#d55e00"}
+    symbol = {"symbol": "line-ne-open", "size": float(np.clip(640 / max(axes.experts), 4, 12))}
+    places = {"x": columns, "y": np.array(axes.labels)[rows], "mode": "markers"}
+    halo, stroke = ({"line": {"width": width, "color": colour}, "color": colour} for width, colour in HATCH)
     return [
+        go.Scatter(**places, marker=symbol | halo, hoverinfo="skip", showlegend=False),
         go.Scatter(
-            x=columns,
-            y=np.array(axes.labels)[rows],
-            mode="markers",
-            marker={"symbol": "line-ne-open", "size": size, "line": line, "color": line["color"]},
+            **places,
+            marker=symbol | stroke,
             customdata=np.stack([now[rows, columns], 100 * share[rows, columns]], axis=1),
             hovertemplate="<b>expert %{x}</b> · %{y}<br>%{customdata[0]:.0f} bits, but others in %{customdata[1]:.0f} %"
             " of the tries<br>that leave out one of the eight parts of the samples<extra></extra>",
             name="other bits without some of the samples",
-        )
+        ),
     ]
 
 

@@ -110,10 +110,10 @@ def size_range() -> tuple[int, int]:
     return int(totals.min()), int(totals.max())
 
 
-def uniform_allocation() -> Allocation:
+def uniform_like(chosen: Allocation) -> Allocation:
     """The rival of the same size: uniform bits, of two neighbouring widths where the size lies between them, as
-    `compare` makes it. Raises `AllocationError` as `allocation` does."""
-    return solve(AllocationRequest("uniform", widths=widths(), budget=allocation().average_bits))
+    `compare` makes it."""
+    return solve(AllocationRequest("uniform", widths=widths(), budget=chosen.average_bits))
 
 
 def widths() -> tuple[int, ...]:

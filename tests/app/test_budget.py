@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from dashboard.parts.budget.budget_words import interval, megabytes
-from dashboard.state import estimating, solving
+from dashboard.parts.quantize.measured import Measurement
+from dashboard.state import estimating, process_wide, solving
 from mode_core.importance import Recommendation
 from mode_core.prediction import Anchor, allocation_stability
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
 from tests.app.conftest import NAME, as_shown, figures, payloads, words
+from tests.app.test_measured import scores
 
 
 def metric(app, label: str) -> str:
@@ -50,12 +52,10 @@ def beside(app, label: str) -> str:
     return next(one["beside"] for one in told if one["label"] == label)
 
 
-def test_effective_bits_count_the_scales(open_app, tiny_runs):
-    """Two bytes for each group of 32 weights: half a bit more a weight."""
-    shapes = [bank.shape for bank in Run.open(tiny_runs / NAME).statistics]
-    assert all(shape.hidden % 32 == shape.intermediate % 32 == 0 for shape in shapes)
+def test_effective_bits_count_the_scales(open_app):
+    """Two bytes a group of 32: gate and up, 64 wide, have two a row; down, 24 wide, one a row of 24 weights."""
     app = open_app("budget", bits="3", method="uniform")
-    assert beside(app, "Average bits") == "3.50 with scales"
+    assert beside(app, "Average bits") == f"{3 + (2 * 16 / 32 + 16 / 24) / 3:.2f} with scales"
 
 
 def test_a_run_with_an_anchor_is_told_in_nats(open_app, places):
@@ -70,6 +70,19 @@ def test_a_run_with_an_anchor_is_told_in_nats(open_app, places):
     for kind, told in (("text", "on text"), ("vision", "on pictures")):
         assert f"{interval(found.kl[kind])} {told}" in headline(app)
     assert metric(app, "KL on text (estimate)") == f"{found.kl['text'].value:.2g}"
+
+
+def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_app, monkeypatch):
+    sizes = {"original": 16_000_000, "allocation": 3_000_000, "uniform": 2_800_000}
+    each = {"original": scores(10, None), "allocation": scores(9, 0.1), "uniform": scores(5, 0.4)}
+    found = Measurement(each, sizes, sizes, 2.5, "seal", {"method": "mode", "key_ratio": 0.2}, 1000.0)
+    monkeypatch.setattr(process_wide, "measurements", lambda: [found])
+    app = open_app("budget")
+    assert headline(app).startswith("Relative damage")
+    monkeypatch.setattr(solving, "fingerprint", lambda of=None: "seal")
+    app.run()
+    said = "Measured on 10 items: KL 0.1 on pictures; uniform 2.5 bits (2.8 MB): 0.4 on pictures."
+    assert headline(app) == said and "Exact answers: 90.0 % against 50.0 %." in words(app)
 
 
 def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_click_away(open_app):

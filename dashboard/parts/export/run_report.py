@@ -74,7 +74,8 @@ def _sensitivity() -> Section:
 
 
 def _allocation(axes: charts.Axes) -> Section:
-    found, rival = solving.allocation(), solving.uniform_allocation()
+    found = solving.allocation()
+    rival = solving.uniform_like(found)
     costs, bits, other = solving.costs(), found.bits, rival.bits
     if halves.is_split(bits):
         axes, costs = halves.split_axes(axes), halves.split_costs(solving.split_costs())

@@ -142,8 +142,8 @@ def _answers(entry: Mapping[str, Any]) -> list[str]:
     """All right answers, each once."""
     keys = [key for key in ANSWER_KEYS if given(entry.get(key))]
     keys = keys or [key for key in OTHER_ANSWERS if given(entry.get(key))][:1]
-    found = [text for key in keys for text in _answer_texts(entry[key], key)]
-    return list(dict.fromkeys(found))[:MOST_ANSWERS]
+    answers = [text for key in keys for text in _answer_texts(entry[key], key)]
+    return list(dict.fromkeys(answers))[:MOST_ANSWERS]
 
 
 def _answer_texts(value: object, key: str) -> list[str]:

@@ -124,7 +124,7 @@ def _listed(cell: str) -> object:
     if len(cell) > MAX_LIST:  # too much for a parser, unless it is a list of pictures in base64
         return re.findall(r"['\"]([A-Za-z0-9+/=_-]+)['\"]", cell) or cell
     try:
-        found = ast.literal_eval(cell)
+        parsed = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
-    return found if isinstance(found, list) else cell
+    return parsed if isinstance(parsed, list) else cell

@@ -50,7 +50,8 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as failure:
-        failure.filename, failure.filename2 = str(path), None  # not the temporary name, which tells nobody anything
+        if failure.errno is not None:
+            failure.filename, failure.filename2 = str(path), None  # the temporary name tells nobody anything
         raise
 
 

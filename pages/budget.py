@@ -90,6 +90,9 @@ def keep_in_range() -> None:
 def draw_budget() -> None:
     """The slider, in the unit chosen."""
     now, widths = address.choices(), solving.widths()
+    if len(widths) == 1:
+        st.info(f"With {widths[0]} bits alone there is nothing to share out; choose another width beside it.")
+        return
     if now.budget_unit == "MB":
         unit = memory_unit(solving.size_range()[1])
         low, high = (size / unit.size for size in solving.size_range())

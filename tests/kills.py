@@ -67,7 +67,7 @@ class Ground:
             ),
             "compare": lambda: main(
                 ["compare", "--runs", str(self.run), *given, "--methods", "mode", "uniform", *budget, "--truth-bits",
-                 "--draws", "2", "--resamples", "20", "--out", str(self.evidence), *quiet]
+                 "--draws", "2", "--resamples", "100", "--out", str(self.evidence), *quiet]
             ),
             "job": self.as_a_job,
         }  # fmt: skip
@@ -174,6 +174,8 @@ def try_kills(kills: int, seconds: float, seed: int, say: Callable[[str], object
         names = list(ground.verbs)
         while sum(made.values()) < kills and time.monotonic() - began < seconds:
             name = names[sum(made.values()) % len(names)]
+            if name == "compare" and draw.random() < 0.5:  # else it goes on with what was measured
+                shutil.rmtree(ground.evidence / "measured", ignore_errors=True)
             if killed(ground.verbs[name], ground.folder, draw.uniform(0, took[name]), draw.random() < 0.5):
                 made[name] += 1
                 say(f"{sum(made.values())}: {name}")

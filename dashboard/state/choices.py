@@ -11,6 +11,7 @@ from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
 
 BUDGET_UNITS = ("bits", "MB")
+LONGEST_TOLD = 80  # characters of a parameter that makes no sense
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:
                 chosen = chosen.changed(**{name: read(parameters[parameter])})
             except ValueError:
                 told = f"{parameter}={parameters[parameter]}"
+                told = told if len(told) <= LONGEST_TOLD else f"{told[:LONGEST_TOLD]} …"
                 problems.append(f"The address says {told}, which is no value for it; left out.")
     return chosen, problems
 

@@ -37,6 +37,7 @@ from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
+from mode_core.statistics.imatrix import InputEnergies
 
 PARTS = "parts"
 CHUNK = 1 << 26  # bytes that travel at once
@@ -212,6 +213,9 @@ class _Main:
             work.gallery.take(part, found.samples)
             if work.exemplars.per_expert and (best := Exemplars.load(part.path)) is not None:
                 work.exemplars.found += best
+            if work.energies is not None and (seen := InputEnergies.load(part.path, found.samples)) is not None:
+                before = work.energies.earlier
+                work.energies.earlier = seen if before is None else before + seen
             fresh = True
         order = [sample.id for sample in self.samples]
         work.gallery.keep_first(order)

@@ -15,6 +15,7 @@ import torch
 
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
+from mode_core.calibration.imatrix import EnergySums
 from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
@@ -26,6 +27,7 @@ from mode_core.runs.run import Run, portable_source
 from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
+from mode_core.statistics.imatrix import InputEnergies
 from mode_core.versions import versions
 
 SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk
@@ -55,6 +57,7 @@ class Measurement:
     strict: bool = False
     drawn: dict[str, Any] | None = None
     unread: list[dict[str, str]] = field(default_factory=list)
+    energies: EnergySums | None = None
     sums: dict[str, BankSums] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -82,6 +85,8 @@ class Measurement:
             work.earlier, work.kl = without_kl(run.statistics)
             _check_same(run, work.label(), work.earlier, given)
             work.gallery.take(run, run.statistics.samples)
+        if settings.imatrix:
+            work.energies = EnergySums(loaded, settings.imatrix_key_ratio, settings.signals[0], _earlier_energies(work))
         if run is not None:
             ids = {sample.id for sample in given} - set(work.measured)
             work.refused = [entry for entry in run.info.get("refused", ()) if entry["sample"] in ids]
@@ -107,6 +112,8 @@ class Measurement:
         self.gallery.observe(seen)
         self.exemplars.observe(seen)
         self.sums[seen.bank.name].add(seen)
+        if self.energies is not None:
+            self.energies.observe(seen)
 
     def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
         """All banks have seen these samples."""
@@ -148,7 +155,12 @@ class Measurement:
     def _write(self, statistics: ExpertStatistics, state: str) -> None:
         self.gallery.save(self.run)
         self.exemplars.save(self.run, self.given)
+        energies = None if self.energies is None else self.energies.result(tuple(self.done))
+        if energies is not None:
+            energies.save(self.run.path)
         self.run.write_statistics(statistics, state=state, **self.info(statistics))
+        if energies is not None:
+            energies.tidy(self.run.path)
         if state == "done":
             (self.run.path / SPARE).unlink(missing_ok=True)
 
@@ -250,6 +262,21 @@ def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: 
             f"The run {run.path} holds {len(strange)} samples that are not among those given ({sorted(strange)[0]} …); "
             "continue it with the samples that it was begun with, or begin a new one."
         )
+
+
+def _earlier_energies(work: Measurement) -> InputEnergies | None:
+    """Input energies of the samples that the run holds already.
+
+    Raises:
+        CalibrationError: it holds samples without them.
+    """
+    if work.earlier is None or not work.earlier.samples:
+        return None
+    if (found := InputEnergies.load(work.run.path, work.earlier.samples)) is None:
+        raise CalibrationError(
+            f"The run {work.run.path} was begun without an importance matrix; continue it without, or begin a new one."
+        )
+    return found
 
 
 def _fill(path: Path, size: int) -> None:

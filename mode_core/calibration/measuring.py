@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mode_core.calibration.gradients import add_gradients
@@ -66,7 +66,8 @@ def measure(
             reporter.step(f"rounding the experts of layer {bank.layer}")
         work.set_room_aside()
         try:
-            with Probe(loaded, work.settings.signals, work.observe) as probe:
+            watching = nullcontext() if work.energies is None else work.energies.watching()
+            with watching, Probe(loaded, work.settings.signals, work.observe) as probe:
                 for batch in filter(None, left):
                     before += len(batch)
                     _measure_or_explain(work, probe, batch)
@@ -108,7 +109,8 @@ def _kept(work: Measurement, failed: list[Sample]) -> str:
     """Write what was measured before the batch that failed, and say so."""
     if work.run is None:
         return "Nothing was kept, since there is no run."
-    if not work.settings.extras:  # what gradients add cannot be taken back: the last checkpoint stays
+    # what gradients and input energies add cannot be taken back: the last checkpoint stays
+    if not work.settings.extras and work.energies is None:
         for sums in work.sums.values():
             sums.forget([sample.id for sample in failed])
         try:
@@ -133,7 +135,11 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
         for sample in batch:
             _measure_batch(work, probe, [sample])
         return
+    if work.energies is not None:
+        work.energies.begin_batch()
     output = probe.run(encoded)
+    if work.energies is not None:
+        work.energies.finish_batch()
     if not work.done:  # the first batch
         real = encoded.modality != PADDING
         check_logits(work.loaded, output.logits[:, -real.shape[1] :][real], encoded.inputs, encoded.ids)

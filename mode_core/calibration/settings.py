@@ -32,6 +32,8 @@ class CalibrationSettings:
     itself (drawn by `seed`, at most `gradient_tokens` tokens), and `gradient_draws` random projections are averaged,
     plain and softened by `gradient_temperature`. `hessian_probes` random vectors a sample estimate the Hessian's trace
     (0: none). Nothing else in calibration is random.
+    `imatrix` sums what enters every matrix of the decoder (see `imatrix`), vision tokens ranked by the first of
+    `signals` and parted at `imatrix_key_ratio`, which is settled then.
     What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds,
     whichever comes first. Rounded weights are kept in memory where those of all banks take at most `stack_bytes`
     (float32); otherwise they are made again from their scales: slower for small models, the same in numbers.
@@ -54,6 +56,8 @@ class CalibrationSettings:
     gradient_draws: int = 1
     gradient_temperature: float = 2.0
     hessian_probes: int = 0
+    imatrix: bool = False
+    imatrix_key_ratio: float = 0.20
     checkpoint_samples: int = 64
     checkpoint_seconds: float = 60.0
     stack_bytes: int = 1 << 30
@@ -82,6 +86,8 @@ class CalibrationSettings:
             raise SettingsError(f"gradient_temperature softens, so at least 1; got {self.gradient_temperature}.")
         if self.gradients and not self.sensitivity:
             raise SettingsError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
+        if not 0 < self.imatrix_key_ratio <= 1:
+            raise SettingsError(f"imatrix_key_ratio must lie above 0 and at most at 1; got {self.imatrix_key_ratio}.")
         if self.hessian_probes < 0:
             raise SettingsError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
         if self.checkpoint_samples < 1 or not 0 <= self.checkpoint_seconds < math.inf:

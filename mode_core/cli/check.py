@@ -9,6 +9,7 @@ from typing import Any
 
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_settings, command_of, read_settings
+from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison.checking import CheckSettings, check_cost, check_run
 from mode_core.jobs import ProgressHook
@@ -24,8 +25,7 @@ PLAIN = CheckSettings()
 def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str) -> None:
     """What `check` can be told, beside the model."""
     parser.add_argument("--run", required=True, help="folder of a run")
-    words = f"what to measure on, better not the calibration's own, without answers too; {SAMPLES} unless --limit says"
-    sample_options.add_sample_options(parser, bundled_samples, words)
+    add_sample_options(parser, bundled_samples, "better not those of the calibration, answers not needed", SAMPLES)
     parser.add_argument("--cost", action="store_true", help="only say what it would cost")
     add_settings(parser, PLAIN, "what is measured")
 
@@ -34,8 +34,7 @@ def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threa
     """A run and samples → which estimates come true. Says the cost first; a check that was stopped goes on."""
     run, settings = Run.open(options.run), read_settings(PLAIN, options)
     statistics = measured(run)
-    limit = SAMPLES if options.limit is None else options.limit
-    samples = sample_options.read(options, options.samples, options.images, limit)
+    samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
     samples = usable(loaded, samples, options.strict, cancel)
     cost = check_cost(loaded, samples, statistics, settings)

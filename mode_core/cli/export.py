@@ -14,13 +14,15 @@ from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
+TARGETS_OWN = ("types", "rest", "imatrix", "weighting")  # options of single targets
+
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
     """What `export` can be told, beside model and grid."""
-    parser.add_argument("--run", required=True, help="folder of a run")
-    parser.add_argument("--allocation", required=True, help="name in the run, or a JSON file")
-    parser.add_argument("--target", required=True, help="what to write; a wrong name lists all targets")
-    parser.add_argument("--out", required=True, help="folder to write into")
+    parser.add_argument("--run", help="folder of a run")
+    parser.add_argument("--allocation", help="name in the run, or a JSON file")
+    parser.add_argument("--target", help="what to write; a wrong name lists all targets")
+    parser.add_argument("--out", help="folder to write into")
     parser.add_argument(
         "--stream",
         action="store_true",
@@ -28,6 +30,13 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     )
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
+    )
+    parser.add_argument("--types", help="gguf: codes (default), all, plan, or names such as Q4_K,IQ3_S")
+    parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
+    parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
+    parser.add_argument("--weighting", help="imatrix: modality (default; redundant vision tokens count 0), or plain")
+    parser.add_argument(
+        "--verify", metavar="FILE", help="check a finished GGUF file against the export in --out; nothing is written"
     )
     add_quantizer(parser, "--calibration", bundled_calibration)
 
@@ -38,6 +47,12 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     from mode_core.export import export as write
     from mode_core.models import usable
 
+    if options.verify:
+        from mode_core.export.gguf_check import verify_gguf
+
+        return verify_gguf(options.verify, options.out)
+    if missing := [f"--{name}" for name in ("run", "allocation", "target", "out") if getattr(options, name) is None]:
+        raise SettingsError(f"export needs {', '.join(missing)} (or --verify FILE).")
     run = Run.open(options.run)
     if options.target not in TARGETS:
         listed = "\n".join(f"  {name}: {target.title}" for name, target in TARGETS.items())
@@ -58,6 +73,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         run=run,
         quantizer=quantizer,
         samples=samples,
+        options={key: getattr(options, key) for key in TARGETS_OWN if getattr(options, key) is not None},
         shard_bytes=options.shard_mb * 1_000_000,
         progress=progress,
         cancel=cancel,
@@ -84,7 +100,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     """What `import` takes."""
     parser.add_argument("frequency", help="frequency JSON of the released code (record_freq.py, with --detail)")
     parser.add_argument("sensitivity", help="sensitivity JSON of the released code (collect_expert_sensitivity.py)")
-    parser.add_argument("--out", required=True, help="folder of the new run")
+    parser.add_argument("--out", help="folder of the new run")
     parser.add_argument("--key-ratio", type=float, help="share of dominant vision tokens (default: as the file says)")
     parser.add_argument(
         "--sizes",

@@ -91,6 +91,14 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         help="add the backward pass that fisher, mode_fisher, veq and the like need",
     )
     parser.add_argument(
+        "--imatrix",
+        action="store_true",
+        help="also sum what enters every matrix of the decoder, for the target imatrix",
+    )
+    parser.add_argument(
+        "--imatrix-key-ratio", type=float, default=0.20, help="share of key vision tokens in it (default: 0.2)"
+    )
+    parser.add_argument(
         "--hessian-probes",
         type=int,
         default=0,

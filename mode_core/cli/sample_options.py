@@ -17,16 +17,20 @@ FORMS = "folder, JSON, JSON Lines, CSV, TSV, Parquet or zip"
 MOST_SHOWN = 50  # samples left out that are named in a result; run.json names more
 
 
-def add_sample_options(parser: argparse.ArgumentParser, default: str, words: str = "what to measure on") -> None:
-    """Where samples come from and which of them are taken."""
+def add_sample_options(
+    parser: argparse.ArgumentParser, default: str, words: str = "what to measure on", limit: int | None = None
+) -> None:
+    """Where samples come from and which of them are taken; all of them where no other `limit` is the default."""
     group = parser.add_argument_group("the samples")
     group.add_argument("--samples", default=default, help=f"{words}: {FORMS} (default: {default})")
     group.add_argument(
         "--images", metavar="FOLDER", help="where the pictures' paths begin (default: beside the table, or above it)"
     )
+    usual = f" (default: {limit})" if limit else ""
     group.add_argument(
-        "--limit", type=int, metavar="N", help="only N samples, drawn evenly by task and by having a picture"
-    )
+        "--limit", type=int, default=limit, metavar="N",
+        help=f"only N samples, drawn evenly by task and by having a picture{usual}",
+    )  # fmt: skip
     add_choice_options(group)
 
 

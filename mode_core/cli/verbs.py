@@ -12,7 +12,7 @@ from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
-from mode_core.errors import AllocationError, RunError, SettingsError
+from mode_core.errors import AllocationError, RunError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
 from mode_core.statistics import ExpertStatistics
@@ -70,15 +70,23 @@ def run_allocation(run: Run, name: str) -> Allocation:
 
 def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """What a run holds under a name, whether the command line or the dashboard made it."""
-    from mode_core.evaluation import Scores
-
-    run = Run.open(options.run)
+    run, damaged = Run.open(options.run), {}
     allocations = {
         name: f"{one.method or 'uniform'}, {one.average_bits:.4g} bits on average, scope {one.scope}, unit {one.unit}"
-        for name, one in run.allocations().items()
+        for name, one in run.allocations(damaged).items()
     }
-    evaluations = {name: Scores.from_dict(record).summary() for name, record in run.evaluations().items()}
-    return {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
+    evaluations = {name: _summary(record) for name, record in run.evaluations(damaged).items()}
+    found = {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
+    return found | ({"damaged": damaged} if damaged else {})
+
+
+def _summary(record: dict[str, object]) -> object:
+    from mode_core.evaluation import Scores
+
+    try:
+        return Scores.from_dict(record).summary()
+    except ScoresError as refused:
+        return f"damaged: {refused}"
 
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
@@ -104,6 +112,8 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         exemplars=options.exemplars,
         gradients=options.gradients,
         hessian_probes=options.hessian_probes,
+        imatrix=options.imatrix,
+        imatrix_key_ratio=options.imatrix_key_ratio,
         seed=options.seed,
         **cli_scale.settings(options),
     )

@@ -82,7 +82,8 @@ def whole_folder(directory: Path) -> Iterator[Path]:
             _flush(building)
             _take_place(building, directory)
         except OSError as failure:
-            if failure.filename is None or Path(os.fsdecode(failure.filename)).is_relative_to(building):
+            named = None if failure.filename is None else Path(os.fsdecode(failure.filename))
+            if failure.errno is not None and (named is None or named.is_relative_to(building)):
                 failure.filename = str(directory)  # the name that a person knows
             raise
         finally:

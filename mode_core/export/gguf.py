@@ -1,8 +1,8 @@
 """A command for llama.cpp's `llama-quantize` that gives every expert tensor of a GGUF file the type of its bits.
 
 A GGUF file holds all experts of a layer's projection in one tensor, `blk.<layer>.ffn_<gate|up|down>_exps.weight`, which
-has one type. `--tensor-type pattern=type` matches by regular expression anywhere in the name; the patterns here are
-anchored, so each matches one tensor. Types hold more than their nominal bits (scales included).
+has one type. `--tensor-type pattern=type` matches by regular expression anywhere in the name, the first match wins; the
+patterns here are anchored, so each matches one tensor. Types hold more than their nominal bits (scales included).
 """
 
 from __future__ import annotations
@@ -16,36 +16,40 @@ from pathlib import Path
 import numpy as np
 
 from mode_core.export.folder import ExportError
+from mode_core.export.ggml_types import TYPES, GgmlType
+from mode_core.export.gguf_names import expert_tensor
 from mode_core.export.request import Request
+from mode_core.export.target import Said
 from mode_core.quantization.widths import UNTOUCHED
 
-TYPES = {  # width -> type, bits per weight with its scales, channels that share a block (ggml)
-    2: ("q2_k", 2.625, 256),
-    3: ("q3_k", 3.4375, 256),
-    4: ("q4_k", 4.5, 256),
-    5: ("q5_k", 5.5, 256),
-    6: ("q6_k", 6.5625, 256),
-    8: ("q8_0", 8.5, 32),
-    UNTOUCHED: ("bf16", 16.0, 1),
-}
-WIDTHS = tuple(TYPES)
+BY_WIDTH = {2: "Q2_K", 3: "Q3_K", 4: "Q4_K", 5: "Q5_K", 6: "Q6_K", 8: "Q8_0", UNTOUCHED: "BF16"}
+WIDTHS = tuple(BY_WIDTH)
 SCRIPT, RULES = "llama-quantize.sh", "tensor-types.txt"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One tensor of the file: its name, the pattern for it, its type, and the input channels of its matrices."""
+    """One tensor of the file: its name, its type, and the input channels of its matrices (None: not known)."""
 
     tensor: str
-    pattern: str
-    type: str
+    kind: GgmlType
     channels: int | None
 
     @property
-    def fits(self) -> bool:
-        """False where the channels do not fill whole blocks, so that llama-quantize takes another type."""
-        block = next(block for name, _, block in TYPES.values() if name == self.type)
-        return self.channels is None or self.channels % block == 0
+    def type(self) -> str:
+        """The type as llama-quantize spells it."""
+        return self.kind.name.lower()
+
+    @property
+    def text(self) -> str:
+        """What `--tensor-type` takes."""
+        return f"^{re.escape(self.tensor)}$={self.type}"
+
+    @property
+    def taken(self) -> str:
+        """The type that llama-quantize really writes: another where rows are no whole blocks, without a word."""
+        fits = self.channels is None or self.channels % self.kind.block == 0
+        return self.type if fits else self.kind.instead.lower()
 
 
 def rules(request: Request) -> Iterator[Rule]:
@@ -62,24 +66,37 @@ def rules(request: Request) -> Iterator[Rule]:
         seen.add(layer)
         first = np.atleast_1d(np.asarray(bits)[0])
         for projection in ("gate", "up", "down") if shape is None or shape.has_gate else ("up", "down"):
-            tensor = f"blk.{layer}.ffn_{projection}_exps.weight"
             channels = None if shape is None else shape.intermediate if projection == "down" else shape.hidden
             width = int(first[-1] if projection == "down" else first[0])
-            yield Rule(tensor, f"^{re.escape(tensor)}$", TYPES[width][0], channels)
+            yield Rule(expert_tensor(layer, projection), TYPES[BY_WIDTH[width]], channels)
 
 
-def write_gguf(request: Request, folder: Path) -> None:
-    """`llama-quantize.sh` (run it with the bfloat16 file and the file to write) and the rules, one on a line."""
+def write_gguf(request: Request, folder: Path) -> Said:
+    """`llama-quantize.sh` (run it with the bfloat16 file and the file to write) and the rules, one on a line.
+
+    With bf16, f16 or f32 as the type of everything else llama-quantize would leave all rules out; so that type is the
+    last rule instead, which the others come before.
+    """
     made = list(rules(request))
     head = [
         "#!/bin/sh",
         "# sh llama-quantize.sh model-bf16.gguf model-mode.gguf [type of everything else, default q8_0]",
         "# make the first file with llama.cpp: python convert_hf_to_gguf.py <model> --outtype bf16 --outfile …",
+        "# check the second: python -m mode_core export --verify model-mode.gguf --out <this folder>",
     ]
-    if narrow := sorted({f"{rule.type} on {rule.channels} input channels" for rule in made if not rule.fits}):
-        head.append(f"# llama-quantize takes a wider type where blocks are not filled: {', '.join(narrow)}")
-    options = [f"  --tensor-type {shlex.quote(f'{rule.pattern}={rule.type}')} \\" for rule in made]
-    lines = [*head, "exec llama-quantize \\", *options, '  "$1" "$2" "${3:-q8_0}"']
-    (folder / SCRIPT).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = "\n".join(f"{rule.pattern}={rule.type}" for rule in made)
-    (folder / RULES).write_text(text + "\n", encoding="utf-8")
+    other: dict[tuple[str, int, str], int] = {}
+    for rule in made:
+        if rule.taken != rule.type:
+            key = rule.type, rule.channels, rule.taken
+            other[key] = other.get(key, 0) + 1
+    notes = [
+        f"Rows of {channels} weights are no whole blocks of {kind}: llama-quantize writes {taken} there without a word "
+        f"({count} tensors)."
+        for (kind, channels, taken), count in other.items()
+    ]
+    head += [f"# {note}" for note in notes]
+    options = [f"  --tensor-type {shlex.quote(rule.text)} \\" for rule in made]
+    last = '  ${3:+--tensor-type} ${3:+".*=$3"} "$1" "$2" q8_0'
+    (folder / SCRIPT).write_text("\n".join([*head, "exec llama-quantize \\", *options, last]) + "\n", encoding="utf-8")
+    (folder / RULES).write_text("".join(f"{rule.text}\n" for rule in made), encoding="utf-8")
+    return Said(tuple(notes))

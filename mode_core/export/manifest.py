@@ -16,8 +16,7 @@ from mode_core.export.request import Request
 from mode_core.versions import versions
 
 if TYPE_CHECKING:
-    from mode_core.export.refit import Fitted
-    from mode_core.export.target import Said, Target
+    from mode_core.export.target import Fitted, Said, Target
 
 READ_AT_ONCE = 1 << 20
 

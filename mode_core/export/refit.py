@@ -8,19 +8,16 @@ the predicted loss is the price of the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
 from mode_core.allocation import Allocation, AllocationError, allocate
 from mode_core.export.folder import ExportError
+from mode_core.export.target import Fitted, Target
 from mode_core.importance import CostTable, ImportanceError, cost_table
 from mode_core.importance.projections import by_projection
 from mode_core.statistics import ExpertStatistics
-
-if TYPE_CHECKING:
-    from mode_core.export.target import Target
 
 UNIT_WORDS = {
     "expert_projection": "one projection of one expert",
@@ -30,19 +27,6 @@ UNIT_WORDS = {
 }
 REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "shrinkage")  # settings that make the costs
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An allocation that a target can hold, and how it came from the one that was asked for.
-
-    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
-    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
-    """
-
-    allocation: Allocation
-    price: dict[str, object] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -71,7 +55,7 @@ def fit(
             f"is too fine for. Give the costs or the run that it was solved with, so that it can be solved again; or "
             f"solve with unit {target.finest_unit!r}."
         )
-    asked = _loss(allocation, costs)
+    asked = loss_of(allocation, costs)
     if target.finest_unit == "projection" and statistics is not None and _flat(costs):
         costs = by_projection(costs, statistics)
     unit, notes = _solver_unit(target, costs)
@@ -121,7 +105,7 @@ def _shaped(bits: Mapping[str, np.ndarray], unit: str) -> Mapping[str, np.ndarra
     return shaped if changed else bits
 
 
-def _loss(allocation: Allocation, costs: CostTable) -> float:
+def loss_of(allocation: Allocation, costs: CostTable) -> float:
     """Summed cost of the allocation's bits; refuses costs that do not give its own predicted loss."""
     if set(costs) != set(allocation.bits):
         raise ExportError("The costs are of other banks than the allocation; give those that it was solved with.")

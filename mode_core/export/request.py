@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ class Request:
 
     Weights come from `loaded`, or piece by piece from the folder `checkpoint`. `quantizer` says how they are
     rounded, `samples` what it looks at, where it looks at any; `shard_bytes` bounds a shard of a checkpoint.
+    `options` are what one target alone understands (`gguf`: types, rest, imatrix). `run_folder` is the run's.
     """
 
     allocation: Allocation
@@ -51,6 +52,8 @@ class Request:
     cancel: Cancel | None = None
     checkpoint: Path | None = None
     shard_bytes: int = SHARD_BYTES
+    run_folder: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     network: nn.Module | None = None  # the model of `checkpoint` without its weights
 
     @property

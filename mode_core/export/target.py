@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mode_core.allocation.records import Allocation
 from mode_core.export.request import Request
 
 GROUPS = {  # what a person wants to take along -> in words
@@ -27,6 +28,19 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """An allocation that a target can hold, and how it came from the one that was asked for.
+
+    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
+    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
+    """
+
+    allocation: Allocation
+    price: dict[str, object] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Target:
     """One form of output: what it is called, how fine its bits may be, who runs it, and how that was proven.
 
@@ -34,8 +48,9 @@ class Target:
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
-    `load` are lines of Python that open a checkpoint from
-    within its folder (see `card`), `tried` the versions of the packages that were tried with them.
+    `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
+    `load` are lines of Python that open a checkpoint from within its folder (see `card`), `tried` the versions of the
+    packages that were tried with them.
     """
 
     name: str
@@ -51,6 +66,7 @@ class Target:
     needs: str = ""
     recommended: str = ""
     warning: str = ""
+    fit: Callable[[Request, Target], Fitted] | None = None
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
 

@@ -9,10 +9,17 @@ from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
 from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
+from mode_core.export.ggml_library import TRIED as GGML_TRIED
 from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
 from mode_core.export.gguf import write_gguf
+from mode_core.export.gguf_choice import fit_types
+from mode_core.export.gguf_file import LINES as GGUF_LINES
+from mode_core.export.gguf_file import write_gguf_file
+from mode_core.export.gguf_names import CONVERTER
+from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
+from mode_core.export.imatrix import write_imatrix
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -21,6 +28,7 @@ from mode_core.export.table import write_table
 from mode_core.export.target import Target
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
 
+GGUF_FILE_WIDTHS = (*WIDTHS, UNTOUCHED)
 ALL_WIDTHS = (DROPPED, *WIDTHS, UNTOUCHED)
 AUTO_ROUND_FAMILIES = AUTO_ROUND_PROVEN.values()
 TRANSFORMERS, TORCH = "5.23.0", "2.13.0"
@@ -142,6 +150,25 @@ TARGETS: dict[str, Target] = {
             "transformers loads wrong weights without an error.",
         ),
         Target(
+            "gguf",
+            "A GGUF file, a type for a layer's projection",
+            "checkpoint",
+            "Take it for llama.cpp, Ollama or LM Studio: one file that they open.",
+            "projection",
+            GGUF_FILE_WIDTHS,
+            "llama.cpp (tried: b11549, by xllamacpp) and what is built on it. Families: "
+            f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, by "
+            f"llama.cpp's own converter: {CONVERTER}.",
+            "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
+            "0.0; llama.cpp opens the file and answers with the same probabilities.",
+            write_gguf_file,
+            needs_model=True,
+            needs="gguf",
+            fit=fit_types,
+            load=GGUF_LINES,
+            tried={"xllamacpp": GGML_TRIED},
+        ),
+        Target(
             "auto_round_recipe",
             "AutoRound's layer_config, to tune with it at these bits (JSON)",
             "recipe",
@@ -178,7 +205,7 @@ TARGETS: dict[str, Target] = {
             write_recipe,
         ),
         Target(
-            "gguf",
+            "gguf_script",
             "A llama-quantize command, one type for a layer's projection",
             "recipe",
             "Take it for llama.cpp: it makes the quantized GGUF file out of the bfloat16 one.",
@@ -200,6 +227,19 @@ TARGETS: dict[str, Target] = {
             "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
             "Every bank's every projection has one path, which the converted checkpoint holds.",
             write_mlx_config,
+        ),
+        Target(
+            "imatrix",
+            "An importance matrix that has seen pictures (GGUF)",
+            "data",
+            "Take it for llama-quantize --imatrix, or for K and IQ types of the target gguf.",
+            "expert_projection",
+            ALL_WIDTHS,
+            "llama.cpp: llama-quantize --imatrix imatrix.gguf (read: b11549; ggml's own quantizing function was run).",
+            "Its sums equal those counted from the model's own pass; ggml's function takes each expert's row, and the "
+            "error weighted by it falls.",
+            write_imatrix,
+            needs="gguf",
         ),
         Target(
             "expert_bits",

@@ -172,7 +172,7 @@ class Weights:
             if name not in self.routed:
                 check(self.request.cancel)
                 tensor = self.files.read(name)
-                yield name, self._rounded(name, tensor) if name in self.linears else tensor
+                yield name, self.packed(name, tensor).dequantize(tensor.dtype) if name in self.linears else tensor
         self.files.close()
 
     @cached_property
@@ -200,12 +200,12 @@ class Weights:
             linears[name] = module, width
         return linears
 
-    def _rounded(self, name: str, tensor: Tensor) -> Tensor:
-        """The values of a layer's codes, in the type of the files."""
+    def packed(self, name: str, tensor: Tensor) -> PackedMatrix:
+        """The codes of a layer that is among `linears`; `tensor` is its weight in the files."""
         module, width = self.linears[name]
         if self._quantized is not None:
-            return self._quantized.linears[module].dequantize(tensor.dtype)
-        return self._pack(tensor[None], width)[0].dequantize(tensor.dtype)
+            return self._quantized.linears[module]
+        return self._pack(tensor[None], width)[0]
 
     def _matrices(
         self, bank: StoredBank, projection: str, first: int, widths: np.ndarray

@@ -14,10 +14,10 @@ from mode_core.allocation.records import Allocation
 from mode_core.export.card import write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
-from mode_core.export.refit import Fitted, fit
+from mode_core.export.refit import fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Said, Target, missing_package
+from mode_core.export.target import Fitted, Said, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
@@ -57,6 +57,7 @@ def export(
     symmetric: bool = True,
     quantizer: Quantizer | Mapping[str, object] | None = None,
     samples: Sequence[Sample] | None = None,
+    options: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     trust_remote_code: bool = False,
     progress: ProgressHook | None = None,
@@ -76,6 +77,7 @@ def export(
         checkpoint: its folder, which is then read and quantized piece by piece, so it may exceed the memory.
         quantizer: a `Quantizer` (which then says method and grid as well), or further arguments of `quantize_experts`.
         samples: what a quantizer that looks at data looks at.
+        options: what the target alone understands, such as the types of `gguf`.
         shard_bytes: largest safetensors file.
         trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
 
@@ -101,10 +103,14 @@ def export(
     rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
-    asked = Request(allocation, *rest, **place, network=network)
+    own = {"options": dict(options or {}), "run_folder": None if run is None else run.path}
+    asked = Request(allocation, *rest, **place, **own, network=network)
     asked.check_banks()
     allocation.check_experts({name: shape.experts for name, shape in asked.shapes().items()})
-    fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
+    if chosen.fit is not None:
+        fitted = chosen.fit(asked, chosen)
+    else:
+        fitted = fit(allocation, chosen, costs, statistics, asked.sizes(allocation.widths))
     request = replace(asked, allocation=fitted.allocation)
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)

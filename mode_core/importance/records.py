@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mode_core.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Frequencies:
@@ -46,16 +48,16 @@ class CostTable(Mapping[str, np.ndarray]):
         Bits that are one for both projections cost the sum over the two.
 
         Raises:
-            ValueError: bits of a width that has no cost, or by projection where the costs do not say how they divide.
+            SettingsError: bits of a width that has no cost; by projection where the costs do not say how they divide.
         """
         order = np.argsort(self.bits)
         known, costs = np.asarray(self.bits)[order], {}
         for bank, given in bits.items():
             table, own = self.costs[bank], np.asarray(given)
             if missing := sorted(set(own.ravel().tolist()) - set(self.bits)):
-                raise ValueError(f"The costs hold no {missing[0]} bits; they have {', '.join(map(str, known))}.")
+                raise SettingsError(f"The costs hold no {missing[0]} bits; they have {', '.join(map(str, known))}.")
             if own.ndim == 2 and table.ndim == 2:
-                raise ValueError("The bits are by projection and the costs are not.")
+                raise SettingsError("The bits are by projection and the costs are not.")
             table = table.sum(axis=1) if own.ndim < table.ndim - 1 else table
             costs[bank] = np.take_along_axis(table, order[np.searchsorted(known, own)][..., None], axis=-1)[..., 0]
         return costs

@@ -10,6 +10,7 @@ from typing import Any
 from mode_core.runs.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError
+from mode_core.statistics.imatrix import InputEnergies
 
 
 def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
@@ -29,6 +30,8 @@ def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
         _copy_samples(runs[0], merged)
         if (exemplars := _exemplars(runs, merged)) is not None:
             exemplars.save(merged.path)
+        if (energies := _energies(runs)) is not None:
+            energies.save(merged.path)
         merged.write_info({**_info(runs, statistics), "name": merged.path.name, "created": merged.info["created"]})
         merged.write_statistics(statistics, state="done" if all(run.state == "done" for run in runs) else "half done")
     except BaseException:
@@ -73,6 +76,17 @@ def _copy_samples(source: Run, target: Run) -> None:
             shutil.copy2(source.path / name, target.path / name)
     if (source.path / "thumbnails").is_dir():
         shutil.copytree(source.path / "thumbnails", target.path / "thumbnails")
+
+
+def _energies(runs: Sequence[Run]) -> InputEnergies | None:
+    """What entered the matrices, of all; None where some run has none, or settings differ."""
+    found = [InputEnergies.load(run.path, run.statistics.samples) for run in runs]
+    if any(each is None or each.settings != found[0].settings for each in found):
+        return None
+    total = found[0]
+    for each in found[1:]:
+        total = total + each
+    return total
 
 
 def _exemplars(runs: Sequence[Run], target: Run) -> Exemplars | None:

@@ -19,11 +19,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 from mode_core.allocation.records import Allocation
 from mode_core.bundled import PORTABLE
 from mode_core.errors import ModeError, RunError
-from mode_core.files import LOCK, process_ended, sweep, writing
 from mode_core.importance import Recommendation, recommended
-from mode_core.json_files import check_format, checked, read_json, shortened, write_json
+from mode_core.json_files import checked, read_json, write_json
 from mode_core.prediction import Anchor, Check, Predictor
-from mode_core.runs.records import FORMAT, STATES, TOKEN_SCORES, RunInfo, SampleRecord
+from mode_core.runs.folder import RunFolder
+from mode_core.runs.records import FORMAT, STATES, TOKEN_SCORES, SampleRecord
 from mode_core.runs.token_scores import TokenScores, read_token_scores, write_token_scores
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
@@ -50,131 +46,8 @@ NAME = re.compile(r"[\w][\w .+-]{0,99}")
 Damaged = dict[str, str]  # name -> why what is kept under it cannot be read
 
 
-class Run:
+class Run(RunFolder):
     """One folder of results; see the head of this file. Attributes read the disk when they are first asked for."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self._holds = 0
-
-    @classmethod
-    def create(cls, path: str | Path, **info: Any) -> Run:
-        """Begin a run in a new or empty folder, or where a process that has ended had measured nothing yet; `info`
-        goes into run.json. Of two processes that begin one at once, the second is refused.
-
-        Raises:
-            RunError: the folder holds something already, or cannot be made.
-            BusyError: another process is at it just now.
-        """
-        run = cls(path)
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-            with run.locked():
-                if run._nothing_was_measured():
-                    run._empty()
-                if held := next((each for each in sorted(run.path.iterdir()) if each.name != LOCK), None):
-                    raise RunError(
-                        f"{run.path} is not empty (it holds {held.name}); choose another folder for the run."
-                    )
-                begun = {"format": FORMAT, "name": run.path.name, "state": "begun", "created": time.time()}
-                run.write_info(begun | {"process": {"pid": os.getpid(), "host": socket.gethostname()}} | info)
-        except OSError as failure:
-            raise RunError(f"The run's folder {run.path} cannot be made ({failure.strerror}).") from None
-        return run
-
-    def _nothing_was_measured(self) -> bool:
-        """Did a process begin here and end before its first checkpoint?"""
-        if not (self.path / "run.json").is_file() or (self.path / "statistics.safetensors").exists():
-            return False
-        info = Run(self.path).info
-        return info["state"] == "begun" and process_ended(info.get("process", {}))
-
-    def _empty(self) -> None:
-        for each in self.path.iterdir():
-            if each.is_dir():
-                shutil.rmtree(each)
-            elif each.name != LOCK:
-                each.unlink()
-
-    @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Open a run's folder; a half-done run opens with what it has. What killed processes left there is removed.
-
-        Raises:
-            RunError: no such folder, no or damaged run.json, another format, damaged or missing statistics.
-        """
-        run = cls(path)
-        if not os.path.isdir(path):  # noqa: PTH112  (says False of an impossible path, where Path raises)
-            raise RunError(f"There is no run at {path}. Make one with 'python -m mode_core calibrate --out {path}'.")
-        state = run.info["state"]
-        statistics = run.path / "statistics.safetensors"
-        if state == "done" and not statistics.is_file():
-            raise RunError(f"{run.path} is done, but its statistics.safetensors is missing. Copy it whole, or redo it.")
-        sweep(run.path)
-        return run
-
-    @contextmanager
-    def locked(self) -> Iterator[Run]:
-        """Be the only process that measures into this run, or renames or removes it, while the block runs; within
-        the block it may be asked for again. What other processes wrote before is seen.
-
-        Raises:
-            BusyError: another process is at it; it is named.
-        """
-        if self._holds:
-            yield self
-            return
-        with writing(self.path / LOCK, f"The run {self.path}"):
-            for kept in ("info", "statistics"):
-                self.__dict__.pop(kept, None)
-            self._holds += 1
-            try:
-                yield self
-            finally:
-                self._holds -= 1
-
-    @contextmanager
-    def measuring(self) -> Iterator[Run]:
-        """`locked`; a run in which nothing was measured when the block fails is gone afterwards."""
-        with self.locked():
-            try:
-                yield self
-            except BaseException:
-                if (self.path / "run.json").is_file() and self.info["state"] == "begun":
-                    self.remove()
-                raise
-
-    def rename(self, target: str | Path) -> None:
-        """Move the run to another folder.
-
-        Raises:
-            RunError: something is there already. BusyError: a process writes there.
-        """
-        target = Path(target)
-        with self.locked():
-            if target.exists():
-                raise RunError(f"There is a run called {target.name!r} already; choose another name.")
-            self.path.rename(target)
-            (target / LOCK).unlink(missing_ok=True)
-        self.path = target
-
-    def remove(self) -> None:
-        """Delete the run with everything in it.
-
-        Raises:
-            BusyError: a process writes there.
-        """
-        with self.locked():
-            shutil.rmtree(self.path)
-
-    @staticmethod
-    def files(path: Path) -> list[Path]:
-        """The files of a run (or another folder) that are worth taking along: no locks, no unfinished ones."""
-        return [
-            each
-            for each in sorted(path.rglob("*"))
-            if each.is_file() and not any(part.startswith(".") for part in each.relative_to(path).parts)
-        ]
 
     @staticmethod
     def list(root: str | Path) -> list[Run]:
@@ -186,33 +59,6 @@ class Run:
             except RunError:
                 continue
         return sorted(runs, key=lambda run: run.info.get("created", 0), reverse=True)
-
-    @property
-    def name(self) -> str:
-        """What to call it: the folder's name."""
-        return self.path.resolve().name
-
-    @cached_property
-    def info(self) -> Mapping[str, Any]:
-        """The content of run.json, its fields as `RunInfo` has them.
-
-        Raises:
-            RunError: it is missing, damaged, or of a newer format; the text names the field.
-        """
-        path = self.path / "run.json"
-        if not path.is_file():
-            raise RunError(f"{self.path} is a folder without run.json, so no run; choose a run's folder.")
-        record = read_json(path, RunError)
-        check_format(record, FORMAT, path, RunError, "run of this software")
-        if record.get("state") not in STATES:
-            told = shortened(record.get("state"))
-            raise RunError(f"{path}: the state is {told}; expected one of {', '.join(STATES)}.")
-        return checked(record, RunInfo, path, RunError)
-
-    @property
-    def state(self) -> str:
-        """ "begun" (nothing measured yet), "half done" or "done"."""
-        return self.info["state"]
 
     @property
     def model_source(self) -> str | None:
@@ -229,12 +75,6 @@ class Run:
         """
         path = self.path / "statistics.safetensors"
         return ExpertStatistics.load(path) if self.state != "begun" or path.is_file() else None
-
-    def write_info(self, info: Mapping[str, Any]) -> None:
-        """Replace run.json; which process began the run is forgotten once it holds something."""
-        kept = {key: value for key, value in info.items() if key != "process" or info["state"] == "begun"}
-        write_json(self.path / "run.json", kept)
-        self.__dict__["info"] = kept
 
     def write_statistics(self, statistics: ExpertStatistics, **changes: Any) -> None:
         """Replace the statistics, then note `changes` (such as `state`) in run.json."""

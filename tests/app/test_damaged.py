@@ -51,3 +51,47 @@ def test_a_damaged_picture_is_told_and_the_page_stays(open_app, places):
 def test_a_place_in_the_address_that_is_no_number_is_left_out(open_app):
     app = open_app(bank="²", expert="9" * 5000)
     assert not app.exception
+
+
+HOSTILE = (
+    "",
+    "²",
+    "0.5",
+    "-1",
+    "1e308",
+    "nan",
+    "inf",
+    "1",
+    "9" * 5000,
+    "\0",
+    "../../x",
+    "1.2.3_x",
+    "<img src=x>",
+    "999.0.3",
+)
+
+
+def test_no_value_in_an_address_brings_out_a_foreign_error():
+    from dashboard.state.choices import _PARAMETERS, Choices, from_address, to_address
+
+    for parameter in _PARAMETERS:
+        for value in HOSTILE:
+            read, problems = from_address({parameter: value})
+            assert problems or from_address(to_address(read))[0] == read, f"{parameter}={value}"
+            if problems:
+                assert read == Choices() and len(problems[0]) < 500
+
+
+@pytest.mark.parametrize("page", ["budget", "quantize"])
+@pytest.mark.parametrize(
+    "address",
+    [{"alpha": "1e308"}, {"widths": "1"}, {"group": "0.5"}, {"pins": "999.0.3"}, {"mb": "1e-300", "budget": "MB"}],
+    ids=str,
+)
+def test_an_impossible_address_is_told_and_no_page_breaks(open_app, page, address):
+    app = open_app(page, **address)
+    assert not app.exception
+    told = words(app)
+    assert any(
+        sign in told for sign in ("no value for it", "left out", "do not fit", "Choose", "cannot", "lowest", "bits")
+    )

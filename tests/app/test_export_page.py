@@ -27,7 +27,7 @@ def test_what_stock_transformers_loads_is_recommended_first(open_app):
     app = open_app("export")
     shown = app.radio(key="export:target")
     assert shown.value == "auto_round"
-    assert ["recommended" in option for option in shown.options] == [True] + 5 * [False]
+    assert ["recommended" in option for option in shown.options] == [True] + 6 * [False]
     assert TARGETS["auto_round"].recommended in shown.proto.captions[0]
     assert "form" not in app.query_params
 
@@ -41,8 +41,8 @@ def test_every_form_is_found_in_its_group_and_stands_in_the_address(open_app):
         found += shown.options
     titles = [option.removesuffix(" :blue-badge[recommended]") for option in found]
     assert titles == [target.title for target in TARGETS.values()]
-    take(app, "gguf")
-    assert app.query_params["form"] == "gguf"
+    take(app, "gguf_script")
+    assert app.query_params["form"] == "gguf_script"
     take(app, "auto_round")
     assert "form" not in app.query_params
 
@@ -65,7 +65,12 @@ def test_a_form_that_cannot_hold_the_bits_says_so_and_the_rest_is_there(open_app
     assert any("mode_core export" in element.value for element in app.code)
 
 
-@pytest.mark.parametrize("target", QUICK)
+def test_a_run_without_input_energies_says_how_to_have_them(open_app):
+    app = open_app("export", form="imatrix")
+    assert not app.exception and "calibrate with --imatrix" in words(app)
+
+
+@pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix"])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
     app = open_app("export", form=target)
     assert not app.exception and not app.error
@@ -115,7 +120,7 @@ def test_the_zip_holds_every_file(tmp_path: Path):
 
 
 def test_a_coarser_target_says_its_price(open_app):
-    app = take(open_app("export", bits="2.5"), "gguf")
+    app = take(open_app("export", bits="2.5"), "gguf_script")
     assert not app.exception and not app.error
     assert any("solved again for it: predicted damage" in warning.value for warning in app.warning)
     take(app, "table")

@@ -106,9 +106,10 @@ def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
     run = Run.create(folder)
     calibrate(loaded, tiny_samples[:3], settings, run=run)
     run.write_info({**run.info, "state": "half done", "samples": run.info["samples"]})
-    calibrate_run(
-        ModelShelf(), str(tiny_model_folder), tiny_samples, settings, folder, progress=lambda p: None, cancel=None
-    )
+    given = (ModelShelf(), str(tiny_model_folder), tiny_samples, settings, folder)
+    with pytest.raises(RunError, match="is not empty"):  # somebody else's, where it was not meant to be continued
+        calibrate_run(*given, progress=lambda p: None, cancel=None)
+    calibrate_run(*given, resume=True, progress=lambda p: None, cancel=None)
     assert set(Run.open(folder).statistics.samples) == set(whole.samples)
 
 

@@ -23,6 +23,9 @@ from mode_core.export.expert_bits import read_expert_bits
 from mode_core.export.folder import MANIFEST, check_destination
 from mode_core.export.writing import export
 from mode_core.files import read_tensors, tensor_bytes
+from mode_core.importance import Recommendation
+from mode_core.prediction import Anchor, Check
+from mode_core.prediction.check import Ranking, Trial
 from mode_core.quantization import quantize
 from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
@@ -61,6 +64,12 @@ def run(tmp_path_factory) -> Run:
     costs = {bank.name: np.random.default_rng(0).random((4, 3)) for bank in made.statistics}
     made.save_allocation("three", allocate(costs, (2, 3, 4), 3.0))
     made.save_evaluation("scores", SCORES.to_dict())
+    anchor = Anchor((2, 3), {"all": (0.5, 0.1)}, {"all": (0.1, 0.1)}, {"all": 4}, {"seconds": 1.0})
+    anchor.save(made.path / "anchor.json")
+    choice = Recommendation("mode", "bank", 0.0, "measured")
+    ranking, trial = Ranking("mode", "all", 0.9, 0.8, 1.0), Trial("mode", "bank", 0.0, 3.0, {"all": 0.1}, 0.9, 0.8, 1.0)
+    check = Check({"all": (0.1, 0.2)}, {"mode": (1.0, 2.0)}, (ranking,), (trial,), choice, anchor, {"revision": None})
+    check.save(made.path / "check.json")
     exemplars = Exemplars.empty({bank.name: 4 for bank in made.statistics}, 2)
     for table in exemplars.tables.values():
         table[:, :, 0] = np.array((0.5, False, sample_key("s"), 3, 1, 7, np.arange(13)), ENTRY)
@@ -80,11 +89,16 @@ def whole(path: Path) -> None:
     run.token_scores()
     run.exemplars()
     run.allocations()
+    run.anchor()
+    run.check()
     for record in run.evaluations().values():
         Scores.from_dict(record).summary()
 
 
-JSON_FILES = ("run.json", "samples.json", "allocations/three.json", "evaluations/scores.json")
+JSON_FILES = (
+    *("run.json", "samples.json", "allocations/three.json", "evaluations/scores.json"),
+    *("anchor.json", "check.json"),
+)
 TENSOR_FILES = {
     "statistics.safetensors": "statistics",
     "token_scores.safetensors": "token_scores",

@@ -94,6 +94,9 @@ def _price(target: Target, chosen: Allocation) -> None:
     Raises:
         ExportError: the target cannot hold these bits.
     """
+    if target.fit is not None:
+        st.caption("Types are chosen at their real bits, within the same bytes, when the file is written.")
+        return
     fitted = fit(chosen, target, statistics=current_run.statistics(), sizes=solving.split_sizes())
     check_widths(target, fitted.allocation)
     if fitted.price is None:

@@ -17,7 +17,7 @@ def test_price_and_streaming_from_the_command_line(bundled_run, tmp_path, capsys
     run, kept = str(bundled_run.path), str(tmp_path / "three.json")
     told(capsys, "allocate", "--run", run, "--average-bits", "3", "--out", kept)
     common = ("export", "--run", run, "--allocation", kept)
-    coarse = told(capsys, *common, "--target", "gguf", "--out", str(tmp_path / "gguf"))
+    coarse = told(capsys, *common, "--target", "gguf_script", "--out", str(tmp_path / "gguf"))
     price = coarse["price_of_unit"]
     assert price["predicted_loss_as_written"] > price["predicted_loss_as_asked"] > 0
     assert (price["unit_asked"], price["unit_written"]) == ("expert", "projection")

@@ -1,0 +1,92 @@
+"""What enters every matrix of the decoder, channel by channel: Σ x² and tokens, by kind of token.
+
+Keys are `<bank>/up` (enters gate and up) and `<bank>/down` for the routed experts, each over its own routed tokens, and
+the module's name for any other linear layer. Which vision tokens are key was settled when calibrating, by `key_ratio`
+and `signal`; the three kinds are kept apart, so weights for them can be chosen afterwards.
+
+Memory and size on disk: `3 × (experts × (hidden + intermediate))` doubles a bank (415 MB for the shapes of
+Qwen3-VL-30B-A3B) and `3 × in` for every other layer; it does not grow with the samples. Bins for every key ratio would
+take 33 times as much.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mode_core.files import atomic_write, read_tensors, tensor_bytes
+from mode_core.statistics.bank_statistics import StatisticsError
+
+KINDS = ("text", "key", "redundant")
+FILES = "imatrix-*.safetensors"
+
+
+@dataclass
+class InputEnergies:
+    """`sums[key]` float64 `[3, E, in]` (E = 1 outside the experts), `counts[key]` `[3, E]`: axes as `KINDS`. `settings`
+    name model, key ratio and signal."""
+
+    sums: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
+    settings: dict[str, object] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+
+    def __add__(self, other: InputEnergies) -> InputEnergies:
+        """Those of both sets of samples.
+
+        Raises:
+            StatisticsError: of another model, key ratio or signal.
+        """
+        if self.settings != other.settings or self.sums.keys() != other.sums.keys():
+            raise StatisticsError("Only input energies of the same model and the same settings can be added.")
+        sums, counts = (
+            {key: mine[key] + theirs[key] for key in mine}
+            for mine, theirs in ((self.sums, other.sums), (self.counts, other.counts))
+        )
+        return InputEnergies(sums, counts, self.settings, self.samples + other.samples)
+
+    def weighted(self, weights: tuple[float, float, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Σ w·x² `[E, in]` and Σ w `[E]` of every key, w by kind as `KINDS`."""
+        w = np.asarray(weights, float)
+        return {key: (np.tensordot(w, total, 1), w @ self.counts[key]) for key, total in self.sums.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write beside a run's statistics, which are written next; what is older stays until `tidy`."""
+        tensors = {f"sums|{key}": value for key, value in self.sums.items()}
+        tensors |= {f"counts|{key}": value for key, value in self.counts.items()}
+        header = json.dumps({"settings": self.settings, "samples": list(self.samples)})
+        name = FILES.replace("*", str(len(self.samples)))
+        atomic_write(folder / name, tensor_bytes(tensors, {"imatrix": header}))
+
+    def tidy(self, folder: Path) -> None:
+        """Remove what `save` wrote for fewer samples."""
+        for path in folder.glob(FILES):
+            if path.name != FILES.replace("*", str(len(self.samples))):
+                path.unlink()
+
+    @classmethod
+    def load(cls, folder: Path, samples: Iterable[str]) -> InputEnergies | None:
+        """Those of a run's statistics with these samples; None where there are none.
+
+        Raises:
+            StatisticsError: a damaged file.
+        """
+        wanted = set(samples)
+        path = folder / FILES.replace("*", str(len(wanted)))
+        if not path.is_file():
+            return None
+        tensors, metadata = read_tensors(path, StatisticsError)
+        try:
+            header = json.loads(metadata["imatrix"])
+            parts = {
+                part: {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}|")}
+                for part in ("sums", "counts")
+            }
+            found = cls(parts["sums"], parts["counts"], header["settings"], tuple(header["samples"]))
+        except (KeyError, TypeError, json.JSONDecodeError) as broken:
+            raise StatisticsError(f"{path} holds damaged input energies ({broken}); calibrate again.") from None
+        return found if set(found.samples) == wanted else None

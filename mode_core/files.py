@@ -58,15 +58,15 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 def left_behind(folder: Path, pattern: str = ".*") -> list[Path]:
     """Temporary files and folders directly in `folder` whose process has ended."""
-    found = []
+    leftovers = []
     for path in folder.glob(f"{pattern}{PART}"):
         made = re.search(r"\.([0-9a-f]{6})-(\d+)\.[^.]*\.part$", path.name)
         try:
             ended = not _alive(int(made[2])) if made and made[1] == HERE else _age(path) > ABANDONED
         except FileNotFoundError:  # finished meanwhile
             continue
-        found += [path] * ended
-    return found
+        leftovers += [path] * ended
+    return leftovers
 
 
 def sweep(folder: Path) -> None:

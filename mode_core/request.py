@@ -198,12 +198,12 @@ class AllocationRequest(Settings):
         `fixed_bytes`: under a budget of the whole model, what is not a routed expert (`quantization.rest_bytes`).
         """
         if self.measure == "bits":
-            found = solver.solve(self.budget)
+            allocation = solver.solve(self.budget)
         else:
             fixed = fixed_bytes if self.measure == "model_bytes" else 0
-            found = solver.solve(None, round(self.budget), fixed)
+            allocation = solver.solve(None, round(self.budget), fixed)
         carried = {"request": self.to_dict(), "quantizer": quantizer.to_dict()}
-        return replace(found, settings=dict(found.settings) | carried)
+        return replace(allocation, settings=dict(allocation.settings) | carried)
 
     def solve(
         self, statistics: ExpertStatistics, quantizer: Quantizer | None = None, fixed_bytes: int = 0

@@ -10,10 +10,10 @@ PACKAGES = ("torch", "transformers", "numpy", "scipy", "pandas", "safetensors")
 
 def versions() -> dict[str, str | None]:
     """Of this library, Python and the packages that numbers depend on; None for one that is not installed."""
-    found: dict[str, str | None] = {"mode_core": __version__, "python": platform.python_version()}
+    said: dict[str, str | None] = {"mode_core": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            said[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            said[package] = None
+    return said

@@ -120,8 +120,8 @@ def without_kl(statistics: ExpertStatistics) -> tuple[ExpertStatistics, LogitKL 
         for bank in statistics
     }
     settings = dict(statistics.settings)
-    found = LogitKL(tuple(statistics.bits), LogitKLSettings(**settings.pop("logit_kl")), sums)
-    return replace(statistics, banks=banks, settings=settings), found
+    kl = LogitKL(tuple(statistics.bits), LogitKLSettings(**settings.pop("logit_kl")), sums)
+    return replace(statistics, banks=banks, settings=settings), kl
 
 
 def logit_kl_passes(banks: Collection[ExpertBank], samples: int, widths: int, batch_size: int = 8) -> int:
@@ -169,8 +169,8 @@ def measure_logit_kl(
         Cancelled: stopped on request, after the last whole batch.
     """
     calibration, settings = calibration or CalibrationSettings(), settings or LogitKLSettings()
-    found = kept if kept is not None else LogitKL.empty(loaded, calibration.bits, settings)
-    left = [sample for sample in samples if sample.id not in set(found.samples)]
+    measured = kept if kept is not None else LogitKL.empty(loaded, calibration.bits, settings)
+    left = [sample for sample in samples if sample.id not in set(measured.samples)]
     if not samples:
         raise CalibrationError("There are no samples to measure KL with; give at least one.")
     with exclusive(loaded):
@@ -184,8 +184,8 @@ def measure_logit_kl(
         batches = [left[n : n + settings.batch_size] for n in range(0, len(left), settings.batch_size)]
         reporter = Reporter(progress, len(batches) * sum(bank.experts for bank in loaded.banks.values()), cancel)
         for number, batch in enumerate(batches, 1):
-            _add(found, Batch(loaded, batch, settings, rounded), reporter, f"KL, batch {number} of {len(batches)}")
-    return found
+            _add(measured, Batch(loaded, batch, settings, rounded), reporter, f"KL, batch {number} of {len(batches)}")
+    return measured
 
 
 def _add(found: LogitKL, batch: Batch, reporter: Reporter, what: str) -> None:

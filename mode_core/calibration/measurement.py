@@ -78,9 +78,9 @@ class Measurement:
         work = cls(loaded, settings, run, list(given), Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
         work.unread = unread(getattr(given, "errors", ()))
         work.drawn = getattr(given, "drawn", None)
-        found = None if run is None else Exemplars.load(run.path)
-        found = found if found is not None and found.per_expert == settings.exemplars else None
-        work.exemplars = ExemplarSums(loaded, settings.exemplars, found)
+        exemplars = None if run is None else Exemplars.load(run.path)
+        exemplars = exemplars if exemplars is not None and exemplars.per_expert == settings.exemplars else None
+        work.exemplars = ExemplarSums(loaded, settings.exemplars, exemplars)
         if run is not None and run.statistics is not None:
             work.earlier, work.kl = without_kl(run.statistics)
             _check_same(run, work.label(), work.earlier, given)
@@ -224,9 +224,9 @@ class Measurement:
 def unread(errors: Sequence[str]) -> list[dict[str, str]]:
     """What could not be read, as run.json lists it: where it stands, and the reason; of very many only the first."""
     parts = (text.partition(": ") for text in errors[:MOST_LISTED])
-    found = [{"sample": where, "reason": reason or where} for where, _, reason in parts]
-    more = len(errors) - len(found)
-    return found + ([{"sample": f"and {more:,} more", "reason": "not listed"}] if more else [])
+    entries = [{"sample": where, "reason": reason or where} for where, _, reason in parts]
+    more = len(errors) - len(entries)
+    return entries + ([{"sample": f"and {more:,} more", "reason": "not listed"}] if more else [])
 
 
 def model_info(loaded: LoadedModel) -> dict[str, Any]:

@@ -126,12 +126,12 @@ class CalibrationSettings:
 
     def _drawn_with(self) -> dict[str, Any]:
         """How answers were drawn, where they were; absent otherwise, so that older statistics still add up."""
-        found: dict[str, Any] = {}
+        drawn: dict[str, Any] = {}
         if self.extras:
-            found |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
-            found |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
-            found |= {"hessian_probes": self.hessian_probes}
-        return found
+            drawn |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
+            drawn |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
+            drawn |= {"hessian_probes": self.hessian_probes}
+        return drawn
 
 
 @dataclass(frozen=True)

@@ -120,14 +120,14 @@ class PreparedItems:
 
     def measure(self) -> ItemScores:
         """Scores of the model as it is now: one forward pass a batch."""
-        found = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
+        measured = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
         for batch, original in zip(self._batches, self._original, strict=True):
             logits = forced_logits(self.loaded.model, batch.inputs, batch.answered)
             for name, values in _by_item(logits, original).items():
-                found[name][batch.places] = values
+                measured[name][batch.places] = values
         expected = np.searchsorted(self._owners, np.arange(len(self)))  # the first answer of every item
-        right = np.maximum.reduceat(found["accuracy"], expected)  # any of them
-        return ItemScores(right, found["kl"][expected], found["agreement"][expected])
+        right = np.maximum.reduceat(measured["accuracy"], expected)  # any of them
+        return ItemScores(right, measured["kl"][expected], measured["agreement"][expected])
 
     def _prepare(self, places: Sequence[int]) -> None:
         encoded = self.loaded.encode([self._rows[place] for place in places], answers=True, padding_side="left")

@@ -82,14 +82,14 @@ def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
 
 def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, dict[str, object]]:
     """One group per width and group size: its patterns (`re:` on module names) and how its weights are stored."""
-    found: dict[tuple[int, int], list[str]] = {}
+    groups: dict[tuple[int, int], list[str]] = {}
     for bank, bits in request.allocation.bits.items():
         for width, size, pattern in patterns(bank, np.asarray(bits), shapes[bank], request.group_size):
             if width != UNTOUCHED:
-                found.setdefault((width, size), []).append(f"re:{pattern}")
+                groups.setdefault((width, size), []).append(f"re:{pattern}")
     return {
         f"group_{number}": {"targets": targets, "weights": weight_arguments(width, size, request.symmetric)}
-        for number, ((width, size), targets) in enumerate(sorted(found.items()))
+        for number, ((width, size), targets) in enumerate(sorted(groups.items()))
     }
 
 

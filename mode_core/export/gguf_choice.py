@@ -24,6 +24,7 @@ from mode_core.export.gguf_file import CHOSEN, importance_of
 from mode_core.export.gguf_names import expert_tensor
 from mode_core.export.refit import costs_of, fit, loss_of
 from mode_core.export.request import Request
+from mode_core.export.target import Fitted
 from mode_core.export.weights import Weights, open_weights
 from mode_core.importance import CostTable
 from mode_core.importance.projections import by_projection

@@ -149,7 +149,7 @@ def _solve(
         notes.append("Counts per width (at_least, at_most) were for the finer unit and are not kept.")
     pinned = {bank: {int(e): int(w) for e, w in wishes.items()} for bank, wishes in settings.get("pinned", {}).items()}
     try:
-        found = allocate(
+        solved = allocate(
             costs,
             bits=allocation.widths,
             scope=allocation.scope,
@@ -160,9 +160,9 @@ def _solve(
         )
     except AllocationError as refused:
         raise ExportError(f"At the unit of this target ({UNIT_WORDS[unit]}): {refused}") from None
-    if allocation.scope == "bank" and unit == "layer" and found.average_bits < allocation.average_bits - 1e-9:
+    if allocation.scope == "bank" and unit == "layer" and solved.average_bits < allocation.average_bits - 1e-9:
         notes.append(
-            f"Every layer keeps a budget of its own, so {allocation.average_bits - found.average_bits:.2f} bits per "
+            f"Every layer keeps a budget of its own, so {allocation.average_bits - solved.average_bits:.2f} bits per "
             "weight stay unused; scope 'model' would spend them."
         )
-    return found, tuple(notes)
+    return solved, tuple(notes)

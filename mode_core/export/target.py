@@ -10,7 +10,7 @@ from pathlib import Path
 from mode_core.allocation import Allocation
 from mode_core.export.request import Request
 
-GROUPS = {  # what a person wants to take along -> in words
+GROUPS = {  # what a person wants to download -> in words
     "checkpoint": "A checkpoint that software loads",
     "recipe": "A recipe for another quantizer",
     "data": "The bits as data",

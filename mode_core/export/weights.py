@@ -203,7 +203,7 @@ class Weights:
         asked = {part: getattr(self.request.quantizer, f"{part}_bits") for part in ("attention", "shared")}
         planned = planned_linears(self.network, asked)
         stored = {name: place for place, name in self.names.items()}
-        found = {}
+        linears = {}
         for module, (linear, width) in planned.items():
             name = stored.get(f"{module}.weight")
             if name is None or tuple(self.files.shape(name)) != tuple(linear.weight.shape):
@@ -211,8 +211,8 @@ class Weights:
                     f"The checkpoint's files hold the weight of {module} joined with others or not at all, so it "
                     "cannot be written at a width of its own; leave attention_bits and shared_bits out."
                 )
-            found[name] = module, width
-        return found
+            linears[name] = module, width
+        return linears
 
     def packed(self, name: str, tensor: Tensor) -> PackedMatrix:
         """The codes of a layer that is among `linears`; `tensor` is its weight in the files."""
@@ -227,11 +227,13 @@ class Weights:
         """Some experts of one projection from expert `first` on: packed, or (at width 16) as they are in the files."""
         import torch
 
-        untouched, found = widths == UNTOUCHED, [(None, None)] * len(widths)
+        untouched, matrices = widths == UNTOUCHED, [(None, None)] * len(widths)
         if self._quantized is not None:
-            found = [(self._quantized.packed.get((bank.name, first + n, projection)), None) for n in range(len(widths))]
+            matrices = [
+                (self._quantized.packed.get((bank.name, first + n, projection)), None) for n in range(len(widths))
+            ]
             if not untouched.any():
-                return found
+                return matrices
         stack = bank.read(self.files, projection, first, first + len(widths))
         for number, matrix in enumerate(stack):
             self._check_sound(f"{bank.name}, expert {first + number}, {projection}", matrix)
@@ -240,8 +242,8 @@ class Weights:
             chosen = stack[torch.from_numpy(places)]
             kept = width == UNTOUCHED
             for place, matrix in zip(places, chosen if kept else self._pack(chosen, int(width)), strict=True):
-                found[place] = (None, matrix) if kept else (matrix, None)
-        return found
+                matrices[place] = (None, matrix) if kept else (matrix, None)
+        return matrices
 
     def _check_sound(self, called: str, tensor: Tensor) -> None:
         """Refuse weights that are not finite where they come from the folder; a loaded model's were looked at."""

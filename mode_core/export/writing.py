@@ -168,13 +168,13 @@ def _source(
     """Which model this is about, as the run, the statistics or the loaded model name it."""
     from mode_core.models.folders import model_name
 
-    found: dict[str, object] = {}
+    source: dict[str, object] = {}
     if statistics is not None:
-        found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
+        source |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
     if run is not None and run.model_source:
-        found["source"] = run.model_source
+        source["source"] = run.model_source
     if loaded is not None:
-        found |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
+        source |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
     elif checkpoint is not None:
-        found |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
-    return found
+        source |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
+    return source

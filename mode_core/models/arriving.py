@@ -53,10 +53,10 @@ def load_weights(
         check_files(
             files, config, trust_remote_code
         )  # before transformers makes up what is missing, which takes memory
-    found: list[str] = []
-    model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, found), **placement)
-    if found:
-        raise ModelError(f"{files.folder}: {_counted(found)}: {UNSOUND}")
+    arrived: list[str] = []
+    model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, arrived), **placement)
+    if arrived:
+        raise ModelError(f"{files.folder}: {_counted(arrived)}: {UNSOUND}")
     _generation(model, files)
     return model
 

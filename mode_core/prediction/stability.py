@@ -74,7 +74,7 @@ def sufficiency(statistics: ExpertStatistics, request: AllocationRequest) -> lis
     Raises:
         ImportanceError: fewer than two folds hold samples.
     """
-    used, found = used_folds(statistics), []
+    used, rows = used_folds(statistics), []
     costs, whole = request.costs(statistics), request.solve(statistics)
     table = by_projection(costs, statistics) if "projection" in request.unit else costs
     least, experts = table.damage(whole.bits), sum(np.size(own) for own in whole.bits.values())
@@ -82,5 +82,5 @@ def sufficiency(statistics: ExpertStatistics, request: AllocationRequest) -> lis
         own = request.solve(only_folds(statistics, used[:count])) if count < len(used) else whole
         other = sum(int((own.bits[name] != bits).sum()) for name, bits in whole.bits.items())
         excess = table.damage(own.bits) / least if least > 0 else 1.0
-        found.append(Sufficiency(round(len(statistics.samples) * count / len(used)), other / experts, excess))
-    return found
+        rows.append(Sufficiency(round(len(statistics.samples) * count / len(used)), other / experts, excess))
+    return rows

@@ -56,8 +56,8 @@ class Kernel(str):
 def asked_configs(model: nn.Module, layers_name: str) -> list[Any]:
     """Every configuration object that modules of the decoder ask for their implementation."""
     decoder = model.get_submodule(layers_name.rpartition(".")[0])
-    found = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
-    return list(found.values())
+    configs = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
+    return list(configs.values())
 
 
 def set_implementations(config: Any, attention: str | None, experts: str | None) -> None:

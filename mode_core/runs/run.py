@@ -52,13 +52,13 @@ class Run(RunFolder):
     @staticmethod
     def list(root: str | Path) -> list[Run]:
         """All runs in the folders directly under `root`, newest first; damaged ones are left out."""
-        found = []
+        runs = []
         for place in sorted(Path(root).glob("*/run.json")):
             try:
-                found.append(Run.open(place.parent))
+                runs.append(Run.open(place.parent))
             except RunError:
                 continue
-        return sorted(found, key=lambda run: run.info.get("created", 0), reverse=True)
+        return sorted(runs, key=lambda run: run.info.get("created", 0), reverse=True)
 
     @property
     def model_source(self) -> str | None:
@@ -143,15 +143,15 @@ class Run(RunFolder):
         return self._kept("evaluations", _evaluation, damaged)
 
     def _kept(self, folder: str, load: Callable[[Path], Any], damaged: Damaged | None) -> dict[str, Any]:
-        found = {}
+        kept = {}
         for path in sorted((self.path / folder).glob("*.json")):
             try:
-                found[path.stem] = load(path)
+                kept[path.stem] = load(path)
             except (ModeError, OSError) as refused:
                 if damaged is None:
                     raise
                 damaged[path.stem] = str(refused)
-        return found
+        return kept
 
     def evidence(self, name: str = "") -> Evidence | None:
         """What `python -m mode_core compare` measured of all methods, or of those in a folder of `evidence_names`;

@@ -55,17 +55,17 @@ class Draw(Generic[Item]):
         """(place, what `make` makes of place and item), in the order of the places. None from `make` is a bad item: the
         next one of its stratum takes its place."""
         queues = [iter(sorted(self._held[stratum], key=lambda lot: (-lot[0], lot[1]))) for stratum in self._in_turn()]
-        found: list[tuple[int, Made]] = []
-        while queues and len(found) < self.limit:
+        drawn: list[tuple[int, Made]] = []
+        while queues and len(drawn) < self.limit:
             for queue in list(queues):
                 made = next(((lot[1], one) for lot in queue if (one := make(lot[1], lot[2])) is not None), None)
                 if made is None:
                     queues.remove(queue)
-                elif len(found) < self.limit:
-                    found.append(made)
-                if len(found) == self.limit:
+                elif len(drawn) < self.limit:
+                    drawn.append(made)
+                if len(drawn) == self.limit:
                     break
-        return sorted(found, key=lambda pair: pair[0])
+        return sorted(drawn, key=lambda pair: pair[0])
 
     def _in_turn(self) -> Iterable[Stratum]:
         def by_lot(stratum: Stratum) -> float:

@@ -187,10 +187,10 @@ def _answers(entry: Mapping[str, Any]) -> list[str]:
     """All right answers, each once."""
     keys = [key for key in ANSWER_KEYS if given(entry.get(key))]
     keys = keys or [key for key in OTHER_ANSWERS if given(entry.get(key))][:1]
-    found = [text for key in keys for text in _answer_texts(entry[key], key)]
-    if found and given(entry.get("question")) and any(given(entry.get(key)) for key in OPTION_KEYS):
-        found = _chosen(found, options_of(entry))
-    return list(dict.fromkeys(found))[:MOST_ANSWERS]
+    answers = [text for key in keys for text in _answer_texts(entry[key], key)]
+    if answers and given(entry.get("question")) and any(given(entry.get(key)) for key in OPTION_KEYS):
+        answers = _chosen(answers, options_of(entry))
+    return list(dict.fromkeys(answers))[:MOST_ANSWERS]
 
 
 def _chosen(answers: list[str], options: Mapping[str, str]) -> list[str]:

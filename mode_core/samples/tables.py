@@ -50,11 +50,11 @@ def sample_tables(files: Files, notes: list[str]) -> list[str]:
         table for table in here if _holds_samples(table, files)
     ]
     if not best and (below := _tables(files.below())):
-        found = [table for table in below if _holds_samples(table, files)]
-        folders = sorted({posixpath.dirname(table) for table in found})
+        tables = [table for table in below if _holds_samples(table, files)]
+        folders = sorted({posixpath.dirname(table) for table in tables})
         if len(folders) > 1:
             raise SampleError(f"the tables lie in several folders ({', '.join(folders[:8])}); give one of them.")
-        best = [table for table in found if posixpath.basename(table) == PREFERRED] or found
+        best = [table for table in tables if posixpath.basename(table) == PREFERRED] or tables
     if not best:
         if here and (told := next((told for name in files.names() if (told := foreign_file(name))), None)):
             raise SampleError(told)

@@ -181,13 +181,13 @@ class Exemplars:
 
     def patch_counts(self) -> dict[tuple[int, int], int]:
         """(`sample_key`, image) → how many patches lie in that picture."""
-        found: dict[tuple[int, int], int] = {}
+        counts: dict[tuple[int, int], int] = {}
         for table in self.tables.values():
             held = table[1][table[1]["weight"] > 0]
             for key, place in zip(held["sample"].tolist(), held["place"].tolist(), strict=True):
                 if (image := cell_of(place, self.samples[key]["grids"])[0]) is not None:
-                    found[key, image] = found.get((key, image), 0) + 1
-        return found
+                    counts[key, image] = counts.get((key, image), 0) + 1
+        return counts
 
     def _windows(self) -> np.ndarray:
         """The windows of all text entries, each once: int32 `[n, width]`."""
@@ -229,15 +229,15 @@ class Exemplars:
         }
         windows = _field(tensors, "windows", (len(header["snippets"]), BEFORE + 1 + AFTER), "i", path)
         words = zip(windows, header["snippets"], strict=True)
-        found = cls(
+        exemplars = cls(
             header["per_expert"],
             tables,
             {int(key): facts for key, facts in header["samples"].items()},
             {window.tobytes(): tuple(text) for window, text in words if text is not None},
             Path(folder) / FOLDER,
         )
-        found._check_references(path)
-        return found
+        exemplars._check_references(path)
+        return exemplars
 
     def _check_references(self, path: Path) -> None:
         """Refuse entries that name a sample, a snippet or a place that the file does not hold."""
@@ -283,8 +283,8 @@ def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int
 
 
 def _field(tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], kind: str, path: Path) -> np.ndarray:
-    found = tensors.get(key)
-    if found is None or found.shape != shape or found.dtype.kind != kind:
-        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+    array = tensors.get(key)
+    if array is None or array.shape != shape or array.dtype.kind != kind:
+        held = "is missing" if array is None else f"is {array.dtype} of shape {array.shape}"
         raise ExemplarsError(f"{path} is damaged: {key} {held}; expected shape {shape}.")
-    return found
+    return array

@@ -207,8 +207,8 @@ def _array(tensors: dict[str, np.ndarray], key: str, axes: tuple[int, ...], path
         whole = np.zeros(size)
         whole[index] = values
         return whole.reshape(axes)
-    found = tensors.get(key)
-    if found is None or found.shape != axes or found.dtype != np.float64:
-        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+    array = tensors.get(key)
+    if array is None or array.shape != axes or array.dtype != np.float64:
+        held = "is missing" if array is None else f"is {array.dtype} of shape {array.shape}"
         raise StatisticsError(f"{path} is damaged: {key} {held}; expected float64 of shape {axes}.")
-    return found
+    return array

@@ -18,6 +18,7 @@ from safetensors.numpy import save as safetensors_save
 
 from mode_core.errors import BusyError, ModeError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that git left in place of a large one
 LOCK = ".lock"  # in a folder that one process writes
 PART = ".part"  # ends the name of what is not whole yet; between them this machine's mark and the process
 HERE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]

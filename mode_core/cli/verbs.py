@@ -23,9 +23,10 @@ Result = dict[str, object]
 def load_for(options: argparse.Namespace, run: Run | None = None):
     """The model that the options name, else the run's own."""
     from mode_core.models import load_model
+    from mode_core.models.arriving import loading_bars
 
     source = options.model or (run.model_source if run else None)
-    with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
+    with loading_bars(shown=not options.quiet and not cli_scale.rank()):
         trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
         return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
 

@@ -21,7 +21,6 @@ from mode_core.export.expert_modules import expert_modules
 from mode_core.export.folder import ExportError
 from mode_core.export.int32 import check_shapes, whole_zeros, words
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
@@ -35,7 +34,7 @@ WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # experts are written as separate layers, which was tried with these
 
 
-def write_compressed_tensors(request: Request, folder: Path) -> Said:
+def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
     """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:

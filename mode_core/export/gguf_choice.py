@@ -35,7 +35,7 @@ from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, group_leng
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.export.target import Target
+    from mode_core.export.target import Fitted, Target
     from mode_core.statistics import BankShape
 
 PLAN, CODES, ALL = "plan", "codes", "all"  # what `types` may say beside names of types

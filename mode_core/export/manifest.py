@@ -16,12 +16,14 @@ from mode_core.export.request import Request
 from mode_core.versions import versions
 
 if TYPE_CHECKING:
-    from mode_core.export.target import Fitted, Said, Target
+    from mode_core.export.target import Fitted, Target
 
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said, folder: Path) -> dict[str, object]:
+def build_manifest(
+    target: Target, request: Request, fitted: Fitted, notes: tuple[str, ...], folder: Path
+) -> dict[str, object]:
     """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
 
     `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
@@ -53,14 +55,14 @@ def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said,
             "proven_optimal": allocation.proven_optimal,
         },
         "price_of_unit": fitted.price,
-        "notes": [*fitted.notes, *said.notes],
+        "notes": [*fitted.notes, *notes],
         "quantizer": request.quantizer.to_dict() | request.quantizer.grid,
         "predicted_expert_bytes": None if sizes is None else int(sum(size.sum() for size in sizes.values())),
         "finest_unit": target.finest_unit,
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
-        "load": loading(target, request, said),
+        "load": loading(target, request),
         "versions": versions(),
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +67,7 @@ class Weights:
     Raises:
         ExportError: the allocation is of another model; a quantizer that needs the model loaded; storage that is not
             known here.
+        ModelError: while they are read: weights that are not finite.
     """
 
     def __init__(self, request: Request, folder: Path, network: nn.Module):
@@ -84,9 +85,9 @@ class Weights:
         self.linears = self._linears()
         try:
             self.banks = stored_banks(self.files, banks, self.names)
-        except OtherStorage:
+        except OtherStorage as told:
             if request.loaded is None:
-                raise
+                raise ExportError(f"{told} Write it from the loaded model (so without --stream).") from None
             self.banks = {}  # transformers, which loaded them, knows how to write them: see `dequantized`
 
     @contextmanager
@@ -126,8 +127,20 @@ class Weights:
         known = PUBLISHED.get(self._source_config.get("model_type"))
         # transformers tells the two layouts apart by their shapes alone
         clear = all(s.hidden not in (s.intermediate, 2 * s.intermediate) for s in self.shapes.values())
-        resaved = any(bank.fused and not bank.transposed for bank in self.banks.values())
-        return known if clear and resaved else None
+        other = any(not (bank.fused and bank.transposed) for bank in self.banks.values())
+        return known if clear and other else None
+
+    @cached_property
+    def apart(self) -> set[str]:
+        """Files' names of experts apart for which transformers has fused ones, and that it would start at random."""
+        return {name for name in self.routed.intersection(self.strange) if self.banks}
+
+    def form(self, bank: StoredBank) -> StoredBank:
+        """How a bank is written where experts keep their numbers: as in the files, but so that transformers reads it,
+        and as published where the family's published form is restored."""
+        if self.apart.intersection(bank.tensors()):
+            bank = bank.joined(self.request.banks[bank.name].storage.transposed)
+        return replace(bank, transposed=True) if bank.fused and self.restored is not None else bank
 
     @property
     def config(self) -> dict[str, object]:
@@ -172,6 +185,7 @@ class Weights:
             if name not in self.routed:
                 check(self.request.cancel)
                 tensor = self.files.read(name)
+                self._check_sound(name if name.endswith(".weight") else "", tensor)
                 yield name, self.packed(name, tensor).dequantize(tensor.dtype) if name in self.linears else tensor
         self.files.close()
 
@@ -221,6 +235,8 @@ class Weights:
             if not untouched.any():
                 return matrices
         stack = bank.read(self.files, projection, first, first + len(widths))
+        for number, matrix in enumerate(stack):
+            self._check_sound(f"{bank.name}, expert {first + number}, {projection}", matrix)
         for width in np.unique(widths if self._quantized is None else widths[untouched]):
             places = np.flatnonzero(widths == width)
             chosen = stack[torch.from_numpy(places)]
@@ -228,6 +244,14 @@ class Weights:
             for place, matrix in zip(places, chosen if kept else self._pack(chosen, int(width)), strict=True):
                 matrices[place] = (None, matrix) if kept else (matrix, None)
         return matrices
+
+    def _check_sound(self, called: str, tensor: Tensor) -> None:
+        """Refuse weights that are not finite where they come from the folder; a loaded model's were looked at."""
+        from mode_core.models.arriving import UNSOUND, unsound
+        from mode_core.models.errors import ModelError
+
+        if self.request.loaded is None and called and unsound(called, tensor):
+            raise ModelError(f"{self.folder}: {called}: {UNSOUND}")
 
     def _pack(self, stack: Tensor, width: int) -> list[PackedMatrix]:
         from mode_core.quantization.methods import quantize_data_free

@@ -87,7 +87,11 @@ def whole(path: Path) -> None:
         getattr(run, name)
     run.sample_records()
     run.token_scores()
-    run.exemplars()
+    if (exemplars := run.exemplars()) is not None:
+        for bank, table in exemplars.tables.items():
+            for expert in range(table.shape[1]):
+                exemplars.text(bank, expert)
+                assert all(patch.box is None or len(patch.box) == 4 for patch in exemplars.patches(bank, expert))
     run.allocations()
     run.anchor()
     run.check()

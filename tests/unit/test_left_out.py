@@ -120,7 +120,7 @@ def test_zero_is_no_default(run, capsys):
     assert "average-bits must be more than 0; got 0" in capsys.readouterr().err
     for verb in (["allocate"], ["evaluate", "--uniform", "2", "--limit", "1"]):
         assert main([*verb, "--run", str(run), "--group-size", "0", "--quiet"]) == 1
-        assert "group_size must be a positive number" in capsys.readouterr().err
+        assert "group-size must be at least 1, or -1 for the whole row; got 0" in capsys.readouterr().err
     assert main(["evaluate", "--run", str(run), "--first", "--quiet"]) == 1
     assert "give --limit N with it" in capsys.readouterr().err
 

@@ -66,8 +66,6 @@ def test_diversity_takes_the_farthest_token_next(view):
     count = 12
     modality, features = torch.full((1, count), 2, dtype=torch.int8), torch.randn(1, count, 5)
     view = SignalInput(modality, torch.zeros(1, count).bool(), features)
-        torch.full((1, count), 2, dtype=torch.int8), torch.zeros(1, count).bool(), torch.randn(1, count, 5)
-    )
     distance = [[1 - cosine(a, b) for b in view.features[0]] for a in view.features[0]]
     nearest = [min(d for i, d in enumerate(row) if i != j) for j, row in enumerate(distance)]
     taken = [nearest.index(max(nearest))]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
-from itertools import zip_longest
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from mode_core.errors import SettingsError
@@ -54,22 +53,33 @@ class Draw(Generic[Item]):
     def chosen(self, make: Callable[[int, Item], Made | None]) -> list[tuple[int, Made]]:
         """(place, what `make` makes of place and item), in the order of the places. None from `make` is a bad item: the
         next one of its stratum takes its place."""
-        queues = [iter(sorted(self._held[stratum], key=lambda lot: (-lot[0], lot[1]))) for stratum in self._in_turn()]
+        groups = [[self._queue(stratum) for stratum in self._in_turn(kind)] for kind in (True, False)]
         drawn: list[tuple[int, Made]] = []
-        while queues and len(drawn) < self.limit:
-            for queue in list(queues):
-                made = next(((lot[1], one) for lot in queue if (one := make(lot[1], lot[2])) is not None), None)
-                if made is None:
-                    queues.remove(queue)
-                elif len(drawn) < self.limit:
+        while any(groups) and len(drawn) < self.limit:
+            rounds = [_round(group, make) for group in groups]
+            while rounds and len(drawn) < self.limit:
+                if (made := next(rounds[0], None)) is not None:
                     drawn.append(made)
-                if len(drawn) == self.limit:
-                    break
+                    rounds.append(rounds[0])
+                del rounds[0]
         return sorted(drawn, key=lambda pair: pair[0])
 
-    def _in_turn(self) -> Iterable[Stratum]:
-        def by_lot(stratum: Stratum) -> float:
-            return random.Random(f"{self.seed}|{stratum}").random()
+    def _queue(self, stratum: Stratum) -> Iterator[tuple[float, int, Item]]:
+        return iter(sorted(self._held[stratum], key=lambda lot: (-lot[0], lot[1])))
 
-        groups = [sorted((s for s in self._held if s[1] is kind), key=by_lot) for kind in (True, False)]
-        return [stratum for pair in zip_longest(*groups) for stratum in pair if stratum is not None]
+    def _in_turn(self, kind: bool) -> list[Stratum]:
+        """The strata with pictures, or those without, in an order that depends on nothing but their names and seed."""
+        mine = (stratum for stratum in self._held if stratum[1] is kind)
+        return sorted(mine, key=lambda stratum: random.Random(f"{self.seed}|{stratum}").random())
+
+
+def _round(
+    queues: list[Iterator[tuple[float, int, Item]]], make: Callable[[int, Item], Made | None]
+) -> Iterator[tuple[int, Made]]:
+    """One good item of each queue; queues that have none left are taken out."""
+    for queue in list(queues):
+        made = next(((place, one) for _, place, item in queue if (one := make(place, item)) is not None), None)
+        if made is None:
+            queues.remove(queue)
+        else:
+            yield made

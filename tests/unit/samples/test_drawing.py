@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,6 +32,7 @@ def test_every_stratum_gives_the_same_number_or_all_it_has(strata, limit, seed):
 
 
 @given(strata, st.integers(1, 20), st.sets(st.integers(0, 59)))
+@example([("a", False)] * 4 + [("b", False), ("a", True), ("b", True)], 2, {4})
 def test_what_is_bad_is_replaced_and_changes_nothing_else(strata, limit, bad):
     """Where bad items show only when they are made, the rest is drawn as if they had never been strata's items."""
     from_stream = drawn(strata, limit, bad=bad)

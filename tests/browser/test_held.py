@@ -114,7 +114,7 @@ def test_a_budget_that_cannot_be_met_shows_no_bits(site, statistics):
     experts = next(iter(statistics)).shape.experts
     pins = "_".join(f"0.{expert}.4" for expert in range(experts))
     with walker(site.browser, site.url) as person:
-        person.open(f"budget?bits=4&pins={pins}", "Budget")
+        person.open(f"budget?method=mode&scope=bank&bits=4&pins={pins}", "Budget")
         assert person.figure("Average bits").inner_text() == "4.000"
         tall = person.page.locator("[data-chart='bits']").bounding_box()["height"]
         with person.dragging(BUDGET, 0.4):

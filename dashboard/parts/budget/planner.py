@@ -44,14 +44,14 @@ def more(axes: charts.Axes) -> None:
         "kept": "Kept allocations",
         "samples": "Are these samples enough?",
     }
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        which = st.segmented_control(
-            "More", list(titles), format_func=titles.get, label_visibility="collapsed",
-            **address.bind_place("panel", list(titles), None),
-        )  # fmt: skip
-        with st.container(horizontal=True, width="content"):
-            next_step("Measure it", "quantize")
-            next_step("Take it along", "export")
+    chooser, links = st.columns([5, 2], vertical_alignment="center")
+    which = chooser.pills(
+        "More", list(titles), format_func=titles.get, label_visibility="collapsed", wrap=True,
+        **address.bind_place("panel", list(titles), None),
+    )  # fmt: skip
+    with links.container(horizontal=True, horizontal_alignment="right"):
+        next_step("Measure it", "quantize")
+        next_step("Take it along", "export")
     if which is not None:
         with st.container(border=True):
             {

@@ -18,6 +18,7 @@ from safetensors.numpy import save as safetensors_save
 
 from mode_core.errors import BusyError, ModeError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that git left in place of a large one
 LOCK = ".lock"  # in a folder that one process writes
 PART = ".part"  # ends the name of what is not whole yet; between them this machine's mark and the process
 HERE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
@@ -57,15 +58,15 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 def left_behind(folder: Path, pattern: str = ".*") -> list[Path]:
     """Temporary files and folders directly in `folder` whose process has ended."""
-    found = []
+    leftovers = []
     for path in folder.glob(f"{pattern}{PART}"):
         made = re.search(r"\.([0-9a-f]{6})-(\d+)\.[^.]*\.part$", path.name)
         try:
             ended = not _alive(int(made[2])) if made and made[1] == HERE else _age(path) > ABANDONED
         except FileNotFoundError:  # finished meanwhile
             continue
-        found += [path] * ended
-    return found
+        leftovers += [path] * ended
+    return leftovers
 
 
 def sweep(folder: Path) -> None:

@@ -40,13 +40,14 @@ def _counted(texts: Iterable[str]) -> Counts:
 
 def _pinned(texts: Iterable[str]) -> Pins:
     """`["0.5=4"]` → ((0, 5, 4),)."""
-    found = []
+    pins = []
     for text in texts:
         place, width = text.split("=")
-        found.append((*map(int, place.split(".")), int(width)))
-        if len(found[-1]) != 3:
+        bank, dot, expert = place.partition(".")
+        if not dot:
             raise SettingsError(text)
-    return tuple(sorted(found))
+        pins.append((int(bank), int(expert), int(width)))
+    return tuple(sorted(pins))
 
 
 def _count_setting(name: str, words: str) -> Any:
@@ -183,7 +184,8 @@ class AllocationRequest(Settings):
         Raises:
             SettingsError: a bank that the model does not have.
         """
-        names, wishes = list(statistics.banks), {}
+        names = list(statistics.banks)
+        wishes: dict[str, dict[int, int]] = {}
         for bank, expert, width in self.pins:
             if bank >= len(names):
                 raise SettingsError(f"pins name bank {bank}; the model has the banks 0 to {len(names) - 1}.")
@@ -196,12 +198,12 @@ class AllocationRequest(Settings):
         `fixed_bytes`: under a budget of the whole model, what is not a routed expert (`quantization.rest_bytes`).
         """
         if self.measure == "bits":
-            found = solver.solve(self.budget)
+            allocation = solver.solve(self.budget)
         else:
             fixed = fixed_bytes if self.measure == "model_bytes" else 0
-            found = solver.solve(None, round(self.budget), fixed)
+            allocation = solver.solve(None, round(self.budget), fixed)
         carried = {"request": self.to_dict(), "quantizer": quantizer.to_dict()}
-        return replace(found, settings=dict(found.settings) | carried)
+        return replace(allocation, settings=dict(allocation.settings) | carried)
 
     def solve(
         self, statistics: ExpertStatistics, quantizer: Quantizer | None = None, fixed_bytes: int = 0
@@ -241,7 +243,7 @@ class AllocationRequest(Settings):
         Raises:
             SettingsError: the allocation was not solved by a method (uniform bits, say).
         """
-        settings = allocation.settings
+        settings: Mapping[str, Any] = allocation.settings
         if "request" in settings:
             return cls.from_dict(settings["request"])
         if allocation.method not in METHODS or "uniform" in settings:

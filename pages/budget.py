@@ -10,8 +10,8 @@ from dashboard.charts.bits import MOST_DOTS
 from dashboard.charts.measures import frontier_of
 from dashboard.components import Readout, before_change, changes, chart, live_slider, readout
 from dashboard.parts.budget import halves, planner
-from dashboard.parts.budget.budget_words import headline, memory_unit, metrics, missing_methods
-from dashboard.state import address, current_run, solving
+from dashboard.parts.budget.budget_words import headline, insurance, memory_unit, metrics, missing_methods
+from dashboard.state import address, current_run, estimating, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
@@ -50,13 +50,15 @@ def plan() -> None:
         )
         slot = left.container()
     try:
-        allocation, rival = solving.allocation(), solving.uniform_allocation()
+        allocation = solving.allocation()
+        rival = solving.uniform_like(allocation)
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown("There is no allocation for these settings.")
         st.error(plain(impossible), icon=":material/error:")
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
+            starting_point()
         with figures:
             readout(metrics(allocation, rival), "figures")
         outcome(allocation, rival)
@@ -64,10 +66,28 @@ def plan() -> None:
         draw_budget()
 
 
+def starting_point() -> None:
+    """Which estimate is set, why it is recommended, and the way to the other one."""
+    now, advised = address.choices().request, estimating.recommended()
+    mine = advised.settings == {name: getattr(now, name) for name in advised.settings}
+    paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
+    told, asked = st.columns([3, 1], vertical_alignment="center")
+    share = f"{SCOPES[advised.scope].lower()}, drawn to the mean by {advised.shrinkage:g}"
+    told.caption(f"Recommended{' and set' * mine}: {names.method(advised.method)} ({share}). {plain(advised.why)}")
+    with asked:
+        if not paper:
+            st.button("MODE as the paper has it", key="as-in-paper", width="stretch",
+                      on_click=lambda: address.choose(**estimating.PAPER))  # fmt: skip
+        if not mine:
+            st.button("Recommended estimate", key="as-advised", width="stretch",
+                      on_click=lambda: address.choose(**advised.settings))  # fmt: skip
+
+
 def follow() -> str:
     """What every step of a dragged slider changes: the sentence, the figures, the bits of every expert."""
     try:
-        allocation, rival = solving.allocation(), solving.uniform_allocation()
+        allocation = solving.allocation()
+        rival = solving.uniform_like(allocation)
     except (AllocationError, ImportanceError) as impossible:
         nothing = charts.no_bits(charts.Axes.of(current_run.statistics()), "No allocation within this budget.")
         told = Readout("There is no allocation for these settings.", str(impossible))
@@ -162,19 +182,27 @@ def draw_settings() -> None:
             on_change=lambda alpha: address.choose(vision_weight=round(alpha, 1)),
             follow=follow,
         )
+    st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
+    draw_trust(now.method, now.shrinkage)
+
+
+def draw_trust(method: str, shrinkage: float) -> None:
+    """Insurance as a question, and what was measured of either answer."""
+    left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
+    with left:
         live_slider(
-            "Drawn to the mean",
-            low=0.0,
-            high=1.0,
-            step=0.05,
-            value=now.shrinkage,
-            decimals=2,
+            "How far may I trust that these samples stand for your use?",
+            low=0,
+            high=100,
+            step=5,
+            value=100 * (1 - shrinkage),
+            unit=" %",
             key="shrinkage",
             help=explain("shrinkage"),
-            on_change=lambda share: address.choose(shrinkage=round(share, 2)),
+            on_change=lambda percent: address.choose(shrinkage=round(1 - percent / 100, 2)),
             follow=follow,
         )
-    st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
+    right.caption(insurance(method, solving.bits_asked()))
 
 
 def laid_out(allocation: Allocation, rival: Allocation) -> tuple[charts.Axes, dict, dict]:
@@ -195,9 +223,17 @@ def earlier(axes: charts.Axes, bits: dict) -> dict | None:
     return before
 
 
-def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation):
-    """The map of bits, with dots where they moved."""
-    return charts.bit_map(axes, bits, allocation.widths, earlier(axes, bits))
+def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation, unsettled: dict | None = None):
+    """The map of bits, with dots where they moved, hatched where they hang on the samples."""
+    return charts.bit_map(axes, bits, allocation.widths, earlier(axes, bits), unsettled=unsettled)
+
+
+def unsettled_experts() -> dict | None:
+    """Share of the folds without which an expert gets other bits, laid out as the map; not while a slider is held."""
+    found = estimating.stability()
+    if found is None:
+        return None
+    return halves.split_bits(found.changed) if halves.is_split(found.changed) else found.changed
 
 
 def outcome(allocation: Allocation, rival: Allocation) -> None:
@@ -209,7 +245,7 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         chart(
-            bits_figure(axes, bits, allocation),
+            bits_figure(axes, bits, allocation, unsettled_experts()),
             "bits",
             follows=True,
             table=lambda: tables.allocation_table(axes, bits, costs),
@@ -226,7 +262,7 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
     with left:
         curve(allocation)
     with right:
-        by_layer(axes, costs, bits, rival_bits, rival.settings["uniform"])
+        by_layer(axes, costs, bits, rival_bits, f"uniform, {estimating.mixed(rival)}")
 
 
 def changed(moved) -> None:
@@ -271,11 +307,10 @@ def frontier_figure(allocation: Allocation):
     return charts.frontier_chart(across, line.objective, uniform, (here, allocation.objective), unit, others)
 
 
-def by_layer(axes: charts.Axes, costs, bits, rival_bits, width: int) -> None:
+def by_layer(axes: charts.Axes, costs, bits, rival_bits, name: str) -> None:
     """Where the predicted damage sits, against the uniform rival."""
 
     chosen, uniform = (tables.damage_by_bank(axes, costs, each) for each in (bits, rival_bits))
-    name = f"{width} bits for all"
     chart(
         charts.damage_by_layer(axes.ticks, chosen, uniform, name),
         "layers",

@@ -13,6 +13,7 @@ from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
 from mode_core.errors import ModeError
 from mode_core.run import Run
+from mode_core.runs.run import ANCHOR_FILE
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 
@@ -66,7 +67,8 @@ def outcome() -> None:
         info = Run.open(folder).info
         spent = f"It took {info.get('seconds', 0):.0f} s and {info.get('peak_memory_bytes', 0) / 1e9:.2g} GB at most."
         opened = " and open" if address.wanted_run() == name else ""
-        st.success(f"The run {plain(repr(name))} is finished{opened}. {spent}", icon=":material/check_circle:")
+        unit = " Its predictions are in nats: an anchor was measured." if (folder / ANCHOR_FILE).is_file() else ""
+        st.success(f"The run {plain(repr(name))} is finished{opened}. {spent}{unit}", icon=":material/check_circle:")
     elif readable:
         half = "half-done " if state_of(name) != "done" else ""
         st.info(f"What was measured before the end is kept: the {half}run {plain(repr(name))} is open.")

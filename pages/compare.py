@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
@@ -9,7 +11,7 @@ from dashboard import charts
 from dashboard.charts.evidence import METRICS, MODALITIES, means
 from dashboard.charts.two_runs import crossed
 from dashboard.components import chart
-from dashboard.parts.compare import comparing
+from dashboard.parts.compare import check_part, comparing
 from dashboard.state import address, comparisons, current_run, folders
 from dashboard.words import names, paper, tables
 from dashboard.words.glossary import explain
@@ -20,13 +22,15 @@ from mode_core.importance import ImportanceError
 
 SECTIONS = {
     "methods": "Methods by budget",
+    "check": "Check of the estimates",
     "rankings": "Rankings against the truth",
     "runs": "Two calibrations",
     "paper": "The paper's numbers",
 }
 SHORT = {"accuracy": "Accuracy", "kl": "KL divergence", "agreement": "Agreement"}
 AGAINST = ("frequency", "uniform", "mode")
-SHOWN_FIRST = ("mode", "mode_soft_fisher", "frequency", "mc", "uniform")
+SHOWN_FIRST = ("mode", "mode_soft_fisher", "mode_soft_fisher λ 0.5", "frequency", "mc", "uniform")
+SHORT_NAME = comparing.named(names.short_method)
 ITEMS = {"items_text": "text-only items", "items_vision": "items with a picture"}
 HALVES = "Halves of this run's samples"
 
@@ -43,13 +47,13 @@ def page() -> None:
         label_visibility="collapsed",
         **address.bind_place("section", list(SECTIONS), "methods"),
     )
-    {"methods": methods, "rankings": rankings, "runs": two_runs, "paper": reported}[section]()
+    {"methods": methods, "check": check_part.part, "rankings": rankings, "runs": two_runs, "paper": reported}[section]()
 
 
-def evidence() -> Evidence | None:
+def evidence(name: str = "") -> Evidence | None:
     """What was measured in the open run; where nothing was, says how to measure it."""
     try:
-        found = comparisons.evidence()
+        found = comparisons.evidence(name)
     except EvidenceError as damaged:
         st.error(f"The evidence of this run cannot be read. {plain(damaged)}", icon=":material/error:")
         return None
@@ -78,10 +82,17 @@ def told(found: Evidence) -> None:
 
 def methods() -> None:
     """A metric against the budget, and the difference from one rival."""
-    found = evidence()
+    known = comparisons.evidence_names()
+    name = known[0] if known else ""
+    if len(known) > 1:
+        bound = address.bind_place("evidence", known, known[0])
+        words = {each: each.replace("_", " ") or "all methods" for each in known}
+        name = st.selectbox("Evidence", known, format_func=words.get, **bound)
+    found = evidence(name)
     if found is None:
         return
     told(found)
+    found = replace(found, scores=comparing.by_shrinkage(found.scores), paired=comparing.by_shrinkage(found.paired))
     metric, modality = metric_and_modality(found)
     rows = means(found.scores, metric, modality)
     scopes = {method: comparing.natural_scope(rows, method) for method in dict.fromkeys(rows["method"])}
@@ -89,14 +100,14 @@ def methods() -> None:
         "Methods",
         list(scopes),
         default=[method for method in SHOWN_FIRST if method in scopes] or list(scopes)[:5],
-        format_func=names.method,
-        key="compare-methods",
+        format_func=comparing.named(names.method),
+        key=f"compare-methods:{name}",
         persist_state="session",
     )
     left, right = st.columns([1.15, 1], gap="medium")
     with left:
         pairs = [(method, scopes[method]) for method in shown]
-        figure = charts.scores_by_budget(found.scores, metric, modality, pairs, names.short_method)
+        figure = charts.scores_by_budget(found.scores, metric, modality, pairs, SHORT_NAME)
         chart(figure, "methods", table=lambda: rows[rows["method"].isin(shown)])
     with right:
         against_one(found, metric, modality)
@@ -130,7 +141,7 @@ def against_one(found: Evidence, metric: str, modality: str) -> None:
     middle = min(budgets, key=lambda bits: abs(bits - 2.5))
     budget = right.selectbox("At a budget of", budgets, index=budgets.index(middle), key="compare-budget",
                              format_func=lambda bits: f"{bits:g} bits", persist_state="session")  # fmt: skip
-    figure = charts.paired_forest(found.paired, rival, budget, metric, modality, names.short_method)
+    figure = charts.paired_forest(found.paired, rival, budget, metric, modality, SHORT_NAME)
     chosen = (found.paired["against"] == rival) & (found.paired["metric"] == metric)
     chart(figure, "forest", table=lambda: found.paired[chosen & (found.paired["modality"] == modality)])
 

@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 
 from dashboard import charts
-from dashboard.charts.measures import divergences, most_starved, starved
+from dashboard.charts.measures import divergences, starved
 from dashboard.components import changes, chart
 from dashboard.parts.controls import key_ratio_slider, next_step, scroll_later, scroll_now
-from dashboard.parts.experts import exemplars
+from dashboard.parts.experts import exemplars, starving
 from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
@@ -88,25 +88,29 @@ def headline(grid: charts.FrequencyGrid) -> None:
     if not np.nan_to_num(grid.counts["vision"]).any():
         st.markdown("**No vision tokens were routed in this run**, so there is nothing to compare with text.")
         return
-    row = int(np.argmax(low / np.maximum(looked, 1)))
-    if low[row] == 0:
+    total, looked = int(low.sum()), int(looked.sum())
+    if not total:
         st.markdown("In no layer does counting all tokens push a busy text expert into the lower half.")
         return
+    found = starving.consequence(grid)
     st.markdown(
-        f"**Layer {grid.axes.ticks[row]}: {low[row]} of its {looked[row]} busiest text experts are in the lower "
-        f"half when all tokens are counted together**, so counting would starve them. Over all layers it is "
-        f"{low.sum()} of {looked.sum()}."
+        f"**{total} of the {looked} busiest text experts are in the lower half of their layer when all tokens are "
+        f"counted together**{starving.reach(total, looked)}. {found.sentence(total)}"
     )
+    if warning := starving.few(total, looked):
+        st.warning(warning, icon=":material/data_thresholding:")
     with st.container(horizontal=True, vertical_alignment="center"):
-        worst = most_starved(grid, row)
-        st.button(
-            f"Look at expert {worst}",
-            key="worst",
-            type="tertiary",
-            icon=":material/arrow_downward:",
-            on_click=lambda: look_at(grid.axes.names[row], worst),
-        )
-        with st.popover(f"Which {low.sum()}?", type="tertiary", on_change="rerun", key="starved") as shown:
+        if found.shown is not None:
+            row, expert = found.shown
+            st.button(
+                f"Look at layer {grid.axes.ticks[row]}, expert {expert}",
+                key="worst",
+                type="tertiary",
+                icon=":material/arrow_downward:",
+                help=found.why,
+                on_click=lambda: look_at(grid.axes.names[row], expert),
+            )
+        with st.popover(f"Which {total}?", type="tertiary", on_change="rerun", key="starved") as shown:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
                 st.dataframe(tables.starved_table(grid).drop(columns="bank"), hide_index=True, width=460, height=300)

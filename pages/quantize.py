@@ -14,7 +14,7 @@ from dashboard.parts.calibrate import trust
 from dashboard.parts.quantize import measured, quantizing
 from dashboard.parts.quantize.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Measurement
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, model_sources, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, model_sources, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words import names
 from dashboard.words.plain import plain
@@ -25,7 +25,8 @@ from mode_core.samples.records import IMAGE_SUFFIXES
 
 def plan() -> tuple[Allocation, Allocation]:
     """The allocation and its rival, with their predicted sizes; nothing is computed by the model here."""
-    chosen, uniform = solving.allocation(), solving.uniform_allocation()
+    chosen = solving.allocation()
+    uniform = solving.uniform_like(chosen)
     statistics, quantizer = current_run.statistics(), solving.quantizer()
     counts = Counter(np.concatenate([bits.ravel() for bits in chosen.bits.values()]).tolist())
     sizes = [quantizer.packed_bytes(statistics, allocation.bits) for allocation in (chosen, uniform)]
@@ -33,23 +34,29 @@ def plan() -> tuple[Allocation, Allocation]:
     cells[0].metric(
         "Method", names.short_method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
     )
-    cells[1].metric("Average bits", f"{chosen.average_bits:.2f}")
+    cells[1].metric(
+        "Average bits",
+        f"{chosen.average_bits:.2f}",
+        f"{estimating.effective_bits(chosen):.2f} with scales",
+        delta_color="off",
+        delta_arrow="off",
+    )
     cells[2].metric(
         "Experts, predicted", measured.size_text(sizes[0]), help="Packed codes, scales and zero points of all experts."
     )
-    cells[3].metric(f"Uniform {width_of(uniform)} bits, predicted", measured.size_text(sizes[1]))
+    cells[3].metric(
+        "Uniform, same size",
+        measured.size_text(sizes[1]),
+        estimating.mixed(uniform),
+        delta_color="off",
+        delta_arrow="off",
+    )
     spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
-    st.caption(f"{spread}.")
-    if width_of(uniform) != round(chosen.average_bits, 2):
-        st.caption(f"The rival is uniform {width_of(uniform)} bits: the widest width that this budget affords.")
+    st.caption(f"{spread}. The rival is uniform bits of the same size: {estimating.mixed(uniform)}.")
     return chosen, uniform
 
 
 USUAL = 200  # evaluation items: enough to tell uniform widths apart on the bundled model
-
-
-def width_of(uniform: Allocation) -> int:
-    return int(np.ravel(next(iter(uniform.bits.values())))[0])
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the evaluation samples …")
@@ -162,7 +169,7 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
                 trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
             if job:
-                st.session_state["ask:about"] = (question, solving.fingerprint(chosen), width_of(uniform))
+                st.session_state["ask:about"] = (question, solving.fingerprint(chosen), estimating.mixed(uniform))
                 st.session_state["ask:job"] = job.id
                 st.rerun()
         answers_part()
@@ -200,10 +207,10 @@ def answers_part() -> None:
     job = process_wide.jobs().get(st.session_state.get("ask:job"))
     if job is None or job.state != "done":
         return
-    question, seal, width = st.session_state["ask:about"]
+    question, seal, rival = st.session_state["ask:about"]
     stale = " (out of date: the settings have changed since)" if seal != solving.fingerprint() else ""
     st.caption(f"“{plain(question)}”{stale}")
-    labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform {width} bits"}
+    labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform, {rival}"}
     for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
         with cell.container(border=True):
             st.caption(labels[model])

@@ -32,12 +32,12 @@ import numpy as np
 from dashboard.jobs.work import ModelShelf, calibrate_run
 from mode_core.calibration import CalibrationSettings
 from mode_core.cli.main import main
-from mode_core.comparison.records import Evidence
 from mode_core.evaluation.records import Scores
 from mode_core.files import PART
 from mode_core.jobs import JobQueue
 from mode_core.models import load_model
 from mode_core.quantization.packed_file import read_packed
+from mode_core.runs.evidence import Evidence
 from mode_core.runs.run import Run
 from mode_core.samples import read_samples
 
@@ -107,7 +107,7 @@ class Ground:
                 Scores.from_dict(record)
             assert not list(path.rglob(f".*{PART}")), "unfinished files stay after the run was opened"
         if self.packed.exists():
-            assert read_packed(self.packed)[0]
+            assert read_packed(self.packed).experts
         manifest = json.loads((self.export / "manifest.json").read_text())
         for name, told in manifest["files"].items():
             assert hashlib.sha256((self.export / name).read_bytes()).hexdigest() == told["sha256"], name
@@ -162,8 +162,9 @@ def counts(path: Path) -> dict[str, np.ndarray]:
 
 
 def try_kills(kills: int, seconds: float, seed: int, say: Callable[[str], object] = print) -> Counter:
-    """Kill until `kills` were made or the time is up; how many of each verb. Whatever is lost is raised."""
-    draw, made, began = random.Random(seed), Counter(), time.monotonic()
+    """Kill until `kills` were made or the time is up, which begins when each verb was finished once; how many of each
+    verb. Whatever is lost is raised."""
+    draw, made = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="mode-kills-") as place:
         ground = prepared(Path(place))
         took = {name: finished(work) for name, work in ground.verbs.items()}
@@ -171,7 +172,7 @@ def try_kills(kills: int, seconds: float, seed: int, say: Callable[[str], object
         ground.check()
         for path in whole:
             shutil.rmtree(path)
-        names = list(ground.verbs)
+        names, began = list(ground.verbs), time.monotonic()
         while sum(made.values()) < kills and time.monotonic() - began < seconds:
             name = names[sum(made.values()) % len(names)]
             if name == "compare" and draw.random() < 0.5:  # else it goes on with what was measured
@@ -211,7 +212,7 @@ def prepared(place: Path) -> Ground:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", type=int, nargs="?", default=100)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long (preparing not counted)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     done = try_kills(options.kills, options.seconds, options.seed, lambda told: print(told, file=sys.stderr))

@@ -59,6 +59,13 @@ def in_shards(source: Path, folder: Path) -> Path:
     return folder
 
 
+def with_experts_apart(source: Path, folder: Path) -> Path:
+    """The source with a tensor for every expert's every matrix, as other tools unfuse them."""
+    _copy(source, folder, *(path.name for path in source.iterdir() if path.name != "model.safetensors"))
+    save(separate(load_file(source / "model.safetensors")), folder / "model.safetensors")
+    return folder
+
+
 def in_fp8(source: Path, folder: Path) -> Path:
     """Experts as block-scaled FP8 (32 × 32), a tensor for every expert's every matrix, as Qwen publishes it."""
     _copy(source, folder, *(path.name for path in source.iterdir() if path.name != "model.safetensors"))

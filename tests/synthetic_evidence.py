@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mode_core.comparison.records import Evidence
+from mode_core.runs.evidence import Evidence
 from mode_core.statistics import ExpertStatistics
 
 METHODS = ("mode", "frequency", "uniform", "mc")

@@ -1,11 +1,13 @@
 """`pip install .`: what is installed works away from the checkout, and says the same version and needs once."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,31 @@ def test_what_is_needed_is_pinned_for_the_two_commands():
     names = {re.match(r"[\w.-]+", name)[0] for name in asked} - {"mode-dashboard"}
     assert names <= pinned, f"asked for and not pinned: {sorted(names - pinned)}"
     assert pinned - names <= {"setuptools"}, f"pinned and not asked for: {sorted(pinned - names - {'setuptools'})}"
+
+
+def test_what_is_imported_is_asked_for():
+    """Every package whose modules the library or the dashboard imports by name is one that pyproject.toml asks for."""
+    owners = packages_distributions()
+    own = {"mode_core", "dashboard", "pages", *sys.stdlib_module_names}
+    found = {name for place in ("mode_core", "dashboard", "pages") for name in imports(ROOT / place)} - own
+    asked = [*PROJECT["dependencies"], *(name for extra in PROJECT["optional-dependencies"].values() for name in extra)]
+    names = {plain(re.match(r"[\w.-]+", name)[0]) for name in asked}
+    strange = {name for name in found if not names & {plain(owner) for owner in owners.get(name, [name])}}
+    assert not strange, f"imported and not asked for: {sorted(strange)}"
+
+
+def imports(folder: Path) -> set[str]:
+    """Top-level names of all modules that the files of a folder import."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def plain(name: str) -> str:
+    """A package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,4 @@
-"""Lint and format are part of the test command, so that one command says whether a change may land."""
+"""Lint, format and types are part of the test command, so that one command says whether a change may land."""
 
 import subprocess
 import sys
@@ -14,4 +14,10 @@ def test_ruff(command: list[str]):
     done = subprocess.run(
         [sys.executable, "-m", "ruff", *command, "--no-cache", "."], capture_output=True, text=True, cwd=ROOT
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_types():
+    """What pyproject.toml names under `tool.mypy` holds its annotations."""
+    done = subprocess.run([sys.executable, "-m", "mypy"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -40,6 +40,14 @@ def test_every_link_and_picture_is_there():
         assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"
 
 
+def test_the_contributors_page_names_what_is_there():
+    text = (ROOT / "mode_core" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.md|/))`", text))
+    assert len(named) > 50
+    assert not {name for name in named if not (ROOT / name).exists() and not (ROOT / "mode_core" / name).exists()}
+    assert len(re.findall(r"^\| (?:add|change|read) ", text, re.M)) == 12
+
+
 def test_the_python_snippet_runs(workplace: Path):
     done = subprocess.run(
         [sys.executable, "-c", block("snippet: python")], capture_output=True, text=True, cwd=workplace

@@ -11,9 +11,9 @@ from dashboard.charts.grids import Axes, specialisation_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
 from dashboard.charts.reported import reported_bars
 from dashboard.charts.sensitivity import sensitivity_heatmaps
-from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift
+from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift, sufficiency_curve
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
-from dashboard.charts.truth import ranking_dots, truth_scatter
+from dashboard.charts.truth import check_scatter, ranking_dots, truth_scatter
 from dashboard.charts.two_runs import bits_crossed, changed_by_layer, order_agreement
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "bits_crossed",
     "bits_drift",
     "changed_by_layer",
+    "check_scatter",
     "damage_by_layer",
     "error_by_width",
     "expert_frequencies",
@@ -48,6 +49,7 @@ __all__ = [
     "signal_drift",
     "specialisation_order",
     "strip_of_scores",
+    "sufficiency_curve",
     "token_overlays",
     "truth_scatter",
     "width_counts",

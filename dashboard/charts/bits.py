@@ -11,6 +11,8 @@ from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import BOTTOM, TOP, frames
 
+HATCH = ((4, "#ffffff"), (1.8, "#d55e00"))  # widths and colours of a stroke and its halo, seen on every width
+MOST_HATCHED = 1500  # marks that a browser draws without being felt
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
 
@@ -30,11 +32,13 @@ def bit_map(
     widths: Sequence[int],
     before: Mapping[str, np.ndarray] | None = None,
     selected: tuple[int, int] | None = None,
+    unsettled: Mapping[str, np.ndarray] | None = None,
 ) -> go.Figure:
     """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
 
     `before` adds what each expert had at the last setting to its hover text, and a dot where it
-    moved (up to `MOST_DOTS` of them).
+    moved (up to `MOST_DOTS` of them). `unsettled`, bank → `[E]`: share of the folds of samples without which an
+    expert gets other bits; where that is above 0 the cell is hatched, the `MOST_HATCHED` least settled of them.
 
     Raises:
         ValueError: a width in `bits` that is not among `widths`.
@@ -52,6 +56,8 @@ def bit_map(
     if 0 < moved.sum() <= MOST_DOTS:
         rows, columns = np.nonzero(moved)
         traces.append(_dots(axes, rows, columns))
+    hatched = [] if unsettled is None else _hatching(axes, now, axes.stack(unsettled))
+    traces += hatched
     experts = int(np.isfinite(now).sum())
     summary = ", ".join(
         f"{int((now == width).sum()):,} at {int(width)} bit{'' if width == 1 else 's'}" for width in ordered
@@ -59,15 +65,46 @@ def bit_map(
     return theme.figure(
         traces,
         "Map of the bits of every expert: experts across, layers down; lighter is more bits.",
-        f"{experts:,} experts: {summary}.",
+        f"{experts:,} experts: {summary}.{_told(unsettled)}",
         title={"text": "Bits of every expert"},
         height=map_height(axes),
         margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
         xaxis=axes.x_axis(title={"text": "expert"}),
         yaxis=axes.y_axis(title={"text": "layer"}),
         shapes=frames(axes, selected, None, 1),
-        showlegend=False,
+        showlegend=bool(hatched),
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
+
+
+def _told(unsettled: Mapping[str, np.ndarray] | None) -> str:
+    if unsettled is None:
+        return ""
+    count = sum(int((share > 0).sum()) for share in unsettled.values())
+    return f" {count:,} of them would get other bits without some of the samples."
+
+
+def _hatching(axes: Axes, now: np.ndarray, share: np.ndarray) -> list[go.Scatter]:
+    """A stroke in every cell whose width hangs on which samples were drawn."""
+    rows, columns = np.nonzero(np.nan_to_num(share) > 0)
+    if not rows.size:
+        return []
+    kept = np.sort(np.argsort(-share[rows, columns], kind="stable")[:MOST_HATCHED])
+    rows, columns = rows[kept], columns[kept]
+    symbol = {"symbol": "line-ne-open", "size": float(np.clip(640 / max(axes.experts), 4, 12))}
+    places = {"x": columns, "y": np.array(axes.labels)[rows], "mode": "markers"}
+    halo, stroke = ({"line": {"width": width, "color": colour}, "color": colour} for width, colour in HATCH)
+    return [
+        go.Scatter(**places, marker=symbol | halo, hoverinfo="skip", showlegend=False),
+        go.Scatter(
+            **places,
+            marker=symbol | stroke,
+            customdata=np.stack([now[rows, columns], 100 * share[rows, columns]], axis=1),
+            hovertemplate="<b>expert %{x}</b> · %{y}<br>%{customdata[0]:.0f} bits, but others in %{customdata[1]:.0f} %"
+            " of the tries<br>that leave out one of the eight parts of the samples<extra></extra>",
+            name="other bits without some of the samples",
+        ),
+    ]
 
 
 def _map(axes, steps, now, then, scale, widths, compared) -> go.Heatmap:

@@ -1,6 +1,6 @@
 """What was measured of all methods: scores at each budget, differences with their intervals, rankings against truth.
 
-Frames have the columns of `mode_core.comparison.records.TABLES`; filtering by metric, modality and budget is done here,
+Frames have the columns of `mode_core.runs.evidence.TABLES`; filtering by metric, modality and budget is done here,
 so that a chart never mixes what does not compare.
 """
 

@@ -93,8 +93,9 @@ def _summary(budgets: np.ndarray, damage: np.ndarray, uniform: Sequence[tuple[in
     for width, budget, cost in sorted(uniform, reverse=True):
         enough = np.flatnonzero(damage <= cost * (1 + 1e-9))
         if enough.size and budgets[enough[0]] < 0.995 * budget:
-            return f"Predicted: {budgets[enough[0]]:.3g} {unit} do no more damage than {width} bits for all."
-    return "Predicted: no budget does better than the same bits for all."
+            least = f"{budgets[enough[0]]:.3g} {unit}"
+            return f"If this method's costs are right, {least} do no more damage than {width} bits for all."
+    return "By this method's costs no budget does better than the same bits for all."
 
 
 def damage_by_layer(
@@ -115,7 +116,8 @@ def damage_by_layer(
     return theme.figure(
         traces,
         "Bars: predicted damage of each layer under this allocation and under uniform bits.",
-        f"Predicted damage in all: {sum(chosen):.3g}, against {sum(uniform):.3g} with {uniform_name}.",
+        f"By this method's own costs {sum(chosen):.3g} in all, against {sum(uniform):.3g} with {uniform_name}; how far "
+        "they come true is told above.",
         title={"text": "Predicted damage by layer (estimate)"},
         barmode="group",
         bargap=0.25,

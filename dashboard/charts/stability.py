@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.words.plain import plain_label
+from mode_core.prediction import Sufficiency
 
 
 def frequency_drift(ratios: Sequence[float], divergence: np.ndarray, chosen: float) -> go.Figure:
@@ -118,4 +119,36 @@ def signal_drift(changed: Mapping[str, float], divergence: Mapping[str, float]) 
         bargap=0.35,
         xaxis={"range": [0, min(top, 112)], "title": {"text": "experts with other bits, %"}, "nticks": 6},
         yaxis={"autorange": "reversed", "ticklabelstandoff": 6},
+    )
+
+
+def sufficiency_curve(found: Sequence[Sufficiency]) -> go.Figure:
+    """What fewer samples would have come to: share of experts with other bits, and damage by the costs of all."""
+    samples, last = [one.samples for one in found], found[-2]
+    lines = (
+        ("experts with other bits", [100 * one.changed for one in found], "text", "solid", "circle"),
+        ("more predicted damage", [100 * (one.excess - 1) for one in found], "all", "dot", "square"),
+    )
+    traces = [
+        go.Scatter(
+            x=samples,
+            y=values,
+            mode="lines+markers",
+            name=f"{name}, %",
+            line={"color": theme.KIND_COLOURS[kind], "dash": dash},
+            marker={"symbol": symbol},
+            hovertemplate=f"%{{x}} samples: %{{y:.1f}} % {name}<extra></extra>",
+        )
+        for name, values, kind, dash, symbol in lines
+    ]
+    return theme.figure(
+        traces,
+        "Two lines over the number of samples: share of experts with other bits, and predicted damage lost by that.",
+        f"With {last.samples} of the {samples[-1]} samples {100 * last.changed:.0f} % of the experts had other bits, "
+        f"and {100 * (last.excess - 1):.1f} % more damage by the costs of all. Samples of other kinds might say more.",
+        title={"text": "What fewer samples would have come to"},
+        height=300,
+        margin={"l": 60, "r": 20, "t": 64, "b": 44},
+        xaxis={"title": {"text": "calibration samples (whole folds, about)"}, "rangemode": "tozero", "showgrid": False},
+        yaxis={"title": {"text": "% against all samples"}, "rangemode": "tozero"},
     )

@@ -33,6 +33,7 @@ ACCENT = "#d55e00"
 QUIET = "#8a8f98"
 
 
+@cache
 def width_colour(bits: int) -> str:
     """Colour of one bit-width (1 to 8, 16), the same everywhere; more bits are lighter. 0 bits, an expert that is
     left out, is grey.

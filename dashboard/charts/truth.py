@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,6 +11,7 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from dashboard.charts.evidence import BAR, COLOURS, FIXED, MEAN, MODALITIES, SYMBOLS, Label
 from dashboard.words.plain import plain_label
+from mode_core.prediction import Ranking
 
 
 def ranking_dots(ranking: pd.DataFrame, bits: int, modality: str, bank: str = "all", label: Label = str) -> go.Figure:
@@ -79,4 +82,31 @@ def truth_scatter(truth: pd.DataFrame, title: str) -> go.Figure:
         showlegend=len(traces) <= 12,
         xaxis=theme.log_axis(held["cost"].to_numpy(float), "what the method says (its own unit)"),
         yaxis=theme.log_axis(held["kl"].to_numpy(float), "measured KL, nats"),
+    )
+
+
+def check_scatter(
+    predicted: Sequence[float], measured: Sequence[float], name: str, ranked: Ranking | None
+) -> go.Figure:
+    """What a method predicts for each random group of experts against what was measured, `[G]` each."""
+    points = go.Scatter(
+        x=list(predicted),
+        y=list(measured),
+        mode="markers",
+        marker={"size": 8, "color": theme.KIND_COLOURS["text"], "opacity": 0.8},
+        hovertemplate="predicted %{x:.3g}<br>measured %{y:.3g} nats<extra></extra>",
+    )
+    told = "This method tells no groups apart." if ranked is None else (
+        f"Rank correlation {ranked.spearman:.2f} ({ranked.low:.2f} to {ranked.high:.2f}, 95 %)."
+    )  # fmt: skip
+    return theme.figure(
+        [points],
+        "Dots: one for each random group of experts, predicted damage across, measured up.",
+        told,
+        title={"text": f"{plain_label(name)}: predicted against measured, {len(points.x)} groups"},
+        height=400,
+        margin={"l": 70, "r": 16, "t": 40, "b": 44},
+        showlegend=False,
+        xaxis={"title": {"text": "predicted damage of the group (the method's own unit)"}},
+        yaxis={"title": {"text": "measured KL, nats per answer token"}, "rangemode": "tozero"},
     )

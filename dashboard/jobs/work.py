@@ -19,6 +19,7 @@ from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
 from mode_core.request import Quantizer
 from mode_core.run import Run
+from mode_core.runs.run import ANCHOR_FILE
 
 
 class ModelShelf:
@@ -107,11 +108,13 @@ def calibrate_run(
     cancel: Cancel,
 ) -> Path:
     """Calibrate into a new run folder, or with `resume` go on with a half-done one; a cancelled one stays, holding the
-    samples that were finished. The KL of the answer comes last, where it was asked for and takes no longer than agreed.
+    samples that were finished. The KL of the answer comes after, where it was asked for and takes no longer than
+    agreed; last the anchor of a small model, as on the command line.
     """
     from mode_core.calibration import calibrate
+    from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 
-    stages = Stages(progress, (1, 12) if kl is None else (1, 1, 12, 36))
+    stages = Stages(progress, (1, 12, 2) if kl is None else (1, 1, 12, 36, 2))
     stages.hook("loading the model")
     loaded = shelf.get(source, trusted)
     loaded.check_template()
@@ -122,10 +125,57 @@ def calibrate_run(
             kl.check_cost(loaded, samples, settings)
         run = Run.open(folder) if resume else Run.create(folder)
         with run.measuring():
-            calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
+            found = calibrate(loaded, samples, settings, run=run, progress=stages.hook("sample"), cancel=cancel)
             if kl is not None:
                 kl.measure(run, loaded, samples, settings, stages.hook("answers"), cancel)
+            if anchored_unasked(loaded):
+                known = set(found.samples)
+                used, hook = [each for each in samples if each.id in known], stages.hook("anchor of predictions")
+                measure_anchor(loaded, found, used, progress=hook, cancel=cancel).save(run.path / ANCHOR_FILE)
     return folder
+
+
+def check_cost_of(
+    shelf: ModelShelf,
+    run: Run,
+    samples: Sequence[Any],
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> str:
+    """What a check on these samples would cost, in words."""
+    from mode_core.comparison.checking import CheckSettings, check_cost
+    from mode_core.models import usable
+
+    stages = Stages(progress, (1, 1))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    stages.hook("timing a pass")
+    with exclusive(loaded):
+        samples = usable(loaded, samples, cancel=cancel)
+        return str(check_cost(loaded, samples, run.statistics, CheckSettings()))
+
+
+def check_estimates(
+    shelf: ModelShelf,
+    run: Run,
+    samples: Sequence[Any],
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> Any:
+    """`check_run` on these samples, kept in the run; one that was stopped goes on."""
+    from mode_core.comparison.checking import check_run
+    from mode_core.models import usable
+
+    stages = Stages(progress, (1, 20))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    with exclusive(loaded):
+        samples = usable(loaded, samples, cancel=cancel)
+        return check_run(run, loaded, samples, progress=stages.hook("pass"), cancel=cancel)
 
 
 LOOKED_AT = 8  # samples encoded for an estimate of all
@@ -216,8 +266,7 @@ def measure(
         ALLOCATION: quantizer.packed_bytes(run.statistics, chosen.bits),
         UNIFORM: quantizer.packed_bytes(run.statistics, uniform.bits),
     }
-    width = int(np.ravel(next(iter(uniform.bits.values())))[0])
-    done = Measurement(scores, predicted, measured, width, seal, settings, time.time(), tuple(notes))
+    done = Measurement(scores, predicted, measured, uniform.average_bits, seal, settings, time.time(), tuple(notes))
     if keep:
         for name, record in done.records().items():
             run.save_evaluation(name, record)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.components import load_plotly
 from dashboard.shell import sidebar
-from dashboard.state import address, folders, process_wide, visitor
+from dashboard.state import address, estimating, folders, process_wide, visitor
 from dashboard.words.plain import plain
 from mode_core.errors import FileError, ImportanceError
 
@@ -44,7 +44,7 @@ def show(page) -> None:
     except ImportanceError as refused:
         st.title(page.title)
         st.error(f"These settings do not fit this run. {plain(refused)}", icon=":material/error:")
-        if st.button("Back to the paper's settings", type="primary", key="reset"):
+        if st.button("Back to the recommended settings", type="primary", key="reset"):
             address.reset()
             st.rerun()
     except FileError as damaged:
@@ -77,6 +77,7 @@ def draw() -> None:
     st.html(f"<style>{_STYLE}{_ON_PRIMARY if st.context.theme.type == 'dark' else ''}</style>")
     load_plotly()
     address.restore()
+    estimating.settle()
     page = navigation()
     sidebar.draw()
     show(page)

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.components import DRAGGING
-from dashboard.state.choices import Choices, from_address, to_address
+from dashboard.state.choices import ESTIMATE, Choices, from_address, same_estimate, to_address
 from dashboard.state.folders import PAGES
 
 PLACE = (  # names in the URL beside those of the choices
@@ -20,7 +20,7 @@ PLACE = (  # names in the URL beside those of the choices
     *("view", "order", "width"),  # Experts
     *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
-    *("section", "metric", "modality", "other"),  # Compare
+    *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
     *("form",),  # Export
 )
@@ -42,7 +42,18 @@ def restore() -> None:
 def _read_url(parameters: Mapping[str, str]) -> None:
     read, problems = from_address(parameters)
     held = {name: parameters[name] for name in PLACE if name in parameters}
-    st.session_state.update(choices=read, notes=problems, place=held)
+    st.session_state.update(choices=read, notes=problems, place=held, named=not set(ESTIMATE).isdisjoint(parameters))
+
+
+def begin_with(recommended: Mapping[str, Any]) -> None:
+    """The open run recommends this method, scope and shrinkage: whoever has chosen no others follows, from run to run
+    and when a check has found better ones."""
+    before, now, start = st.session_state.get("start"), choices(), Choices().changed(**recommended)
+    if start == before:
+        return
+    follows = not st.session_state.get("named") if before is None else same_estimate(now, before)
+    st.session_state["start"] = start
+    show(now.changed(**recommended) if follows else now)
 
 
 def write_url() -> None:
@@ -51,7 +62,7 @@ def write_url() -> None:
     """
     if st.session_state.get(DRAGGING):
         return
-    wanted = st.session_state["place"] | to_address(choices())
+    wanted = st.session_state["place"] | to_address(choices(), start())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
@@ -69,6 +80,11 @@ def choices() -> Choices:
     return st.session_state.get("choices", Choices())
 
 
+def start() -> Choices:
+    """What is set where nothing was chosen: the estimate that the open run recommends, all else as in the paper."""
+    return st.session_state.get("start", Choices())
+
+
 def choose(**changes: Any) -> None:
     """Change some choices; the URL follows. Works in callbacks and in fragments."""
     st.session_state["choices"] = choices().changed(**changes)
@@ -82,8 +98,8 @@ def show(chosen: Choices) -> None:
 
 
 def reset() -> None:
-    """Back to the paper's settings; the run stays."""
-    show(Choices())
+    """Back to the settings that the run began with; the run stays."""
+    show(start())
 
 
 def bind(

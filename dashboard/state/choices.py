@@ -16,7 +16,7 @@ LONGEST_TOLD = 80  # characters of a parameter that makes no sense
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person has set; the defaults are the paper's: a request, a quantizer, and the state of the screen.
+    """What a person has set; the defaults here are the paper's: a request, a quantizer, and the state of the screen.
 
     The request's budget is in average bits. `megabytes` (10^6 bytes of packed experts) is the budget where
     `budget_unit` is "MB"; None takes the size of all experts at those average bits. `gpu` (GiB) and `context` (tokens)
@@ -123,14 +123,25 @@ _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] =
 }
 
 
-def to_address(chosen: Choices) -> dict[str, str]:
-    """Parameters of everything that is not the default."""
-    plain = Choices()
-    return {
-        parameter: show(chosen.get(name))
-        for parameter, (name, _, show) in _PARAMETERS.items()
-        if chosen.get(name) != plain.get(name)
-    }
+ESTIMATE = ("method", "scope", "shrinkage")  # what a run recommends; in the address under the same names
+
+
+def same_estimate(one: Choices, other: Choices) -> bool:
+    """Do both ask for the same method, scope and shrinkage?"""
+    return all(one.get(name) == other.get(name) for name in ESTIMATE)
+
+
+def to_address(chosen: Choices, start: Choices = Choices()) -> dict[str, str]:
+    """Parameters of everything that is not the default. An estimate other than that of `start`, which a run recommends,
+    always names its method: an address that names none is answered by what is recommended then."""
+    plain, follows = Choices(), same_estimate(chosen, start)
+
+    def told(name: str) -> bool:
+        if name in ESTIMATE:
+            return not follows and (name == "method" or chosen.get(name) != plain.get(name))
+        return chosen.get(name) != plain.get(name)
+
+    return {parameter: show(chosen.get(name)) for parameter, (name, _, show) in _PARAMETERS.items() if told(name)}
 
 
 def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:

@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from mode_core.comparison import Evidence
 
 
-def evidence() -> Evidence | None:
-    """Every method measured at the same budgets, as kept in the open run; None where that was not done.
+def evidence(name: str = "") -> Evidence | None:
+    """Every method measured at the same budgets, as kept in the open run; None where that was not done. `name`: one of
+    `evidence_names`.
 
     Raises:
         EvidenceError: the files are incomplete or damaged.
     """
-    record = run().path / "evidence" / "evidence.json"
-    return _evidence(run_key(), record.stat().st_mtime_ns if record.is_file() else 0, run())
+    record = run().path / "evidence" / name / "evidence.json"
+    return _evidence(run_key(), record.stat().st_mtime_ns if record.is_file() else 0, run(), name)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _evidence(key: tuple, stamp: int, _run: Run) -> Evidence | None:
-    return _run.evidence()
+def evidence_names() -> list[str]:
+    """All evidence of the open run: the first, "", and its folders by name."""
+    return [""] * (run().path / "evidence" / "evidence.json").is_file() + run().evidence_names()
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _evidence(key: tuple, stamp: int, _run: Run, name: str) -> Evidence | None:
+    return _run.evidence(name)
 
 
 def available_methods() -> list[str]:

@@ -75,6 +75,11 @@ def start(title: str, kind: str, work: Callable[..., Any], *args: Any, **kwargs:
     return job
 
 
+def finished(kind: str) -> Any:
+    """What the visitor's newest job of that kind came to; None where none is done."""
+    return next((job.result for job in own_jobs() if job.kind == kind and job.state == "done"), None)
+
+
 def run_busy(name: str) -> bool:
     """Does a job still write into the run of that name?"""
     return any(job.active and job.kind == f"calibrate:{name}" for job in jobs().list())

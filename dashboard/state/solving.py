@@ -110,14 +110,10 @@ def size_range() -> tuple[int, int]:
     return int(totals.min()), int(totals.max())
 
 
-def uniform_allocation() -> Allocation:
-    """The rival of the same size: every expert at the widest of the chosen widths that the budget affords.
-
-    At an average of 2.5 bits that is 2 bits. Raises `AllocationError` as `allocation` does.
-    """
-    chosen = allocation()
-    fitting = [width for width in widths() if width <= chosen.average_bits + 1e-9]
-    return solver().uniform(fitting[-1] if fitting else min(widths()))
+def uniform_like(chosen: Allocation) -> Allocation:
+    """The rival of the same size: uniform bits, of two neighbouring widths where the size lies between them, as
+    `compare` makes it."""
+    return solve(AllocationRequest("uniform", widths=widths(), budget=chosen.average_bits))
 
 
 def widths() -> tuple[int, ...]:

@@ -5,18 +5,3 @@ from mode_core.allocation.prices import Price, prices
 from mode_core.allocation.records import Allocation, AllocationError
 from mode_core.allocation.solver import Solver, allocate, scope_warning, uniform_allocation
 from mode_core.allocation.units import SCOPES, UNITS
-
-__all__ = [
-    "SCOPES",
-    "UNITS",
-    "Allocation",
-    "AllocationError",
-    "Frontier",
-    "Price",
-    "Solver",
-    "allocate",
-    "frontier",
-    "prices",
-    "scope_warning",
-    "uniform_allocation",
-]

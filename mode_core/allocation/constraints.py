@@ -62,9 +62,9 @@ class Counts:
             if np.isfinite(gap[owner]) and self._met(item[start:end]):
                 continue
             rows = slice(int(start), int(end))
-            found = self._solve(budgets, rows, int(capacity[owner]))
-            item[rows] = found.item
-            gap[owner], proven[owner] = found.cost - cut.bound[owner], found.bound - cut.bound[owner]
+            solved = self._solve(budgets, rows, int(capacity[owner]))
+            item[rows] = solved.item
+            gap[owner], proven[owner] = solved.cost - cut.bound[owner], solved.bound - cut.bound[owner]
         return item, gap, proven
 
     def _met(self, item: np.ndarray) -> bool:

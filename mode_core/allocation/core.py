@@ -72,12 +72,12 @@ class _Part:
         if len(units) == 0:
             return best, gap, gap, 0
         loss = np.where(keep[units], self.loss[units], np.inf)
-        found = self._exact(loss, self.extra[units], engine)
-        if found is None or found[1] >= gap * (1 - SLIVER):
-            return best, gap, gap if found is None else min(gap, found[2]), len(units)
+        exact = self._exact(loss, self.extra[units], engine)
+        if exact is None or exact[1] >= gap * (1 - SLIVER):
+            return best, gap, gap if exact is None else min(gap, exact[2]), len(units)
         chosen = item.copy()
-        chosen[units] = found[0]
-        return chosen, found[1], found[2], len(units)
+        chosen[units] = exact[0]
+        return chosen, exact[1], exact[2], len(units)
 
     def _value(self, loss: np.ndarray, extra: np.ndarray, room: int) -> np.ndarray:
         """Gap of single changes: loss plus the price of what stays unspent; inf where it does not fit."""

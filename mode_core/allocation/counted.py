@@ -62,18 +62,19 @@ def solve(problem: Problem) -> Counted | None:
         return None
     others = np.sort(priced.loss, axis=1)[:, 1:2].ravel()
     others = np.append(np.sort(others[np.isfinite(others)]), np.inf)
-    found = None
+    answer = None
     for size in (*CORES, len(others)):
         reach = others[min(size, len(others) - 1)]
-        before, found = found, _restricted(problem, priced, reach) or found
-        if found is not None and (found.value <= reach or (before is not None and found.value >= before.value)):
+        before, answer = answer, _restricted(problem, priced, reach) or answer
+        if answer is not None and (answer.value <= reach or (before is not None and answer.value >= before.value)):
             break
-    if found is None:
+    if answer is None:
         return None
-    if found.value > reach:
-        found = _restricted(problem, priced, np.nextafter(found.value, np.inf))
-    rows = np.arange(len(found.item))
-    return Counted(found.item, float(problem.cost[rows, found.item].sum()), priced.bound + found.bound)
+    if answer.value > reach:
+        answer = _restricted(problem, priced, np.nextafter(answer.value, np.inf))
+        assert answer is not None  # what was found before lies within that reach
+    rows = np.arange(len(answer.item))
+    return Counted(answer.item, float(problem.cost[rows, answer.item].sum()), priced.bound + answer.bound)
 
 
 def _restricted(problem: Problem, priced: Priced, reach: float) -> ilp.Answer | None:
@@ -157,7 +158,7 @@ class _Scaled:
         one = csr_array((np.ones(len(unit)), (unit, columns)), shape=(units, len(unit)))
         rows = [np.where(width == column, -float(sense), 0.0) for sense, column in self.names]
         sides = [-sense * count for (sense, _), count in zip(self.names, self.counts, strict=True)]
-        found = linprog(
+        solved = linprog(
             problem.cost[unit, width] / self.spread,
             A_ub=csr_array(np.stack(rows if problem.equality else [*rows, load])),
             b_ub=sides if problem.equality else [*sides, budget],
@@ -165,12 +166,12 @@ class _Scaled:
             b_eq=np.append(np.ones(units), [budget] if problem.equality else []),
             method="highs",
         )
-        if found.status == INFEASIBLE:
+        if solved.status == INFEASIBLE:
             return None
-        if found.status != 0:
-            raise AllocationError(f"The LP with counts per width was not solved: {found.message}")
-        prices = np.maximum(-found.ineqlin.marginals, 0.0)
-        of_weight = -found.eqlin.marginals[-1] if problem.equality else prices[-1]
+        if solved.status != 0:
+            raise AllocationError(f"The LP with counts per width was not solved: {solved.message}")
+        prices = np.maximum(-solved.ineqlin.marginals, 0.0)
+        of_weight = -solved.eqlin.marginals[-1] if problem.equality else prices[-1]
         return np.append(of_weight, prices[: len(self.names)])
 
     def by_cutting_planes(self) -> np.ndarray:
@@ -188,10 +189,10 @@ class _Scaled:
             planes.append(np.append(1.0, -slope))
             sides.append(bound - slope @ prices)
             aim = np.append(-1.0, np.zeros(len(limits)))
-            found = linprog(aim, A_ub=np.stack(planes), b_ub=sides, bounds=[(None, None), *limits], method="highs")
-            if found.status != 0 or -found.fun - best[0] <= CLOSE * max(abs(best[0]), 1.0):
+            solved = linprog(aim, A_ub=np.stack(planes), b_ub=sides, bounds=[(None, None), *limits], method="highs")
+            if solved.status != 0 or -solved.fun - best[0] <= CLOSE * max(abs(best[0]), 1.0):
                 break
-            prices = found.x[1:]
+            prices = solved.x[1:]
         return best[1]
 
     def _plane(self, prices: np.ndarray) -> tuple[np.ndarray, float]:

@@ -55,10 +55,10 @@ def frontier(
     )
     units, budgets = ready.units, ready.falling()
     relaxation = budgets.relaxation
-    ends = [
+    low, high = (
         bound.sum() * budgets.step / units.weights.sum() for bound in (relaxation.least_weight, relaxation.most_weight)
-    ]
-    grid = np.linspace(*ends, points)
+    )
+    grid = np.linspace(low, high, points)
     capacity = np.maximum(budgets.capacities(grid), relaxation.least_weight[:, None])
     objective, bound = (value.sum(axis=0) for value in relaxation.values(capacity))
     return Frontier(

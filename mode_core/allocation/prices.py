@@ -29,11 +29,11 @@ class Price:
 
 def prices(solve: Callable[[str, str], Allocation]) -> list[Price]:
     """Every unit in every scope, solved exactly by `solve(unit, scope)`, in the order of `UNITS` and `SCOPES`."""
-    found = []
+    priced = []
     for unit in UNITS:
         for scope in SCOPES:
             try:
-                found.append(Price(unit, scope, solve(unit, scope)))
+                priced.append(Price(unit, scope, solve(unit, scope)))
             except AllocationError as refused:
-                found.append(Price(unit, scope, None, str(refused)))
-    return found
+                priced.append(Price(unit, scope, None, str(refused)))
+    return priced

@@ -26,13 +26,12 @@ from mode_core.json_files import (
 )
 
 FORMAT = "mode-allocation/1"
-WIDEST = 16  # bits of what is left as it was
 
 
 class _Settings(TypedDict, total=False):
     """Those settings that are read again; others are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
 
     key_ratio: float
     signal: str
@@ -49,7 +48,7 @@ class _Settings(TypedDict, total=False):
 class _Record(TypedDict):
     """An allocation as JSON holds it; `bits` are looked at one by one, with their expert."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     bits: dict[Name, list[Any]]
     widths: list[Width]

@@ -91,11 +91,11 @@ def _windows(ids: np.ndarray, attended: np.ndarray) -> np.ndarray:
 
 def _mixed(rows: np.ndarray) -> np.ndarray:
     """A hash of every row of whole numbers `[n, m]` → int64 `[n]` (wrapping around is meant)."""
-    found = np.zeros(len(rows), np.uint64)
+    mixed = np.zeros(len(rows), np.uint64)
     for column in rows.T:
-        found = (found ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        found ^= found >> np.uint64(29)
-    return found.view(np.int64)
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed.view(np.int64)
 
 
 class ExemplarSums:
@@ -176,14 +176,14 @@ class ExemplarSums:
 
     def result(self) -> Exemplars:
         """What was collected so far, with every snippet in words."""
-        found = self.found
+        exemplars = self.found
         self._batches.clear()
-        found.forget()
-        fresh = [window for window in found._windows() if window.tobytes() not in found.snippets]
+        exemplars.forget()
+        fresh = [window for window in exemplars._windows() if window.tobytes() not in exemplars.snippets]
         tokenizer = getattr(self.loaded.processor, "tokenizer", self.loaded.processor)
         for window in fresh:
-            found.snippets[window.tobytes()] = snippet(tokenizer, self.loaded.vision_ids, window)
-        return found
+            exemplars.snippets[window.tobytes()] = snippet(tokenizer, self.loaded.vision_ids, window)
+        return exemplars
 
     def save(self, run: Run, samples: Iterable[Sample] = ()) -> None:
         """Write what was collected so far into the run, with small pictures of those `samples` it refers to."""

@@ -159,10 +159,10 @@ def squared_gradients(
         for row, temperature in enumerate(temperatures):
             weights = label_projection(logits.detach(), signs, temperature) * drawn.real[..., None]
             last = draw + 1 == draws and row + 1 == len(temperatures)
-            found = torch.autograd.grad(logits, [one.source for one in seen], weights, retain_graph=not last)
-            for total, one, gradient in zip(squared, seen, found, strict=True):
+            gradients = torch.autograd.grad(logits, [one.source for one in seen], weights, retain_graph=not last)
+            for total, one, gradient in zip(squared, seen, gradients, strict=True):
                 total[row] += one.placed(gradient).float().square() / draws
-    del made, logits, found  # and with them the pass that autograd kept
+    del made, logits, gradients  # and with them the pass that autograd kept
     while seen:
         one = seen.pop()
         plain = {name: getattr(one, name).detach() for name in ("states", "experts", "weights", "output")}

@@ -64,13 +64,13 @@ def add_hessian_traces(
         for sample in samples:
             drawn = draw_answers(loaded, [sample], settings.gradient_tokens, settings.seed)
             loss, fold = answer_loss(loaded, drawn, settings.seed), fold_of(sample.id)
-            found = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-            if all(gradient is None for gradient in found):
+            gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+            if all(gradient is None for gradient in gradients):
                 raise CalibrationError(
                     f"The code of {type(loaded.model).__name__} runs its experts without autograd, so the Hessian's "
                     "trace cannot be had; leave it out."
                 )
-            first = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+            first = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
             for probe in range(settings.hessian_probes):
                 vectors = _signs(parameters, sample_seed(sample.id, settings.seed, PROBES + probe))
                 products = vector_products(first, parameters, vectors)
@@ -98,7 +98,7 @@ def vector_products(first: Sequence[Tensor], parameters: Sequence[Tensor], vecto
 
 def matrix_sums(bank: ExpertBank, parameters: Sequence[Tensor], products: Sequence[Tensor]) -> Tensor:
     """Sums of `products` (shaped as `parameters`) over gate, up and down of a bank's experts: float64 `[E, 3]`."""
-    found = torch.zeros(bank.experts, len(PROJECTIONS), dtype=torch.float64)
+    sums = torch.zeros(bank.experts, len(PROJECTIONS), dtype=torch.float64)
     for projection in bank.projections:
         for expert in range(bank.experts):
             view = bank.matrix(projection, expert)
@@ -106,8 +106,8 @@ def matrix_sums(bank: ExpertBank, parameters: Sequence[Tensor], products: Sequen
                 offset = (view.data_ptr() - parameter.data_ptr()) // parameter.element_size()
                 if 0 <= offset < parameter.numel():  # the matrix is a view into this parameter
                     part = product.contiguous().as_strided(view.shape, view.stride(), offset)
-                    found[expert, PROJECTIONS.index(projection)] = part.double().sum()
-    return found
+                    sums[expert, PROJECTIONS.index(projection)] = part.double().sum()
+    return sums
 
 
 @contextmanager
@@ -121,14 +121,14 @@ def expert_parameters(loaded: LoadedModel) -> Iterator[list[nn.Parameter]]:
     }
     modules = [bank.module for bank in loaded.banks.values()]
     every = {id(p): p for module in modules for p in module.parameters() if p.untyped_storage().data_ptr() in places}
-    found = [p for p in every.values() if p.dim() >= 2]
-    before = [parameter.requires_grad for parameter in found]
+    held = [p for p in every.values() if p.dim() >= 2]
+    before = [parameter.requires_grad for parameter in held]
     try:
-        for parameter in found:
+        for parameter in held:
             parameter.requires_grad_(True)
-        yield found
+        yield held
     finally:
-        for parameter, needed in zip(found, before, strict=True):
+        for parameter, needed in zip(held, before, strict=True):
             parameter.requires_grad_(needed)
 
 

@@ -24,39 +24,110 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from mode_core.calibration.logit_kl_batch import SAME, Batch, Rounded, encode, read_logits
-from mode_core.calibration.logit_kl_sums import KINDS, POSITIONS, LogitKL, LogitKLCost, LogitKLSettings, without_kl
-from mode_core.calibration.settings import CalibrationSettings
+from mode_core.calibration.logit_kl_batch import Batch, Rounded, encode, read_logits
+from mode_core.calibration.settings import CalibrationSettings, LogitKLSettings
 from mode_core.errors import CalibrationError
-from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter
+from mode_core.modalities import COUNTED
 from mode_core.models import ExpertBank, LoadedModel
 from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.runs.run import Run
 from mode_core.samples import Sample
-
-__all__ = [
-    "KINDS",
-    "PASSES_PER_BATCH",
-    "POSITIONS",
-    "SAME",
-    "LogitKL",
-    "LogitKLCost",
-    "LogitKLSettings",
-    "logit_kl_cost",
-    "logit_kl_passes",
-    "measure_logit_kl",
-    "without_kl",
-]
+from mode_core.statistics import FOLDS, ExpertStatistics
 
 PASSES_PER_BATCH = 2  # what enters the banks, and the original's distribution; beside one check per layer
+
+
+@dataclass(frozen=True)
+class LogitKLCost:
+    """What measuring would take at most: `passes` forward passes, and `seconds` if each took as long as a whole one.
+
+    `seconds_per_pass` was timed on the first batch, so `seconds` is an estimate. It is less where passes begin late.
+    """
+
+    passes: int
+    seconds: float
+    seconds_per_pass: float
+
+    def __str__(self) -> str:
+        scales = ((7200, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
+        unit, called = next((unit, called) for least, unit, called in scales if self.seconds >= least)
+        each = f"{self.seconds_per_pass:.3f} s each, estimated"
+        return f"at most {self.passes:,} forward passes, at most about {self.seconds / unit:.1f} {called} ({each})"
+
+
+@dataclass
+class LogitKL:
+    """Sums of one measurement. `sums[bank]` holds, by name, float64 arrays in folds of the samples:
+
+    `text_logit_kl`, `key_logit_kl` `[fold, E, B]` Σ over samples of KL in nats; `…_support` `[fold, E]` tokens of the
+    kind that chose the expert; `…_samples` `[fold]` samples that have such tokens.
+    """
+
+    bits: tuple[int, ...]
+    settings: LogitKLSettings
+    sums: dict[str, dict[str, np.ndarray]]
+    samples: list[str] = field(default_factory=list)
+    passes: int = 0
+
+    @classmethod
+    def empty(cls, loaded: LoadedModel, bits: tuple[int, ...], settings: LogitKLSettings) -> LogitKL:
+        """Nothing measured yet."""
+        sums = {bank.name: {} for bank in loaded.banks.values()}
+        for bank in loaded.banks.values():
+            for kind in COUNTED:
+                sums[bank.name] |= {
+                    f"{kind}_logit_kl": np.zeros([FOLDS, bank.experts, len(bits)]),
+                    f"{kind}_logit_kl_support": np.zeros([FOLDS, bank.experts]),
+                    f"{kind}_logit_kl_samples": np.zeros(FOLDS),
+                }
+        return cls(bits, settings, sums)
+
+    def damage(self, bank: str, kind: str) -> np.ndarray:
+        """δ of one kind of token: mean KL in nats, `[E, B]`; 0 where no sample has tokens of that kind."""
+        sums = self.sums[bank]
+        count = sums[f"{kind}_logit_kl_samples"].sum()
+        return sums[f"{kind}_logit_kl"].sum(axis=0) / max(count, 1)
+
+    def added_to(self, statistics: ExpertStatistics) -> ExpertStatistics:
+        """The same statistics with this measurement in them, for `cost_table(…, method="mode_logit_kl")`.
+
+        Raises:
+            CalibrationError: statistics of another model or of other widths.
+        """
+        if list(statistics.banks) != list(self.sums) or tuple(statistics.bits) != tuple(self.bits):
+            raise CalibrationError(
+                f"The statistics are of other banks or widths {tuple(statistics.bits)}; KL was measured at {self.bits}."
+            )
+        banks = {name: replace(bank, arrays=bank.arrays | self.sums[name]) for name, bank in statistics.banks.items()}
+        settings = dict(statistics.settings) | {"logit_kl": self.settings.measured_with()}
+        return replace(statistics, banks=banks, settings=settings)
+
+
+def without_kl(statistics: ExpertStatistics) -> tuple[ExpertStatistics, LogitKL | None]:
+    """Statistics as calibration alone made them, and the KL that was added to them (without its samples' ids)."""
+    if "logit_kl" not in statistics.extras:
+        return statistics, None
+    names = [f"{kind}_logit_kl{end}" for kind in COUNTED for end in ("", "_support", "_samples")]
+    sums = {bank.name: {name: bank.arrays[name].copy() for name in names} for bank in statistics}
+    banks = {
+        bank.name: replace(bank, arrays={key: array for key, array in bank.arrays.items() if key not in names})
+        for bank in statistics
+    }
+    settings = dict(statistics.settings)
+    kl = LogitKL(tuple(statistics.bits), LogitKLSettings(**settings.pop("logit_kl")), sums)
+    return replace(statistics, banks=banks, settings=settings), kl
 
 
 def logit_kl_passes(banks: Collection[ExpertBank], samples: int, widths: int, batch_size: int = 8) -> int:
     """Forward passes that `measure_logit_kl` makes at most for so many samples and widths; nothing is run."""
     layers = len({bank.layer for bank in banks})
-    variations = len(KINDS) * widths * sum(bank.experts for bank in banks)
+    variations = len(COUNTED) * widths * sum(bank.experts for bank in banks)
     return -(-samples // batch_size) * (PASSES_PER_BATCH + 2 * layers + variations)
 
 
@@ -98,8 +169,8 @@ def measure_logit_kl(
         Cancelled: stopped on request, after the last whole batch.
     """
     calibration, settings = calibration or CalibrationSettings(), settings or LogitKLSettings()
-    found = kept if kept is not None else LogitKL.empty(loaded, calibration.bits, settings)
-    left = [sample for sample in samples if sample.id not in set(found.samples)]
+    measured = kept if kept is not None else LogitKL.empty(loaded, calibration.bits, settings)
+    left = [sample for sample in samples if sample.id not in set(measured.samples)]
     if not samples:
         raise CalibrationError("There are no samples to measure KL with; give at least one.")
     with exclusive(loaded):
@@ -113,8 +184,8 @@ def measure_logit_kl(
         batches = [left[n : n + settings.batch_size] for n in range(0, len(left), settings.batch_size)]
         reporter = Reporter(progress, len(batches) * sum(bank.experts for bank in loaded.banks.values()), cancel)
         for number, batch in enumerate(batches, 1):
-            _add(found, Batch(loaded, batch, settings, rounded), reporter, f"KL, batch {number} of {len(batches)}")
-    return found
+            _add(measured, Batch(loaded, batch, settings, rounded), reporter, f"KL, batch {number} of {len(batches)}")
+    return measured
 
 
 def _add(found: LogitKL, batch: Batch, reporter: Reporter, what: str) -> None:
@@ -135,3 +206,48 @@ def _add(found: LogitKL, batch: Batch, reporter: Reporter, what: str) -> None:
             found.sums[name][key] += array
     found.samples += [sample.id for sample in batch.samples]
     found.passes += batch.passes
+
+
+def add_logit_kl(
+    run: Run,
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    calibration: CalibrationSettings,
+    settings: LogitKLSettings,
+    progress: ProgressHook | None = None,
+    cancel: Cancel | None = None,
+) -> dict[str, Any]:
+    """Measure the KL of those samples that calibration measured, and keep it with the run's statistics; says what was.
+
+    Where the run holds KL of the same settings already, only what is missing is measured.
+
+    Raises:
+        Cancelled: stopped on request; the batches that were whole are kept.
+        CalibrationError, SampleError: as `measure_logit_kl`.
+    """
+    with run.locked():
+        known, began = set(run.statistics.samples), time.monotonic()
+        chosen = [sample for sample in samples if sample.id in known]
+        _, kept = without_kl(run.statistics)
+        if kept is not None and kept.settings.measured_with() == settings.measured_with():
+            kept.samples = list(run.info["logit_kl"]["ids"])
+        else:
+            kept = LogitKL.empty(loaded, calibration.bits, settings)
+        try:
+            measure_logit_kl(loaded, chosen, calibration, settings, progress, cancel, kept)
+        except Cancelled:
+            if kept.samples:
+                _keep(run, kept, began)
+            raise
+        return _keep(run, kept, began)
+
+
+def _keep(run: Run, kept: LogitKL, began: float) -> dict[str, Any]:
+    told = {
+        "samples": len(kept.samples),
+        "passes": kept.passes,
+        "seconds": round(time.monotonic() - began, 3),
+        **kept.settings.measured_with(),
+    }
+    run.write_statistics(kept.added_to(run.statistics), logit_kl=told | {"ids": kept.samples})
+    return told

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mode_core.calibration.logit_kl_sums import LogitKLSettings
-from mode_core.calibration.settings import CalibrationSettings
+from mode_core.calibration.settings import CalibrationSettings, LogitKLSettings
 from mode_core.errors import CalibrationError
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.models.last_logits import last_logits

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mode_core import __version__
 from mode_core.calibration.exemplars import ExemplarSums
 from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.imatrix import EnergySums
@@ -31,8 +28,8 @@ from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
 from mode_core.statistics.imatrix import InputEnergies
+from mode_core.versions import versions
 
-VERSIONS = ("torch", "transformers", "numpy", "safetensors")
 SPARE = ".spare"  # room that is set aside in a run's folder, for the last write on a full disk
 MOST_LISTED = 1000  # samples that could not be read, named in run.json
 SPARE_BESIDE = 4 << 20  # bytes set aside for what is written beside the statistics
@@ -81,9 +78,9 @@ class Measurement:
         work = cls(loaded, settings, run, list(given), Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
         work.unread = unread(getattr(given, "errors", ()))
         work.drawn = getattr(given, "drawn", None)
-        found = None if run is None else Exemplars.load(run.path)
-        found = found if found is not None and found.per_expert == settings.exemplars else None
-        work.exemplars = ExemplarSums(loaded, settings.exemplars, found)
+        exemplars = None if run is None else Exemplars.load(run.path)
+        exemplars = exemplars if exemplars is not None and exemplars.per_expert == settings.exemplars else None
+        work.exemplars = ExemplarSums(loaded, settings.exemplars, exemplars)
         if run is not None and run.statistics is not None:
             work.earlier, work.kl = without_kl(run.statistics)
             _check_same(run, work.label(), work.earlier, given)
@@ -220,17 +217,16 @@ class Measurement:
             "attention_from": borrowed_attention(self.loaded),
             "seconds": round(self.seconds_before + time.monotonic() - self.began, 3),
             "peak_memory_bytes": peak_memory(self.loaded.device),
-            "versions": {"mode_core": __version__, "python": platform.python_version()}
-            | {package: version(package) for package in VERSIONS},
+            "versions": versions(),
         }
 
 
 def unread(errors: Sequence[str]) -> list[dict[str, str]]:
     """What could not be read, as run.json lists it: where it stands, and the reason; of very many only the first."""
     parts = (text.partition(": ") for text in errors[:MOST_LISTED])
-    found = [{"sample": where, "reason": reason or where} for where, _, reason in parts]
-    more = len(errors) - len(found)
-    return found + ([{"sample": f"and {more:,} more", "reason": "not listed"}] if more else [])
+    entries = [{"sample": where, "reason": reason or where} for where, _, reason in parts]
+    more = len(errors) - len(entries)
+    return entries + ([{"sample": f"and {more:,} more", "reason": "not listed"}] if more else [])
 
 
 def model_info(loaded: LoadedModel) -> dict[str, Any]:

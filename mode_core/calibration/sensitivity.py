@@ -113,14 +113,14 @@ class RoundedBank:
         Memory: as `errors`; states and factors are gathered expert by expert.
         """
         top_k = experts.shape[1]
-        found = torch.zeros(len(factors), experts.numel(), len(self.settings.bits), device=states.device)
+        errors = torch.zeros(len(factors), experts.numel(), len(self.settings.bits), device=states.device)
         with in_memory(self.bank.module):
             for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
                 tokens, gates = rows // top_k, weights.ravel()[rows]
                 moved = self._differences(self.bank.entering(states[tokens], gates), expert)
                 moved = (moved * self.bank.leaving(gates)[:, None].float()).square()
-                found[:, rows] = torch.einsum("bnh,fnh->fnb", moved, factors[:, tokens].float().square())
-        return found.reshape(len(factors), *experts.shape, -1)
+                errors[:, rows] = torch.einsum("bnh,fnh->fnb", moved, factors[:, tokens].float().square())
+        return errors.reshape(len(factors), *experts.shape, -1)
 
     def _differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""

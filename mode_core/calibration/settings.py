@@ -1,4 +1,4 @@
-"""What a calibration measures: one frozen object that checks itself."""
+"""What a calibration measures, and the KL of the answer: frozen objects that check themselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mode_core.errors import SettingsError
+from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.probing.signals import SIGNALS
 from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
+from mode_core.statistics import BINS
 
 MEASURED = (DROPPED, *WIDTHS)  # 0 bits: what it costs to leave an expert out
 MAX_EXEMPLARS = 64  # of each modality per expert
+POSITIONS = ("last", "answers")  # where the KL of the answer is taken
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class CalibrationSettings:
     """
 
     bits: tuple[int, ...] = (1, 2, 3, 4)
-    signals: tuple[str, ...] = ("text_attention",)
+    signals: tuple[str, ...] = (SIGNAL,)
     group_size: int = 128
     symmetric: bool = True
     sensitivity: bool = True
@@ -123,9 +126,35 @@ class CalibrationSettings:
 
     def _drawn_with(self) -> dict[str, Any]:
         """How answers were drawn, where they were; absent otherwise, so that older statistics still add up."""
-        found: dict[str, Any] = {}
+        drawn: dict[str, Any] = {}
         if self.extras:
-            found |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
-            found |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
-            found |= {"hessian_probes": self.hessian_probes}
-        return found
+            drawn |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
+            drawn |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
+            drawn |= {"hessian_probes": self.hessian_probes}
+        return drawn
+
+
+@dataclass(frozen=True)
+class LogitKLSettings:
+    """What is measured: which vision tokens are key, at which positions KL is taken, and the batch.
+
+    Raises:
+        SettingsError: a setting out of range, with what is allowed.
+    """
+
+    key_ratio: float = KEY_RATIO
+    signal: str = SIGNAL
+    positions: str = "last"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.positions not in POSITIONS:
+            raise SettingsError(f"positions must be one of {', '.join(POSITIONS)}; got {self.positions!r}.")
+        if not 0 < self.key_ratio <= 1 or round(BINS * self.key_ratio) < 1:
+            raise SettingsError(f"key_ratio must lie in (0, 1], in whole per cents; got {self.key_ratio!r}.")
+        if self.batch_size < 1:
+            raise SettingsError(f"batch_size must be at least 1; got {self.batch_size}.")
+
+    def measured_with(self) -> dict[str, Any]:
+        """What must agree for two measurements to be added."""
+        return {"key_ratio": float(self.key_ratio), "signal": self.signal, "positions": self.positions}

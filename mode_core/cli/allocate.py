@@ -46,7 +46,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         allocation.save(options.out)
     counts = Counter(np.concatenate([bits.ravel() for bits in allocation.bits.values()]).tolist())
     each = "experts" if request.unit in ("expert", "layer") else "gate+up and down matrices"
-    found = {
+    result = {
         "method": request.method,
         "average_bits": allocation.average_bits,
         f"{each.replace(' ', '_')}_at_each_width": {f"{width} bits": counts.get(width, 0) for width in request.widths},
@@ -59,12 +59,12 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }
     if fixed := allocation.settings.get("fixed_bytes"):
-        found |= {"bytes_beside_the_experts": fixed, "model_bytes": fixed + (allocation.bytes or 0)}
+        result |= {"bytes_beside_the_experts": fixed, "model_bytes": fixed + (allocation.bytes or 0)}
     if warning := allocation.settings.get("warning"):
-        found["warning"] = warning
+        result["warning"] = warning
     if options.prices:
-        found["prices"] = dict(_price(price, allocation.objective) for price in request.prices(*asked))
-    return found
+        result["prices"] = dict(_price(price, allocation.objective) for price in request.prices(*asked))
+    return result
 
 
 def _fixed_bytes(options: argparse.Namespace, run: Run, request: AllocationRequest, quantizer: Quantizer) -> int:

@@ -59,7 +59,7 @@ def agreed(
     """
     if not options.logit_kl:
         return None
-    from mode_core.calibration.logit_kl import LogitKLSettings, logit_kl_cost
+    from mode_core.calibration import LogitKLSettings, logit_kl_cost
 
     if options.logit_kl_samples < 1:
         raise SettingsError(f"--logit-kl-samples must be at least 1; got {options.logit_kl_samples}.")

@@ -169,6 +169,8 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--allocation", help="name in the run, or a JSON file")
         which.add_argument("--uniform", type=int, metavar="BITS", help="the same bits for every expert")
         _model_argument(added, None)
+        if added is evaluate:
+            which.add_argument("--packed", metavar="FILE", help="the packed codes that quantize --out wrote")
     cli_quantize.add_quantize_arguments(quantize, _shown(bundled.CALIBRATION))
     cli_quantize.add_evaluate_arguments(evaluate, _shown(bundled.EVALUATION), _shown(bundled.CALIBRATION))
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def add_quantize_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
     """What `quantize` can be told, beside run, allocation, model and grid."""
     add_quantizer(parser, "--samples", bundled_calibration)
-    parser.add_argument("--out", help="safetensors file for the packed codes (default: measure only)")
+    parser.add_argument(
+        "--out", help="safetensors file for the packed codes, for evaluate --packed (default: only measure)"
+    )
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled_calibration: str) -> None:
@@ -84,25 +86,28 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     from mode_core.evaluation import evaluate as score
     from mode_core.evaluation import record_reference
     from mode_core.models import usable
-    from mode_core.quantization import quantize_experts
+    from mode_core.quantization import load_packed, quantize_experts
 
     run = Run.open(options.run)
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
     samples = usable(loaded, samples, options.strict, cancel)
     common = {"progress": progress, "cancel": cancel, "batch_size": options.batch_size}
-    if options.allocation is None and options.uniform is None:
+    if options.allocation is None and options.uniform is None and options.packed is None:
         return _kept(options, run, score(loaded, samples, **common)) | sample_options.told(samples)
-    allocation = chosen_allocation(options, run)
     reference = record_reference(loaded, samples, **common)
     original = score(loaded, samples, **common)
-    quantizer, looked_at = asked_quantizer(options, run)
-    hooks = {"progress": progress, "cancel": cancel}
-    with quantize_experts(loaded, allocation, quantizer, samples=looked_at, **hooks) as quantized:
+    if options.packed is not None:
+        putting = load_packed(loaded, options.packed)
+        made = {"packed": options.packed}
+    else:
+        allocation, (quantizer, looked_at) = chosen_allocation(options, run), asked_quantizer(options, run)
+        putting = quantize_experts(loaded, allocation, quantizer, samples=looked_at, progress=progress, cancel=cancel)
+        what = options.allocation or f"uniform {options.uniform} bits"
+        made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
+        made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
+    with putting as quantized:
         scores = score(loaded, samples, reference=reference, **common)
-    what = options.allocation or f"uniform {options.uniform} bits"
-    made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
-    made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
     result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))
     result |= sample_options.told(samples)
     if quantized.samples is not None:
@@ -121,6 +126,8 @@ def _kept(options: argparse.Namespace, run: Run, scores: Scores) -> Result:
         run.save_evaluation(options.name, scores.to_dict())
     measured = {"correct": scores.accuracy, "kl": scores.kl, "agreement": scores.agreement}
     intervals = {m: _interval(scores.interval(m)) for m, value in measured.items() if value is not None}
+    if scores.perplexity is not None:
+        intervals["perplexity"] = _interval(scores.perplexity_interval())
     return scores.summary() | {"intervals_95": intervals}
 
 

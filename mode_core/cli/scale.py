@@ -82,18 +82,3 @@ def processes(options: argparse.Namespace) -> Iterator[None]:
     with together(options.device) as device:
         options.device = device
         yield
-
-
-@contextmanager
-def loading_bars(shown: bool) -> Iterator[None]:
-    """Keep transformers' own bars ("Loading weights") off the screen where no progress is wanted."""
-    from transformers.utils import logging
-
-    active = logging.is_progress_bar_enabled()
-    try:
-        if not shown:
-            logging.disable_progress_bar()
-        yield
-    finally:
-        if active:
-            logging.enable_progress_bar()

@@ -23,9 +23,10 @@ Result = dict[str, object]
 def load_for(options: argparse.Namespace, run: Run | None = None):
     """The model that the options name, else the run's own."""
     from mode_core.models import load_model
+    from mode_core.models.arriving import loading_bars
 
     source = options.model or (run.model_source if run else None)
-    with cli_scale.loading_bars(shown=not options.quiet and not cli_scale.rank()):
+    with loading_bars(shown=not options.quiet and not cli_scale.rank()):
         trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
         return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
 
@@ -98,7 +99,7 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     from mode_core.calibration import SIGNALS, CalibrationSettings
     from mode_core.calibration import calibrate as run_calibration
-    from mode_core.calibration.logit_kl_run import add_logit_kl
+    from mode_core.calibration.logit_kl import add_logit_kl
     from mode_core.calibration.measurement import token_counts
     from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 

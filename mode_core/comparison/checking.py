@@ -156,11 +156,11 @@ def passes_of(statistics: ExpertStatistics, settings: CheckSettings) -> int:
 
 def groups_of(statistics: ExpertStatistics, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Random halves of every bank: bank → bool `[G, E]`, true for E // 2 experts of each row."""
-    random, found = np.random.default_rng(seed), {}
+    random, groups = np.random.default_rng(seed), {}
     for bank in statistics:
         order = random.permuted(np.tile(np.arange(bank.shape.experts), (count, 1)), axis=1)
-        found[bank.name] = order < bank.shape.experts // 2
-    return found
+        groups[bank.name] = order < bank.shape.experts // 2
+    return groups
 
 
 def predicted_damage(
@@ -299,16 +299,16 @@ def _rankings(
     """Best first by all samples; intervals redraw groups, and samples within their kind."""
     random, count = np.random.default_rng(seed), len(kl)
     picked = random.integers(0, count, [RESAMPLES, count])
-    found = []
+    rankings = []
     for kind, mask in masks.items():
         again = np.take_along_axis(redrawn.of_draws(kl.astype(np.float32), mask).T, picked, axis=1)  # [R, G]
         for name, said in predicted.items():
             point = float(spearman(said, kl[:, mask].mean(axis=1)))
             if np.isfinite(point):
                 low, high = bounds(spearman(said[picked], again))
-                found.append(Ranking(name, kind, point, float(low), float(high)))
-    worth = {one.method: -one.spearman for one in found if one.modality == ALL}
-    return tuple(sorted(found, key=lambda one: (worth[one.method], one.method, one.modality)))
+                rankings.append(Ranking(name, kind, point, float(low), float(high)))
+    worth = {one.method: -one.spearman for one in rankings if one.modality == ALL}
+    return tuple(sorted(rankings, key=lambda one: (worth[one.method], one.method, one.modality)))
 
 
 def _trials(

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mode_core import __version__
 from mode_core.comparison.items import PreparedItems
 from mode_core.comparison.plan import alone, entries
 from mode_core.comparison.ranking import ranking_table, truth_table
-from mode_core.comparison.records import Evidence
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.store import Store
 from mode_core.comparison.switching import RoundedExperts
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.runs.evidence import Evidence
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
+from mode_core.versions import versions
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
-
-VERSIONS = ("torch", "transformers", "numpy", "scipy")
 
 
 def compare(
@@ -102,8 +98,7 @@ def compare(
         "measured": len(wanted),
         "measured_before": before,
         "seconds": round(time.monotonic() - started, 1),
-        "versions": {"mode_core": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in VERSIONS},
+        "versions": versions(),
     }
     return Evidence(scores, paired, ranking, truth, dict(info or {}) | facts)
 

@@ -97,7 +97,7 @@ class PreparedItems:
             raise SettingsError(f"{len(silent)} items have no answer ({', '.join(silent[:3])}); add 'answer' to them.")
         self.loaded, self.samples = loaded, tuple(samples)
         self.tasks = np.array([sample.task or "" for sample in samples])
-        self.modalities = np.array(["vision" if sample.images else "text" for sample in samples])
+        self.modalities = np.array([sample.modality for sample in samples])
         rows = [(place, replace(s, answer=a)) for place, s in enumerate(samples) for a in s.answers]
         self._rows, self._owners = [row for _, row in rows], np.array([place for place, _ in rows])
         reporter = Reporter(progress, len(rows), cancel)
@@ -120,14 +120,14 @@ class PreparedItems:
 
     def measure(self) -> ItemScores:
         """Scores of the model as it is now: one forward pass a batch."""
-        found = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
+        measured = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
         for batch, original in zip(self._batches, self._original, strict=True):
             logits = forced_logits(self.loaded.model, batch.inputs, batch.answered)
             for name, values in _by_item(logits, original).items():
-                found[name][batch.places] = values
+                measured[name][batch.places] = values
         expected = np.searchsorted(self._owners, np.arange(len(self)))  # the first answer of every item
-        right = np.maximum.reduceat(found["accuracy"], expected)  # any of them
-        return ItemScores(right, found["kl"][expected], found["agreement"][expected])
+        right = np.maximum.reduceat(measured["accuracy"], expected)  # any of them
+        return ItemScores(right, measured["kl"][expected], measured["agreement"][expected])
 
     def _prepare(self, places: Sequence[int]) -> None:
         encoded = self.loaded.encode([self._rows[place] for place in places], answers=True, padding_side="left")

@@ -15,11 +15,11 @@ import pandas as pd
 from mode_core.comparison.bootstrap import bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.plan import costs_of
-from mode_core.comparison.records import TABLES
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import MEAN, MODALITIES
 from mode_core.importance import CostTable
 from mode_core.importance.bias import spearman
+from mode_core.runs.evidence import TABLES
 from mode_core.statistics import ExpertStatistics
 
 Truth = Mapping[tuple[str, int, int], ItemScores]  # (bank, expert, width) -> scores with that expert alone quantized

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mode_core.comparison.items import ItemScores
-from mode_core.comparison.records import EvidenceError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
+from mode_core.runs.evidence import EvidenceError
 
 
 class Store:

@@ -11,11 +11,11 @@ import pandas as pd
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.plan import Entry
-from mode_core.comparison.records import TABLES
 from mode_core.comparison.settings import AGAINST
 from mode_core.importance import METHODS
 from mode_core.modalities import ALL
 from mode_core.modalities import MODALITIES as KNOWN
+from mode_core.runs.evidence import TABLES
 
 METRICS = ("accuracy", "kl", "agreement")
 MODALITIES = (*KNOWN, ALL)
@@ -65,11 +65,11 @@ class Group:
 def groups_of(tasks: np.ndarray, modalities: np.ndarray) -> list[Group]:
     """All items, those of each modality that is there, and those of each task."""
     masks = {name: np.ones(len(tasks), bool) if name == "all" else modalities == name for name in MODALITIES}
-    found = [Group("all", name, mask) for name, mask in masks.items() if mask.any()]
+    groups = [Group("all", name, mask) for name, mask in masks.items() if mask.any()]
     for task, modality in dict.fromkeys(zip(tasks.tolist(), modalities.tolist(), strict=True)):
         if task:
-            found.append(Group(task, modality, (tasks == task) & (modalities == modality)))
-    return found
+            groups.append(Group(task, modality, (tasks == task) & (modalities == modality)))
+    return groups
 
 
 def score_tables(
@@ -121,7 +121,7 @@ def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np
     """Every method in its natural scope against the rivals in theirs, as they are, and against itself without
     shrinkage."""
     place = {combination: row for row, combination in enumerate(measured.combinations)}
-    found = []
+    pairs = []
     for (method, scope, average, shrinkage), row in place.items():
         for against in dict.fromkeys((*AGAINST, method)):
             other = place.get((against, METHODS[against].scopes[0], average, 0.0))
@@ -131,8 +131,8 @@ def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np
             difference = float(point[row] - point[other])
             record = {"method": method, "against": against, "average_bits": average, "scope": scope}
             record |= {"shrinkage": shrinkage, "difference": difference, "low": float(low), "high": float(high)}
-            found.append(record | dict(shared))
-    return found
+            pairs.append(record | dict(shared))
+    return pairs
 
 
 def _frame(rows: list[dict], table: str) -> pd.DataFrame:

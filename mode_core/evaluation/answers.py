@@ -115,9 +115,9 @@ def answer_logits(loaded: LoadedModel, samples: Sequence[Sample]) -> AnswerLogit
     Memory: batch × longest answer × vocabulary, in float32.
     """
     encoded = loaded.encode(samples, answers=True, padding_side="left")
-    found = forced_logits(loaded.model, encoded.inputs, encoded.answer_mask)
-    check_logits(loaded, found.logits, encoded.inputs, encoded.ids)
-    return found
+    logits = forced_logits(loaded.model, encoded.inputs, encoded.answer_mask)
+    check_logits(loaded, logits.logits, encoded.inputs, encoded.ids)
+    return logits
 
 
 def forced_logits(model: nn.Module, inputs: Mapping[str, Any], answered: Tensor) -> AnswerLogits:

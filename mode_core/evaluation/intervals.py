@@ -62,10 +62,10 @@ def bootstrap_perplexity(
             f"A perplexity needs the loss and at least one token of every sample; got {loss.shape} losses and "
             f"{count.shape} counts."
         )
-    found = [
+    redrawn = [
         np.exp(loss[chosen].sum(axis=1) / count[chosen].sum(axis=1)) for chosen in _redrawn(loss.size, draws, seed)
     ]
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(redrawn), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.exp(loss.sum() / count.sum())), float(low), float(high))
 
 

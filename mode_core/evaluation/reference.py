@@ -70,14 +70,14 @@ class Reference:
                 f"The reference lacks {len(missing)} of the samples ({', '.join(missing[:3])}); record it again with "
                 "the samples that are evaluated."
             )
-        found = [self.answers[sample.id] for sample in samples]
-        for sample, recorded in zip(samples, found, strict=True):
+        kept = [self.answers[sample.id] for sample in samples]
+        for sample, recorded in zip(samples, kept, strict=True):
             if sample.answer is not None and sample.answer != recorded.answer:
                 raise ReferenceMissing(
                     f"Sample {sample.id} was recorded with the answer {recorded.answer!r} and now has "
                     f"{sample.answer!r}; record the reference again."
                 )
-        return found
+        return kept
 
 
 def record_reference(

@@ -67,7 +67,7 @@ def _score_batch(
     return [
         ScoredAnswer(
             sample.id,
-            "vision" if sample.media else "text",
+            sample.modality,
             sample.task,
             sample.text,
             sample.answer,

@@ -5,5 +5,3 @@ from mode_core.export.folder import ExportError
 from mode_core.export.target import GROUPS, Target
 from mode_core.export.targets import TARGETS
 from mode_core.export.writing import ExportResult, export
-
-__all__ = ["GROUPS", "TARGETS", "ExportError", "ExportResult", "Target", "export", "read_expert_bits"]

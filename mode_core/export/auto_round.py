@@ -14,7 +14,6 @@ from mode_core.export.checkpoint import check_family, separate, write_checkpoint
 from mode_core.export.expert_modules import ExpertModule, expert_modules
 from mode_core.export.int32 import check_shapes, most_common_width, packed_parts
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED
 
@@ -26,7 +25,7 @@ FAMILIES = {  # model types (with their language model's) whose loading by auto-
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 
 
-def write_auto_round(request: Request, folder: Path) -> Said:
+def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
     """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:

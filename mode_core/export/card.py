@@ -10,24 +10,24 @@ from mode_core.export.request import Request
 if TYPE_CHECKING:
     from torch import nn
 
-    from mode_core.export.target import Said, Target
+    from mode_core.export.target import Target
 
 CARD = "README.md"
 
 
-def loading(target: Target, request: Request, said: Said) -> dict[str, object] | None:
+def loading(target: Target, request: Request) -> dict[str, object] | None:
     """How an exported checkpoint is loaded: lines of Python to run in its folder, and the versions that they were tried
     with (none: they were not run here). None where nothing loads it."""
-    if not (lines := said.load or target.load):
+    if not target.load:
         return None
     network = request.network if request.loaded is None else request.loaded.model
-    words = _classes(network) if "{" in lines else {}
-    return {"lines": lines.format(**words).splitlines(), "tried": dict(target.tried)}
+    words = _classes(network) if "{" in target.load else {}
+    return {"lines": target.load.format(**words).splitlines(), "tried": dict(target.tried)}
 
 
-def write_card(target: Target, request: Request, said: Said, folder: Path) -> None:
+def write_card(target: Target, request: Request, notes: tuple[str, ...], folder: Path) -> None:
     """Write the README of a checkpoint that lies in `folder`."""
-    source, how = request.source or {}, loading(target, request, said)
+    source, how = request.source or {}, loading(target, request)
     origin = ", revision ".join(str(source[key]) for key in ("name", "revision") if key in source)
     text = [
         f"# {target.title}",
@@ -35,7 +35,7 @@ def write_card(target: Target, request: Request, said: Said, folder: Path) -> No
         f"bits on average ({request.method}, group size {request.group_size}). `manifest.json` says the rest.",
         *(_lines(how) if how is not None else ()),
         target.engines,
-        *said.notes,
+        *notes,
         *([f"**{target.warning}**"] if target.warning else []),
     ]
     (folder / CARD).write_text("\n\n".join(text) + "\n", encoding="utf-8")

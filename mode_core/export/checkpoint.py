@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
 from mode_core.export.shards import ShardWriter
-from mode_core.export.target import Said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +23,7 @@ NAMED = 3  # tensors named in a note
 
 def write_checkpoint(
     weights: Weights, folder: Path, experts: Tensors, changes: Mapping[str, object] | None = None
-) -> Said:
+) -> tuple[str, ...]:
     """Write a whole checkpoint: everything outside the experts as the source has it, and `experts(weights)`.
 
     `changes` are entries of config.json that the target needs.
@@ -41,7 +40,7 @@ def write_checkpoint(
         place = folder / path.relative_to(weights.folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
-    return Said(_notes(weights))
+    return _notes(weights)
 
 
 def separate(parts: Callable[[PackedMatrix], dict[str, Tensor]]) -> Tensors:
@@ -80,13 +79,19 @@ def other_linears(weights: Weights) -> list[str]:
 
 
 def _notes(weights: Weights) -> tuple[str, ...]:
-    notes = []
-    if weights.restored is not None:
+    notes, form = [], weights.restored
+    why = (
+        "has a tensor for every expert, where transformers looks for fused ones and would start them at random"
+        if weights.apart
+        else "was saved by transformers 5, which leaves the fused experts of this family turned and settings out"
+    )
+    if form is not None:
         notes.append(
-            "The source was saved by transformers 5, which leaves the fused experts of this family turned and settings "
-            f"out; what is written has the form of {weights.restored.example}: in × out where experts are fused, and "
-            f"{', '.join(weights.restored.text)} in config.json."
+            f"The source {why}; what is written has the form of {form.example}: in × out where experts are fused, and "
+            f"{', '.join(form.text)} in config.json."
         )
+    elif weights.apart:
+        notes.append(f"The source {why}; where experts keep their numbers they are written fused, as it reads them.")
     if unused := [name for name in weights.strange if name not in weights.routed]:
         more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
         notes.append(

@@ -21,7 +21,6 @@ from mode_core.export.expert_modules import expert_modules
 from mode_core.export.folder import ExportError
 from mode_core.export.int32 import check_shapes, whole_zeros, words
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
@@ -35,7 +34,7 @@ WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
 FAMILIES = {"qwen3_vl_moe": "Qwen3-VL-MoE"}  # experts are written as separate layers, which was tried with these
 
 
-def write_compressed_tensors(request: Request, folder: Path) -> Said:
+def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
     """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:
@@ -83,14 +82,14 @@ def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
 
 def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, dict[str, object]]:
     """One group per width and group size: its patterns (`re:` on module names) and how its weights are stored."""
-    found: dict[tuple[int, int], list[str]] = {}
+    groups: dict[tuple[int, int], list[str]] = {}
     for bank, bits in request.allocation.bits.items():
         for width, size, pattern in patterns(bank, np.asarray(bits), shapes[bank], request.group_size):
             if width != UNTOUCHED:
-                found.setdefault((width, size), []).append(f"re:{pattern}")
+                groups.setdefault((width, size), []).append(f"re:{pattern}")
     return {
         f"group_{number}": {"targets": targets, "weights": weight_arguments(width, size, request.symmetric)}
-        for number, ((width, size), targets) in enumerate(sorted(found.items()))
+        for number, ((width, size), targets) in enumerate(sorted(groups.items()))
     }
 
 

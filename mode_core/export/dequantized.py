@@ -1,5 +1,5 @@
 """A plain checkpoint whose expert weights are the values of the quantized codes, under the files' own names, in their
-layout and type."""
+layout and type, where stock transformers reads these."""
 
 from __future__ import annotations
 
@@ -12,27 +12,17 @@ from mode_core.export.checkpoint import write_checkpoint
 from mode_core.export.folder import ExportError
 from mode_core.export.naming import as_in_files
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import Weights, open_weights
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from mode_core.export.stored_banks import StoredBank
     from mode_core.export.weights import ExpertMatrix
 
-APART_NOTE = (
-    "The source has a tensor for every expert where transformers looks for fused ones, and so has what is written: "
-    "stock from_pretrained starts such experts at random, with a warning alone. Engines that read the source read this."
-)
-APART_LINES = """\
-from mode_core.models import load_model
-loaded = load_model(".")
-model, processor = loaded.model, loaded.processor
-"""
 
-
-def write_dequantized(request: Request, folder: Path) -> Said:
+def write_dequantized(request: Request, folder: Path) -> tuple[str, ...]:
     """Write the source again, its experts at the values of their codes.
 
     It takes as much room as the original: this is for tools that evaluate, not for saving memory. Memory: one bank
@@ -42,38 +32,38 @@ def write_dequantized(request: Request, folder: Path) -> Said:
         ExportError: no model at hand; experts that lie otherwise in the files than transformers would write them.
     """
     weights = open_weights(request)
-    said = write_checkpoint(weights, folder, _values if weights.banks else _as_transformers_writes)
-    apart = weights.routed.intersection(weights.strange)
-    return Said((*said.notes, APART_NOTE), APART_LINES) if apart else said
+    return write_checkpoint(weights, folder, _values if weights.banks else _as_transformers_writes)
 
 
 def _values(weights: Weights) -> Iterator[tuple[str, Tensor]]:
-    """The experts' tensors as the files have them, with the values of their codes."""
+    """The experts' tensors in the form that `weights.form` says, with the values of their codes."""
     matrices = weights.experts()
     for bank in weights.banks.values():
         own = islice(matrices, bank.shape.experts * len(bank.projections))
-        if bank.fused:
-            yield from _fused(weights, bank, own)
+        if (form := weights.form(bank)).fused:
+            types = {form.names[part]: weights.files.dtype(name.format(0)) for part, name in bank.names.items()}
+            yield from _fused(form, types, own)
             continue
         for matrix in own:
             name = bank.names[matrix.projection].format(matrix.expert)
             yield name, matrix.values(weights.files.dtype(name))
 
 
-def _fused(weights: Weights, bank: StoredBank, matrices: Iterator[ExpertMatrix]) -> Iterator[tuple[str, Tensor]]:
+def _fused(
+    form: StoredBank, types: dict[str, torch.dtype], matrices: Iterator[ExpertMatrix]
+) -> Iterator[tuple[str, Tensor]]:
     import torch
 
-    turned, whole = bank.transposed or weights.restored is not None, {}
-    for name in bank.tensors():
-        experts, *sides = weights.files.shape(name)
-        sides = sides if turned == bank.transposed else sides[::-1]
-        room = torch.empty(experts, *sides, dtype=weights.files.dtype(name))
-        whole[name] = room.mT if turned else room  # [E, out, in], whatever the layout in memory
+    whole: dict[str, Tensor] = {}  # [E, out, in], whatever the layout in memory
+    for name, (experts, rows, columns) in form.sides().items():
+        sides = (columns, rows) if form.transposed else (rows, columns)
+        room = torch.empty(experts, *sides, dtype=types[name])
+        whole[name] = room.mT if form.transposed else room
     for matrix in matrices:
-        place = whole[bank.names[matrix.projection]]
-        place[matrix.expert, bank.rows[matrix.projection]] = matrix.values(place.dtype)
+        place = whole[form.names[matrix.projection]]
+        place[matrix.expert, form.rows[matrix.projection]] = matrix.values(place.dtype)
     for name, tensor in whole.items():
-        yield name, tensor.mT if turned else tensor
+        yield name, tensor.mT if form.transposed else tensor
 
 
 def _as_transformers_writes(weights: Weights) -> Iterator[tuple[str, Tensor]]:

@@ -19,7 +19,6 @@ from mode_core.export.folder import ExportError
 from mode_core.export.ggml_types import TYPES, GgmlType
 from mode_core.export.gguf_names import expert_tensor
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.quantization.widths import UNTOUCHED
 
 BY_WIDTH = {2: "Q2_K", 3: "Q3_K", 4: "Q4_K", 5: "Q5_K", 6: "Q6_K", 8: "Q8_0", UNTOUCHED: "BF16"}
@@ -71,7 +70,7 @@ def rules(request: Request) -> Iterator[Rule]:
             yield Rule(expert_tensor(layer, projection), TYPES[BY_WIDTH[width]], channels)
 
 
-def write_gguf(request: Request, folder: Path) -> Said:
+def write_gguf(request: Request, folder: Path) -> tuple[str, ...]:
     """`llama-quantize.sh` (run it with the bfloat16 file and the file to write) and the rules, one on a line.
 
     With bf16, f16 or f32 as the type of everything else llama-quantize would leave all rules out; so that type is the
@@ -99,4 +98,4 @@ def write_gguf(request: Request, folder: Path) -> Said:
     last = '  ${3:+--tensor-type} ${3:+".*=$3"} "$1" "$2" q8_0'
     (folder / SCRIPT).write_text("\n".join([*head, "exec llama-quantize \\", *options, last]) + "\n", encoding="utf-8")
     (folder / RULES).write_text("".join(f"{rule.text}\n" for rule in made), encoding="utf-8")
-    return Said(tuple(notes))
+    return tuple(notes)

@@ -22,8 +22,9 @@ from mode_core.export.ggml_library import ggml_quantize
 from mode_core.export.ggml_types import FILE_TYPES, PLAIN, QUANTIZED, TYPES, GgmlType, container, type_named
 from mode_core.export.gguf_file import CHOSEN, importance_of
 from mode_core.export.gguf_names import expert_tensor
-from mode_core.export.refit import Fitted, costs_of, fit, loss_of
+from mode_core.export.refit import costs_of, fit, loss_of
 from mode_core.export.request import Request
+from mode_core.export.target import Fitted
 from mode_core.export.weights import Weights, open_weights
 from mode_core.importance import CostTable
 from mode_core.importance.projections import by_projection
@@ -34,7 +35,7 @@ from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, group_leng
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.export.target import Target
+    from mode_core.export.target import Fitted, Target
     from mode_core.statistics import BankShape
 
 PLAN, CODES, ALL = "plan", "codes", "all"  # what `types` may say beside names of types

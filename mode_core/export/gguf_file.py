@@ -21,7 +21,6 @@ from mode_core.export.gguf_names import CONVERTER, add_settings, expert_tensor, 
 from mode_core.export.gguf_stream import GgufStream
 from mode_core.export.gguf_vocabulary import add_vocabulary
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import Weights, open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
@@ -41,7 +40,7 @@ PIECE = 1 << 22  # weights turned into blocks at once
 QUANTIZATION_VERSION = 2  # of ggml's block formats
 
 
-def write_gguf_file(request: Request, folder: Path) -> Said:
+def write_gguf_file(request: Request, folder: Path) -> tuple[str, ...]:
     """`model.gguf`, streamed: llama.cpp opens it as it is.
 
     Memory: what `Weights` needs, and `PIECE` weights as floating-point numbers.
@@ -77,7 +76,7 @@ def write_gguf_file(request: Request, folder: Path) -> Said:
         for matrix in weights.experts():
             _put_expert(stream, weights, matrix, chosen, rows)
     stream.close()
-    return Said((*notes, *_notes(left, weights, rest, request.options.get("rest", ""))))
+    return (*notes, *_notes(left, weights, rest, request.options.get("rest", "")))
 
 
 def family_architecture(name: str) -> str:

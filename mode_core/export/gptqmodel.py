@@ -16,7 +16,6 @@ from mode_core.export.checkpoint import check_family, other_linears, separate, w
 from mode_core.export.expert_modules import expert_modules
 from mode_core.export.int32 import check_shapes, most_common_width, packed_parts
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
@@ -31,7 +30,7 @@ CONFIG = "quantize_config.json"
 REST_BITS = 4  # attention and shared experts, as in the paper's released code; only in the setting alone
 
 
-def write_gptqmodel(request: Request, folder: Path) -> Said:
+def write_gptqmodel(request: Request, folder: Path) -> tuple[str, ...]:
     """Write the experts packed, everything else as the source has it. Memory: see `weights.Weights`.
 
     Raises:

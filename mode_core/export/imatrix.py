@@ -15,7 +15,6 @@ import numpy as np
 from mode_core.export.folder import ExportError
 from mode_core.export.gguf_names import FAMILIES, LANGUAGE, expert_tensor
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.statistics.imatrix import InputEnergies
 
 FILE = "imatrix.gguf"
@@ -27,7 +26,7 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 Matrix = dict[str, tuple[np.ndarray, np.ndarray]]  # tensor -> Σ w·x² [E, in], Σ w [E]
 
 
-def write_imatrix(request: Request, folder: Path) -> Said:
+def write_imatrix(request: Request, folder: Path) -> tuple[str, ...]:
     """`imatrix.gguf`; returns which experts got their bank's mean, and what is not in the file.
 
     Raises:
@@ -51,7 +50,7 @@ def write_imatrix(request: Request, folder: Path) -> Said:
     told = f"Weighting {weighting}; key vision tokens by {energies.settings['signal']} at a key ratio of " + (
         f"{energies.settings['key_ratio']:g}, settled when calibrating."
     )
-    return Said((told, *notes))
+    return (told, *notes)
 
 
 def as_llama_cpp_names(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +13,17 @@ from mode_core.allocation.records import Allocation
 from mode_core.export.card import loading
 from mode_core.export.folder import FORMAT, MANIFEST
 from mode_core.export.request import Request
+from mode_core.versions import versions
 
 if TYPE_CHECKING:
-    from mode_core.export.refit import Fitted
-    from mode_core.export.target import Said, Target
+    from mode_core.export.target import Fitted, Target
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "pandas")
 READ_AT_ONCE = 1 << 20
 
 
-def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said, folder: Path) -> dict[str, object]:
+def build_manifest(
+    target: Target, request: Request, fitted: Fitted, notes: tuple[str, ...], folder: Path
+) -> dict[str, object]:
     """Everything a reader needs to know about the files in `folder`, with their sizes and SHA-256 sums.
 
     `predicted_expert_bytes` counts packed codes, scales and zero points of the experts; `bytes` are all files here.
@@ -56,15 +55,15 @@ def build_manifest(target: Target, request: Request, fitted: Fitted, said: Said,
             "proven_optimal": allocation.proven_optimal,
         },
         "price_of_unit": fitted.price,
-        "notes": [*fitted.notes, *said.notes],
+        "notes": [*fitted.notes, *notes],
         "quantizer": request.quantizer.to_dict() | request.quantizer.grid,
         "predicted_expert_bytes": None if sizes is None else int(sum(size.sum() for size in sizes.values())),
         "finest_unit": target.finest_unit,
         "engines": target.engines,
         "proof": target.proof,
         "warning": target.warning,
-        "load": loading(target, request, said),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "load": loading(target, request),
+        "versions": versions(),
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "files": files,
     }
@@ -82,10 +81,3 @@ def _checksum(path: Path) -> str:
         while part := opened.read(READ_AT_ONCE):
             seal.update(part)
     return seal.hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

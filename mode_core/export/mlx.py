@@ -20,7 +20,6 @@ from mode_core.export.checkpoint import check_family, write_checkpoint
 from mode_core.export.folder import ExportError
 from mode_core.export.int32 import check_shapes, words
 from mode_core.export.request import Request
-from mode_core.export.target import Said
 from mode_core.export.weights import ExpertMatrix, Weights, open_weights
 from mode_core.quantization.widths import UNTOUCHED
 
@@ -62,7 +61,7 @@ def write_mlx_config(request: Request, folder: Path) -> None:
     (folder / FILE).write_text(json.dumps(quantization(request), indent=1) + "\n", encoding="utf-8")
 
 
-def write_mlx(request: Request, folder: Path) -> Said:
+def write_mlx(request: Request, folder: Path) -> tuple[str, ...]:
     """A checkpoint that mlx-vlm opens: experts packed as MLX packs them, other tensors under their own names.
 
     Memory: one bank's packed experts beside what `weights.Weights` needs.

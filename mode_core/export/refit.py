@@ -8,19 +8,16 @@ the predicted loss is the price of the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
 from mode_core.allocation import Allocation, AllocationError, allocate
 from mode_core.export.folder import ExportError
+from mode_core.export.target import Fitted, Target
 from mode_core.importance import CostTable, ImportanceError, cost_table
 from mode_core.importance.projections import by_projection
 from mode_core.statistics import ExpertStatistics
-
-if TYPE_CHECKING:
-    from mode_core.export.target import Target
 
 UNIT_WORDS = {
     "expert_projection": "one projection of one expert",
@@ -30,19 +27,6 @@ UNIT_WORDS = {
 }
 REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "shrinkage")  # settings that make the costs
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An allocation that a target can hold, and how it came from the one that was asked for.
-
-    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
-    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
-    """
-
-    allocation: Allocation
-    price: dict[str, object] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -165,7 +149,7 @@ def _solve(
         notes.append("Counts per width (at_least, at_most) were for the finer unit and are not kept.")
     pinned = {bank: {int(e): int(w) for e, w in wishes.items()} for bank, wishes in settings.get("pinned", {}).items()}
     try:
-        found = allocate(
+        solved = allocate(
             costs,
             bits=allocation.widths,
             scope=allocation.scope,
@@ -176,9 +160,9 @@ def _solve(
         )
     except AllocationError as refused:
         raise ExportError(f"At the unit of this target ({UNIT_WORDS[unit]}): {refused}") from None
-    if allocation.scope == "bank" and unit == "layer" and found.average_bits < allocation.average_bits - 1e-9:
+    if allocation.scope == "bank" and unit == "layer" and solved.average_bits < allocation.average_bits - 1e-9:
         notes.append(
-            f"Every layer keeps a budget of its own, so {allocation.average_bits - found.average_bits:.2f} bits per "
+            f"Every layer keeps a budget of its own, so {allocation.average_bits - solved.average_bits:.2f} bits per "
             "weight stay unused; scope 'model' would spend them."
         )
-    return found, tuple(notes)
+    return solved, tuple(notes)

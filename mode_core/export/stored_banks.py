@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
@@ -29,6 +29,7 @@ FUSED = re.compile(r"(?P<prefix>.+\.experts)\.(?P<part>gate_up_proj|up_proj|down
 SEPARATE = re.compile(
     r"(?P<prefix>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj|w1|w2|w3)\.weight"
 )
+ENTRANCES = {True: "gate_up_proj", False: "up_proj"}  # with a gate, and without
 PROJECTION = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
 
 
@@ -57,6 +58,22 @@ class StoredBank:
         """Names of all tensors that hold this bank."""
         for name in dict.fromkeys(self.names.values()):
             yield from [name] if self.fused else (name.format(e) for e in range(self.shape.experts))
+
+    def sides(self) -> dict[str, tuple[int, int, int]]:
+        """Sizes `[E, out, in]` of the fused tensors, by their names."""
+        entrance, shape = self.names["up"], self.shape
+        wide = shape.intermediate * (2 if shape.has_gate else 1)
+        return {
+            entrance: (shape.experts, wide, shape.hidden),
+            self.names["down"]: (shape.experts, shape.hidden, shape.intermediate),
+        }
+
+    def joined(self, transposed: bool) -> StoredBank:
+        """The same bank as it would lie in files with fused experts."""
+        prefix = self.names["down"].partition(".{}.")[0]
+        sides = {"down": "down_proj"} | dict.fromkeys(self.projections[:-1], ENTRANCES[self.shape.has_gate])
+        names = {projection: f"{prefix}.{sides[projection]}" for projection in self.projections}
+        return replace(self, names=names, fused=True, transposed=transposed)
 
     def read(self, files: CheckpointFiles, projection: str, first: int, last: int) -> Tensor:
         """Matrices `[last − first, out, in]` of some experts."""
@@ -101,22 +118,21 @@ def _stored(files: CheckpointFiles, bank: ExpertBank, parts: Mapping[str, list[s
         if set(names) != set(rows) or any(len(stored) != shape.experts for stored in parts.values()):
             raise OtherStorage(f"{bank.name}: not all of its {shape.experts} experts are in the checkpoint's files.")
         return StoredBank(bank.name, shape, names, rows, fused=False)
-    entrance = "gate_up_proj" if shape.has_gate else "up_proj"
+    entrance = ENTRANCES[shape.has_gate]
     if set(parts) != {entrance, "down_proj"} or any(len(stored) > 1 for stored in parts.values()):
         raise OtherStorage(f"The checkpoint's files hold no expert bank {bank.name} in a form that is known here.")
     names = {projection: parts["down_proj" if projection == "down" else entrance][0] for projection in rows}
-    turned = _transposed(files, shape, names["up"], names["down"])
-    return StoredBank(bank.name, shape, names, rows, True, turned)
+    stored = StoredBank(bank.name, shape, names, rows, fused=True)
+    return replace(stored, transposed=_transposed(files, stored.sides()))
 
 
-def _transposed(files: CheckpointFiles, shape: BankShape, entrance: str, exit_: str) -> bool:
+def _transposed(files: CheckpointFiles, sides: Mapping[str, tuple[int, int, int]]) -> bool:
     """Whether matrices are stored `[in, out]`, from the shapes."""
-    wide = shape.intermediate * (2 if shape.has_gate else 1)
-    plain = (shape.experts, wide, shape.hidden), (shape.experts, shape.hidden, shape.intermediate)
+    plain = tuple(sides.values())
     turned = tuple((experts, columns, rows) for experts, rows, columns in plain)
-    held = tuple(files.shape(entrance)), tuple(files.shape(exit_))
+    held = tuple(tuple(files.shape(name)) for name in sides)
     if plain == turned or held not in (plain, turned):
         raise OtherStorage(
-            f"{entrance} and {exit_} have the shapes {held}; expected {plain}, or both transposed, and told apart."
+            f"{' and '.join(sides)} have the shapes {held}; expected {plain}, or both transposed, and told apart."
         )
     return held == turned

@@ -12,7 +12,7 @@ from mode_core.export.request import Request
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import views
-from mode_core.modalities import KINDS
+from mode_core.modalities import KEY_RATIO, KINDS
 
 FILES = ("experts.csv", "experts.parquet")
 
@@ -59,7 +59,7 @@ def _bits(request: Request) -> pd.DataFrame:
 def _signal(request: Request) -> tuple[float, str]:
     """Key ratio and redundancy signal: those of the costs, else the paper's."""
     settings = request.costs.settings if request.costs is not None else {}
-    return float(settings.get("key_ratio", 0.20)), str(settings.get("signal", request.statistics.signals[0]))
+    return float(settings.get("key_ratio", KEY_RATIO)), str(settings.get("signal", request.statistics.signals[0]))
 
 
 def _measurements(request: Request) -> pd.DataFrame:

@@ -6,14 +6,11 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mode_core.allocation import Allocation
 from mode_core.export.request import Request
 
-if TYPE_CHECKING:
-    from mode_core.export.refit import Fitted
-
-GROUPS = {  # what a person wants to take along -> in words
+GROUPS = {  # what a person wants to download -> in words
     "checkpoint": "A checkpoint that software loads",
     "recipe": "A recipe for another quantizer",
     "data": "The bits as data",
@@ -22,12 +19,16 @@ PACKAGES_AS_INSTALLED = {"mlx": "'mlx[cpu]'"}  # where the name to install is no
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a writer has to say of what it wrote: sentences for the manifest, and lines that load it where those of the
-    target do not."""
+class Fitted:
+    """An allocation that a target can hold, and how it came from the one that was asked for.
 
+    `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
+    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
+    """
+
+    allocation: Allocation
+    price: dict[str, object] | None = None
     notes: tuple[str, ...] = ()
-    load: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Target:
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
-    `load` are lines of Python that open a checkpoint from within its folder (see `card`), `tried` the versions of the
-    packages that were tried with them.
+    `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
+    (see `card`), `tried` the versions of the packages that were tried with them.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Target:
     widths: tuple[int, ...]
     engines: str
     proof: str
-    write: Callable[[Request, Path], Said | None]
+    write: Callable[[Request, Path], tuple[str, ...] | None]
     needs_model: bool = False
     needs: str = ""
     recommended: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +67,7 @@ class Weights:
     Raises:
         ExportError: the allocation is of another model; a quantizer that needs the model loaded; storage that is not
             known here.
+        ModelError: while they are read: weights that are not finite.
     """
 
     def __init__(self, request: Request, folder: Path, network: nn.Module):
@@ -84,9 +85,9 @@ class Weights:
         self.linears = self._linears()
         try:
             self.banks = stored_banks(self.files, banks, self.names)
-        except OtherStorage:
+        except OtherStorage as told:
             if request.loaded is None:
-                raise
+                raise ExportError(f"{told} Write it from the loaded model (so without --stream).") from None
             self.banks = {}  # transformers, which loaded them, knows how to write them: see `dequantized`
 
     @contextmanager
@@ -126,8 +127,20 @@ class Weights:
         known = PUBLISHED.get(self._source_config.get("model_type"))
         # transformers tells the two layouts apart by their shapes alone
         clear = all(s.hidden not in (s.intermediate, 2 * s.intermediate) for s in self.shapes.values())
-        resaved = any(bank.fused and not bank.transposed for bank in self.banks.values())
-        return known if clear and resaved else None
+        other = any(not (bank.fused and bank.transposed) for bank in self.banks.values())
+        return known if clear and other else None
+
+    @cached_property
+    def apart(self) -> set[str]:
+        """Files' names of experts apart for which transformers has fused ones, and that it would start at random."""
+        return {name for name in self.routed.intersection(self.strange) if self.banks}
+
+    def form(self, bank: StoredBank) -> StoredBank:
+        """How a bank is written where experts keep their numbers: as in the files, but so that transformers reads it,
+        and as published where the family's published form is restored."""
+        if self.apart.intersection(bank.tensors()):
+            bank = bank.joined(self.request.banks[bank.name].storage.transposed)
+        return replace(bank, transposed=True) if bank.fused and self.restored is not None else bank
 
     @property
     def config(self) -> dict[str, object]:
@@ -172,6 +185,7 @@ class Weights:
             if name not in self.routed:
                 check(self.request.cancel)
                 tensor = self.files.read(name)
+                self._check_sound(name if name.endswith(".weight") else "", tensor)
                 yield name, self.packed(name, tensor).dequantize(tensor.dtype) if name in self.linears else tensor
         self.files.close()
 
@@ -189,7 +203,7 @@ class Weights:
         asked = {part: getattr(self.request.quantizer, f"{part}_bits") for part in ("attention", "shared")}
         planned = planned_linears(self.network, asked)
         stored = {name: place for place, name in self.names.items()}
-        found = {}
+        linears = {}
         for module, (linear, width) in planned.items():
             name = stored.get(f"{module}.weight")
             if name is None or tuple(self.files.shape(name)) != tuple(linear.weight.shape):
@@ -197,8 +211,8 @@ class Weights:
                     f"The checkpoint's files hold the weight of {module} joined with others or not at all, so it "
                     "cannot be written at a width of its own; leave attention_bits and shared_bits out."
                 )
-            found[name] = module, width
-        return found
+            linears[name] = module, width
+        return linears
 
     def packed(self, name: str, tensor: Tensor) -> PackedMatrix:
         """The codes of a layer that is among `linears`; `tensor` is its weight in the files."""
@@ -213,19 +227,31 @@ class Weights:
         """Some experts of one projection from expert `first` on: packed, or (at width 16) as they are in the files."""
         import torch
 
-        untouched, found = widths == UNTOUCHED, [(None, None)] * len(widths)
+        untouched, matrices = widths == UNTOUCHED, [(None, None)] * len(widths)
         if self._quantized is not None:
-            found = [(self._quantized.packed.get((bank.name, first + n, projection)), None) for n in range(len(widths))]
+            matrices = [
+                (self._quantized.packed.get((bank.name, first + n, projection)), None) for n in range(len(widths))
+            ]
             if not untouched.any():
-                return found
+                return matrices
         stack = bank.read(self.files, projection, first, first + len(widths))
+        for number, matrix in enumerate(stack):
+            self._check_sound(f"{bank.name}, expert {first + number}, {projection}", matrix)
         for width in np.unique(widths if self._quantized is None else widths[untouched]):
             places = np.flatnonzero(widths == width)
             chosen = stack[torch.from_numpy(places)]
             kept = width == UNTOUCHED
             for place, matrix in zip(places, chosen if kept else self._pack(chosen, int(width)), strict=True):
-                found[place] = (None, matrix) if kept else (matrix, None)
-        return found
+                matrices[place] = (None, matrix) if kept else (matrix, None)
+        return matrices
+
+    def _check_sound(self, called: str, tensor: Tensor) -> None:
+        """Refuse weights that are not finite where they come from the folder; a loaded model's were looked at."""
+        from mode_core.models.arriving import UNSOUND, unsound
+        from mode_core.models.errors import ModelError
+
+        if self.request.loaded is None and called and unsound(called, tensor):
+            raise ModelError(f"{self.folder}: {called}: {UNSOUND}")
 
     def _pack(self, stack: Tensor, width: int) -> list[PackedMatrix]:
         from mode_core.quantization.methods import quantize_data_free

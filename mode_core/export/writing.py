@@ -14,10 +14,10 @@ from mode_core.allocation.records import Allocation
 from mode_core.export.card import write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
-from mode_core.export.refit import Fitted, fit
+from mode_core.export.refit import fit
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
-from mode_core.export.target import Said, Target, missing_package
+from mode_core.export.target import Fitted, Target, missing_package
 from mode_core.export.targets import TARGETS
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook, check
@@ -26,6 +26,8 @@ from mode_core.quantization.widths import GROUP_SIZE
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mode_core.models import LoadedModel
     from mode_core.runs.run import Run
     from mode_core.samples import Sample
@@ -94,15 +96,14 @@ def export(
         given = {name: value for name, value in (quantizer or {}).items() if value is not None}
         samples = given.pop("samples", samples)
         quantizer = Quantizer(method, group_size, symmetric, **given)
-    from mode_core.models.outline import outline
-
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
     source = _source(run, statistics, loaded, checkpoint)
     rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
-    network = None if loaded is not None or checkpoint is None else outline(checkpoint, trust_remote_code)
+    read = loaded is None and checkpoint is not None
+    network = _network(chosen, Path(checkpoint), trust_remote_code) if read else None
     own = {"options": dict(options or {}), "run_folder": None if run is None else run.path}
     asked = Request(allocation, *rest, **place, **own, network=network)
     asked.check_banks()
@@ -115,11 +116,11 @@ def export(
     check_widths(chosen, fitted.allocation)
     check_destination(folder, target)
     with whole_folder(folder) as building:
-        said = chosen.write(request, building) or Said()
+        notes = chosen.write(request, building) or ()
         check(cancel)
         if chosen.group == "checkpoint":
-            write_card(chosen, request, said, building)
-        manifest = build_manifest(chosen, request, fitted, said, building)
+            write_card(chosen, request, notes, building)
+        manifest = build_manifest(chosen, request, fitted, notes, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
 
@@ -148,19 +149,32 @@ def check_widths(target: Target, allocation: Allocation) -> None:
         )
 
 
+def _network(target: Target, folder: Path, trust_remote_code: bool) -> nn.Module:
+    """The model of a folder without weights; where these are written, after the proof that all of them are there."""
+    from mode_core.models.arriving import check_files
+    from mode_core.models.checkpoint_files import CheckpointFiles
+    from mode_core.models.outline import configuration, outline
+
+    if not target.needs_model:
+        return outline(folder, trust_remote_code)
+    config = configuration(str(folder), trust_remote_code)
+    with CheckpointFiles(folder) as files:
+        return check_files(files, config, trust_remote_code)
+
+
 def _source(
     run: Run | None, statistics: ExpertStatistics | None, loaded: LoadedModel | None, checkpoint: str | Path | None
 ) -> dict[str, object]:
     """Which model this is about, as the run, the statistics or the loaded model name it."""
     from mode_core.models.folders import model_name
 
-    found: dict[str, object] = {}
+    source: dict[str, object] = {}
     if statistics is not None:
-        found |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
+        source |= {key: statistics.settings[key] for key in ("model", "revision") if key in statistics.settings}
     if run is not None and run.model_source:
-        found["source"] = run.model_source
+        source["source"] = run.model_source
     if loaded is not None:
-        found |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
+        source |= {key: getattr(loaded, key) for key in ("source", "name", "revision")}
     elif checkpoint is not None:
-        found |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
-    return found
+        source |= {"source": str(checkpoint), "name": model_name(Path(checkpoint))}
+    return source

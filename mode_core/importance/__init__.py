@@ -8,20 +8,3 @@ from mode_core.importance.recommended import Recommendation, recommended
 from mode_core.importance.records import CostTable, Frequencies
 from mode_core.importance.stacks import ImportanceError
 from mode_core.importance.support import Support, support, support_summary
-
-__all__ = [
-    "METHODS",
-    "CostTable",
-    "Frequencies",
-    "ImportanceError",
-    "Interval",
-    "Method",
-    "Recommendation",
-    "Support",
-    "cost_table",
-    "frequencies",
-    "frequency_intervals",
-    "recommended",
-    "support",
-    "support_summary",
-]

@@ -25,26 +25,11 @@ def _relative_entropy(share: np.ndarray, base: np.ndarray) -> np.ndarray:
     return (share * np.log2(ratio)).sum(axis=-1)
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks 1…E from the lowest, ties share their mean rank: `[…, E]` → `[…, E]`."""
-    order = np.argsort(values, axis=-1, kind="stable")
-    rising = np.take_along_axis(values, order, axis=-1)
-    place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
-    fresh = np.ones(values.shape, dtype=bool)
-    fresh[..., 1:] = rising[..., 1:] != rising[..., :-1]
-    last = np.ones(values.shape, dtype=bool)
-    last[..., :-1] = fresh[..., 1:]
-    first_place = np.maximum.accumulate(np.where(fresh, place, 0), axis=-1)
-    behind = np.where(last, place, values.shape[-1])[..., ::-1]
-    last_place = np.minimum.accumulate(behind, axis=-1)[..., ::-1]
-    found = np.empty(values.shape)
-    np.put_along_axis(found, order, (first_place + last_place) / 2 + 1, axis=-1)
-    return found
-
-
 def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman rank correlation, `[…, E]` → `[…]`, −1 to 1; nan where all values of one side are equal."""
-    first, second = (ranks(side) - (side.shape[-1] + 1) / 2 for side in (one, other))
+    from scipy.stats import rankdata  # fetched here: a first page should not wait for it
+
+    first, second = (rankdata(side, axis=-1) - (side.shape[-1] + 1) / 2 for side in (one, other))
     spread = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
     together = (first * second).sum(axis=-1)
     return np.divide(together, spread, out=np.full_like(together, np.nan), where=spread > 0)

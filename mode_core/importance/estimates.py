@@ -43,7 +43,7 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
         weight * share(view.sums(kind, "selections"))[..., None] * damage(view, kind, metric, options.min_support)
         for kind, weight in kinds
     )
-    unsupported = sum(view.sums(kind, "support") for kind, _ in kinds) < options.min_support
+    unsupported = np.sum([view.sums(kind, "support") for kind, _ in kinds], axis=0) < options.min_support
     if unsupported.any():
         least = sum(weight * one_token_share(view, kind) for kind, weight in kinds)
         least = np.where(least > 0, least, 1 / view.stack.shape.experts)
@@ -100,7 +100,7 @@ def sensitivity_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarr
     """(δ_text + α·δ_key) / E; experts that were not measured get the estimated damage."""
     kinds = counted(options)
     cost = sum(weight * damage(view, kind, min_support=options.min_support) for kind, weight in kinds)
-    unsupported = sum(view.sums(kind, "support") for kind, _ in kinds) < options.min_support
+    unsupported = np.sum([view.sums(kind, "support") for kind, _ in kinds], axis=0) < options.min_support
     cost = np.where(unsupported[..., None], estimated(view, min_support=options.min_support), cost)
     return cost / view.stack.shape.experts, unsupported
 

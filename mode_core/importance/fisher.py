@@ -34,7 +34,7 @@ def fisher_cost(
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
     share = {kind: _one_token(view, kind) for kind, _ in kinds}
     cost = sum(weight * share[kind] * view.sums(kind, sums) for kind, weight in kinds)
-    unsupported = sum(view.sums(kind, "fisher_support") for kind, _ in kinds) < min_support
+    unsupported = np.sum([view.sums(kind, "fisher_support") for kind, _ in kinds], axis=0) < min_support
     if unsupported.any():
         free = sum(weight * share[kind] for kind, weight in kinds) * estimated_fisher(view, min_support, sums)
         cost = np.where(unsupported[..., None], free, cost)

@@ -74,11 +74,11 @@ def frequency_intervals(
     """Intervals of every frequency: bank → kind of token → `Interval` of `[E]`, cut to [0, 1]."""
     whole = frequencies(statistics, key_ratio, signal)
     without = [frequencies(statistics, key_ratio, signal, fold) for fold in used_folds(statistics)]
-    found: dict[str, dict[str, Interval]] = {}
+    intervals: dict[str, dict[str, Interval]] = {}
     for name, shares in whole.items():
-        found[name] = {}
+        intervals[name] = {}
         for kind in KINDS:
             interval = jackknife(getattr(shares, kind), np.stack([getattr(one[name], kind) for one in without]), level)
             low, high = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
-            found[name][kind] = Interval(interval.estimate, interval.standard_error, low, high)
-    return found
+            intervals[name][kind] = Interval(interval.estimate, interval.standard_error, low, high)
+    return intervals

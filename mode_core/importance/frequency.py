@@ -31,15 +31,15 @@ def frequencies(
     Raises:
         ImportanceError: key ratio outside (0, 1], or a signal that was not calibrated.
     """
-    found = {}
+    made = {}
     for view in views(statistics, key_ratio, signal, leave_out_fold):
         counts = {kind: view.sums(kind, "selections") for kind in KINDS}
         shares = {kind: share(count) for kind, count in counts.items()}
         none = {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
         for row, name in enumerate(view.stack.names):
             empty = frozenset(kind for kind in KINDS if none[kind][row])
-            found[name] = Frequencies(**{kind: shares[kind][row] for kind in KINDS}, empty=empty)
-    return in_order(statistics, found)
+            made[name] = Frequencies(**{kind: shares[kind][row] for kind in KINDS}, empty=empty)
+    return in_order(statistics, made)
 
 
 def one_token_share(view: View, kind: str) -> np.ndarray:

@@ -13,6 +13,7 @@ one factor per bank, the median over its measured experts and widths of (KL per 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def check_measured_at(statistics: ExpertStatistics, key_ratio: float, signal: st
     Raises:
         ImportanceError: with the ratio and signal that it was measured at.
     """
-    known = statistics.settings["logit_kl"]
+    known: Any = statistics.settings["logit_kl"]
     if (key_bins(key_ratio), signal) != (key_bins(known["key_ratio"]), known["signal"]):
         raise ImportanceError(
             f"The KL of the answer was measured with key_ratio {known['key_ratio']:.2f} and the signal "
@@ -51,12 +52,13 @@ def kl_cost(view: View, parts: Parts, min_support: int, by_frequency: bool) -> t
     """Σ over kinds of weight · (frequency ·) δ: `[N, E, B]`, and `[N, E]`: experts that fewer than `min_support`
     measured tokens of these kinds chose, whose cost is estimated (see the head of this file)."""
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
-    cost, least = np.zeros(view.stack.total("text_logit_kl").shape), 0.0
+    cost = np.zeros(view.stack.total("text_logit_kl").shape)
+    least: Any = 0.0
     for kind, weight in kinds:
-        often = share(view.sums(kind, "selections"))[..., None] if by_frequency else 1.0
+        often: Any = share(view.sums(kind, "selections"))[..., None] if by_frequency else 1.0
         cost = cost + weight * often * kl_damage(view, kind)
         least = least + weight * (one_token_share(view, kind)[..., None] if by_frequency else 1.0)
-    unsupported = sum(view.stack.total(f"{kind}_logit_kl_support") for kind, _ in kinds) < min_support
+    unsupported = np.sum([view.stack.total(f"{kind}_logit_kl_support") for kind, _ in kinds], axis=0) < min_support
     if unsupported.any():
         cost = np.where(unsupported[..., None], least * estimated_kl(view, min_support), cost)
     return cost, unsupported
@@ -67,7 +69,7 @@ def estimated_kl(view: View, min_support: int = 1) -> np.ndarray:
 
     def make() -> np.ndarray:
         stack, free = view.stack, data_free(view.stack)
-        support = sum(stack.total(f"{kind}_logit_kl_support") for kind in COUNTED)[..., None]
+        support = np.sum([stack.total(f"{kind}_logit_kl_support") for kind in COUNTED], axis=0)[..., None]
         total = sum(stack.total(f"{kind}_logit_kl") for kind in COUNTED)
         usable = (support >= max(min_support, 1)) & (free > 0)
         ratio = np.where(usable, total / np.where(usable, support * free, 1), np.nan).reshape(len(free), -1)

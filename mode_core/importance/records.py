@@ -51,7 +51,7 @@ class CostTable(Mapping[str, np.ndarray]):
             SettingsError: bits of a width that has no cost; by projection where the costs do not say how they divide.
         """
         order = np.argsort(self.bits)
-        known, found = np.asarray(self.bits)[order], {}
+        known, costs = np.asarray(self.bits)[order], {}
         for bank, given in bits.items():
             table, own = self.costs[bank], np.asarray(given)
             if missing := sorted(set(own.ravel().tolist()) - set(self.bits)):
@@ -59,8 +59,8 @@ class CostTable(Mapping[str, np.ndarray]):
             if own.ndim == 2 and table.ndim == 2:
                 raise SettingsError("The bits are by projection and the costs are not.")
             table = table.sum(axis=1) if own.ndim < table.ndim - 1 else table
-            found[bank] = np.take_along_axis(table, order[np.searchsorted(known, own)][..., None], axis=-1)[..., 0]
-        return found
+            costs[bank] = np.take_along_axis(table, order[np.searchsorted(known, own)][..., None], axis=-1)[..., 0]
+        return costs
 
     def damage(self, bits: Mapping[str, np.ndarray]) -> float:
         """Summed cost of these bits; see `at`."""

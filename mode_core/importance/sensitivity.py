@@ -28,6 +28,7 @@ def measured(view: View, kind: str, metric: str = "expert_mse") -> np.ndarray:
     Zero where no token of that kind was measured.
     """
     support = view.sums(kind, "support")[..., None]
+    unit: float | np.ndarray
     if metric == "expert_mse":
         errors, unit = view.sums(kind, "error"), float(view.stack.shape.hidden)
     elif metric == "output_mse":

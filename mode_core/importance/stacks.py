@@ -12,6 +12,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,7 @@ class Stack:
     def _vision_without(self, signal: str, key: str, bins: int) -> np.ndarray:
         name = f"vision_{key}/{signal}"
         fold = np.stack([bank.arrays[name][self.leave_out][..., :bins].sum(axis=-1) for bank in self.banks])
+        assert self.whole is not None  # only a stack that leaves a fold out asks
         return _minus(self.whole.vision(signal, key, bins), fold)
 
     def _cumulated(self, signal: str, key: str) -> np.ndarray:
@@ -151,8 +153,9 @@ def views(
     Raises:
         ImportanceError: key ratio outside (0, 1], or a signal that was not calibrated.
     """
+    ranked_by: str | None = signal
     bins = key_bins(key_ratio)
-    known_ratios = statistics.settings.get("key_ratios")  # of statistics that were read in, not measured here
+    known_ratios: Any = statistics.settings.get("key_ratios")  # of statistics that were read in, not measured here
     if known_ratios and signal != NO_SIGNAL and bins not in [key_bins(ratio) for ratio in known_ratios]:
         ratios = ", ".join(f"{ratio:g}" for ratio in known_ratios)
         raise ImportanceError(
@@ -160,14 +163,14 @@ def views(
             "Calibrate here to choose another."
         )
     if signal == NO_SIGNAL:
-        bins, signal = BINS, statistics.signals[0] if statistics.signals else None
+        bins, ranked_by = BINS, statistics.signals[0] if statistics.signals else None
     elif signal not in statistics.signals:
         known = ", ".join((*statistics.signals, NO_SIGNAL))
         raise ImportanceError(
             f"These statistics hold no redundancy signal {signal!r}; choose one of: {known}, "
             f"or calibrate again with {signal!r}."
         )
-    return tuple(View(stack, signal, bins) for stack in stacks(statistics, leave_out))
+    return tuple(View(stack, ranked_by, bins) for stack in stacks(statistics, leave_out))
 
 
 def key_bins(key_ratio: float) -> int:

@@ -38,7 +38,7 @@ class Support:
     @property
     def unsupported(self) -> np.ndarray:
         """Experts with fewer than `least` measured tokens of both together, whose whole cost is estimated: `[E]`."""
-        return sum(self.tokens.values()) < self.least
+        return np.sum(list(self.tokens.values()), axis=0) < self.least
 
 
 def support(
@@ -51,13 +51,13 @@ def support(
     """
     if min_support < 1:
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
-    found = {}
+    supports = {}
     for view in views(statistics, key_ratio, signal):
         sums = {key: {kind: view.sums(kind, key) for kind in COUNTED} for key in ("support", "selections")}
         for row, bank in enumerate(view.stack.banks):
             tokens, routed = ({kind: both[row] for kind, both in sums[key].items()} for key in sums)
-            found[bank.name] = Support(tokens, routed, int(min_support), bank.shape.layer)
-    return in_order(statistics, found)
+            supports[bank.name] = Support(tokens, routed, int(min_support), bank.shape.layer)
+    return in_order(statistics, supports)
 
 
 def support_summary(found: dict[str, Support], listed: int = 10) -> dict[str, object]:

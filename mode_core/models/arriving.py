@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mode_core.models.checkpoint_files import CheckpointFiles
 
 REMEDY = "A conversion or download may have stopped; get the checkpoint anew, or convert it again."
+UNSOUND = "not finite (NaN or infinity). Get these weights anew."
 SHOWN = 5  # tensors that a refusal names
 EXPERT = re.compile(r"(?P<bank>.+\.experts)\.(?P<expert>\d+)\.(?P<part>.+)")
 SET_ASIDE = re.compile(r"(^|\.)(mtp|nextn|talker|code2wav|token2wav)(\.|_)")  # further networks beside the model's own
@@ -52,10 +53,10 @@ def load_weights(
         check_files(
             files, config, trust_remote_code
         )  # before transformers makes up what is missing, which takes memory
-    found: list[str] = []
-    model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, found), **placement)
-    if found:
-        raise ModelError(f"{files.folder}: {_counted(found)}: not finite (NaN or infinity). Get these weights anew.")
+    arrived: list[str] = []
+    model = _filled(files, config, dtype, trust_remote_code, lambda key: Arriving(key, files, arrived), **placement)
+    if arrived:
+        raise ModelError(f"{files.folder}: {_counted(arrived)}: {UNSOUND}")
     _generation(model, files)
     return model
 
@@ -67,7 +68,8 @@ def check_files(files: CheckpointFiles, config: Any, trust_remote_code: bool = F
         ModelError: as `load_weights`, but for numbers that are not finite.
     """
     nowhere = {"device_map": {"": "meta"}}
-    return _filled(files, config, None, trust_remote_code, lambda key: Shadow(key, files), **nowhere)
+    with loading_bars(shown=False):
+        return _filled(files, config, None, trust_remote_code, lambda key: Shadow(key, files), **nowhere)
 
 
 def _filled(
@@ -97,6 +99,21 @@ def _filled(
             raise ModelError(f"{name}: {_counted(unfit)}: cannot be put together. {REMEDY}") from failure
     check_report(report, config, name)
     return model
+
+
+@contextmanager
+def loading_bars(shown: bool) -> Iterator[None]:
+    """Keep transformers' own bars ("Loading weights") off the screen where no progress is wanted."""
+    from transformers.utils import logging
+
+    active = logging.is_progress_bar_enabled()
+    try:
+        if not shown:
+            logging.disable_progress_bar()
+        yield
+    finally:
+        if active:
+            logging.enable_progress_bar()
 
 
 @contextmanager

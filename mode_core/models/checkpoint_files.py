@@ -93,11 +93,11 @@ class CheckpointFiles:
         Raises:
             ModelError: one of them is a Git-LFS pointer.
         """
-        found = [path for path in self.folder.iterdir() if BESIDE.fullmatch(path.name) and path.is_file()]
-        found += [*self.folder.glob(TEMPLATES), *self._own_code()]
-        for path in found:
+        beside = [path for path in self.folder.iterdir() if BESIDE.fullmatch(path.name) and path.is_file()]
+        beside += [*self.folder.glob(TEMPLATES), *self._own_code()]
+        for path in beside:
             refuse_pointer(path)
-        return tuple(sorted(found))
+        return tuple(sorted(beside))
 
     def revision(self) -> str:
         """Digest of what a model is read from: config.json, index and weight files (large ones: header and both ends),
@@ -162,23 +162,23 @@ class CheckpointFiles:
         return getattr(torch, self._dtype or "bfloat16")
 
     def _headers(self, places: dict[str, Path]) -> dict[str, _Stored]:
-        found: dict[str, _Stored] = {}
+        headers: dict[str, _Stored] = {}
         for path in self.weight_files:
             opened = _open(path)
             for name in opened.keys():  # noqa: SIM118 - no mapping
                 if places and places.get(name) != path:
                     continue
-                if name in found:
-                    raise ModelError(f"{self.folder}: {found[name].file.name} and {path.name} both hold {name}; "
+                if name in headers:
+                    raise ModelError(f"{self.folder}: {headers[name].file.name} and {path.name} both hold {name}; "
                                      f"keep the files of one checkpoint.")  # fmt: skip
                 part = opened.get_slice(name)
-                found[name] = _Stored(path, part.get_dtype(), tuple(part.get_shape()))
-        if lost := [name for name in places if name not in found]:
+                headers[name] = _Stored(path, part.get_dtype(), tuple(part.get_shape()))
+        if lost := [name for name in places if name not in headers]:
             raise ModelError(
                 f"{places[lost[0]]} lacks {lost[0]}, which {INDEX} looks for there ({len(lost)} such tensors); "
                 "index and shards are of different checkpoints: copy them anew."
             )
-        return found
+        return headers
 
     def _activation(self, name: str) -> bool:
         """A scale for activations beside an FP8 matrix; weights alone are read."""

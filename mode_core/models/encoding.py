@@ -170,7 +170,7 @@ def _render(processor: Any, sample: Sample) -> str:
     for text in sample.texts:
         if held := [token for token in tokenizer.all_special_tokens if token in text]:
             raise SampleError(f"Sample {sample.id}: its text holds the model's control token {held[0]!r}; take it out.")
-    check_template(processor)
+    _check_there(processor)
     try:
         text = _templated(processor, sample.prompt())
     except TemplateError as refused:
@@ -187,11 +187,22 @@ def _render(processor: Any, sample: Sample) -> str:
 
 
 def check_template(processor: Any) -> None:
-    """Refuse a processor (or tokenizer) that does not say how a chat is written.
+    """Refuse a processor (or tokenizer) that does not say how a chat is written, or whose template is broken.
 
     Raises:
         ModelError: what to do.
     """
+    _check_there(processor)
+    try:
+        _templated(processor, [{"role": "user", "content": [{"type": "text", "text": "?"}]}])
+    except (TemplateError, ValueError, TypeError, KeyError) as broken:
+        raise ModelError(
+            f"The chat template of the model's processor is broken: a plain question cannot be written with it "
+            f"({type(broken).__name__}: {broken}). Copy it anew from where the model was published."
+        ) from None
+
+
+def _check_there(processor: Any) -> None:
     if not (getattr(processor, "chat_template", None) or getattr(tokenizer_of(processor), "chat_template", None)):
         where = getattr(tokenizer_of(processor), "name_or_path", "") or "the model's folder"
         raise ModelError(

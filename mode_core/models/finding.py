@@ -44,8 +44,8 @@ def find_banks(model: nn.Module) -> dict[str, ExpertBank]:
     Raises:
         ModelError: there is none, or one is stored in a way that cannot be read; the text says what was found.
     """
-    found = [bank for name, module in model.named_modules() if (bank := _read_bank(model, name, module))]
-    if not found:
+    banks = [bank for name, module in model.named_modules() if (bank := _read_bank(model, name, module))]
+    if not banks:
         seen = [_described(name, module) for name, module in model.named_modules() if name.endswith("experts")]
         raise ModelError(
             f"{type(model).__name__} has no bank of routed experts. Looked for: a module with a 3-D 'down_proj' beside "
@@ -53,7 +53,7 @@ def find_banks(model: nn.Module) -> dict[str, ExpertBank]:
             f"a {' or '.join(map(repr, ROUTERS))}. Modules called 'experts': {', '.join(seen[:3]) or 'none'}. "
             "Choose a Mixture-of-Experts model."
         )
-    return {bank.name: bank for bank in sorted(found, key=lambda bank: bank.layer)}
+    return {bank.name: bank for bank in sorted(banks, key=lambda bank: bank.layer)}
 
 
 def _read_bank(model: nn.Module, name: str, module: nn.Module) -> ExpertBank | None:

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mode_core.files import LFS_POINTER
 from mode_core.models.errors import ModelError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SNAPSHOT = re.compile(r"models--(?P<name>[^/\\]+)[/\\]snapshots[/\\][^/\\]+$")
-POINTER, POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
+POINTER_BYTES = 1024
 
 
 def checked_folder(source: str) -> Path | None:
@@ -80,7 +81,7 @@ def refuse_pointer(path: Path) -> None:
     Raises:
         ModelError: it is one; what to do.
     """
-    if path.is_file() and path.stat().st_size <= POINTER_BYTES and path.read_bytes().startswith(POINTER):
+    if path.is_file() and path.stat().st_size <= POINTER_BYTES and path.read_bytes().startswith(LFS_POINTER):
         raise ModelError(
             f"{path} is a Git-LFS pointer, not the file itself: the folder was cloned without git-lfs. Run "
             "'git lfs install' and 'git lfs pull' in it, or download it anew."

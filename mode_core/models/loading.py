@@ -207,6 +207,11 @@ def _check_processor_files(place: Path, pictures: bool) -> None:
             f"{place} has no tokenizer (looked for {', '.join(TOKENIZERS[:4])} and the like); copy tokenizer.json and "
             "tokenizer_config.json there from where the model was published."
         )
+    if (place / "tokenizer.json").is_file() and not (place / "tokenizer_config.json").is_file():
+        raise ModelError(
+            f"{place} has no tokenizer_config.json, which names the control tokens; copy it there from where the model "
+            "was published."
+        )
     if pictures and not any((place / name).is_file() for name in PROCESSORS):
         raise ModelError(
             f"{place} has no processor for pictures: neither {' nor '.join(PROCESSORS)} is there; copy it from where "

@@ -47,15 +47,15 @@ def shown_pictures(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tu
             grids.append(None)
             frames.append(None)
             continue
-        found: list[tuple[tuple[int, int], tuple[int, int | None]]] = []
+        shown: list[tuple[tuple[int, int], tuple[int, int | None]]] = []
         for number, medium in enumerate(sample.media):
             if isinstance(medium, VideoSource):
                 count, size = next(steps)
-                found += [(size, (number, step * joined)) for step in range(count)]
+                shown += [(size, (number, step * joined)) for step in range(count)]
             else:
-                found.append((next(pictures)[1], (number, None)))
-        grids.append(tuple(size for size, _ in found))
-        frames.append(tuple(place for _, place in found))
+                shown.append((next(pictures)[1], (number, None)))
+        grids.append(tuple(size for size, _ in shown))
+        frames.append(tuple(place for _, place in shown))
     return tuple(grids), tuple(frames)
 
 

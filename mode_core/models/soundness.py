@@ -37,18 +37,18 @@ def check_logits(loaded: LoadedModel, logits: Tensor, inputs: Mapping[str, Any],
 
 def _origin(loaded: LoadedModel, inputs: Mapping[str, Any]) -> str:
     """Where numbers stop being finite in a pass, in words."""
-    found: list[str] = []
+    origins: list[str] = []
 
     def look(bank: ExpertBank) -> Any:
         def hook(_: object, args: tuple, kwargs: dict, output: object) -> None:
             states = args[0] if args else kwargs.get("hidden_states")
             made = output[0] if isinstance(output, tuple) else output
-            if found or not isinstance(states, Tensor) or bool(made.isfinite().all()):
+            if origins or not isinstance(states, Tensor) or bool(made.isfinite().all()):
                 return
             if not bool(states.isfinite().all()):
-                found.append(f"what enters the bank {bank.name} is not finite already")
+                origins.append(f"what enters the bank {bank.name} is not finite already")
             else:
-                found.append(f"the bank {bank.name}{_experts(bank, states.reshape(-1, states.shape[-1]))}")
+                origins.append(f"the bank {bank.name}{_experts(bank, states.reshape(-1, states.shape[-1]))}")
 
         return hook
 
@@ -62,7 +62,7 @@ def _origin(loaded: LoadedModel, inputs: Mapping[str, Any]) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    return found[0] if found else "all expert banks give finite numbers, so it happens behind them"
+    return origins[0] if origins else "all expert banks give finite numbers, so it happens behind them"
 
 
 def _experts(bank: ExpertBank, states: Tensor) -> str:

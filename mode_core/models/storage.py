@@ -161,10 +161,10 @@ class ListedStorage:
     def bias(self, side: str, expert: int) -> Tensor | None:
         """Bias of one expert's fused side, `[out]`; None where there is none."""
         names = ("down",) if side == "down" else ("gate", "up") if self.has_gate else ("up",)
-        found = [self.linear(name, expert).bias for name in names]
-        if any(part is None for part in found):
+        biases = [self.linear(name, expert).bias for name in names]
+        if any(part is None for part in biases):
             return None
-        return found[0].detach() if len(found) == 1 else torch.cat([part.detach() for part in found])
+        return biases[0].detach() if len(biases) == 1 else torch.cat([part.detach() for part in biases])
 
     @property
     def has_bias(self) -> bool:

@@ -10,7 +10,7 @@ from mode_core.models.encoding import Encoded
 from mode_core.samples import Sample, SampleError, SampleList
 
 if TYPE_CHECKING:
-    from mode_core.models import LoadedModel
+    from mode_core.models.loading import LoadedModel
 
 AT_ONCE = 8  # samples that are looked at together
 
@@ -51,10 +51,10 @@ def usable(
         name, reason = next(iter(refused.items()))
         which = "The sample" if strict else f"None of the {len(samples)} samples can be used. The first,"
         raise SampleError(f"{which} {name}: {reason}")
-    found = SampleList([sample for sample in samples if sample.id not in refused])
-    found.errors = [*getattr(samples, "errors", ()), *(f"{name}: {reason}" for name, reason in refused.items())]
-    found.notes, found.drawn = getattr(samples, "notes", []), getattr(samples, "drawn", None)
-    return found
+    left = SampleList([sample for sample in samples if sample.id not in refused])
+    left.errors = [*getattr(samples, "errors", ()), *(f"{name}: {reason}" for name, reason in refused.items())]
+    left.notes, left.drawn = getattr(samples, "notes", []), getattr(samples, "drawn", None)
+    return left
 
 
 def _look(loaded: LoadedModel, batch: list[Sample], refused: dict[str, str]) -> None:

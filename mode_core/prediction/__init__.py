@@ -3,23 +3,5 @@
 from mode_core.errors import CheckError, PredictionError
 from mode_core.prediction.anchor import Anchor
 from mode_core.prediction.check import Check, Ranking, Trial
-from mode_core.prediction.predicting import NATS, Estimate, Prediction, Predictor, gradient_nats
-from mode_core.prediction.stability import Stability, Sufficiency, allocation_stability, sufficiency
-
-__all__ = [
-    "NATS",
-    "Anchor",
-    "Check",
-    "CheckError",
-    "Estimate",
-    "Prediction",
-    "PredictionError",
-    "Predictor",
-    "Ranking",
-    "Stability",
-    "Sufficiency",
-    "Trial",
-    "allocation_stability",
-    "gradient_nats",
-    "sufficiency",
-]
+from mode_core.prediction.predicting import NATS, Estimate, Prediction, Predictor
+from mode_core.prediction.stability import Stability, Sufficiency, allocation_stability, fold_solvers, sufficiency

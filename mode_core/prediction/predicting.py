@@ -10,7 +10,7 @@ means is measured: every expert alike at some widths, on a few samples, one pass
 logarithm of KL is a straight line over the logarithm of the sum, beyond them it goes on as in the last piece. Samples
 that calibration did not hold anchor better: `check` measures an anchor on its own.
 
-**Without one** the number is relative and has no unit. Gradients give nats to second order (`gradient_nats`): half the
+**Without one** the number is relative and has no unit. Gradients give nats to second order: half the
 Fisher damage of all tokens over the number of answer tokens. On the bundled model that is 0.8 of what is measured with
 every expert at 4 bits, half at 3 and a sixteenth at 2, so it is no prediction.
 
@@ -20,8 +20,9 @@ It tells what other samples of the same kind would have said, not what other kin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,8 +31,7 @@ from mode_core.errors import PredictionError
 from mode_core.importance import CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
-from mode_core.importance.stacks import views
-from mode_core.modalities import ALL, KEY_RATIO, MODALITIES, SIGNAL
+from mode_core.modalities import SIGNAL
 from mode_core.prediction.anchor import Anchor
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
@@ -98,6 +98,8 @@ class Predictor:
             )
         self._signal = SIGNAL if SIGNAL in statistics.signals else (*statistics.signals, "none")[0]
         self._tables = [self._table(fold) for fold in (None, *used_folds(statistics))]
+        self._costs = self._flat(self._tables)
+        self._uniform = self._costs.sum(axis=1)  # [1 + F, B]: every expert at each width
 
     def _table(self, fold: int | None) -> CostTable:
         given = {"signal": self._signal, "leave_out_fold": fold, "shrinkage": self.shrinkage}
@@ -105,26 +107,38 @@ class Predictor:
 
     def predict(self, allocation: Allocation | Bits) -> Prediction:
         """Predicted damage of bits, bank → int `[E]` or `[E, 2]`; experts at 16 bits take none."""
-        bits = allocation.bits if isinstance(allocation, Allocation) else allocation
-        totals = np.array([self._total(table, bits) for table in self._tables])
-        lowest = np.array([self._uniform(table, min(table.bits)) for table in self._tables])
+        totals = self._totals(allocation.bits if isinstance(allocation, Allocation) else allocation)
+        lowest = self._uniform[:, self._columns([min(self.statistics.bits)])[0]]
         relative = _joined(np.log(np.maximum(totals / lowest, LEAST)), 0.0)
         kl: dict[str, Estimate] = {}
         if self.anchor is not None:
-            at = np.array([[self._uniform(table, width) for width in self.anchor.widths] for table in self._tables])
+            at = self._uniform[:, self._columns(self.anchor.widths)]
             kl = {kind: _anchored(self.anchor, kind, totals, at) for kind in self.anchor.kl}
         return Prediction(kl, relative, self.method, self.shrinkage)
 
-    def _total(self, table: CostTable, bits: Bits) -> float:
-        """Summed cost; what stays at 16 bits costs nothing."""
-        table = by_projection(table, self.statistics) if any(np.ndim(own) == 2 for own in bits.values()) else table
-        stays = {bank: np.asarray(own) == UNTOUCHED for bank, own in bits.items()}
-        known = {bank: np.where(stays[bank], table.bits[-1], own) for bank, own in bits.items()}
-        return float(sum(costs[~stays[bank]].sum() for bank, costs in table.at(known).items()))
-
     @staticmethod
-    def _uniform(table: CostTable, width: int) -> float:
-        return float(sum(costs[:, table.bits.index(width)].sum() for costs in table.values()))
+    def _flat(tables: Sequence[CostTable]) -> np.ndarray:
+        """Costs of all experts (or halves of experts) after each other, table by table: `[1 + F, N, B]`."""
+        return np.stack([np.concatenate([own.reshape(-1, own.shape[-1]) for own in one.values()]) for one in tables])
+
+    @cached_property
+    def _halves(self) -> np.ndarray:
+        return self._flat([by_projection(table, self.statistics) for table in self._tables])
+
+    def _columns(self, widths: Sequence[int] | np.ndarray) -> np.ndarray:
+        known = np.array(self.statistics.bits)
+        order = np.argsort(known)
+        return order[np.searchsorted(known, widths, sorter=order)]
+
+    def _totals(self, bits: Bits) -> np.ndarray:
+        """Summed costs by each table, `[1 + F]`; what stays at 16 bits costs nothing."""
+        split = any(np.ndim(own) == 2 for own in bits.values())
+        each = [np.asarray(bits[bank]) for bank in self.statistics.banks]
+        own = np.concatenate([np.repeat(row, 2) if split and row.ndim == 1 else row.ravel() for row in each])
+        rows = np.flatnonzero(own != UNTOUCHED)
+        if strange := sorted(set(own[rows].tolist()) - set(self.statistics.bits)):
+            raise PredictionError(f"The allocation holds {strange[0]} bits, whose damage this run did not measure.")
+        return (self._halves if split else self._costs)[:, rows, self._columns(own[rows])].sum(axis=1)
 
 
 def _anchored(anchor: Anchor, kind: str, totals: np.ndarray, at: np.ndarray) -> Estimate:
@@ -155,20 +169,3 @@ def _joined(logs: np.ndarray, error: float) -> Estimate:
     jackknife = (folds - 1) / folds * ((without - without.mean()) ** 2).sum()
     reach = float(stdtrit(folds - 1, 0.975) * np.sqrt(jackknife + error**2))
     return Estimate(*(float(np.exp(logs[0] + side * reach)) for side in (0, -1, 1)))
-
-
-def gradient_nats(statistics: ExpertStatistics, bits: Bits, signal: str = SIGNAL) -> dict[str, float]:
-    """KL per answer token to second order, through text tokens, through vision tokens, and in sum ("all"): nats.
-
-    Calibration sums Σ_d g_d²·Δz_d² over all tokens of prompts and answers, g of whole answers; half of that is the KL
-    of the answers (see `calibration.gradients`), and the answers' tokens are those that the gradient pass saw beyond
-    the prompts'. Only the diagonal is in it. Bits: bank → int `[E]`; at 16 they add nothing.
-    """
-    seen = views(statistics, KEY_RATIO, signal)
-    answers = max(float((view.sums("text", "fisher_tokens") - view.sums("text", "tokens")).max()) for view in seen)
-    found = dict.fromkeys(MODALITIES, 0.0)
-    for view in seen:
-        chosen = np.stack([np.asarray(bits[name])[:, None] == np.array(statistics.bits) for name in view.stack.names])
-        for kind in MODALITIES:
-            found[kind] += 0.5 * float(view.sums(kind, "fisher")[chosen].sum()) / max(answers, 1.0)
-    return found | {ALL: sum(found.values())}

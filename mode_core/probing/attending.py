@@ -46,13 +46,13 @@ class LayerAttention:
 
 def find_attention(layers: Iterable[nn.Module]) -> dict[int, LayerAttention]:
     """Decoder layers → the attention of those that have one that can be read, by number of the layer."""
-    found = {}
+    attention = {}
     for number, layer in enumerate(layers):
         ways = [(read, module) for module in layer.modules() if (read := _way(module)) is not None]
         if ways:
             read, module = min(ways, key=lambda way: list(Read).index(way[0]))
-            found[number] = LayerAttention(number, module, read)
-    return found
+            attention[number] = LayerAttention(number, module, read)
+    return attention
 
 
 def _way(module: nn.Module) -> Read | None:
@@ -78,8 +78,8 @@ def borrowed_attention(loaded: LoadedModel) -> dict[str, int]:
     if not loaded.vision_ids:
         return {}
     attending = find_attention(decoder_layers(loaded)[1])
-    found = {bank.name: (bank.layer, serving(bank.layer, attending)) for bank in loaded.banks.values()}
-    return {name: other for name, (own, other) in found.items() if other not in (None, own)}
+    serving_of = {bank.name: (bank.layer, serving(bank.layer, attending)) for bank in loaded.banks.values()}
+    return {name: other for name, (own, other) in serving_of.items() if other not in (None, own)}
 
 
 def decoder_layers(loaded: LoadedModel) -> tuple[str, nn.ModuleList]:

@@ -7,18 +7,29 @@ the probe.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from mode_core.models import ExpertBank
 from mode_core.probing.adapters import Routed
-
-if TYPE_CHECKING:
-    from mode_core.probing.probe import Probe
 
 EXPERTS_NAME = "mode_probe"
 KERNELS = ("sdpa", "eager")  # attention kernels that take masks which the rows can be read from
-PROBES: dict[int, Probe] = {}  # by id of the configuration whose modules are probed
+
+
+class Listener(Protocol):
+    """What the functions here tell: a probe."""
+
+    def kernel(self, config: Any) -> tuple[str, str | None]: ...
+    def expert_bank(self, module: nn.Module) -> ExpertBank | None: ...
+    def routed(self, bank: ExpertBank, found: Routed) -> None: ...
+    def attended_through_interface(
+        self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+    ) -> None: ...
+
+
+PROBES: dict[int, Listener] = {}  # by id of the configuration whose modules are probed
 
 
 class Kernel(str):
@@ -45,8 +56,8 @@ class Kernel(str):
 def asked_configs(model: nn.Module, layers_name: str) -> list[Any]:
     """Every configuration object that modules of the decoder ask for their implementation."""
     decoder = model.get_submodule(layers_name.rpartition(".")[0])
-    found = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
-    return list(found.values())
+    configs = {id(m.config): m.config for m in decoder.modules() if hasattr(getattr(m, "config", None), "to_dict")}
+    return list(configs.values())
 
 
 def set_implementations(config: Any, attention: str | None, experts: str | None) -> None:

@@ -137,12 +137,12 @@ class Probe:
         names: dict[int, list[str]] = {}
         for bank in self.loaded.banks.values():
             names.setdefault(bank.layer, []).append(bank.name)
-        found = []
+        layers = []
         for layer, banks in names.items():
             if len(banks) > 1:
                 part = banks[0].removeprefix(f"{self.layers_name}.{layer}.").partition(".")[0]
-                found.append((layer, getattr(self.layers[layer], part)))
-        return found
+                layers.append((layer, getattr(self.layers[layer], part)))
+        return layers
 
     def _shared_entrance(self, layer: int) -> Callable[[nn.Module, tuple], None]:
         def note(_: nn.Module, args: tuple) -> None:
@@ -181,51 +181,51 @@ class Probe:
         return output
 
     def _check_all_seen(self) -> None:
-        now = self._pass
-        for bank, *_ in now.waiting:
+        ongoing = self._pass
+        for bank, *_ in ongoing.waiting:
             raise CalibrationError(
                 f"Layer {bank.layer} computed no attention that could be read, which "
                 f"{', '.join(self.attention)} needs; choose the signals duplication or diversity."
             )
         by_layer: dict[int, int] = {bank.layer: 0 for bank in self.loaded.banks.values()}
-        for name, count in now.seen.items():
+        for name, count in ongoing.seen.items():
             by_layer[self.loaded.banks[name].layer] += count
-        whole = now.encoded.modality.numel()
+        whole = ongoing.encoded.modality.numel()
         if wrong := [layer for layer, count in by_layer.items() if count != whole]:
             names = [bank.name for bank in self.loaded.banks.values() if bank.layer == wrong[0]]
-            missed = [name for name in names if name not in now.seen]
+            missed = [name for name in names if name not in ongoing.seen]
             what = f"not called: {', '.join(missed[:3])}" if missed else f"called more than once in a pass: {names[0]}"
             raise CalibrationError(f"The probe does not see every expert bank ({what}); this family is not read yet.")
 
     def _entering(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
         """What enters the first decoder layer: the features that some signals look at."""
-        now = self._pass
-        if now is None:  # the model is used, but not looked at: it writes an answer
+        ongoing = self._pass
+        if ongoing is None:  # the model is used, but not looked at: it writes an answer
             return
         features = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values())))
-        now.view.features = features.detach()
-        if now.gradients:
+        ongoing.view.features = features.detach()
+        if ongoing.gradients:
             features.requires_grad_(True)
-        now.fixed |= {name: signal.scores(now.view) for name, signal in self.features.items()}
-        now.rows = {name: signal.row_weights(now.view) for name, signal in self.attention.items()}
+        ongoing.fixed |= {name: signal.scores(ongoing.view) for name, signal in self.features.items()}
+        ongoing.rows = {name: signal.row_weights(ongoing.view) for name, signal in self.attention.items()}
 
     def attended(self, layer: int, scores_of: Callable[[Tensor], Tensor]) -> None:
         """Score with one layer's attention, for the signals that look at this layer.
 
         `scores_of` turns weights of query rows `[S, batch, L]` into the weighted sums of the mean attention over heads.
         """
-        now = self._pass
-        if now is None:
+        ongoing = self._pass
+        if ongoing is None:
             return
         needed = layer in self.serving.values()
         wanted = [n for n, judge in self.judges.items() if (needed if judge is None else layer == judge)]
         if not wanted:
             return
-        weights = torch.stack([now.rows[name] for name in wanted])
+        weights = torch.stack([ongoing.rows[name] for name in wanted])
         with torch.no_grad():
             scores = scores_of(weights) if weights.any() else torch.zeros_like(weights)
         for name, score in zip(wanted, scores, strict=True):
-            target = now.by_layer.setdefault(layer, {}) if self.judges[name] is None else now.fixed
+            target = ongoing.by_layer.setdefault(layer, {}) if self.judges[name] is None else ongoing.fixed
             target[name] = score
         self._hand_over()
 
@@ -241,12 +241,12 @@ class Probe:
 
     def routed(self, bank: ExpertBank, found: Routed) -> None:
         """One bank has run."""
-        now = self._pass
-        if now is None:
+        ongoing = self._pass
+        if ongoing is None:
             return
-        if bank.name in now.seen or any(bank is other for other, *_ in now.waiting):
+        if bank.name in ongoing.seen or any(bank is other for other, *_ in ongoing.waiting):
             raise CalibrationError(f"{bank.name} was called more than once in a pass; this family is not read yet.")
-        now.waiting.append((bank, found, now.parts.rows(bank, found.states)))
+        ongoing.waiting.append((bank, found, ongoing.parts.rows(bank, found.states)))
         self._hand_over()
 
     def expert_bank(self, module: nn.Module) -> ExpertBank | None:
@@ -255,17 +255,17 @@ class Probe:
 
     def _hand_over(self) -> None:
         """Tell the observer of every bank whose importance is known."""
-        now, still = self._pass, []
-        for bank, found, rows in now.waiting:
-            importance = now.fixed | now.by_layer.get(self.serving[bank.layer], {})
+        ongoing, still = self._pass, []
+        for bank, found, rows in ongoing.waiting:
+            importance = ongoing.fixed | ongoing.by_layer.get(self.serving[bank.layer], {})
             if missing := [name for name in (*self.attention, *self.features) if name not in importance]:
                 if self.loaded.vision_ids:
                     still.append((bank, found, rows))
                     continue
-                importance |= dict.fromkeys(missing, torch.zeros_like(now.encoded.modality, dtype=torch.float32))
-            now.seen[bank.name] = len(found.states)
-            now.observe(self._observation(bank, found, rows, importance))
-        now.waiting = still
+                importance |= dict.fromkeys(missing, torch.zeros_like(ongoing.encoded.modality, dtype=torch.float32))
+            ongoing.seen[bank.name] = len(found.states)
+            ongoing.observe(self._observation(bank, found, rows, importance))
+        ongoing.waiting = still
 
     def _observation(
         self, bank: ExpertBank, found: Routed, rows: Tensor | None, importance: dict[str, Tensor]

@@ -14,12 +14,6 @@ from mode_core.models import TEXT, VISION, Encoded
 from mode_core.statistics import BINS
 
 
-def bins_of_ranks(count: int) -> Tensor:
-    """Bin of each rank 0..count−1 (0 = most important): int64 `[count]`, rising, within 0..99."""
-    ranks = torch.arange(count)
-    return bins_at(ranks, torch.full_like(ranks, max(count, 1)))
-
-
 def bins_at(ranks: Tensor, counts: Tensor) -> Tensor:
     """Bin of rank r among N tokens, elementwise: 0 for r = 0, else ⌈100·(r+1)/N⌉ − 1, in whole numbers."""
     bins = torch.div(BINS * (ranks + 1) - 1, counts.clamp_min(1), rounding_mode="floor")

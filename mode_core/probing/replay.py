@@ -68,12 +68,12 @@ class Replay:
 
 def _beside(model: nn.Module, layers: nn.ModuleList) -> list[nn.Module]:
     """The outermost modules that do not hold the layers."""
-    found, holder = [], model
+    beside, holder = [], model
     while holder is not layers:
         inside = next(child for child in holder.children() if any(m is layers for m in child.modules()))
-        found += [child for child in holder.children() if child is not inside]
+        beside += [child for child in holder.children() if child is not inside]
         holder = inside
-    return found
+    return beside
 
 
 def _copied(output: Any) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from mode_core.allocation.records import Allocation
-from mode_core.errors import QuantizationError, QuantizerMissing
+from mode_core.errors import PackedFileError, QuantizationError, QuantizerMissing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.quantization.filling import fill_data_free, fill_second_order
+from mode_core.quantization.packed_file import read_packed
 from mode_core.quantization.placement import ORIGINALS, STORAGES, check_interface
 from mode_core.quantization.plan import SIDES, make_plan
 from mode_core.quantization.quantized_model import QuantizedModel
@@ -76,14 +80,12 @@ def quantize_experts(
         asked = method
         method, group_size, symmetric = asked.grid["method"], asked.grid["group_size"], asked.grid["symmetric"]
         attention_bits, shared_bits, gptq = asked.attention_bits, asked.shared_bits, asked.gptq
-    _check(method, group_size, samples, storage, originals)
+    _check(method, group_size, samples)
+    _check_storage(loaded, storage, originals)
     kind = QUANTIZERS[method]
     plan = make_plan(loaded, allocation, attention_bits, shared_bits)
-    if storage == "packed":
-        for bank in loaded.banks.values():
-            check_interface(bank)
     symmetric = symmetric and not kind.real_zeros
-    quantized = QuantizedModel(loaded, allocation, method, group_size, symmetric, storage, originals)
+    quantized = QuantizedModel(loaded, method, group_size, symmetric, storage, originals)
     quantized.take()
     try:
         if kind.needs_samples:
@@ -99,7 +101,43 @@ def quantize_experts(
     return quantized
 
 
-def _check(method: str, group_size: int, samples: Sequence[Sample] | None, storage: str, originals: str) -> None:
+def load_packed(
+    loaded: LoadedModel, path: str | Path, storage: str = "values", originals: str = "memory"
+) -> QuantizedModel:
+    """Put the codes of a file that `save_packed` wrote into the model that they were made from; nothing is computed.
+
+    To be used, and with the same `storage` and `originals`, as what `quantize_experts` gives.
+
+    Raises:
+        PackedFileError: the file is missing, damaged, or of another model; the text names the first matrix.
+        QuantizationError: an unknown storage, or a model that is quantized already.
+    """
+    _check_storage(loaded, storage, originals)
+    kept = read_packed(path)
+    shapes = {name: tuple(m.weight.shape) for name, m in loaded.model.named_modules() if type(m) is nn.Linear}
+    for key, matrix in (kept.experts | kept.linears).items():
+        name, expert, projection = key if isinstance(key, tuple) else (key, 0, "")
+        bank = loaded.banks.get(name)
+        if not projection:
+            own = shapes.get(name)
+        else:
+            there = bank is not None and expert < bank.experts and projection in bank.projections
+            own = tuple(bank.matrix(projection, expert).shape) if there else None
+        if own != matrix.shape:
+            what = f"{name}, expert {expert}, {projection}" if projection else name
+            raise PackedFileError(
+                f"{path} is of another model: it holds {what} of shape {matrix.shape}; {loaded.name} has "
+                f"{f'shape {own}' if own else 'none'} there. Give the model that was quantized."
+            )
+    grid = (kept.settings.get(name) for name in ("method", "group_size", "symmetric"))
+    quantized = QuantizedModel(loaded, *grid, storage, originals)
+    quantized.packed |= kept.experts
+    quantized.linears |= kept.linears
+    quantized.apply()
+    return quantized
+
+
+def _check(method: str, group_size: int, samples: Sequence[Sample] | None) -> None:
     if method not in QUANTIZERS:
         raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(QUANTIZERS)}.")
     if group_size != PER_CHANNEL and group_size < 1:
@@ -110,6 +148,12 @@ def _check(method: str, group_size: int, samples: Sequence[Sample] | None, stora
         )
     if not QUANTIZERS[method].available:
         raise QuantizerMissing(QUANTIZERS[method].missing)
+
+
+def _check_storage(loaded: LoadedModel, storage: str, originals: str) -> None:
     for name, value, known in (("storage", storage, STORAGES), ("originals", originals, ORIGINALS)):
         if value not in known:
             raise QuantizationError(f"{name} must be one of {', '.join(known)}; got {value!r}.")
+    if storage == "packed":
+        for bank in loaded.banks.values():
+            check_interface(bank)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,23 +55,20 @@ def write_packed(
     atomic_write(Path(path), save(tensors, metadata={"packed": header}))
 
 
-def read_packed(path: str | Path) -> tuple[dict[Key, PackedMatrix], dict[str, object]]:
-    """The experts that `write_packed` wrote: (matrices, settings).
+class PackedFile(NamedTuple):
+    """What `write_packed` wrote: experts by (bank, expert, projection), other layers by module name, the quantizer."""
+
+    experts: dict[Key, PackedMatrix]
+    linears: dict[str, PackedMatrix]
+    settings: dict[str, Any]
+
+
+def read_packed(path: str | Path) -> PackedFile:
+    """Read what `write_packed` wrote.
 
     Raises:
         PackedFileError: no such file, not safetensors, or no packed experts in it.
     """
-    found, settings = _read(path)
-    split = {tuple(name.split("|")): matrix for name, matrix in found.items() if "|" in name}
-    return {(bank, int(expert), projection): m for (bank, expert, projection), m in split.items()}, settings
-
-
-def read_packed_linears(path: str | Path) -> dict[str, PackedMatrix]:
-    """The layers outside the experts that `write_packed` wrote, by module name; errors as `read_packed`."""
-    return {name: matrix for name, matrix in _read(path)[0].items() if "|" not in name}
-
-
-def _read(path: str | Path) -> tuple[dict[str, PackedMatrix], dict[str, object]]:
     path = Path(path)
     arrays, metadata = read_tensors(path, PackedFileError)
     if "packed" not in metadata:
@@ -79,7 +76,15 @@ def _read(path: str | Path) -> tuple[dict[str, PackedMatrix], dict[str, object]]
     record = parse_json(metadata["packed"], path, PackedFileError)
     check_format(record, FORMAT, path, PackedFileError, "packed experts")
     header = checked(record, _Header, path, PackedFileError)
-    return {name: _matrix(arrays, name, sizes, path) for name, sizes in header["matrices"].items()}, header["settings"]
+    experts, linears = {}, {}
+    for name, sizes in header["matrices"].items():
+        matrix = _matrix(arrays, name, sizes, path)
+        if "|" in name:
+            bank, expert, projection = name.split("|")
+            experts[bank, int(expert), projection] = matrix
+        else:
+            linears[name] = matrix
+    return PackedFile(experts, linears, header["settings"])
 
 
 def _matrix(arrays: Mapping[str, np.ndarray], name: str, sizes: Sequence[int], path: Path) -> PackedMatrix:

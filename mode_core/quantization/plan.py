@@ -70,16 +70,16 @@ def planned_linears(model: nn.Module, widths: dict[str, int | None]) -> dict[str
     Raises:
         QuantizationError: a width that is not offered; a part that the model does not have.
     """
-    found = list(rest_linears(model))
+    linears = list(rest_linears(model))
     for part, width in widths.items():
         if width is not None and width not in (*WIDTHS, UNTOUCHED):
             raise QuantizationError(f"The width of {part} must be one of {(*WIDTHS, UNTOUCHED)} or None; got {width}.")
-        if width not in (None, UNTOUCHED) and part not in {which for _, _, which in found}:
+        if width not in (None, UNTOUCHED) and part not in {which for _, _, which in linears}:
             names = "shared experts" if part == "shared" else "attention layers"
             raise QuantizationError(
                 f"{type(model).__name__} has no {names} that could have {width} bits; leave {part}_bits out."
             )
-    chosen = {name: (linear, widths[part]) for name, linear, part in found}
+    chosen = {name: (linear, widths[part]) for name, linear, part in linears}
     return {name: (linear, width) for name, (linear, width) in chosen.items() if width not in (None, UNTOUCHED)}
 
 

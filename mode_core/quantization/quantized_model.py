@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mode_core.allocation.records import Allocation
 from mode_core.errors import QuantizationError
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
 from mode_core.quantization.packed_file import write_packed
@@ -34,14 +33,13 @@ class QuantizedModel:
     def __init__(
         self,
         loaded: LoadedModel,
-        allocation: Allocation,
         method: str,
         group_size: int,
         symmetric: bool,
         storage: str = "values",
         originals: str = "memory",
     ):
-        self.loaded, self.allocation = loaded, allocation
+        self.loaded = loaded
         self.method, self.group_size, self.symmetric, self.storage = method, group_size, symmetric, storage
         self.packed: dict[Key, PackedMatrix] = {}
         self.linears: dict[str, PackedMatrix] = {}
@@ -126,7 +124,7 @@ class QuantizedModel:
         model_lock(self.loaded).release()
 
     def save_packed(self, path: str | Path) -> None:
-        """Write the packed codes as one safetensors file, atomically; see `packed_file`."""
+        """Write the packed codes as one safetensors file, atomically; `load_packed` puts them into a model again."""
         settings = {"method": self.method, "group_size": self.group_size, "symmetric": self.symmetric}
         write_packed(path, self.packed, settings, self.linears)
 

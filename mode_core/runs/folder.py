@@ -137,7 +137,7 @@ class RunFolder:
 
     @staticmethod
     def files(path: Path) -> list[Path]:
-        """The files of a run (or another folder) that are worth taking along: no locks, no unfinished ones."""
+        """The files of a run (or another folder) that are worth copying: no locks, no unfinished ones."""
         return [
             each
             for each in sorted(path.rglob("*"))

@@ -8,7 +8,7 @@
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
-| `evidence/` | every method compared at the same memory (`mode_core.comparison.records`); more of it in its folders |
+| `evidence/` | every method compared at the same memory (`mode_core.runs.evidence`); more of it in its folders |
 | `anchor.json`, `check.json` | what predicted damage means in nats, which estimates come true (`prediction`) |
 
 Every file is written whole or not at all, and nothing is pickled. A run can be opened while it is still being made:
@@ -37,7 +37,7 @@ from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
 
 if TYPE_CHECKING:
-    from mode_core.comparison.records import Evidence
+    from mode_core.runs.evidence import Evidence
 
 __all__ = ["FORMAT", "NAME", "STATES", "Run", "RunError", "TokenScores", "check_name", "portable_source"]
 
@@ -52,13 +52,13 @@ class Run(RunFolder):
     @staticmethod
     def list(root: str | Path) -> list[Run]:
         """All runs in the folders directly under `root`, newest first; damaged ones are left out."""
-        found = []
+        runs = []
         for place in sorted(Path(root).glob("*/run.json")):
             try:
-                found.append(Run.open(place.parent))
+                runs.append(Run.open(place.parent))
             except RunError:
                 continue
-        return sorted(found, key=lambda run: run.info.get("created", 0), reverse=True)
+        return sorted(runs, key=lambda run: run.info.get("created", 0), reverse=True)
 
     @property
     def model_source(self) -> str | None:
@@ -143,15 +143,15 @@ class Run(RunFolder):
         return self._kept("evaluations", _evaluation, damaged)
 
     def _kept(self, folder: str, load: Callable[[Path], Any], damaged: Damaged | None) -> dict[str, Any]:
-        found = {}
+        kept = {}
         for path in sorted((self.path / folder).glob("*.json")):
             try:
-                found[path.stem] = load(path)
+                kept[path.stem] = load(path)
             except (ModeError, OSError) as refused:
                 if damaged is None:
                     raise
                 damaged[path.stem] = str(refused)
-        return found
+        return kept
 
     def evidence(self, name: str = "") -> Evidence | None:
         """What `python -m mode_core compare` measured of all methods, or of those in a folder of `evidence_names`;
@@ -160,7 +160,7 @@ class Run(RunFolder):
         Raises:
             EvidenceError: the files are incomplete or damaged.
         """
-        from mode_core.comparison.records import Evidence
+        from mode_core.runs.evidence import Evidence  # pandas: half a second that few need
 
         folder = self.path / "evidence" / name
         return Evidence.load(folder) if (folder / "evidence.json").is_file() else None

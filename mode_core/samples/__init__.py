@@ -11,16 +11,3 @@ from mode_core.samples.records import (
     samples_digest,
 )
 from mode_core.samples.uploads import samples_from_uploads
-
-__all__ = [
-    "IMAGE_MARK",
-    "VIDEO_MARK",
-    "ImageSource",
-    "Sample",
-    "SampleError",
-    "SampleList",
-    "VideoSource",
-    "read_samples",
-    "samples_digest",
-    "samples_from_uploads",
-]

@@ -54,15 +54,15 @@ class Draw(Generic[Item]):
         """(place, what `make` makes of place and item), in the order of the places. None from `make` is a bad item: the
         next one of its stratum takes its place."""
         groups = [[self._queue(stratum) for stratum in self._in_turn(kind)] for kind in (True, False)]
-        found: list[tuple[int, Made]] = []
-        while any(groups) and len(found) < self.limit:
+        drawn: list[tuple[int, Made]] = []
+        while any(groups) and len(drawn) < self.limit:
             rounds = [_round(group, make) for group in groups]
-            while rounds and len(found) < self.limit:
+            while rounds and len(drawn) < self.limit:
                 if (made := next(rounds[0], None)) is not None:
-                    found.append(made)
+                    drawn.append(made)
                     rounds.append(rounds[0])
                 del rounds[0]
-        return sorted(found, key=lambda pair: pair[0])
+        return sorted(drawn, key=lambda pair: pair[0])
 
     def _queue(self, stratum: Stratum) -> Iterator[tuple[float, int, Item]]:
         return iter(sorted(self._held[stratum], key=lambda lot: (-lot[0], lot[1])))

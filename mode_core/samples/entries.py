@@ -10,16 +10,28 @@ from mode_core.samples.foreign import foreign
 from mode_core.samples.images import SampleError
 from mode_core.samples.pictures import FindImage, picture
 from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK, Sample, VideoSource
-from mode_core.samples.turns import CHATS, PARTS, Conversation, conversation, has_text
+from mode_core.samples.turns import CHATS, OPTION_KEYS, PARTS, Conversation, conversation, has_text, options_of
 from mode_core.samples.values import Embedded, given, plain_text, told
 from mode_core.samples.videos import FILM_SUFFIXES
 
-IMAGE_KEYS = ("images", "image", "image_path", "image_paths", "file_name", "file_names", "img", "image_url")
+IMAGE_KEYS = (
+    "decoded_image",
+    "images",
+    "image",
+    "image_path",
+    "image_paths",
+    "file_name",
+    "file_names",
+    "img",
+    "image_url",
+)
 VIDEO_KEYS = ("videos", "video")
 ID_KEYS = ("id", "question_id", "index")
 ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
 OTHER_ANSWERS = ("response", "output", "completion", "label")  # where none of these is there
 MOST_ANSWERS = 100
+GROUNDING = ("<ref-object>", "<bbox>")  # of ms-swift
+_COLUMN, _MARK = re.compile(r"image_(\d+)"), re.compile(r"<image[ _](\d+)>")  # MMMU: pictures with numbers
 _HIDDEN = re.compile(r"(image|img|picture|photo|video)s?[_ ]?(id|path|file|name|url|bytes|base64|b64|data)?s?[_ ]?\d*")
 
 Stratum = tuple[str, bool]  # task, and whether there is a picture or a video
@@ -33,8 +45,9 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
 
     Text: `messages` (role and content) or `conversations` (ShareGPT: from and value), contents as text or as lists of
     parts; `query` and `response`, or `instruction`, `input` and `output`; `texts` (user and assistant); or one of
-    `text`, `question`, `prompt`, with options A, B, … a choice between them. `system` comes before all. Every turn up
-    to the last question is prompt; what the assistant says last is the answer.
+    `text`, `question`, `prompt`; a question with options (A, B, …, or a list `options` or `choices`) is a choice
+    between them. `system` comes before all. Every turn up to the last question is prompt; what the assistant says last
+    is the answer.
 
     Optional: `id`, `answer` or `answers` (any of a list is right), `task` or `category`. Chats without pictures need
     not say so; a question in short form does: `"images": []` or null.
@@ -47,6 +60,7 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     if not has_text(entry) and (known := foreign(entry)):
         raise SampleError(known)
     talk = conversation(entry)
+    _check_others(entry, talk)
     named = _named(entry, talk)
     images = tuple(picture(value, find, f"picture {n}") for n, value in enumerate(_filled(named, talk, "image"), 1))
     videos = _videos(entry, talk, find)
@@ -65,6 +79,15 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     )
 
 
+def _check_others(entry: Mapping[str, Any], talk: Conversation) -> None:
+    """Refuse what stands for something that is not read here, so that it is not asked about without it."""
+    if sound := next((key for key in ("audios", "audio") if given(entry.get(key))), None):
+        raise SampleError(f"'{sound}' is sound, which is not read. Drop the line.")
+    marks = [mark for mark in GROUNDING if any(mark in turn["content"] for turn in talk.turns)]
+    if given(entry.get("objects")) and marks:
+        raise SampleError(f"{marks[0]} stands for something in 'objects', which is not read; write out what it means.")
+
+
 def stratum(entry: object) -> Stratum:
     """What an entry counts as where samples are drawn evenly; cheap, and never an error."""
     if not isinstance(entry, Mapping):
@@ -73,7 +96,8 @@ def stratum(entry: object) -> Stratum:
         task = _task(entry)
     except SampleError:
         task = None
-    return task or "", any(given(entry.get(key)) for key in (*IMAGE_KEYS, *VIDEO_KEYS)) or _parts_with_media(entry)
+    beside = any(given(entry.get(key)) for key in (*IMAGE_KEYS, *VIDEO_KEYS)) or bool(_numbered(entry))
+    return task or "", beside or _parts_with_media(entry)
 
 
 def _parts_with_media(entry: Mapping[str, Any]) -> bool:
@@ -91,14 +115,35 @@ def _task(entry: Mapping[str, Any]) -> str | None:
 def _named(entry: Mapping[str, Any], talk: Conversation) -> list[object]:
     """The pictures that lie beside the turns."""
     key = next((key for key in IMAGE_KEYS if given(entry.get(key))), None)
-    if key is None:
+    if key is None and not (value := _numbered(entry)):
         _check_none(entry, talk)
         return []
-    value = entry[key]
+    value = entry[key] if key else value
     values = [one for one in value if given(one)] if isinstance(value, list | tuple) else [value]
     if strange := [v for v in values if not isinstance(v, str | bytes | bytearray | Mapping | Embedded)]:
-        raise SampleError(f"'{key}' must be a path or a list of paths; got {told(strange[0])}.")
-    return values
+        raise SampleError(f"'{key or 'image_1'}' must be a path or a list of paths; got {told(strange[0])}.")
+    return _in_order_of_marks(values, talk)
+
+
+def _numbered(entry: Mapping[str, Any]) -> list[object]:
+    """What is given as `image_1`, `image_2`, … (MMMU), in the order of the numbers."""
+    found = {int(match[1]): entry[key] for key in entry if (match := _COLUMN.fullmatch(str(key))) and given(entry[key])}
+    return [found[number] for number in sorted(found)]
+
+
+def _in_order_of_marks(values: list[object], talk: Conversation) -> list[object]:
+    """The pictures as marks with numbers name them (`<image 2>`), which become plain ones; all of them without such."""
+    numbers = [int(number) for turn in talk.turns for number in _MARK.findall(turn["content"])]
+    if not numbers or any(IMAGE_MARK in turn["content"] for turn in talk.turns):
+        return values
+    if set(numbers) != set(range(1, len(values) + 1)):
+        raise SampleError(
+            f"the text's marks with numbers are <image {'>, <image '.join(map(str, sorted(set(numbers))))}>, but there "
+            f"are {len(values)} pictures; every picture needs its mark."
+        )
+    for turn in talk.turns:
+        turn["content"] = _MARK.sub(IMAGE_MARK, turn["content"])
+    return [values[number - 1] for number in numbers]
 
 
 def _check_none(entry: Mapping[str, Any], talk: Conversation) -> None:
@@ -142,8 +187,21 @@ def _answers(entry: Mapping[str, Any]) -> list[str]:
     """All right answers, each once."""
     keys = [key for key in ANSWER_KEYS if given(entry.get(key))]
     keys = keys or [key for key in OTHER_ANSWERS if given(entry.get(key))][:1]
-    found = [text for key in keys for text in _answer_texts(entry[key], key)]
-    return list(dict.fromkeys(found))[:MOST_ANSWERS]
+    answers = [text for key in keys for text in _answer_texts(entry[key], key)]
+    if answers and given(entry.get("question")) and any(given(entry.get(key)) for key in OPTION_KEYS):
+        answers = _chosen(answers, options_of(entry))
+    return list(dict.fromkeys(answers))[:MOST_ANSWERS]
+
+
+def _chosen(answers: list[str], options: Mapping[str, str]) -> list[str]:
+    """Where an answer names an option, by its number from 0 on (ScienceQA) or its text, letter and text are right."""
+    texts = list(options.values())
+    if texts and answers[0].isdecimal() and answers[0] not in texts:
+        if int(answers[0]) >= len(texts):
+            raise SampleError(f"'answer' is {answers[0]}, but there are {len(texts)} options (the first one is 0).")
+        answers = [texts[int(answers[0])], *answers[1:]]
+    named = {text: letter for letter, text in options.items()}
+    return [text for answer in answers for text in ((named[answer], answer) if answer in named else (answer,))]
 
 
 def _answer_texts(value: object, key: str) -> list[str]:
@@ -153,7 +211,7 @@ def _answer_texts(value: object, key: str) -> list[str]:
         inside = next((k for k in ("answer", "text", "content") if given(value.get(k))), None)
         if inside is None:
             raise SampleError(f"'{key}' holds an object without 'answer'; give text, or a list of texts.")
-        return _answer_texts(value[inside], key) if isinstance(value[inside], str | int | float) else []
+        return _answer_texts(value[inside], key)
     if isinstance(value, bool):
         return [str(value)]
     return [text] if (text := plain_text(value, key)) else []

@@ -48,8 +48,8 @@ class FolderFiles:
         if self.only is not None:
             return []
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found = [f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if path.is_file()]
-        return sorted([f"{folder.name}/" for folder in folders] + found)
+        files = [f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if path.is_file()]
+        return sorted([f"{folder.name}/" for folder in folders] + files)
 
     def open(self, name: str) -> BinaryIO:
         return (self.root / name).open("rb")

@@ -19,6 +19,11 @@ KNOWN: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"questions", "task_type"}), f"these are questions of VQA, which name pictures by number. {_JOIN}"),
     (frozenset({"questions"}), f"this is a file of questions as VQA has it, no list of samples. {_JOIN}"),
     (frozenset({"images", "annotations"}), f"these are annotations of COCO, no samples. {_JOIN}"),
+    (frozenset({"images", "dataset"}), f"these are captions of COCO in Karpathy's form, no samples. {_JOIN}"),
+    (
+        frozenset({"results", "versions"}),
+        "these are results of lmms-eval, which hold no pictures. Give the data set that was evaluated.",
+    ),
     (frozenset({"annotations"}), f"these are annotations as COCO and VQA have them, no samples. {_JOIN}"),
     (frozenset({"image_id", "caption"}), f"these are captions of COCO, no samples. {_JOIN}"),
     (frozenset({"question_id", "image_id"}), f"these are annotations of VQA, no samples. {_JOIN}"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from mode_core.errors import ModeError
+from mode_core.files import LFS_POINTER
 from mode_core.samples.tones import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -19,6 +20,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error)
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file
+
+
+POINTER_WORDS = "a Git-LFS pointer, not the file itself; run 'git lfs pull' where it was cloned, or download it anew."
 
 
 class SampleError(ModeError):
@@ -81,6 +85,8 @@ class ImageSource:
         except FileNotFoundError:
             raise SampleError(f"There is no picture {self.name}.") from None
         except (*DAMAGE, Image.DecompressionBombError) as broken:
+            if self.read().startswith(LFS_POINTER):
+                raise SampleError(f"{self.name} is {POINTER_WORDS}") from None
             kinds = ", ".join(IMAGE_FORMATS)
             reason = type(broken).__name__ if isinstance(broken, UnidentifiedImageError) else broken
             raise SampleError(f"{self.name} is not a picture that can be read ({reason}); use {kinds}.") from None

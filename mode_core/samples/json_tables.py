@@ -21,7 +21,7 @@ BLOCK = 1 << 22  # bytes read at once
 MAX_ENTRY = 128_000_000  # characters of one entry
 _DIGITS = 400  # of a whole number; Python itself refuses 4,300
 _BLANK = " \t\r\n,"
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+WIDE, WIDE_WORDS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "saved as UTF-16; save it as UTF-8."
 
 
 def _number(text: str) -> object:
@@ -35,8 +35,8 @@ def read_json(name: str, stream: BinaryIO) -> Rows:
     """The entries of a JSON or JSON Lines file; what cannot be read comes as `SampleError`, and the rest goes on where
     it can (after a bad line always, within an array not)."""
     head = stream.read(BLOCK)
-    if head.startswith(_WIDE):
-        yield name, SampleError("saved as UTF-16; save it as UTF-8.")
+    if head.startswith(WIDE):
+        yield name, SampleError(WIDE_WORDS)
         return
     stream.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()

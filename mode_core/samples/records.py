@@ -147,6 +147,11 @@ class Sample:
         kinds = (part["type"] for turn in self.prompt() for part in turn["content"])
         return tuple(next(sources[kind]) for kind in kinds if kind in sources)
 
+    @property
+    def modality(self) -> str:
+        """ "vision" where it has a picture or a video, else "text"."""
+        return "vision" if self.images or self.videos else "text"
+
     def pictures(self, frames: Sequence[tuple[int, int | None]] | None = None) -> tuple[ImageSource | Frame, ...]:
         """What can be shown: for each (medium, frame) of `frames` the picture, or that frame of the video; without
         `frames` every picture and each video's first frame. All have `.name` and `.load()`."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import codecs
 import csv
-import json
-import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mode_core.samples.images import SampleError
-from mode_core.samples.json_tables import Rows
-from mode_core.samples.values import Embedded
+from mode_core.samples.json_tables import WIDE, WIDE_WORDS, Rows
+from mode_core.samples.values import Embedded, listed
 
 LONG = 2048  # characters from which a picture's cell is fetched again instead of kept
 SHORT_CELL = 64  # VLMEvalKit: so short a picture's cell is the index of the row that holds the picture
 LISTS = ("images", "image", "videos", "video")  # several are separated by ';'
 MAX_CELL = 128_000_000
-MAX_LIST = 100_000  # characters of a list as Python prints it
 DELIMITERS = ("\t", ",", ";")
 
 
@@ -32,12 +28,20 @@ class _Sheet:
         csv.field_size_limit(MAX_CELL)
         self.name, self.reopen = name, reopen
         self.stream = reopen()
-        first = self.stream.readline(MAX_CELL).removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+        head = self.stream.readline(MAX_CELL)
+        self.wide = head.startswith(WIDE)
+        first = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
         self.delimiter = max(DELIMITERS, key=first.count)
         self.columns = [_column(cell) for cell in next(csv.reader([first], delimiter=self.delimiter), [])]
         self.places: dict[str, int] = {}  # index of a row -> where it begins
 
     def rows(self) -> Rows:
+        if self.wide:
+            yield self.name, SampleError(WIDE_WORDS)
+            return
+        if twice := sorted({name for name in self.columns if name and self.columns.count(name) > 1}):
+            yield self.name, SampleError(f"two columns are called {twice[0]!r}; rename one.")
+            return
         line = 1
         while True:
             begins = self.stream.tell()
@@ -69,14 +73,14 @@ class _Sheet:
             return SampleError("not readable as UTF-8 text; save it as UTF-8.")
         if "index" in entry:
             self.places[cells[self.columns.index("index")]] = begins
-        for key in ("images", "image", "image_path", "videos", "video", "answer", "answers"):
+        for key in (*LISTS, "image_path", "answer", "answers"):
             if isinstance(cell := entry.get(key), str) and cell:
                 entry[key] = self._cell(key, cell, begins)
         return entry
 
     def _cell(self, key: str, cell: str, begins: int) -> object:
         if cell.startswith("[") and cell.rstrip().endswith("]"):
-            return _listed(cell)
+            return listed(cell)
         if key in LISTS and len(cell) > LONG and not {".", ";"} & set(cell[:LONG].partition(",")[2] or cell[:LONG]):
             return Embedded(lambda: self._read(begins)[self.columns.index(key)])
         if key == "image" and "index" in self.columns and len(cell) <= SHORT_CELL and cell.isdecimal():
@@ -113,18 +117,3 @@ def _column(cell: str) -> str:
     """Names of columns in small letters; single ones (options A, B, …) as they are."""
     name = cell.strip()
     return name if len(name) == 1 else name.lower()
-
-
-def _listed(cell: str) -> object:
-    """A list in JSON or as Python prints it; the cell itself where it is neither."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        pass
-    if len(cell) > MAX_LIST:  # too much for a parser, unless it is a list of pictures in base64
-        return re.findall(r"['\"]([A-Za-z0-9+/=_-]+)['\"]", cell) or cell
-    try:
-        found = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    return found if isinstance(found, list) else cell

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 
+from mode_core.files import LFS_POINTER
 from mode_core.samples.files import Files
 from mode_core.samples.foreign import foreign, foreign_file
-from mode_core.samples.images import SampleError
+from mode_core.samples.images import POINTER_WORDS, SampleError
 from mode_core.samples.json_tables import Rows, read_json
 from mode_core.samples.parquet_tables import read_parquet
 from mode_core.samples.sheets import read_sheet
@@ -24,7 +25,11 @@ def entries(table: str, files: Files) -> Rows:
     """The entries of a table, whichever form it has; where they stand is told with the table's name."""
     reopen = partial(files.open, table)
     suffix = posixpath.splitext(table.lower())[1]
-    if suffix == ".parquet":
+    with reopen() as stream:
+        begins = stream.read(len(LFS_POINTER))
+    if begins == LFS_POINTER:
+        yield table, SampleError(POINTER_WORDS)
+    elif suffix == ".parquet":
         yield from read_parquet(table, reopen)
     elif suffix in (".csv", ".tsv"):
         yield from read_sheet(table, reopen)
@@ -38,19 +43,21 @@ def sample_tables(files: Files, notes: list[str]) -> list[str]:
     over are named in `notes`.
 
     Raises:
-        SampleError: tables in several folders further down; which ones.
+        SampleError: tables in several folders further down; which ones. Archives beside tables without samples.
     """
     here = _tables(files.names())
     best = [table for table in here if posixpath.basename(table) == PREFERRED] or [
         table for table in here if _holds_samples(table, files)
     ]
     if not best and (below := _tables(files.below())):
-        found = [table for table in below if _holds_samples(table, files)]
-        folders = sorted({posixpath.dirname(table) for table in found})
+        tables = [table for table in below if _holds_samples(table, files)]
+        folders = sorted({posixpath.dirname(table) for table in tables})
         if len(folders) > 1:
             raise SampleError(f"the tables lie in several folders ({', '.join(folders[:8])}); give one of them.")
-        best = [table for table in found if posixpath.basename(table) == PREFERRED] or found
+        best = [table for table in tables if posixpath.basename(table) == PREFERRED] or tables
     if not best:
+        if here and (told := next((told for name in files.names() if (told := foreign_file(name))), None)):
+            raise SampleError(told)
         return here
     notes += [f"{table} was passed over: {_why(table, best, files)}" for table in here if table not in best]
     return best

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mode_core.samples.images import SampleError
 from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK
-from mode_core.samples.values import Odd, given, told
+from mode_core.samples.values import Odd, given, listed, told
 
 Turn = dict[str, str]
 
 CHATS = ("messages", "conversations")
 TEXT_KEYS = ("text", "question", "prompt")
 ASKED = (("query", "response", ""), ("instruction", "output", "input"))  # question, answer, more to the question
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+OPTION_KEYS = ("options", "choices")
+ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"} | {
+    role: role for role in ("user", "assistant", "system")
+}
+_INLINE = re.compile(r"<(img|video)>\s*([^<>\n]*(?:\.\w{2,5}|://[^<>\n]*))\s*</\1>")  # Qwen-VL, ms-swift
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = {
     "image": ("image", ("image", "path", "url", "base64")),
@@ -44,10 +49,15 @@ class Conversation:
 
     def _text(self, content: object, where: str) -> str:
         if isinstance(content, str):
-            return content
+            return _INLINE.sub(self._inline, content)
         if not isinstance(content, list | tuple):
             raise SampleError(f"{where}: expected text or a list of parts; got {told(content)}.")
         return "".join(self._part(part, f"{where}, part {number}") for number, part in enumerate(content, 1))
+
+    def _inline(self, found: re.Match[str]) -> str:
+        medium, mark = ("image", IMAGE_MARK) if found[1] == "img" else ("video", VIDEO_MARK)
+        self.slots[medium].append(found[2])
+        return mark
 
     def _part(self, part: object, where: str) -> str:
         if isinstance(part, str):
@@ -79,8 +89,8 @@ def conversation(entry: Mapping[str, Any]) -> Conversation:
         SampleError: no text, or a turn that is none; which one.
     """
     found = Conversation()
-    if given(system := entry.get("system")):
-        found.add("system", system, "'system'")
+    if key := next((key for key in ("system", "system_prompt") if given(entry.get(key))), None):
+        found.add("system", entry[key], f"'{key}'")
     key = next((key for key in CHATS if given(entry.get(key))), None)
     if key is None and isinstance(entry.get("prompt"), list):
         key = "prompt"
@@ -102,7 +112,8 @@ def has_text(entry: Mapping[str, Any]) -> bool:
 
 
 def _chat(found: Conversation, turns: object, key: str) -> None:
-    """Turns with role and content, or with from and value (ShareGPT)."""
+    """Turns with role and content, or with from and value (ShareGPT); a cell of a table holds them as JSON."""
+    turns = listed(turns) if isinstance(turns, str) else turns
     if not isinstance(turns, list | tuple):
         raise SampleError(f"'{key}' must be a list of turns with 'role' and 'content', or 'from' and 'value'.")
     for number, turn in enumerate(turns, 1):
@@ -152,9 +163,32 @@ def _question(entry: Mapping[str, Any]) -> str:
     text = entry[key]
     if not isinstance(text, str):
         raise SampleError(f"'{key}' must be text; got {text.words if isinstance(text, Odd) else type(text).__name__}.")
-    options = [(letter, entry[letter]) for letter in LETTERS if given(entry.get(letter))]
-    if key != "question" or not options:
-        return text
-    hint = f"Hint: {entry['hint']}\n" if given(entry.get("hint")) else ""
-    listed = "".join(f"{letter}. {option}\n" for letter, option in options)
-    return f"{hint}Question: {text}\nOptions:\n{listed}Please select the correct answer from the options above. \n"
+    options = options_of(entry) if key == "question" else {}
+    if all(re.search(rf"\b{letter}[.:)]\s*{re.escape(option)}", text) for letter, option in options.items()):
+        return text  # without options, or with all of them written in it
+    hint = f"Hint: {entry['hint']}\n" if _said(entry.get("hint")) else ""
+    listing = "".join(f"{letter}. {option}\n" for letter, option in options.items())
+    return f"{hint}Question: {text}\nOptions:\n{listing}Please select the correct answer from the options above. \n"
+
+
+def options_of(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Letter → text of the options to choose from: in columns A, B, … (or `choice_a`, …), or listed (`OPTION_KEYS`).
+
+    Raises:
+        SampleError: something that is no list of texts.
+    """
+    key = next((key for key in OPTION_KEYS if given(entry.get(key))), None)
+    if key is None:
+        named = {letter: (letter, f"choice_{letter.lower()}", f"option_{letter.lower()}") for letter in LETTERS}
+        cells = {letter: next((entry[k] for k in keys if _said(entry.get(k))), None) for letter, keys in named.items()}
+        return {letter: str(cell) for letter, cell in cells.items() if cell is not None}
+    found = listed(entry[key]) if isinstance(entry[key], str) else entry[key]
+    found = list(found.values()) if isinstance(found, Mapping) and set(found) <= set(LETTERS) else found
+    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+        raise SampleError(f"'{key}' must be a list of texts; got {told(found)}.")
+    return dict(zip(LETTERS, map(str, found), strict=False))
+
+
+def _said(value: object) -> bool:
+    """Is there anything in a cell? Some data sets were written with pandas' word for nothing in it."""
+    return given(value) and value != "nan"

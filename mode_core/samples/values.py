@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mode_core.samples.images import SampleError
+
+MAX_LIST = 100_000  # characters of a list as Python prints it
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,19 @@ def plain_text(value: object, key: str) -> str | None:
     if not isinstance(value, str) and not number:
         raise SampleError(f"'{key}' must be text or a number; got {told(value)}. Correct it, or leave it out.")
     return str(value)
+
+
+def listed(cell: str) -> object:
+    """A list in JSON or as Python prints it; the text itself where it is neither."""
+    try:
+        found = json.loads(cell)
+        return found if isinstance(found, list) else cell
+    except (ValueError, RecursionError):
+        pass
+    if len(cell) > MAX_LIST:  # too much for a parser, unless it is a list of pictures in base64
+        return re.findall(r"['\"]([A-Za-z0-9+/=_-]+)['\"]", cell) or cell
+    try:
+        found = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
+    return found if isinstance(found, list) else cell

@@ -55,24 +55,24 @@ class VideoSource:
         return frames
 
     def _single(self) -> list[Image.Image]:
-        found, pixels = [], 0
+        frames, pixels = [], 0
         for source in self.frames:
             head = source.opened()
             pixels += head.width * head.height
             _check_pixels(self.name, pixels)
-            found.append(source.load())
-        return found
+            frames.append(source.load())
+        return frames
 
     def _animated(self) -> list[Image.Image]:
         opened, count = self._checked()
-        found = []
+        frames = []
         try:
             for number in range(count):
                 opened.seek(number)
-                found.append(upright_rgb(opened.copy()))
+                frames.append(upright_rgb(opened.copy()))
         except DAMAGE as broken:
-            raise SampleError(f"the video {self.name} is damaged at frame {len(found) + 1} ({broken}).") from None
-        return found
+            raise SampleError(f"the video {self.name} is damaged at frame {len(frames) + 1} ({broken}).") from None
+        return frames
 
     def _checked(self) -> tuple[Image.Image, int]:
         opened = self.animation.opened()

@@ -14,19 +14,3 @@ from mode_core.statistics.bank_statistics import (
     StatisticsError,
 )
 from mode_core.statistics.model_statistics import ExpertStatistics, fold_of
-
-__all__ = [
-    "BINS",
-    "EXTRAS",
-    "EXTRA_ARRAYS",
-    "EXTRA_TOKEN_ARRAYS",
-    "FOLDS",
-    "INPUT_ARRAYS",
-    "TEXT_ARRAYS",
-    "WEIGHT_ARRAYS",
-    "BankShape",
-    "BankStatistics",
-    "ExpertStatistics",
-    "StatisticsError",
-    "fold_of",
-]

@@ -127,7 +127,8 @@ class BankStatistics:
         def axes_of(axes: tuple[str, ...], *more: int) -> tuple[int, ...]:
             return (folds, *(size[axis] for axis in axes), *more)
 
-        by_token, alike = dict(TEXT_ARRAYS), dict.fromkeys(INPUT_ARRAYS, ())
+        by_token = dict(TEXT_ARRAYS)
+        alike: dict[str, tuple[str, ...]] = dict.fromkeys(INPUT_ARRAYS, ())
         for extra in extras:
             by_token |= EXTRA_TOKEN_ARRAYS.get(extra, {})
             alike |= EXTRA_ARRAYS.get(extra, {})

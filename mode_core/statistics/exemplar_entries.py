@@ -25,6 +25,7 @@ ENTRY = np.dtype(
         ("window", "<i4", (BEFORE + 1 + AFTER,)),  # token ids around a text token, NO_TOKEN beyond the ends
     ]
 )
+FIELDS = tuple(ENTRY.names or ())
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class PatchExemplar:
         return None if self.cell is None else self._around(0)
 
     def _around(self, context: int) -> tuple[float, float, float, float]:
+        assert self.cell is not None and self.grid is not None
         (row, column), (rows, columns) = self.cell, self.grid
         low, high = (max(0, row - context), max(0, column - context)), (row + 1 + context, column + 1 + context)
         return low[1] / columns, low[0] / rows, min(columns, high[1]) / columns, min(rows, high[0]) / rows

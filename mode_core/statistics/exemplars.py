@@ -37,6 +37,7 @@ from mode_core.statistics.exemplar_entries import (
     AFTER,
     BEFORE,
     ENTRY,
+    FIELDS,
     NO_TOKEN,
     PatchExemplar,
     TextExemplar,
@@ -75,7 +76,7 @@ PICTURES = 256  # small pictures kept beside the exemplars, those first that mos
 class _Sample(TypedDict):
     """What is told of a sample that an entry refers to; of a video which frames were looked at."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     id: Name
     grids: list[Grid] | None
     frames: NotRequired[list[Annotated[list[int | None], Len(2, 2)]] | None]
@@ -84,7 +85,7 @@ class _Sample(TypedDict):
 class _Header(TypedDict):
     """What the file says beside its arrays."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: Literal[1]
     per_expert: Annotated[int, Interval(ge=0, le=4096)]
     banks: list[Name]
@@ -180,13 +181,13 @@ class Exemplars:
 
     def patch_counts(self) -> dict[tuple[int, int], int]:
         """(`sample_key`, image) → how many patches lie in that picture."""
-        found: dict[tuple[int, int], int] = {}
+        counts: dict[tuple[int, int], int] = {}
         for table in self.tables.values():
             held = table[1][table[1]["weight"] > 0]
             for key, place in zip(held["sample"].tolist(), held["place"].tolist(), strict=True):
                 if (image := cell_of(place, self.samples[key]["grids"])[0]) is not None:
-                    found[key, image] = found.get((key, image), 0) + 1
-        return found
+                    counts[key, image] = counts.get((key, image), 0) + 1
+        return counts
 
     def _windows(self) -> np.ndarray:
         """The windows of all text entries, each once: int32 `[n, width]`."""
@@ -195,9 +196,9 @@ class Exemplars:
 
     def save(self, folder: str | Path) -> None:
         """Write `exemplars.safetensors` into a run's folder, atomically; a field of all entries is one array."""
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         for number, table in enumerate(self.tables.values()):
-            tensors |= {f"{number}|{name}": _stored(table, name) for name in ENTRY.names}
+            tensors |= {f"{number}|{name}": _stored(table, name) for name in FIELDS}
         windows = self._windows()
         tensors["windows"] = windows
         header = {
@@ -228,15 +229,15 @@ class Exemplars:
         }
         windows = _field(tensors, "windows", (len(header["snippets"]), BEFORE + 1 + AFTER), "i", path)
         words = zip(windows, header["snippets"], strict=True)
-        found = cls(
+        exemplars = cls(
             header["per_expert"],
             tables,
             {int(key): facts for key, facts in header["samples"].items()},
             {window.tobytes(): tuple(text) for window, text in words if text is not None},
             Path(folder) / FOLDER,
         )
-        found._check_references(path)
-        return found
+        exemplars._check_references(path)
+        return exemplars
 
     def _check_references(self, path: Path) -> None:
         """Refuse entries that name a sample, a snippet or a place that the file does not hold."""
@@ -272,7 +273,7 @@ def _experts(tensors: Mapping[str, np.ndarray], number: int, path: Path) -> int:
 def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int, ...], path: Path) -> np.ndarray:
     """One bank's entries `ENTRY` of this shape, from an array for each of their fields."""
     table = np.zeros(shape, ENTRY)
-    for name in ENTRY.names:
+    for name in FIELDS:
         place = table["window"][0] if name == "window" else table[name]
         kind = "u" if place.dtype == bool else place.dtype.kind
         place[...] = _field(tensors, f"{number}|{name}", place.shape, kind, path)
@@ -282,8 +283,8 @@ def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int
 
 
 def _field(tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], kind: str, path: Path) -> np.ndarray:
-    found = tensors.get(key)
-    if found is None or found.shape != shape or found.dtype.kind != kind:
-        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+    array = tensors.get(key)
+    if array is None or array.shape != shape or array.dtype.kind != kind:
+        held = "is missing" if array is None else f"is {array.dtype} of shape {array.shape}"
         raise ExemplarsError(f"{path} is damaged: {key} {held}; expected shape {shape}.")
-    return found
+    return array

@@ -34,7 +34,7 @@ Size = Annotated[int, Interval(ge=1, le=1 << 24)]
 class _Bank(TypedDict):
     """A bank's name and `BankShape`."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     name: Name
     layer: Count
     experts: Size
@@ -47,7 +47,7 @@ class _Bank(TypedDict):
 class _Settings(TypedDict, total=False):
     """Those settings that are read again; others are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     model: str
     revision: str | None
     group_size: Annotated[int, Interval(ge=-1, le=1 << 24)]
@@ -60,9 +60,9 @@ class _Settings(TypedDict, total=False):
 class _Header(TypedDict):
     """What the file says beside its arrays."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: Literal[1]
-    extras: NotRequired[list[Literal[EXTRAS]]]
+    extras: NotRequired[list[Literal[EXTRAS]]]  # type: ignore[valid-type]
     bits: Annotated[list[Width], Len(1)]
     signals: Annotated[list[Name], Len(1)]
     settings: _Settings
@@ -207,8 +207,8 @@ def _array(tensors: dict[str, np.ndarray], key: str, axes: tuple[int, ...], path
         whole = np.zeros(size)
         whole[index] = values
         return whole.reshape(axes)
-    found = tensors.get(key)
-    if found is None or found.shape != axes or found.dtype != np.float64:
-        held = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+    array = tensors.get(key)
+    if array is None or array.shape != axes or array.dtype != np.float64:
+        held = "is missing" if array is None else f"is {array.dtype} of shape {array.shape}"
         raise StatisticsError(f"{path} is damaged: {key} {held}; expected float64 of shape {axes}.")
-    return found
+    return array

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from dashboard.state import solving
-from mode_core.allocation import allocate
-from mode_core.importance import cost_table
+from dashboard.parts.budget.budget_words import interval, megabytes
+from dashboard.parts.quantize.measured import Measurement
+from dashboard.state import estimating, process_wide, solving
+from mode_core.importance import Recommendation
+from mode_core.prediction import Anchor, allocation_stability
+from mode_core.request import AllocationRequest
 from mode_core.run import Run
-from tests.app.conftest import NAME, as_shown, figures, words
+from tests.app.conftest import NAME, as_shown, figures, payloads, words
+from tests.app.test_measured import scores
 
 
 def metric(app, label: str) -> str:
@@ -18,12 +25,106 @@ def metric(app, label: str) -> str:
 def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
     app = open_app("budget", bits="2.5")
     assert not app.exception
-    statistics = Run.open(tiny_runs / NAME).statistics
-    solved = allocate(cost_table(statistics, bits=(2, 3, 4)), bits=(2, 3, 4), average_bits=2.5)
+    run = Run.open(tiny_runs / NAME)
+    asked = AllocationRequest("mode", shrinkage=0.85, budget=2.5)
+    solved = asked.solve(run.statistics)
     assert metric(app, "Average bits") == f"{solved.average_bits:.3f}"
-    assert metric(app, "Predicted damage (estimate)") == f"{solved.objective:.3g}"
-    assert metric(app, "Best possible?") == "proven optimal"
-    assert "less predicted damage than 2 bits for every expert, the widest uniform width that fits" in words(app)
+    assert "optimal for these costs" in beside(app, "Solved")
+    predicted = run.predictor().predict(solved).relative
+    assert metric(app, "Relative damage (estimate)") == f"{predicted.value:.2g}"
+    paper = run.predictor().predict(replace(asked, shrinkage=0.0).solve(run.statistics)).relative
+    assert metric(app, "MODE as in the paper") == f"{paper.value:.2g}"
+    uniform = AllocationRequest("uniform", budget=solved.average_bits).solve(run.statistics)
+    assert metric(app, "Uniform, same size") == megabytes(uniform.bytes)
+    assert beside(app, "Uniform, same size") == "2 and 3 bits mixed"
+    assert abs(uniform.bytes / solved.bytes - 1) < 0.1
+    assert f"Relative damage {predicted.value:.2g}" in words(app)
+    assert "less predicted damage" not in words(app) and " %," not in headline(app)  # no promise without a measurement
+    assert "was not checked" in words(app)
+
+
+def headline(app) -> str:
+    return next(said["strong"] for sent in payloads(app) if (said := sent.get("readout")) and said["strong"])
+
+
+def beside(app, label: str) -> str:
+    told = [one for sent in payloads(app) for one in sent.get("readout", {}).get("figures", ())]
+    return next(one["beside"] for one in told if one["label"] == label)
+
+
+def test_effective_bits_count_the_scales(open_app):
+    """Two bytes a group of 32: gate and up, 64 wide, have two a row; down, 24 wide, one a row of 24 weights."""
+    app = open_app("budget", bits="3", method="uniform")
+    assert beside(app, "Average bits") == f"{3 + (2 * 16 / 32 + 16 / 24) / 3:.2f} with scales"
+
+
+def test_a_run_with_an_anchor_is_told_in_nats(open_app, places):
+    app = open_app("budget", bits="2.5")
+    run = Run.open(places / "runs" / NAME)
+    kl = {width: np.array([1.0, 1.2, 0.1, 0.2]) * 4.0**-width for width in (2, 3, 4)}
+    Anchor.of(kl, np.array(["text", "text", "vision", "vision"])).save(run.path / "anchor.json")
+    app.run()
+    assert not app.exception
+    found = run.predictor().predict(AllocationRequest("mode", shrinkage=0.85, budget=2.5).solve(run.statistics))
+    assert headline(app).startswith("Estimate, in nats of KL per answer token: ")
+    for kind, told in (("text", "on text"), ("vision", "on pictures")):
+        assert f"{interval(found.kl[kind])} {told}" in headline(app)
+    assert metric(app, "KL on text (estimate)") == f"{found.kl['text'].value:.2g}"
+
+
+def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_app, monkeypatch):
+    sizes = {"original": 16_000_000, "allocation": 3_000_000, "uniform": 2_800_000}
+    each = {"original": scores(10, None), "allocation": scores(9, 0.1), "uniform": scores(5, 0.4)}
+    found = Measurement(each, sizes, sizes, 2.5, "seal", {"method": "mode", "key_ratio": 0.2}, 1000.0)
+    monkeypatch.setattr(process_wide, "measurements", lambda: [found])
+    app = open_app("budget")
+    assert headline(app).startswith("Relative damage")
+    monkeypatch.setattr(solving, "fingerprint", lambda of=None: "seal")
+    app.run()
+    said = "Measured on 10 items: KL 0.1 on pictures; uniform 2.5 bits (2.8 MB): 0.4 on pictures."
+    assert headline(app) == said and "Exact answers: 90.0 % against 50.0 %." in words(app)
+
+
+def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_click_away(open_app):
+    app = open_app("budget")
+    assert (app.selectbox(key="widget:method").value, app.query_params.get("method")) == ("mode", None)
+    assert app.session_state["choices"].request.shrinkage == 0.85
+    assert "Recommended and set: " in words(app) and "KL on text of 0.080 at 2.5 bits" in words(app)
+    app.button(key="as-in-paper").click().run()
+    request = app.session_state["choices"].request
+    assert (request.method, request.scope, request.shrinkage) == ("mode", "bank", 0.0)
+    assert app.query_params["method"] in ("mode", ["mode"])  # so that the link does not mean the recommended one
+    app.button(key="as-advised").click().run()
+    assert app.session_state["choices"].request.shrinkage == 0.85 and "method" not in app.query_params
+
+
+def test_a_check_that_finds_a_better_estimate_is_followed_unless_another_was_chosen(open_app, places, monkeypatch):
+    app = open_app("budget")
+    better = Recommendation("frequency", "bank", 0.3, "Measured.")
+    monkeypatch.setattr(estimating, "recommended", lambda: better)
+    app.run()
+    assert app.session_state["choices"].request.method == "frequency"
+    app.button(key="as-in-paper").click().run()
+    monkeypatch.setattr(estimating, "recommended", lambda: replace(better, method="veq", shrinkage=0.1))
+    app.run()
+    assert app.session_state["choices"].request.method == "mode"
+
+
+def test_trust_in_the_samples_is_shrinkage_turned_round(open_app, monkeypatch):
+    monkeypatch.setenv("MODE_CONTROLS", "plain")
+    app = open_app("budget")
+    assert app.slider(key="shrinkage-plain").value == pytest.approx(15)
+    app.slider(key="shrinkage-plain").set_value(60.0).run()
+    assert app.session_state["choices"].request.shrinkage == 0.4
+    assert "What it is worth for this method was not measured on this model" in words(app)
+
+
+def test_experts_that_hang_on_the_samples_are_hatched_as_the_library_finds_them(open_app, tiny_runs):
+    app = open_app("budget", bits="2.5")
+    statistics = Run.open(tiny_runs / NAME).statistics
+    found = allocation_stability(statistics, AllocationRequest("mode", shrinkage=0.85, budget=2.5))
+    count = sum(len(experts) for experts in found.unsettled().values())
+    assert f"{count} of them would get other bits without some of the samples." in words(app)
 
 
 def test_the_slider_moves_the_budget_and_says_what_moved(open_app, monkeypatch):
@@ -62,7 +163,7 @@ def test_other_widths_move_the_budget_into_their_range(open_app):
 
 
 def test_one_budget_for_the_model_warns_where_costs_do_not_compare(open_app):
-    app = open_app("budget", scope="model")
+    app = open_app("budget", method="mode", scope="model")
     assert any("in each layer's own unit" in warning.value for warning in app.warning)
     assert not open_app_with(app, "mode_output").warning
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from dashboard.jobs import work
 from dashboard.parts.compare.comparing import NotComparable, against_truth, halves, pair
+from dashboard.state.folders import BUNDLED_RUN
 from mode_core.importance import cost_table, frequencies
+from mode_core.prediction import Check
+from mode_core.run import Run
+from mode_core.runs.run import CHECK_FILE
 from mode_core.statistics import fold_of
-from tests.app.conftest import words
+from tests.app.conftest import finish, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_evidence import synthetic_evidence
@@ -104,3 +113,42 @@ def test_costs_stand_beside_the_truth_of_their_expert():
     assert row["cost"] == pytest.approx(table[row["bank"]][5, 0])
     held = truth[(truth["bank"] == row["bank"]) & (truth["expert"] == 5) & (truth["modality"] == "text")]
     assert row["kl"] == held["kl"].item() and len(frame) == 16
+
+
+def test_all_evidence_of_a_run_is_offered_and_costs_drawn_to_the_mean_are_lines_of_their_own(measured):
+    found = synthetic_evidence(measured.statistics)
+    drawn = found.scores[found.scores["method"] == "mode"].assign(shrinkage=0.5)
+    replace(found, scores=pd.concat([found.scores, drawn])).save(measured.path / "evidence" / "with_insurance")
+    app = on_page("compare", run="measured", evidence="with_insurance")
+    assert not app.exception
+    assert app.selectbox(key="widget:place:evidence").options == ["all methods", "with insurance"]
+    options = app.multiselect(key="compare-methods:with_insurance").options
+    assert [option for option in options if option.startswith("MODE (") and option.endswith(" λ 0.5")]
+
+
+def test_a_check_is_shown_as_the_library_read_it(places):
+    shutil.copytree(BUNDLED_RUN, places / "runs" / "checked")
+    app = on_page("compare", run="checked", section="check")
+    assert not app.exception
+    held = Run.open(places / "runs" / "checked").check()
+    best = held.rankings[0]
+    assert f"Rank correlation {best.spearman:.2f} ({best.low:.2f} to {best.high:.2f}, 95 %)." in words(app)
+    assert held.choice.why in words(app)
+    assert app.button(key="check:cost").label == "What would a check cost?"
+
+
+def test_a_run_that_was_not_checked_says_so(open_app):
+    assert "have not been checked" in words(open_app("compare", section="check"))
+
+
+def test_a_check_is_a_job_whose_cost_is_told_first(open_app, places, monkeypatch):
+    said = Check.load(BUNDLED_RUN / CHECK_FILE)
+    monkeypatch.setattr(work, "check_cost_of", lambda *given, **more: "82 passes over the samples, about 45 s")
+    monkeypatch.setattr(work, "check_estimates", lambda *given, **more: said)
+    app = open_app("compare", section="check")
+    app.button(key="check:cost").click().run()
+    app = finish(app)
+    go = app.button(key="check:go")
+    assert go.label == "Check now: 82 passes over the samples, about 45 s"
+    go.click().run()
+    assert not finish(app).exception

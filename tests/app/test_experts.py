@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mode_core.importance import frequencies
+from mode_core.importance.bias import starved
+from mode_core.request import AllocationRequest
 from tests.app.conftest import words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
@@ -50,13 +54,24 @@ def test_a_link_opens_the_same_expert(open_app):
     assert "Rank of expert 3" in words(app)
 
 
-def test_the_headline_leads_to_the_most_starved_expert(places):
-    app = on_page("experts", run=keep(places, "large", synthetic_statistics(12, 64, unsupported=1)))
+def test_the_headline_says_what_counting_gives_and_leads_to_an_expert_of_which_it_is_true(places):
+    statistics = synthetic_statistics(12, 64, unsupported=1)
+    app = on_page("experts", run=keep(places, "large", statistics))
     assert not app.exception
-    assert re.search(r"Layer \d+: \d of its 8 busiest text experts are in the lower half", words(app))
-    wanted = re.search(r"Look at expert (\d+)", app.button(key="worst").label).group(1)
+    told = re.search(r"\*\*(\d+) of the 96 busiest text experts .* (\d+) to (\d+)\)", words(app))
+    total, low, high = map(int, told.groups())
+    assert low <= total <= high
+    mode, counted = (AllocationRequest(method).solve(statistics).bits for method in ("mode", "frequency"))
+    shares = frequencies(statistics, 0.2)
+    fewer = {
+        (bank, int(expert))
+        for bank, share in shares.items()
+        for expert in np.flatnonzero(starved(share.text, share.all) & (counted[bank] < mode[bank]))
+    }
+    assert fewer and f"counting gives **{len(fewer)}** of them fewer bits than MODE does" in words(app)
+    assert sum(int(starved(share.text, share.all).sum()) for share in shares.values()) == total
     app.button(key="worst").click().run()
-    assert app.number_input(key="experts-expert").value == int(wanted)
+    assert (app.selectbox(key="experts-bank").value, app.number_input(key="experts-expert").value) in fewer
 
 
 @pytest.mark.parametrize("page", ["experts", "budget"])

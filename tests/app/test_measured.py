@@ -62,7 +62,7 @@ def test_a_loss_is_coloured_only_where_it_is_sure(measured):
 
 def test_records_come_back_whole(measured):
     [again] = from_records(measured.records() | {"other": {"settings": {}}})
-    assert again.measured_bytes == measured.measured_bytes and again.uniform_width == 3
+    assert again.measured_bytes == measured.measured_bytes and again.uniform_bits == 3
     assert again.settings == measured.settings
     assert {model: again.scores[model].accuracy for model in MODELS} == {
         "original": 1.0,

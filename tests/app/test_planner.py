@@ -14,10 +14,13 @@ from mode_core.allocation import Price, allocate
 from mode_core.importance import cost_table
 from mode_core.importance.projections import by_projection
 from mode_core.memory import GIB, fit
+from mode_core.prediction import Predictor
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.run import Run
 from tests.app.conftest import NAME, words
 from tests.app.test_budget import metric
+
+PREDICTED = "Relative damage (estimate)"
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +55,11 @@ def test_a_pinned_expert_keeps_its_width(open_app, statistics):
     name = next(iter(costs))
     free = allocate(costs, average_bits=2.25)
     victim = int(np.flatnonzero(free.bits[name] == 2)[0])
-    app = open_app("budget", bits="2.25", pins=f"0.{victim}.4", panel="pins")
+    app = open_app("budget", method="mode", bits="2.25", pins=f"0.{victim}.4", panel="pins")
     assert not app.exception
     solved = allocate(costs, average_bits=2.25, pinned={name: {victim: 4}})
-    assert metric(app, "Predicted damage (estimate)") == f"{solved.objective:.3g}"
+    assert metric(app, PREDICTED) == f"{Predictor(statistics).predict(solved).relative.value:.2g}"
+    assert f"By this method's own costs {solved.objective:.3g} in all" in words(app)
     assert solved.bits[name][victim] == 4
 
 
@@ -70,10 +74,11 @@ def test_pins_of_another_model_wait_and_are_named(open_app):
 @pytest.mark.parametrize("unit", ["layer", "projection", "expert_projection"])
 def test_every_unit_is_solved_as_the_library_does(open_app, statistics, unit):
     costs = by_projection(cost_table(statistics, bits=(2, 3, 4)), statistics)
-    app = open_app("budget", bits="2.5", unit=unit)
+    app = open_app("budget", method="mode", bits="2.5", unit=unit)
     assert not app.exception
     solved = allocate(costs, average_bits=2.5, unit=unit)
-    assert metric(app, "Predicted damage (estimate)") == f"{solved.objective:.3g}"
+    assert metric(app, PREDICTED) == f"{Predictor(statistics).predict(solved).relative.value:.2g}"
+    assert f"By this method's own costs {solved.objective:.3g} in all" in words(app)
 
 
 def test_prices_rise_with_the_unit(open_app):

@@ -12,9 +12,11 @@ from dashboard.parts.export.report import Section, report
 
 
 def test_it_is_self_contained_and_escaped():
-    figure = theme.figure([go.Bar(x=[1, 2], y=[3, 4])], 'Bars of "x"', "They rise.", title="T")
+    title = "</script><i>T"
+    figure = theme.figure([go.Bar(x=[1, 2], y=[3, 4])], 'Bars of "x"', "They rise.", title=title)
     made = report("<run>", "about", [Section("A & B", ["1 < 2"], [figure], [pd.DataFrame({"a": ["<b>"]})], "x > y")])
     assert "<title>&lt;run&gt;</title>" in made and "A &amp; B" in made and "1 &lt; 2" in made and "x &gt; y" in made
+    assert "<h1>&lt;run&gt;</h1>" in made and "<run>" not in made and title not in made and "<i>" not in made
     assert "&lt;b&gt;" in made and 'aria-label="Bars of &quot;x&quot;"' in made and "They rise." in made
     outside = re.sub(r"<script.*?</script>", "", made, flags=re.S)
     assert "http:" not in outside and "https:" not in outside and "src=" not in outside and "Plotly.newPlot" in made

@@ -111,6 +111,7 @@ def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
         calibrate_run(*given, progress=lambda p: None, cancel=None)
     calibrate_run(*given, resume=True, progress=lambda p: None, cancel=None)
     assert set(Run.open(folder).statistics.samples) == set(whole.samples)
+    assert Run.open(folder).anchor().widths == (2, 4)  # a small model is anchored unasked, as on the command line
 
 
 def test_files_of_the_released_code_become_a_run(places, tmp_path, no_page, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard.state import address, folders, solving
-from dashboard.state.choices import Choices, describe, from_address, to_address
+from dashboard.state.choices import ESTIMATE, Choices, describe, from_address, same_estimate, to_address
 from mode_core.allocation import SCOPES, UNITS, allocate
 from mode_core.importance import METHODS, cost_table
 from mode_core.quantization.quantizers import QUANTIZERS
@@ -40,7 +40,7 @@ def test_defaults_stay_out_of_the_address(open_app):
 
 def test_a_senseless_address_is_named_and_left_out(open_app):
     app = open_app("export", ratio="lots")
-    assert app.session_state["choices"] == Choices()
+    assert app.session_state["choices"] == Choices(request=AllocationRequest(shrinkage=0.85))
     assert "ratio=lots" in words(app)
 
 
@@ -49,7 +49,7 @@ def test_the_allocation_is_that_of_the_library(open_app):
     app = open_app("export", ratio="30", bits="2.5")
     shown = app.session_state["choices"]
     statistics = Run.open(folders.runs_folder() / NAME).statistics
-    costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4))
+    costs = cost_table(statistics, key_ratio=0.30, bits=(2, 3, 4), shrinkage=0.85)
     by_hand = allocate(costs, bits=(2, 3, 4), average_bits=2.5)
     again = solving._solver(("test",), statistics, shown.request.unbudgeted, Quantizer(group_size=32)).solve(2.5)
     assert all(np.array_equal(again.bits[bank], by_hand.bits[bank]) for bank in by_hand.bits)
@@ -107,6 +107,10 @@ SCREENS = {
 @given(st.builds(Choices, **SCREENS))
 def test_every_choice_survives_its_address(chosen):
     assert from_address(to_address(chosen)) == (chosen, [])
+    recommended = Choices().changed(method="fisher", scope="model", shrinkage=0.5)
+    assert same_estimate(chosen, recommended) == (not {*ESTIMATE} & {*to_address(chosen, recommended)})
+    if not same_estimate(chosen, recommended):
+        assert from_address(to_address(chosen, recommended)) == (chosen, [])
 
 
 @pytest.mark.parametrize(

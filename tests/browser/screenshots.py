@@ -16,10 +16,10 @@ from tests.browser.server import chromium, running_app, settled
 PAGES = ("experts", "learn", "calibrate", "tokens", "budget", "quantize", "compare", "export")
 VIEWS = {  # page -> further views of it, as they stand in the address
     "learn": [f"step={step}" for step in range(2, 8)],
-    "compare": ["section=rankings", "section=runs", "section=paper"],
+    "compare": ["section=check", "section=rankings", "section=runs", "section=paper"],
     "tokens": ["shown=signals"],
     "experts": ["view=difference&order=specialisation"],
-    "budget": ["panel=pins", "panel=prices", "panel=card&gpu=24"],
+    "budget": ["panel=pins", "panel=samples", "panel=prices", "panel=card&gpu=24"],
 }
 WIDTHS = (1366, 390)
 FIRST_HEIGHT = 768

@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboard.charts import Axes, bit_map, damage_by_layer, frontier_chart, theme, width_counts
+from dashboard.charts import (
+    Axes,
+    bit_map,
+    check_scatter,
+    damage_by_layer,
+    frontier_chart,
+    sufficiency_curve,
+    theme,
+    width_counts,
+)
 from dashboard.charts.measures import frontier_of, original_bytes
 from dashboard.charts.theme import width_colour
 from dashboard.words.tables import allocation_table, damage_by_bank, frontier_table, moves_table
 from mode_core.allocation import Solver
 from mode_core.importance import cost_table
+from mode_core.prediction import Ranking, Sufficiency
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +100,7 @@ def test_other_methods_are_points_of_their_own():
 
 def test_a_curve_that_beats_no_uniform_width_says_so():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
-    assert figure.layout.meta["summary"] == "Predicted: no budget does better than the same bits for all."
+    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than the same bits for all."
 
 
 def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):
@@ -107,3 +117,35 @@ def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):
 
 def test_original_size_counts_three_matrices_at_sixteen_bits(statistics):
     assert original_bytes(statistics) == 3 * 10 * (3 * 64 * 48) * 2
+
+
+def test_cells_that_hang_on_the_samples_are_hatched_with_a_legend_and_their_share_in_the_hover(statistics, solver):
+    axes, now = Axes.of(statistics), solver.solve(2.5)
+    share = {name: np.zeros(10) for name in axes.names}
+    share[axes.names[1]][[2, 7]] = 0.25, 0.5
+    figure = bit_map(axes, now.bits, now.widths, unsettled=share)
+    mark = figure.data[-1]
+    assert list(mark.x) == [2, 7] and set(mark.y) == {axes.labels[1]}
+    np.testing.assert_array_equal(mark.customdata[:, 1], [25, 50])
+    np.testing.assert_array_equal(mark.customdata[:, 0], now.bits[axes.names[1]][[2, 7]])
+    assert figure.layout.showlegend and mark.name == "other bits without some of the samples"
+    assert "2 of them would get other bits" in figure.layout.meta["summary"]
+    plain = bit_map(axes, now.bits, now.widths, unsettled={name: np.zeros(10) for name in axes.names})
+    assert not plain.layout.showlegend and len(plain.data) == 1
+
+
+def test_the_curve_of_fewer_samples_shows_the_librarys_numbers():
+    figure = sufficiency_curve([Sufficiency(8, 0.5, 1.2), Sufficiency(16, 0.25, 1.05), Sufficiency(24, 0.0, 1.0)])
+    said = figure.layout.meta["summary"]
+    assert "With 16 of the 24 samples 25 % of the experts had other bits, and 5.0 % more" in said
+    np.testing.assert_allclose(figure.data[1].y, [20, 5, 0], atol=1e-9)
+    assert (
+        "With 16 of the 24 samples 25 % of the experts had other bits, and 5.0 % more" in figure.layout.meta["summary"]
+    )
+
+
+def test_a_check_is_a_dot_a_group_and_says_how_sure_its_correlation_is():
+    figure = check_scatter((1.0, 2.0), (0.1, 0.3), "MODE <x>", Ranking("mode", "all", 0.5, -0.1, 0.9))
+    assert (list(figure.data[0].x), list(figure.data[0].y)) == ([1, 2], [0.1, 0.3])
+    assert figure.layout.meta["summary"] == "Rank correlation 0.50 (-0.10 to 0.90, 95 %)."
+    assert figure.layout.title.text == "MODE &lt;x&gt;: predicted against measured, 2 groups"

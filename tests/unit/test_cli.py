@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mode_core.cli.main import build_parser, main
-from mode_core.quantization.packed_file import read_packed_linears
+from mode_core.quantization.packed_file import read_packed
 from mode_core.run import Run
 
 
@@ -109,6 +109,12 @@ def test_quantize_measures_the_bytes_it_predicted(calibrated: Path, tmp_path: Pa
     assert told["measured_bytes"] == told["predicted_bytes"]
     assert told["measured_bytes"] < told["original_bytes"]
     assert out.stat().st_size >= told["measured_bytes"]
+    scored = ["evaluate", "--run", str(calibrated), "--limit", "4", "--json", "--quiet"]
+    assert main([*scored, "--allocation", "three"]) == 0
+    at_once = result(capsys)
+    assert main([*scored, "--packed", str(out)]) == 0
+    from_file = result(capsys)
+    assert from_file["kl"] == at_once["kl"] > 0 and from_file["agreement"] == at_once["agreement"]
 
 
 def test_quantize_with_tokens_and_attention(calibrated: Path, sample_folder: Path, tmp_path: Path, capsys):
@@ -119,7 +125,7 @@ def test_quantize_with_tokens_and_attention(calibrated: Path, sample_folder: Pat
     told = result(capsys)
     assert told["measured_bytes"] == told["predicted_bytes"]
     assert told["whole_model_bytes"] == told["whole_model_predicted_bytes"]
-    assert len(read_packed_linears(out)) == 12
+    assert len(read_packed(out).linears) == 12
     named = [entry for experts in told.get("too_few_tokens", {}).values() for entry in experts]
     assert all("tokens)" in entry for entry in named)
     assert main([*command, "--shared-bits", "4"]) == 1
@@ -130,7 +136,8 @@ def test_evaluate_tells_intervals_and_what_was_lost(calibrated: Path, sample_fol
     command = ["evaluate", "--run", str(calibrated), "--samples", str(sample_folder), "--json", "--quiet"]
     assert main([*command, "--uniform", "1", "--quantizer", "rtn", "--attention-bits", "2", "--show", "2"]) == 0
     told = result(capsys)
-    assert set(told["intervals_95"]) == {"correct", "kl", "agreement"}
+    assert set(told["intervals_95"]) == {"correct", "kl", "agreement", "perplexity"}
+    assert told["intervals_95"]["perplexity"].startswith(f"{told['perplexity']:.4g} (")
     assert told["intervals_95"]["kl"].startswith(f"{told['kl']:.4g} (")
     assert told["original_accuracy"] is not None
     changed = told["answers_that_changed"]

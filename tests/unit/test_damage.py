@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from mode_core.allocation import Allocation, allocate
 from mode_core.comparison.items import ItemScores
-from mode_core.comparison.records import TABLES, WORDS, Evidence
 from mode_core.comparison.store import Store
 from mode_core.errors import ModeError
 from mode_core.evaluation.records import ScoredAnswer, Scores
@@ -28,8 +27,9 @@ from mode_core.importance import Recommendation
 from mode_core.prediction import Anchor, Check
 from mode_core.prediction.check import Ranking, Trial
 from mode_core.quantization import quantize
-from mode_core.quantization.packed_file import read_packed, read_packed_linears, write_packed
+from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
+from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.released_json import import_released
 from mode_core.runs.run import Run
@@ -87,7 +87,11 @@ def whole(path: Path) -> None:
         getattr(run, name)
     run.sample_records()
     run.token_scores()
-    run.exemplars()
+    if (exemplars := run.exemplars()) is not None:
+        for bank, table in exemplars.tables.items():
+            for expert in range(table.shape[1]):
+                exemplars.text(bank, expert)
+                assert all(patch.box is None or len(patch.box) == 4 for patch in exemplars.patches(bank, expert))
     run.allocations()
     run.anchor()
     run.check()
@@ -200,8 +204,8 @@ def test_packed_codes(packed, data):
         content = data.draw(damaged_bytes(packed.read_bytes()))
 
     def read() -> None:
-        matrices, _ = read_packed(packed)
-        for matrix in [*matrices.values(), *read_packed_linears(packed).values()]:
+        kept = read_packed(packed)
+        for matrix in [*kept.experts.values(), *kept.linears.values()]:
             matrix.dequantize()
 
     tried(packed, content, read)

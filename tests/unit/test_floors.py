@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
     (
-        *("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "modalities", "settings"),
-        *("quantization.widths", "quantization.quantizers"),
+        *("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "modalities", "on_first_use"),
+        *("settings", "versions", "quantization.widths", "quantization.quantizers"),
     ),
     ("statistics",),
     ("quantization.sizes", "quantization.settings"),
@@ -31,13 +32,8 @@ USER_INTERFACE = {"streamlit", "plotly"}
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it."""
+    """Every module that a file imports, wherever in it: at its head, inside functions, and for type checkers."""
     return set().union(*(imported_by(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
-
-
-def imported_at_once(path: Path) -> set[str]:
-    """Modules that are imported when the file is; not those named for type checkers, or inside functions."""
-    return set().union(*(imported_by(node) for node in ast.parse(path.read_text(encoding="utf-8")).body))
 
 
 def imported_by(node: ast.AST) -> set[str]:
@@ -62,10 +58,13 @@ def files_of(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def test_mode_core_in_a_fresh_process_leaves_the_interface_out():
     """Importing every part of mode_core must pull in neither streamlit nor plotly."""
-    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files_of("mode_core")]
-    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    modules = [name for path in files_of("mode_core") if not (name := module_of(path)).endswith("__main__")]
     code = (
         "import importlib, sys\n"
         f"[importlib.import_module(name) for name in {modules!r}]\n"
@@ -77,22 +76,35 @@ def test_mode_core_in_a_fresh_process_leaves_the_interface_out():
 
 
 def test_imports_go_down_only():
-    """Within mode_core, what a file imports when it is imported stands on its own floor or below."""
+    """Within mode_core, what a file imports stands on its own floor or below: late imports and those for types too."""
     upwards = []
     for path in files_of("mode_core"):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = module_of(path)
         own = floor(module)
         if own is not None:
-            below = {name: floor(name) for name in imported_at_once(path) if name.startswith("mode_core.")}
+            below = {name: floor(name) for name in imported(path) if name.startswith("mode_core.")}
             upwards += [
                 f"{module} imports {name}" for name, height in below.items() if height is not None and height > own
             ]
     assert not upwards
 
 
+def test_no_two_modules_need_each_other():
+    """A late import hides a circle from Python, not from here."""
+    modules = {module_of(path) for path in files_of("mode_core")}
+    needs: dict[str, set[str]] = {name: set() for name in modules}
+    for path in files_of("mode_core"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = imported_by(node)
+            if isinstance(node, ast.ImportFrom) and names - {node.module} <= modules:
+                names = names - {node.module}  # modules of a package, and nothing else that it offers
+            needs[module_of(path)] |= names & modules
+    TopologicalSorter(needs).prepare()  # CycleError names the circle
+
+
 def test_every_part_of_mode_core_stands_on_a_floor():
     parts = [path for path in (ROOT / "mode_core").iterdir() if not path.name.startswith("_")]
-    assert not [path.name for path in parts if floor(f"mode_core.{path.stem}") is None]
+    assert not [path.name for path in parts if path.suffix != ".md" and floor(f"mode_core.{path.stem}") is None]
     named = {name.replace(".", "/") for level in FLOORS for name in level}
     gone = [name for name in named if not any((ROOT / "mode_core" / f"{name}{end}").exists() for end in ("", ".py"))]
     assert not gone, "floors that no module stands on any more"

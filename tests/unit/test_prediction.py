@@ -11,13 +11,14 @@ from mode_core.allocation import Allocation
 from mode_core.importance import METHODS, ImportanceError, Recommendation, cost_table, recommended
 from mode_core.importance.folds import only_folds
 from mode_core.importance.recommended import BY_EVIDENCE
+from mode_core.importance.stacks import views
+from mode_core.modalities import ALL, KEY_RATIO, MODALITIES, SIGNAL
 from mode_core.prediction import (
     NATS,
     Anchor,
     PredictionError,
     Predictor,
     allocation_stability,
-    gradient_nats,
     sufficiency,
 )
 from mode_core.request import AllocationRequest
@@ -129,6 +130,23 @@ def test_bits_by_projection_add_up(statistics, anchor):
 def test_an_anchor_of_other_widths_is_refused(statistics):
     with pytest.raises(PredictionError, match="measured at 1 bits, the run's damage was not"):
         Predictor(statistics, Anchor.of({1: np.ones(2)}, np.array(["text"] * 2)))
+
+
+def gradient_nats(statistics, bits, signal=SIGNAL) -> dict[str, float]:
+    """KL per answer token to second order, through text tokens, through vision tokens, and in sum ("all"): nats.
+
+    Calibration sums Σ_d g_d²·Δz_d² over all tokens of prompts and answers, g of whole answers; half of that is the KL
+    of the answers (see `calibration.gradients`), and the answers' tokens are those that the gradient pass saw beyond
+    the prompts'. Only the diagonal is in it. Bits: bank → int `[E]`; at 16 they add nothing.
+    """
+    seen = views(statistics, KEY_RATIO, signal)
+    answers = max(float((view.sums("text", "fisher_tokens") - view.sums("text", "tokens")).max()) for view in seen)
+    found = dict.fromkeys(MODALITIES, 0.0)
+    for view in seen:
+        chosen = np.stack([np.asarray(bits[name])[:, None] == np.array(statistics.bits) for name in view.stack.names])
+        for kind in MODALITIES:
+            found[kind] += 0.5 * float(view.sums(kind, "fisher")[chosen].sum()) / max(answers, 1.0)
+    return found | {ALL: sum(found.values())}
 
 
 def test_nats_from_gradients_are_half_the_fisher_damage_per_answer_token(statistics):

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from dashboard.charts.measures import original_bytes
 from dashboard.components import Figure, Readout
-from dashboard.state import current_run
-from mode_core.allocation import Allocation
-from mode_core.importance import METHODS
+from dashboard.parts.quantize.measured import ALLOCATION, UNIFORM, Measurement
+from dashboard.state import current_run, estimating, process_wide, solving
+from dashboard.words import names
+from mode_core.allocation import Allocation, AllocationError
+from mode_core.importance import METHODS, ImportanceError
 from mode_core.importance.methods import NEEDS
+from mode_core.modalities import ALL
+from mode_core.prediction import Estimate, Prediction
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,96 @@ def memory_unit(most: float) -> MemoryUnit:
 
 
 def headline(allocation: Allocation, rival: Allocation) -> Readout:
-    """What the allocation is predicted to save against the same bits for all."""
-    width = rival.settings["uniform"]
-    if rival.objective <= 0:
-        return Readout(plain="This method predicts no damage at any width, so it cannot tell allocations apart.")
-    saved = 100 * (1 - allocation.objective / rival.objective)
-    size = "" if abs(allocation.average_bits - width) < 0.005 else ", the widest uniform width that fits"
+    """What this does to the answers beside uniform bits of the same size: measured where these settings were measured,
+    else predicted with its interval, and how far the method's word may be trusted here."""
+    seal = solving.fingerprint(allocation)
+    done = next((one for one in process_wide.measurements() if one.fingerprint == seal), None)
+    if done is not None:
+        return _measured(done)
+    word = trust(allocation.method)
+    try:
+        mine, its = (estimating.predict(each) for each in (allocation, rival))
+    except ImportanceError as refused:
+        return Readout("What this does to the answers is not known.", f"{refused} {word}")
+    other = f"Uniform bits of the same size ({estimating.mixed(rival)})"
+    if mine.kl:
+        return Readout(
+            f"Estimate, in {mine.unit}: {_by_kind(mine)}.",
+            f"{other}: {_by_kind(its)}. Not measured for these settings; {ANCHORED}. {word}",
+        )
     return Readout(
-        f"{saved:.0f} % less predicted damage than {width} bits for every expert{size}",
-        "(an estimate from calibration; Quantize measures it).",
+        f"Relative damage {interval(mine.relative)}, by an estimate without a unit.",
+        f"{other}: {interval(its.relative)}; 1 is every expert at the lowest width. {UNANCHORED} {word}",
     )
 
 
+ANCHORED = "the interval tells what other samples of this kind would have said, not what other kinds would"
+UNANCHORED = "Nothing measured ties it to the answers yet: a check (on the Compare page) does."
+
+
+def interval(found: Estimate) -> str:
+    """'0.0121 (0.004 to 0.03)'."""
+    return f"{found.value:.2g} ({found.low:.1g} to {found.high:.1g})"
+
+
+def _by_kind(found: Prediction) -> str:
+    told = [f"{interval(found.kl[kind])} {words}" for kind, words in KIND_WORDS.items() if kind in found.kl]
+    return ", ".join(told)
+
+
+KIND_WORDS = {"text": "on text", "vision": "on pictures"}
+
+
+def _measured(done: Measurement) -> Readout:
+    """What *Quantize* found for exactly these settings."""
+    ours, its = done.scores[ALLOCATION], done.scores[UNIFORM]
+    kinds = [kind for kind in KIND_WORDS if kind in ours.kl_by_modality and kind in its.kl_by_modality]
+    kl = [", ".join(f"{each.kl_by_modality[kind]:.2g} {KIND_WORDS[kind]}" for kind in kinds) for each in (ours, its)]
+    exact = "" if ours.accuracy is None or its.accuracy is None else (
+        f" Exact answers: {100 * ours.accuracy:.1f} % against {100 * its.accuracy:.1f} %."
+    )  # fmt: skip
+    size = megabytes(done.measured_bytes[UNIFORM])
+    return Readout(
+        f"Measured on {len(ours.answers)} items: KL {kl[0]}; {done.label(UNIFORM)} ({size}): {kl[1]}.",
+        f"KL to the original in nats, less is better.{exact} Intervals are under Quantize.",
+    )
+
+
+def trust(method: str) -> str:
+    """The word of the check, else of the evidence, on a method, and on the recommended one where it does better."""
+    own, better = estimating.ranks_at(method), estimating.recommended().method
+    if METHODS[method].group == "floor":
+        return ""
+    if own is None:
+        return f"How far {names.short_method(method)} comes true on this model was not checked."
+    what = "experts" if estimating.check() is None else "groups of experts"
+    told = f"{names.short_method(method)} ranks {what} at {own[0]:.2f} ({own[1]:.2f} to {own[2]:.2f}) on text here"
+    other = estimating.ranks_at(better) if better != method else None
+    if other is not None and other[0] > own[0]:
+        told += f"; {names.short_method(better)}, which is recommended, at {other[0]:.2f}"
+    return f"{told} (1: as measured, 0: by chance)."
+
+
+def insurance(method: str, bits: float) -> str:
+    """What either end of the trust in the samples was measured to be worth for a method, near a budget."""
+    ends = (
+        "100 %: costs count as they were measured. 0 %: all experts of a layer count alike, and only layers differ. "
+        "Between them is insurance against questions that the samples did not hold."
+    )
+    found = estimating.shrunk(method, bits)
+    if found is None:
+        return f"{ends} What it is worth for this method was not measured on this model."
+    told = ", ".join(f"{kl:.2g} at {100 * (1 - level):.0f} %" for level, kl in found.kl.items())
+    uniform = "" if found.uniform is None else f", {found.uniform:.2g} with uniform bits of the same size"
+    return f"{ends} Measured on this model, KL on text at {found.bits:g} bits: {told}{uniform} ({found.source})."
+
+
 def metrics(allocation: Allocation, rival: Allocation) -> Readout:
-    """Size, predicted damage, solver time and proof, each with its unit."""
+    """Sizes, what is predicted beside MODE as in the paper, bits with and without scales, and the proof."""
     original = original_bytes(current_run.statistics())
     gap = allocation.objective - allocation.lower_bound
     share = 100 * gap / allocation.objective if allocation.objective else 0.0
-    proven = allocation.proven_optimal
+    proven = "proven optimal" if allocation.proven_optimal else f"within {share:.2g} %"
     return Readout(
         figures=(
             Figure(
@@ -52,19 +128,32 @@ def metrics(allocation: Allocation, rival: Allocation) -> Readout:
                 megabytes(allocation.bytes),
                 f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
             ),
+            Figure("Uniform, same size", megabytes(rival.bytes), estimating.mixed(rival)),
+            *_predicted(allocation),
             Figure(
-                "Predicted damage (estimate)",
-                f"{allocation.objective:.3g}",
-                f"{rival.objective:.3g} with {rival.settings['uniform']} bits for all",
+                "Average bits",
+                f"{allocation.average_bits:.3f}",
+                f"{estimating.effective_bits(allocation):.2f} with scales",
             ),
-            Figure("Average bits", f"{allocation.average_bits:.3f}", "over all expert weights"),
-            Figure("Solved in", f"{1e3 * allocation.seconds:.1f} ms", "by an exact solver"),
-            Figure(
-                "Best possible?",
-                "proven optimal" if proven else f"within {share:.2g} %",
-                "no allocation does better" if proven else "of the lower bound",
-            ),
+            Figure("Solved", f"{1e3 * allocation.seconds:.1f} ms", f"{proven} for these costs"),
         )
+    )
+
+
+def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
+    """The estimate of this and of MODE as the paper has it, by the same yardstick."""
+    try:
+        mine, paper = (estimating.predict(each) for each in (allocation, estimating.as_in_paper()))
+    except (AllocationError, ImportanceError):
+        return ()
+    kind = next((kind for kind in (*KIND_WORDS, ALL) if kind in mine.kl), None)
+    if kind is None:
+        what, one, other = "Relative damage (estimate)", mine.relative, paper.relative
+    else:
+        what, one, other = f"KL {KIND_WORDS.get(kind, '')} (estimate)", mine.kl[kind], paper.kl[kind]
+    return (
+        Figure(what, f"{one.value:.2g}", f"{one.low:.1g} to {one.high:.1g}"),
+        Figure("MODE as in the paper", f"{other.value:.2g}", f"{other.low:.1g} to {other.high:.1g}, estimate"),
     )
 
 

@@ -10,9 +10,9 @@ from dashboard.charts.memory import in_words, memory_bar, memory_parts
 from dashboard.components import chart
 from dashboard.parts.budget import kept
 from dashboard.parts.controls import next_step
-from dashboard.state import address, current_run, planning, solving
+from dashboard.state import address, current_run, estimating, planning, solving
 from dashboard.words.plain import plain
-from mode_core.allocation import Price
+from mode_core.allocation import AllocationError, Price
 from mode_core.importance import ImportanceError
 from mode_core.memory import GPUS
 from mode_core.models.errors import ModelError
@@ -42,6 +42,7 @@ def more(axes: charts.Axes) -> None:
         "prices": "Price of each choice",
         "card": "Fit a GPU" if now.gpu is None else f"Fit {now.gpu} GiB",
         "kept": "Kept allocations",
+        "samples": "Are these samples enough?",
     }
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         which = st.segmented_control(
@@ -53,7 +54,23 @@ def more(axes: charts.Axes) -> None:
             next_step("Take it along", "export")
     if which is not None:
         with st.container(border=True):
-            {"pins": lambda: pin_part(axes), "prices": price_part, "card": card_part, "kept": kept.part}[which]()
+            {
+                "pins": lambda: pin_part(axes),
+                "prices": price_part,
+                "card": card_part,
+                "kept": kept.part,
+                "samples": samples_part,
+            }[which]()
+
+
+def samples_part() -> None:
+    """What fewer samples would have come to at these settings, as a curve."""
+    try:
+        found = estimating.enough()
+    except (ImportanceError, AllocationError) as refused:
+        st.caption(plain(refused))
+        return
+    chart(charts.sufficiency_curve(found), "sufficiency", table=lambda: pd.DataFrame([vars(one) for one in found]))
 
 
 def pin_part(axes: charts.Axes) -> None:

@@ -68,7 +68,7 @@ class AnswerKL:
         cancel: Cancel,
     ) -> dict[str, Any]:
         """Measure it into a calibrated run; see `add_logit_kl`."""
-        from mode_core.calibration.logit_kl_run import add_logit_kl
+        from mode_core.calibration.logit_kl import add_logit_kl
 
         return add_logit_kl(
             run, loaded, samples[: self.samples], calibration, self.settings(calibration), progress, cancel

@@ -74,6 +74,10 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
             "Samples per forward pass", 1, 64, 4, key="calibrate:batch", persist_state="session",
             help="Larger is faster where memory allows.",
         )  # fmt: skip
+        st.caption(
+            "A small model is anchored at the end: up to 64 of the samples pass once for each width, all experts at "
+            "it, so that predicted damage has a unit. For a larger one a check on the Compare page does the same."
+        )
     if not widths or not signals:
         st.error("Choose at least one width to measure, and one redundancy signal.")
         return None

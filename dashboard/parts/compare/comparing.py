@@ -31,10 +31,24 @@ def command(entry: RunEntry) -> str:
     return shlex.join(["python", "-m", "mode_core", "compare", "--runs", relative(entry.path)])
 
 
+AT = " λ "  # between a method and how far its costs were drawn to the mean, in names of `by_shrinkage`
+
+
+def by_shrinkage(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with a method of its own for every shrinkage above 0: 'mode λ 0.5'."""
+    marks = [f"{AT}{level:g}" if level > 0 else "" for level in rows["shrinkage"]]
+    return rows.assign(method=[f"{name}{mark}" for name, mark in zip(rows["method"], marks, strict=True)])
+
+
+def named(label: Callable[[str], str]) -> Callable[[str], str]:
+    """Words for names of `by_shrinkage`, by the words for methods."""
+    return lambda name: label(name.partition(AT)[0]) + "".join(name.partition(AT)[1:])
+
+
 def natural_scope(rows: pd.DataFrame, method: str) -> str:
     """Of the scopes that a method was measured in, the one that it is meant for."""
     held = list(dict.fromkeys(rows.loc[rows["method"] == method, "scope"]))
-    return next((scope for scope in METHODS[method].scopes if scope in held), held[0])
+    return next((scope for scope in METHODS[method.partition(AT)[0]].scopes if scope in held), held[0])
 
 
 def against_truth(

@@ -10,9 +10,10 @@ import pandas as pd
 from dashboard import charts
 from dashboard.charts.measures import divergences, frontier_of
 from dashboard.parts.budget import halves
+from dashboard.parts.budget.budget_words import headline, megabytes, metrics
 from dashboard.parts.export.report import Section, report
 from dashboard.parts.quantize import measured
-from dashboard.state import address, current_run, process_wide, solving
+from dashboard.state import address, current_run, estimating, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words import names, tables
 from mode_core.run import Run
@@ -73,7 +74,8 @@ def _sensitivity() -> Section:
 
 
 def _allocation(axes: charts.Axes) -> Section:
-    found, rival = solving.allocation(), solving.uniform_allocation()
+    found = solving.allocation()
+    rival = solving.uniform_like(found)
     costs, bits, other = solving.costs(), found.bits, rival.bits
     if halves.is_split(bits):
         axes, costs = halves.split_axes(axes), halves.split_costs(solving.split_costs())
@@ -82,8 +84,8 @@ def _allocation(axes: charts.Axes) -> Section:
     uniform = list(
         zip(line.uniform_bits.tolist(), line.uniform_bits.tolist(), line.uniform_objective.tolist(), strict=True)
     )
-    width = rival.settings["uniform"]
-    proof = "proven optimal" if found.proven_optimal else f"not proven; lower bound {found.lower_bound:.4g}"
+    name = f"uniform, {estimating.mixed(rival)}"
+    proof = "Proven optimal" if found.proven_optimal else f"Not proven; lower bound {found.lower_bound:.4g}"
     figures = [
         charts.bit_map(axes, bits, found.widths),
         charts.frontier_chart(
@@ -93,12 +95,16 @@ def _allocation(axes: charts.Axes) -> Section:
             axes.ticks,
             tables.damage_by_bank(axes, costs, bits),
             tables.damage_by_bank(axes, costs, other),
-            f"{width} bits for all",
+            name,
         ),
     ]  # fmt: skip
+    told, figures_told = headline(found, rival), metrics(found, rival).figures
     sentences = [
-        f"{names.method(found.method)}: {found.average_bits:.3f} bits on average, predicted damage "
-        f"{found.objective:.4g} (estimate) against {rival.objective:.4g} with {width} bits for all; {proof}."
+        f"{names.method(found.method)}: {found.average_bits:.3f} bits on average, "
+        f"{estimating.effective_bits(found):.2f} with scales, {megabytes(found.bytes)}; {name}: "
+        f"{megabytes(rival.bytes)}. {proof}, for these costs.",
+        f"{told.strong} {told.plain}",
+        " ".join(f"{one.label}: {one.value} ({one.beside})." for one in figures_told),
     ]
     return Section("Bits of every expert", sentences, figures)
 

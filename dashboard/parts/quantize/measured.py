@@ -1,4 +1,4 @@
-"""One measurement of three models (original, the allocation, uniform bits): kept with the run, and as tables."""
+"""One measurement of three models (original, the allocation, uniform bits of its size), kept and as tables."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Measurement:
     """Scores of the original, of one allocation, and of uniform bits that fit the same budget.
 
     `scores`, `predicted_bytes` and `measured_bytes` map each of `MODELS` to its value; bytes are those of all
-    experts. `fingerprint` seals what was quantized, `settings` are the choices behind it, `made` is a time
-    stamp (seconds since 1970). `notes` are sentences about how it was quantized.
+    experts. `uniform_bits` are the rival's on average, `fingerprint` seals what was quantized, `settings` are the
+    choices behind it, `made` is a time stamp (seconds since 1970). `notes` are sentences about how it was quantized.
     """
 
     scores: dict[str, Scores]
     predicted_bytes: dict[str, int]
     measured_bytes: dict[str, int]
-    uniform_width: int
+    uniform_bits: float
     fingerprint: str
     settings: dict[str, object]
     made: float
@@ -40,7 +40,7 @@ class Measurement:
     def label(self, model: str) -> str:
         """How one of `MODELS` is called on the screen."""
         if model == UNIFORM:
-            return f"uniform {self.uniform_width} bits"
+            return f"uniform {self.uniform_bits:.3g} bits"
         return "this allocation" if model == ALLOCATION else model
 
     def records(self) -> dict[str, dict]:
@@ -48,7 +48,7 @@ class Measurement:
         shared = {
             "measurement": self.fingerprint,
             "choices": self.settings,
-            "uniform_width": self.uniform_width,
+            "uniform_bits": self.uniform_bits,
             "made": self.made,
             "notes": list(self.notes),
         }
@@ -80,7 +80,8 @@ class _Kept(TypedDict):
     model: Literal[MODELS]
     bytes: Count
     predicted: Count
-    uniform_width: Width
+    uniform_bits: NotRequired[Amount]
+    uniform_width: NotRequired[Width]  # of earlier versions
     choices: _Choices
     made: Time
     notes: NotRequired[list[str]]
@@ -129,7 +130,7 @@ def _from_group(scores: dict[str, Scores]) -> Measurement:
         scores=scores,
         predicted_bytes={model: int(scores[model].settings["predicted"]) for model in MODELS},
         measured_bytes={model: int(scores[model].settings["bytes"]) for model in MODELS},
-        uniform_width=int(shared["uniform_width"]),
+        uniform_bits=float(shared.get("uniform_bits", shared.get("uniform_width", 0))),
         fingerprint=str(shared["measurement"]),
         settings=dict(shared["choices"]),
         made=float(shared["made"]),

@@ -29,10 +29,10 @@ def nearest_similarity(unit: Tensor) -> Tensor:
     """Largest cosine similarity of each row to any other row: `[N, H]` → `[N]`; 0 for a lone row."""
     if len(unit) == 1:
         return unit.new_zeros(1)
-    found = []
+    nearest = []
     for first in range(0, len(unit), ROWS):
         similarity = unit[first : first + ROWS] @ unit.mT
         own = torch.arange(similarity.shape[0], device=unit.device)
         similarity[own, own + first] = -torch.inf
-        found.append(similarity.max(dim=1).values)
-    return torch.cat(found)
+        nearest.append(similarity.max(dim=1).values)
+    return torch.cat(nearest)

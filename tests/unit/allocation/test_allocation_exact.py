@@ -60,6 +60,24 @@ def requests(draw):
     }
 
 
+@pytest.mark.parametrize("least", [{}, {2: 2}, {4: 2}])
+@pytest.mark.parametrize("most", [{}, {2: 0}, {4: 0}])
+def test_counts_at_the_end_widths(least, most):
+    """More of the narrowest or the widest than would be chosen freely, or fewer; both bind."""
+    cost, widths = np.array([[9, 2, 1.9], [1, 0.5, 0.4], [8, 3, 2.5], [1, 0.9, 0.1]]), (2, 3, 4)
+    ends = [{widths.index(width): count for width, count in side.items()} for side in (least, most)]
+    best = enumerate_best(cost, np.tile(widths, (4, 1)), 12, least=ends[0], most=ends[1])
+    if best is None:
+        with pytest.raises(AllocationError):
+            allocate({"a": cost}, widths, 3.0, at_least=least, at_most=most)
+        return
+    found = allocate({"a": cost}, widths, 3.0, at_least=least, at_most=most)
+    assert found.proven_optimal and found.objective == pytest.approx(best)
+    assert all((found.bits["a"] == width).sum() >= count for width, count in least.items())
+    assert all((found.bits["a"] == width).sum() <= count for width, count in most.items())
+    assert (best > 6.1 + 1e-9) == bool(least or most)
+
+
 def expected(request) -> float | None:
     """Enumeration of a request: the sum over budgets of the best cost, None where one has none."""
     costs, widths = request["costs"], np.array(request["bits"])

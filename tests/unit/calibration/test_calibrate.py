@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from mode_core.calibration import CalibrationError, CalibrationSettings, bins_of_ranks, calibrate
+from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
 from mode_core.probing.probe import Probe
+from mode_core.probing.redundancy import bins_at
 from mode_core.quantization.grids import fake_quantize
 from mode_core.run import Run
 from mode_core.samples import ImageSource, Sample
@@ -53,7 +54,8 @@ def direct(model, samples):
             bins = np.full(len(modality), -1)
             vision = np.flatnonzero(modality == VISION)
             scores = seen.importance[SIGNAL][0].numpy()[vision]
-            bins[vision[np.argsort(-scores, kind="stable")]] = bins_of_ranks(len(vision)).numpy()
+            ranked = bins_at(torch.arange(len(vision)), torch.tensor(len(vision)))
+            bins[vision[np.argsort(-scores, kind="stable")]] = ranked.numpy()
             yield sample, seen.bank, seen, modality, bins
 
 

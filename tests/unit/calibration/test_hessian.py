@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mode_core.calibration import CalibrationSettings, calibrate
+from mode_core.calibration import CalibrationSettings, calibrate, hessian
 from mode_core.calibration.gradients import draw_answers
 from mode_core.calibration.hessian import (
     _signs,
@@ -99,6 +99,18 @@ def test_the_trace_is_that_of_the_true_hessian(small, tiny_samples):
         exact = torch.tensor([_exact(bank, matrix, expert, first, parameters) for matrix in ("up", "down")])
     assert ((mean[expert] - exact).abs() < 4 * error[expert]).all()
     assert float(exact.sum()) > 4 * float(error[expert].norm())  # so large that the check could fail
+
+
+def test_the_trace_is_a_mean_over_probes(small, tiny_samples, monkeypatch):
+    """Where every probe draws the same signs, three say what one says."""
+    monkeypatch.setattr(hessian, "_signs", lambda parameters, seed: _signs(parameters, [7]))
+    common = {"bits": (2, 4), "group_size": 16, "gradient_tokens": 3}
+    one, three = (
+        calibrate(small, tiny_samples[6:7], CalibrationSettings(hessian_probes=probes, **common)) for probes in (1, 3)
+    )
+    for name, bank in one.banks.items():
+        assert np.abs(bank.hessian_trace).max() > 0
+        np.testing.assert_allclose(three.banks[name].hessian_trace, bank.hessian_trace, rtol=1e-4, atol=1e-7)
 
 
 def _exact(bank, projection, expert, first, parameters):

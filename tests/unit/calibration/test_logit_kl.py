@@ -10,7 +10,7 @@ from mode_core.calibration import CalibrationError, CalibrationSettings, calibra
 from mode_core.calibration.logit_kl import LogitKL, LogitKLSettings, logit_kl_cost, measure_logit_kl, without_kl
 from mode_core.jobs import Cancelled
 from mode_core.models import TEXT, VISION, load_model
-from mode_core.probing.redundancy import bins_of_ranks, query_positions
+from mode_core.probing.redundancy import bins_at, query_positions
 from mode_core.quantization.grids import fake_quantize
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics, fold_of
@@ -109,7 +109,7 @@ def test_support_and_samples_are_direct_counts(model, few, measured):
         assert sums["text_logit_kl_samples"].sum() == 3 and sums["key_logit_kl_samples"].sum() == 2
         tokens = sum(int((model.encode([s]).modality == TEXT).sum()) for s in few)
         assert sums["text_logit_kl_support"].sum() == 2 * tokens
-        keys = sum(int((bins_of_ranks(n) < 50).sum()) for n in (16, 36))
+        keys = sum(int((bins_at(torch.arange(n), torch.tensor(n)) < 50).sum()) for n in (16, 36))
         assert sums["key_logit_kl_support"].sum() == 2 * keys
         assert (sums["key_logit_kl"][sums["key_logit_kl_support"] == 0] == 0).all()
         np.testing.assert_allclose(measured.damage(bank, "key"), sums["key_logit_kl"].sum(axis=0) / 2)

@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 import torch
 
-from mode_core.calibration import bins_of_ranks, redundancy_bins
+from mode_core.calibration import redundancy_bins
 from mode_core.models import Encoded
-from mode_core.probing.redundancy import query_positions
+from mode_core.probing.redundancy import bins_at, query_positions
 
 
 @pytest.mark.parametrize("first", range(1, 301, 50))
 def test_bins_below_a_percentage_are_the_key_tokens_of_that_ratio(first: int):
     """For every N up to 300 and every whole percentage: exactly the max(1, floor(κ·N/100)) best ranks."""
     for count in range(first, first + 50):
-        bins = bins_of_ranks(count).numpy()
+        bins = bins_at(torch.arange(count), torch.tensor(count)).numpy()
         for percent in range(1, 101):
             wanted = max(1, percent * count // 100)
             assert (np.flatnonzero(bins < percent) == np.arange(wanted)).all(), (count, percent)
 
 
 def test_bins_by_hand():
-    assert bins_of_ranks(1).tolist() == [0]
-    assert bins_of_ranks(4).tolist() == [0, 49, 74, 99]
-    assert bins_of_ranks(200).tolist()[:5] == [0, 0, 1, 1, 2]
-    assert bins_of_ranks(0).tolist() == []
+    assert bins_at(torch.arange(1), torch.tensor(1)).tolist() == [0]
+    assert bins_at(torch.arange(4), torch.tensor(4)).tolist() == [0, 49, 74, 99]
+    assert bins_at(torch.arange(200), torch.tensor(200)).tolist()[:5] == [0, 0, 1, 1, 2]
+    assert bins_at(torch.arange(0), torch.tensor(0)).tolist() == []
 
 
 def test_ranks_are_within_each_sample_and_ties_go_to_the_earlier_position():

@@ -18,6 +18,7 @@ import pytest
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
 from mode_core.cli import main
+from mode_core.errors import BusyError
 from mode_core.jobs import Cancelled
 from mode_core.run import Run
 from mode_core.samples import read_samples
@@ -195,6 +196,13 @@ def test_a_model_that_breaks_down_keeps_all_before(tiny_model, samples_folder, w
     assert half.state == "half done" and 0 < len(half.statistics.samples) < 8
     calibrate(tiny_model, samples, SETTINGS, run=half)
     assert_same(Run.open(run.path), whole)
+
+
+def test_a_run_that_another_process_measures_is_refused_and_stays(tiny_model, samples_folder, tmp_path):
+    run = Run.create(tmp_path / "run")
+    with Run(run.path).locked(), pytest.raises(BusyError, match=r"The run .* is being written by process"):
+        calibrate(tiny_model, read_samples(samples_folder), SETTINGS, run=run)
+    assert Run.open(run.path).state == "begun"
 
 
 def test_a_refused_sample_does_not_end_the_work(whole):

@@ -10,11 +10,11 @@ from scipy.stats import spearmanr
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.ranking import ranking_table, truth_table
-from mode_core.comparison.records import TABLES, WORDS, Evidence, EvidenceError
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.importance import cost_table
 from mode_core.request import AllocationRequest
+from mode_core.runs.evidence import TABLES, WORDS, Evidence, EvidenceError
 from tests.synthetic import synthetic_statistics
 
 TASKS = np.array(["a"] * 6 + ["b"] * 4 + ["c"] * 5)

@@ -1,5 +1,6 @@
 """An export opens where the original opened: companions, configuration, names, layout and types are the source's."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,13 +16,14 @@ from safetensors.torch import load_file
 from mode_core.export import TARGETS, ExportError, export
 from mode_core.export.naming import model_names
 from mode_core.export.published import PUBLISHED
+from mode_core.models import ModelError
 from mode_core.quantization import quantize_experts
 from tests import published
 from tests.conftest import BUNDLED, ROOT, packable_allocation
 
 GRID = {"group_size": 32}
 UNIFORM = ("compressed_tensors", "mlx")  # targets with one width for a layer or its projection
-CHECKPOINTS = [name for name, target in TARGETS.items() if target.needs_model]
+CHECKPOINTS = [name for name, target in TARGETS.items() if target.needs_model and target.fit is None]  # no GGUF file
 SOURCE = BUNDLED / "model"
 
 
@@ -220,25 +223,73 @@ def test_the_table_of_turned_families_is_that_of_transformers() -> None:
     assert turned == set(PUBLISHED)
 
 
-def test_experts_of_their_own_stay_so_and_fp8_is_undone(loaded, tmp_path, monkeypatch) -> None:
-    source = published.in_fp8(SOURCE, tmp_path / "fp8")
+@pytest.mark.parametrize("form", ["apart", "fp8"])
+def test_experts_apart_are_written_as_published_so_that_stock_transformers_reads_them(
+    loaded, tiny_samples, tmp_path, monkeypatch, form
+) -> None:
+    """transformers has fused experts in this family, and starts experts by other names at random."""
+    source = (published.in_fp8 if form == "fp8" else published.with_experts_apart)(SOURCE, tmp_path / "source")
     allocation = allocation_for(loaded["hub"], "dequantized")
+    from mode_core.models import load_model
+
+    model = load_model(source, device="cpu")
     result = export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
-    written, stored = tensors_of(tmp_path / "out"), load_file(source / "model.safetensors")
-    assert written.keys() == {name for name in stored if not name.endswith("_scale_inv")}
+    export("dequantized", allocation, tmp_path / "whole", loaded=model, **GRID)
+    stored, written = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    both = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
+    assert both[0] == both[1]
+    assert written.keys() == load_file(SOURCE / "model.safetensors").keys()
     assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
-    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "quantization_config" not in config and config["text_config"]["norm_topk_prob"] is True
     bank = next(iter(allocation.bits))
     kept = int((allocation.bits[bank][:, 0] == 16).nonzero()[0][0])
     name = f"{bank}.{kept}.gate_proj.weight"
-    scale = stored[f"{name}_scale_inv"].repeat_interleave(32, 0).repeat_interleave(32, 1)
-    assert torch.equal(written[name], (stored[name].float() * scale).bfloat16())
-    # transformers has fused experts in this family: its own loading would start these at random
-    assert any("stock from_pretrained starts such experts at random" in note for note in result.manifest["notes"])
+    scale = stored[f"{name}_scale_inv"].repeat_interleave(32, 0).repeat_interleave(32, 1) if form == "fp8" else 1.0
+    original = (stored[name].float() * scale).bfloat16()
+    assert torch.equal(written[f"{bank}.gate_up_proj"][kept, :, : len(original)], original.mT)  # in × out
+    (note,) = result.manifest["notes"]
+    assert note.startswith("The source has a tensor for every expert, where transformers looks for fused ones")
+    assert "Qwen/Qwen3-VL-30B-A3B-Instruct" in note and note in (tmp_path / "out" / "README.md").read_text()
     opened: dict = {}
     monkeypatch.chdir(tmp_path / "out")
     exec(lines_of(Path()), opened)
-    assert torch.equal(opened["loaded"].banks[bank].matrix("gate", kept), written[name])
+    given = model.encode(tiny_samples[:2], padding_side="left").inputs
+    with torch.no_grad(), quantize_experts(model, allocation, **GRID):
+        assert torch.equal(model.model(**given).logits, opened["model"].eval()(**given).logits)
+
+
+GATE = "model.language_model.layers.0.mlp.experts.gate_up_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "text"),
+    [
+        (
+            "model.language_model.layers.1.self_attn.q_proj.weight",
+            None,
+            r"1 tensor \(.*q_proj.weight\): missing in",
+        ),
+        ("model.language_model.norm.weight", 0, r"model.language_model.norm.weight: not finite"),
+        (GATE, (3, 0, 0), r"layers.0.mlp.experts, expert 3, gate: not finite"),
+    ],
+)
+def test_what_is_not_whole_or_not_finite_is_not_exported_piece_by_piece(
+    folders, loaded, tmp_path, name, place, text
+) -> None:
+    source = tmp_path / "source"
+    published._copy(folders["hub"], source, *(p.name for p in folders["hub"].iterdir()))
+    tensors = load_file(source / "model.safetensors")
+    if place is None:
+        del tensors[name]
+    else:
+        tensors[name][place] = float("nan")
+    published.save(tensors, source / "model.safetensors")
+    allocation = allocation_for(loaded["hub"], "dequantized")
+    allocation = dataclasses.replace(allocation, bits={b: np.full_like(w, 16) for b, w in allocation.bits.items()})
+    with pytest.raises(ModelError, match=text):
+        export("dequantized", allocation, tmp_path / "out", checkpoint=source, **GRID)
+    assert not (tmp_path / "out").exists()
 
 
 def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded, tmp_path) -> None:
@@ -258,7 +309,6 @@ def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded,
 
 
 def test_a_model_of_the_hub_is_written_from_its_snapshot(folders, loaded, tmp_path, monkeypatch) -> None:
-    import dataclasses
     import shutil
 
     from huggingface_hub import constants
@@ -308,7 +358,7 @@ def test_families_that_lie_otherwise_in_their_files_keep_their_form(tmp_path, fa
     own = list(model.model.state_dict())  # a file may hold these names too: then they are not renamed once more
     assert model_names(model.model, own) == {name: name for name in own}
     if family == "ernie4_5_vl_moe":
-        with pytest.raises(ExportError, match="not all of its 8 experts"):
+        with pytest.raises(ExportError, match=r"not all of its 8 experts.*without --stream"):
             export("dequantized", allocation, tmp_path / "read", checkpoint=source, **GRID)
 
 

@@ -105,7 +105,7 @@ def test_frequencies_are_the_counted_ones_at_every_whole_percentage(statistics, 
     for percent in range(1, 101):
         found = frequencies(statistics, percent / 100)[NAME]
         chosen = of_kind(tokens, kind, percent)
-        assert (kind in found.empty) == (not chosen)
+        assert (kind in found.empty) == (not chosen) and getattr(found, kind).sum() == pytest.approx(1)
         if chosen:
             assert getattr(found, kind) == pytest.approx(counted(chosen))
 
@@ -206,6 +206,7 @@ def test_text_only_statistics_have_no_vision():
     text_only = ExpertStatistics({NAME: bank}, BITS, ())
     found = frequencies(text_only, signal="none")[NAME]
     assert found.empty == {"vision", "key", "redundant"} and found.text.tolist() == [0.25, 0.75, 0]
+    assert all(getattr(found, kind) == pytest.approx(1 / 3) for kind in found.empty)  # all alike, and 1 in all
     assert cost_table(text_only, bits=BITS, signal="none")[NAME][:2] == pytest.approx(
         np.array([[0.25 * 8 / 1, 0.25 * 4 / 1], [0.75 * 8 / 3, 0.75 * 4 / 3]]) / HIDDEN
     )

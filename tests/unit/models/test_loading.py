@@ -1,6 +1,7 @@
 """Loading a model folder, and what is said where it is none."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -74,6 +75,9 @@ def test_missing_and_damaged_parts(copy):
     for path in copy.glob("*processor_config.json"):
         path.unlink()
     with pytest.raises(ModelError, match=r"neither preprocessor_config.json nor processor_config.json is there"):
+        load_model(copy, device="cpu")
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match=r"copy has no tokenizer_config.json, which names the control tokens"):
         load_model(copy, device="cpu")
     (copy / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"copy has no tokenizer \(looked for tokenizer.json"):
@@ -178,10 +182,23 @@ def test_a_configuration_of_a_larger_model_is_refused_before_it_is_made_up(copy,
         load_model(copy, device="cpu")
 
 
-def test_without_a_template_it_is_said_before_a_run_is_begun(copy, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (None, "no chat template"),
+        (
+            "{% for m in messages %}{{ m.role }}",
+            "chat template of the model's processor is broken.*TemplateSyntaxError",
+        ),
+        ("{{ messages[0].content.nothing.there }}", "broken: a plain question cannot be written.*UndefinedError"),
+    ],
+)
+def test_without_a_whole_template_it_is_said_before_a_run_is_begun(copy, tmp_path, capsys, template, text):
     from mode_core.cli.main import main
 
     (copy / "chat_template.jinja").unlink()
+    if template is not None:
+        (copy / "chat_template.jinja").write_text(template)
     command = ["calibrate", "--model", str(copy), "--limit", "1", "--out", str(tmp_path / "run"), "--quiet"]
     assert main(command) == 1
-    assert "no chat template" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert re.search(text, capsys.readouterr().err) and not (tmp_path / "run").exists()

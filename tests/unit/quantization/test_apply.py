@@ -13,10 +13,11 @@ from mode_core.quantization import (
     exclusive,
     expert_bytes,
     fake_quantize,
+    load_packed,
     original_expert_bytes,
     quantize_experts,
 )
-from mode_core.quantization.packed_file import PackedFileError, read_packed
+from mode_core.quantization.packed_file import PackedFileError, read_packed, write_packed
 from mode_core.statistics import BankShape
 
 
@@ -86,7 +87,7 @@ def test_bytes_are_those_of_the_size_table(tiny_model) -> None:
 def test_packed_file_reads_back(tiny_model, tmp_path) -> None:
     with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, symmetric=False) as quantized:
         quantized.save_packed(tmp_path / "packed.safetensors")
-    packed, settings = read_packed(tmp_path / "packed.safetensors")
+    packed, _, settings = read_packed(tmp_path / "packed.safetensors")
     assert settings == {"method": "rtn", "group_size": 32, "symmetric": False}
     assert packed.keys() == quantized.packed.keys()
     for key, matrix in packed.items():
@@ -94,6 +95,36 @@ def test_packed_file_reads_back(tiny_model, tmp_path) -> None:
     (tmp_path / "cut").write_bytes((tmp_path / "packed.safetensors").read_bytes()[:-50])
     with pytest.raises(PackedFileError, match="cut"):
         read_packed(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("storage", ["values", "packed"])
+def test_a_packed_file_goes_into_the_model_again(tiny_model, tmp_path, storage: str) -> None:
+    path, before = tmp_path / "packed.safetensors", state(tiny_model)
+    with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, attention_bits=4) as quantized:
+        quantized.save_packed(path)
+        during = state(tiny_model)
+    with load_packed(tiny_model, path, storage) as again:
+        assert storage == "packed" or same(during, state(tiny_model))
+        assert again.packed.keys() == quantized.packed.keys() and again.model_bytes == quantized.model_bytes
+        assert again.linears.keys() == quantized.linears.keys() != set()
+        for bank, expert, projection in quantized.packed:
+            one, other = (each.matrix(bank, projection, expert) for each in (again, quantized))
+            assert torch.equal(one, other)
+    assert same(before, state(tiny_model))
+
+
+def test_a_packed_file_of_another_model_is_refused_by_its_matrix(tiny_model, tmp_path) -> None:
+    with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, attention_bits=4) as quantized:
+        pass
+    (bank, _, projection), matrix = next(iter(quantized.packed.items()))
+    for experts, linears, told in (
+        ({(bank, 99, projection): matrix}, {}, f"{bank}, expert 99, {projection} of shape .* has none there"),
+        ({("other", 0, projection): matrix}, {}, "other, expert 0, .* has none there"),
+        ({}, {"model.nothing": matrix}, "holds model.nothing of shape .* Give the model that was quantized"),
+    ):
+        write_packed(tmp_path / "other", experts, {"method": "rtn", "group_size": 32, "symmetric": True}, linears)
+        with pytest.raises(PackedFileError, match=told):
+            load_packed(tiny_model, tmp_path / "other")
 
 
 def test_refusals_name_both_sides(tiny_model) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mode_core.quantization import WIDTHS, Codes, dequantize, expert_bytes, original_expert_bytes, quantize
-from mode_core.quantization.packed_file import read_packed, read_packed_linears, write_packed
+from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack, pack_matrices, packed_length, unpack
 from mode_core.quantization.sizes import matrix_bytes
 from mode_core.statistics import BankShape
@@ -49,9 +49,9 @@ def test_any_shape_packs_to_the_counted_bytes_and_back(
     write_packed(
         place, {("bank", i, "up"): matrix for i, matrix in enumerate(matrices)}, {}, {"other": pack_matrices(codes)[0]}
     )
-    read, _ = read_packed(place)
+    read = read_packed(place).experts
     assert torch.equal(torch.stack([read["bank", i, "up"].dequantize() for i in range(len(stack))]), dequantize(codes))
-    assert torch.equal(read_packed_linears(place)["other"].dequantize(), matrices[0].dequantize())
+    assert torch.equal(read_packed(place).linears["other"].dequantize(), matrices[0].dequantize())
 
 
 def test_fractional_zero_points_are_kept_as_they_are(tmp_path) -> None:
@@ -59,7 +59,7 @@ def test_fractional_zero_points_are_kept_as_they_are(tmp_path) -> None:
     scales, zeros = torch.full((1, 1, 1), 0.5).half(), torch.full((1, 1, 1), 1.25).half()
     (matrix,) = pack_matrices(Codes(codes, scales, zeros, 2, 3, (1, 1, 3)))
     write_packed(tmp_path / "one", {("bank", 0, "up"): matrix}, {})
-    read = read_packed(tmp_path / "one")[0]["bank", 0, "up"]
+    read = read_packed(tmp_path / "one").experts["bank", 0, "up"]
     assert read.dequantize().tolist() == matrix.dequantize().tolist() == [[-0.625, 0.875, -0.125]]
     assert read.nbytes == 1 + 2 + 2
 

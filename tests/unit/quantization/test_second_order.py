@@ -126,15 +126,16 @@ def test_memory_limits_passes_and_not_results(tiny_model, tiny_samples) -> None:
     assert all(torch.equal(found[0][key].codes, found[1][key].codes) for key in found[0])
 
 
-def test_experts_with_few_tokens_are_named_and_rounded_to_nearest(tiny_model, tiny_samples) -> None:
+@pytest.mark.parametrize(("given", "least"), [({"least_tokens": 25}, 25), ({}, 32)], ids=["given", "default"])
+def test_experts_with_few_tokens_are_named_and_rounded_to_nearest(tiny_model, tiny_samples, given, least) -> None:
     allocation = allocation_for(tiny_model, (3,))
-    settings = GptqSettings(least_tokens=25, batch_size=3)
+    settings = GptqSettings(batch_size=3, **given)
     originals = {
         (name, p): bank.stacked(p).clone() for name, bank in tiny_model.banks.items() for p in bank.projections
     }
     with quantize_experts(tiny_model, allocation, "gptq", 32, samples=tiny_samples, gptq=settings) as quantized:
         few = {(name, expert) for name, experts in quantized.data_free.items() for expert in experts}
-        assert few == {key for key, tokens in quantized.tokens.items() if tokens < 25}
+        assert few == {key for key, tokens in quantized.tokens.items() if tokens < least}
         assert 0 < len(few) < 16
         for name, bank in tiny_model.banks.items():
             for expert in range(bank.experts):

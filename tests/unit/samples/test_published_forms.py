@@ -209,6 +209,7 @@ def test_history_and_pairs_are_turns(tmp_path):
         {"answers": [{"answer": "red", "answer_id": 1}, {"answer": "Red"}]},
         {"multiple_choice_answer": "red", "answers": [{"answer": "Red"}, {"answer": "red"}]},
         {"label": ["red", "Red"]},
+        {"answers": {"text": ["red", "Red"], "answer_start": [1, 2]}},
     ],
 )
 def test_any_of_several_answers_is_right(tmp_path, entry):
@@ -230,6 +231,126 @@ def test_options_become_the_prompt_of_vlmevalkit(tmp_path):
     )
     assert (first.id, first.answer, first.task, third.task, third.text) == ("0", "A", "colour", "shape", ASK)
     assert second.images[0].read() == first.images[0].read() == big.getvalue()  # a row that names another one's picture
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "answers"),
+    [
+        ({"choices": ["red", "blue"], "answer": 0}, "A. red\nB. blue\n", ("A", "red")),  # ScienceQA
+        ({"options": "['blue', \"red\"]", "answer": "B"}, "A. blue\nB. red\n", ("B",)),  # MMMU
+        ({"options": {"A": "blue", "B": "red"}, "answer": "red"}, "A. blue\nB. red\n", ("B", "red")),
+        ({"choices": ["1", "2"], "answer": 2}, "A. 1\nB. 2\n", ("B", "2")),  # a number that is an option itself
+        ({"choices": ["it", "is"], "answer": 0}, "A. it\nB. is\n", ("A", "it")),  # words of the question
+        ({"A": "red", "B": "blue", "C": "nan", "D": None, "answer": "A"}, "A. red\nB. blue\n", ("A",)),  # MMBench
+        ({"choice_a": "red", "choice_b": "blue", "answer": "A"}, "A. red\nB. blue\n", ("A",)),  # SEED-Bench
+        ({"options": [], "answer": "red"}, "", ("red",)),
+    ],
+)
+def test_options_are_asked_for_wherever_they_stand(tmp_path, entry, options, answers):
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": ASK} | entry)))
+    whole = f"Question: {ASK}\nOptions:\n{options}Please select the correct answer from the options above."
+    assert sample.text == (whole if options else ASK)
+    assert sample.answers == answers
+
+
+def test_options_that_the_question_holds_are_not_asked_for_twice(tmp_path):
+    asked = {"image": None, "question": f"{ASK}\n(A) red\n(B) blue", "choices": ["red", "blue"], "answer": 1}
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines(asked)))
+    assert sample.text == asked["question"] and sample.answers == ("B", "blue")
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"choices": ["red", "blue"], "answer": 2}, "'answer' is 2, but there are 2 options .the first one is 0"),
+        ({"options": 3, "answer": "A"}, "'options' must be a list of texts; got 3"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, entry, text):
+    with pytest.raises(ValueError, match=text):
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": ASK} | entry)))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_marks_with_numbers_say_which_picture_stands_where(tmp_path, named):
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        put(tmp_path, name, png(colour))
+    pictures = {"image_1": "a.png", "image_2": "b.png", "image_3": None} if named else {"images": ["a.png", "b.png"]}
+    path = put(tmp_path, "s.jsonl", lines(pictures | {"question": "is <image 2> like <image 1> or <image 2> ?"}))
+    (sample,) = read_samples(path)
+    kinds = [part.get("text", part["type"]) for part in sample.prompt()[0]["content"]]
+    assert kinds == ["is ", "image", " like ", "image", " or ", "image", " ?"]
+    assert [picture.load().getpixel((0, 0)) for picture in sample.images] == [(0, 0, 255), RED, (0, 0, 255)]
+    path = put(tmp_path, "s.jsonl", lines(pictures | {"question": "what is <image 2> ?"}))
+    with pytest.raises(ValueError, match="marks with numbers are <image 2>, but there are 2 pictures; every picture"):
+        read_samples(path)
+    assert (
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": None, "question": "<image 1>"})))[0].text == "<image 1>"
+    )
+
+
+def test_paths_in_tags_are_pictures(tmp_path):
+    put(tmp_path, "a.png", png())
+    turns = [{"from": "user", "value": f"Picture 1: <img>a.png</img>\n{ASK}"}, {"from": "assistant", "value": "red"}]
+    (sample,) = read_samples(put(tmp_path, "s.json", [{"conversations": turns}]))
+    kinds = [part.get("text", part["type"]) for part in sample.prompt()[0]["content"]]
+    assert kinds == ["Picture 1: ", "image", f"\n{ASK}"] and sample.images[0].load().getpixel((0, 0)) == RED
+    plain = {"messages": [{"role": "user", "content": "<img> and <img>this</img> in HTML"}]}
+    assert not read_samples(put(tmp_path, "t.jsonl", lines(plain)))[0].images
+    for value, text in (("<img>b.png</img>", "no picture 'b.png'"), ("<video>v.mp4</video>", "film, which is not read"),
+                        ("<img>https://x.org/1</img>", "nothing is downloaded")):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            read_samples(put(tmp_path, "u.jsonl", lines({"messages": [{"role": "user", "content": value}]})))
+
+
+def test_roles_of_other_makers_are_known(tmp_path):
+    turns = [("developer", "be brief"), ("user", ASK), ("model", "red")]
+    chat = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    (sample,) = read_samples(put(tmp_path, "s.jsonl", lines(chat)))
+    assert [turn["role"] for turn in sample.prompt()] == ["system", "user"] and sample.answer == "red"
+
+
+def test_a_system_prompt_by_its_other_name(tmp_path):
+    (sample,) = read_samples(put(tmp_path, "s.json", [{"system_prompt": "be brief", "conversations": talk("")}]))
+    assert [turn["role"] for turn in sample.prompt()] == ["system", "user"]
+
+
+def test_a_picture_that_lies_in_the_table_comes_before_its_path(tmp_path):
+    rows = [{"image": "images/1.jpg", "decoded_image": {"bytes": png(), "path": None}, "question": ASK}]  # MathVista
+    pd.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
+    assert read_samples(tmp_path)[0].images[0].load().getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.json", "x.csv"])
+def test_pointers_of_git_lfs_are_told_from_the_files(tmp_path, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n"
+    with pytest.raises(ValueError, match=f"{name}: a Git-LFS pointer, not the file itself; run 'git lfs pull'"):
+        read_samples(put(tmp_path, name, pointer))
+    put(tmp_path, "a.png", pointer)
+    with pytest.raises(ValueError, match=r"a.png is a Git-LFS pointer"):
+        read_samples(put(tmp_path, "s.jsonl", lines({"image": "a.png", "question": ASK})))
+
+
+def test_sheets_that_cannot_be_told_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"s.csv: saved as UTF-16; save it as UTF-8"):
+        read_samples(put(tmp_path, "s.csv", f"image,question\na.png,{ASK}\n".encode("utf-16")))
+    with pytest.raises(ValueError, match=r"s.csv: two columns are called 'question'; rename one"):
+        read_samples(put(tmp_path, "s.csv", "image,question,question\na.png,a,b\n"))
+
+
+def test_lists_in_cells_of_a_table(tmp_path):
+    put(tmp_path, "a.png", png())
+    table = put(tmp_path, "s.csv", "")
+    pd.DataFrame([{"image": "a.png", "conversations": json.dumps(talk())}]).to_csv(table, index=False)
+    (sample,) = read_samples(table)
+    assert (sample.text, sample.answer, len(sample.images)) == (ASK, "red", 1)
+
+
+def test_archives_beside_tables_without_samples_are_named(tmp_path):
+    put(tmp_path, "dataset_info.json", {"features": {}})
+    put(tmp_path, "data-00000-of-00001.arrow", b"x")
+    with pytest.raises(ValueError, match=r"write it with Dataset\.to_parquet"):
+        read_samples(tmp_path)
 
 
 def test_lists_and_missing_pictures_in_parquet_and_several_shards(tmp_path):
@@ -285,7 +406,11 @@ def test_tables_in_several_folders_are_named(tmp_path):
         ("q.json", {"questions": [{"image_id": 1, "question": ASK}], "task_type": "x"}, "questions of VQA, which name"),
         ("a.json", {"annotations": [{"question_id": 1}]}, "annotations as COCO and VQA have them"),
         ("q.jsonl", {"image_id": 1, "question": ASK}, "no 'image', but 'image_id', which is not read.*the file's name"),
-        ("m.jsonl", {"image_1": "a.png", "messages": [{"role": "user", "content": "x"}]}, "'image_1', which is not"),
+        ("m.jsonl", {"image_x": "a.png", "image_id_1": "b", "question": "x"}, "'image_id_1', which is not read"),
+        ("s.jsonl", {"audios": ["a.wav"], "messages": said("<audio>")}, "'audios' is sound, which is not read"),
+        ("g.jsonl", {"objects": {"ref": ["x"]}, "messages": said("<bbox>")}, "<bbox> stands for something in"),
+        ("k.json", {"images": [{"filename": "a.png"}], "dataset": "coco"}, "Karpathy's form, no samples"),
+        ("r.json", {"results": {}, "configs": {}, "versions": {}}, "results of lmms-eval, which hold no pictures"),
         ("shard.tar", b"x", "shard.tar is a tar archive .WebDataset.*Unpack it into a folder"),
         ("data.arrow", b"x", "write it with Dataset.to_parquet"),
     ],

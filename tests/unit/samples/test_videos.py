@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
+from mode_core.comparison import PreparedItems
+from mode_core.evaluation import evaluate
 from mode_core.models import PADDING, TEXT, VISION
 from mode_core.run import Run
 from mode_core.samples import ImageSource, Sample, SampleError, VideoSource, read_samples, videos
@@ -137,6 +139,17 @@ def test_video_tokens_are_vision_tokens_step_by_step_in_time(tiny_model, mixed):
     assert (encoded.modality[1] == PADDING).any()
     words = tiny_model.processor.tokenizer.convert_ids_to_tokens(ids[(kind == TEXT) & ~encoded.template_mask[0]])
     assert words == ["is", "it", "?", *ASK.split(), "red"]  # the time stamps are no words of a person
+
+
+def test_a_sample_with_a_video_alone_is_of_vision_in_a_comparison_and_an_evaluation(tiny_model):
+    samples = [
+        Sample((), turn(f"<video>{ASK}"), "red", id="video", videos=(video(),)),
+        Sample((), turn(ASK), "red", id="text"),
+    ]
+    kinds = ["vision", "text"]
+    assert [sample.modality for sample in samples] == kinds
+    assert PreparedItems(tiny_model, samples).modalities.tolist() == kinds
+    assert [answer.modality for answer in evaluate(tiny_model, samples).answers] == kinds
 
 
 def test_the_bundled_processor_takes_videos(bundled_model):

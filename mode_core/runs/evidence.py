@@ -1,4 +1,4 @@
-"""The noun of comparison: evidence, as tables in a run's folder.
+"""Evidence: what a comparison of methods measured, as tables in a run's folder.
 
 | file | one row |
 |---|---|

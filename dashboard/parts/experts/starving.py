@@ -1,0 +1,89 @@
+"""What counting all tokens alike does to the experts that text needs: how many, how surely, and what it costs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from dashboard import charts
+from dashboard.charts.measures import starved_cells
+from dashboard.state import address, current_run, estimating, solving
+from mode_core.importance import ImportanceError, frequencies
+from mode_core.importance.bias import busiest_ranks
+from mode_core.importance.folds import jackknife, used_folds
+from mode_core.statistics import ExpertStatistics
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What `frequency` gives the starved experts at a budget: how many of them fewer bits than MODE, and one of these
+    (row, expert), the one that falls furthest; None where there is none."""
+
+    bits: float
+    fewer: int | None
+    shown: tuple[int, int] | None
+    why: str = ""
+
+    def sentence(self, total: int) -> str:
+        """The computed claim; empty where no allocation can be had."""
+        if self.fewer is None:
+            return ""
+        some = f"**{self.fewer}** of them" if self.fewer else "none of them"
+        return f"At {self.bits:.3g} bits on average, counting gives {some} fewer bits than MODE does."
+
+
+def consequence(grid: charts.FrequencyGrid) -> Consequence:
+    """Both allocations solved at the budget of the Budget page, expert by expert, as in the paper."""
+    bits = solving.bits_asked()
+    paper = estimating.PAPER | {"key_ratio": address.choices().request.key_ratio}
+    plain = replace(solving.request(), unit="expert", budget=bits, measure="bits", pins=(), **paper)
+    if max(solving.widths()) == min(solving.widths()):
+        return Consequence(bits, None, None)
+    mode, counted = (solving.solve(replace(plain, method=name)).bits for name in ("mode", "frequency"))
+    ours, theirs = (grid.axes.stack(each) for each in (mode, counted))
+    robbed = starved_cells(grid) & (theirs < ours)
+    if not robbed.any():
+        return Consequence(bits, 0, None)
+    fallen = busiest_ranks(grid.shares["all"]) - busiest_ranks(grid.shares["text"])
+    row, expert = np.unravel_index(np.argmax(np.where(robbed, fallen, -np.inf)), robbed.shape)
+    why = f"Counting gives it {theirs[row, expert]:.0f} bits, MODE {ours[row, expert]:.0f}."
+    return Consequence(bits, int(robbed.sum()), (int(row), int(expert)), why)
+
+
+def interval(total: int, looked: int) -> tuple[int, int] | None:
+    """95 % interval of the number of starved experts by the folds, in 0 to `looked`; None where there are too few."""
+    now = address.choices().request
+    try:
+        without = _without(current_run.run_key(), current_run.statistics(), now.key_ratio, now.signal)
+    except ImportanceError:
+        return None
+    found = jackknife(np.float64(total), without)
+    return max(0, int(np.floor(found.low))), min(looked, int(np.ceil(found.high)))
+
+
+def reach(total: int, looked: int) -> str:
+    """The interval in words."""
+    found = interval(total, looked)
+    return "" if found is None else f" (95 % interval over samples: {found[0]} to {found[1]})"
+
+
+def few(total: int, looked: int) -> str:
+    """A warning where other samples might have said something quite different; empty where not."""
+    samples, found = len(current_run.statistics().samples), interval(total, looked)
+    if found is None:
+        return f"{samples} samples are too few to say how sure this is."
+    if found[1] - found[0] > total:
+        return f"{samples} samples are few for this: with others of the same kind it might be {found[0]} or {found[1]}."
+    return ""
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _without(key: tuple, _statistics: ExpertStatistics, key_ratio: float, signal: str) -> np.ndarray:
+    """Starved experts without each fold: `[F]`."""
+    found = []
+    for fold in used_folds(_statistics):
+        shares = frequencies(_statistics, key_ratio, signal, fold)
+        found.append(starved_cells(charts.FrequencyGrid.of(_statistics, shares, key_ratio, signal)).sum())
+    return np.array(found, dtype=float)

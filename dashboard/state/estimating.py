@@ -1,0 +1,194 @@
+"""What the numbers of the open run are worth: the estimate it recommends, damage predicted, what checks and other
+samples say of both. Kept for the process, by the run and its check and anchor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from dashboard.charts.evidence import means
+from dashboard.state import address, comparisons, solving
+from dashboard.state.current_run import run, run_entry, run_key, statistics
+from dashboard.state.folders import NoRunError
+from mode_core.allocation import Allocation, Solver
+from mode_core.errors import FileError
+from mode_core.importance import METHODS, ImportanceError, Recommendation
+from mode_core.prediction import (
+    Check,
+    Prediction,
+    Predictor,
+    Stability,
+    Sufficiency,
+    allocation_stability,
+    fold_solvers,
+    sufficiency,
+)
+from mode_core.request import AllocationRequest, Quantizer
+from mode_core.run import Run
+from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
+from mode_core.statistics import ExpertStatistics
+
+PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": 0.2, "vision_weight": 1.0}
+
+
+def settle() -> None:
+    """Begin with what the open run recommends, where the address says nothing else; without a run the page says so."""
+    try:
+        found = recommended()
+    except (NoRunError, FileError):
+        return
+    address.begin_with(found.settings)
+
+
+def _key() -> tuple:
+    """The run, and the state of its check and its anchor."""
+    files = (run_entry().path / name for name in (CHECK_FILE, ANCHOR_FILE))
+    return (*run_key(), *(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+
+
+def recommended() -> Recommendation:
+    """The estimate to begin with; raises as `statistics` and `Run.check` do."""
+    statistics()  # a run without any is named
+    return _recommended(_key(), run())
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _recommended(key: tuple, _run: Run) -> Recommendation:
+    return _run.recommended()
+
+
+def check() -> Check | None:
+    """What a check of the open run's estimates found; None where there was none."""
+    return _check(_key(), run())
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _check(key: tuple, _run: Run) -> Check | None:
+    return _run.check()
+
+
+def predict(allocation: Allocation) -> Prediction:
+    """Predicted damage with its interval, in nats where the run is anchored.
+
+    Raises:
+        ImportanceError: too few samples for an interval. PredictionError: the anchor does not fit the run.
+    """
+    return _predictor(_key(), run()).predict(allocation)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Preparing predictions …")
+def _predictor(key: tuple, _run: Run) -> Predictor:
+    return _run.predictor()
+
+
+def as_in_paper() -> Allocation:
+    """What MODE as the paper has it gives at the present budget; raises as `solving.solve`."""
+    return solving.solve(replace(solving.request(), **PAPER))
+
+
+def ranks_at(method: str) -> tuple[float, float, float] | None:
+    """Rank correlation of a method's word with damage measured on this model, on text, and its interval: by the check,
+    else by the evidence; None where neither knows."""
+    if (found := check()) is not None:
+        one = found.of(method, "text") or found.of(method)
+        return None if one is None else (one.spearman, one.low, one.high)
+    evidence = comparisons.evidence()
+    if evidence is None or evidence.ranking.empty:
+        return None
+    rows = evidence.ranking.query("method == @method and calibration == -1 and bank == 'all' and modality == 'text'")
+    return None if rows.empty else tuple(rows.sort_values("bits", ascending=False).iloc[0][["spearman", "low", "high"]])
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Measured KL on text at a budget by how far costs were drawn to the mean, and of uniform bits of that size."""
+
+    bits: float
+    kl: dict[float, float]
+    uniform: float | None
+    source: str
+
+
+def shrunk(method: str, bits: float) -> Shrunk | None:
+    """What insurance was measured to do for a method at the budget nearest to `bits`, its smallest, middle and largest
+    share: by the run's evidence, else by its check; None where neither tried two shares."""
+    return _shrunk(_key(), run(), method, round(bits, 2))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
+    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(_run.check(), method, bits)
+    return found if found is not None and len(found.kl) > 1 else None
+
+
+def _shrunk_by_evidence(held: Run, method: str, bits: float) -> Shrunk | None:
+    if "shrinkage" not in held.evidence_names():
+        return None
+    every = means(held.evidence("shrinkage").scores, "kl", "text")
+    rows = every[(every["method"] == method) & (every["scope"] == METHODS[method].scopes[0])]
+    if rows.empty:
+        return None
+    near = min(rows["average_bits"].unique(), key=lambda budget: abs(budget - bits))
+    at = rows[rows["average_bits"] == near]
+    levels = sorted(at["shrinkage"].unique())
+    chosen = dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1]))
+    kl = {float(level): float(at.loc[at["shrinkage"] == level, "value"].mean()) for level in chosen}
+    uniform = every[(every["method"] == "uniform") & (every["average_bits"] == near)]["value"]
+    return Shrunk(float(near), kl, None if uniform.empty else float(uniform.mean()), "evidence under Compare")
+
+
+def _shrunk_by_check(found: Check | None, method: str, bits: float) -> Shrunk | None:
+    trials = [one for one in (found.trials if found else ()) if "text" in one.kl]
+    rows = [one for one in trials if one.method == method]
+    if not rows:
+        return None
+    near = min((one.average_bits for one in rows), key=lambda budget: abs(budget - bits))
+    kl = {one.shrinkage: one.kl["text"] for one in rows if one.average_bits == near}
+    uniform = next((one.kl["text"] for one in trials if (one.method, one.average_bits) == ("uniform", near)), None)
+    return Shrunk(near, kl, uniform, "check under Compare")
+
+
+def stability() -> Stability | None:
+    """How the present allocation fares without each fold; None where there are too few samples for folds."""
+    asked = solving.request()
+    try:
+        solvers = _fold_solvers(run_key(), statistics(), asked.unbudgeted, solving.quantizer().of_experts)
+    except ImportanceError:
+        return None
+    return allocation_stability(statistics(), asked, solving.quantizer(), solvers=solvers)
+
+
+def enough() -> list[Sufficiency]:
+    """What fewer samples would have come to at the present settings.
+
+    Raises:
+        ImportanceError: too few samples for folds.
+    """
+    return _enough(run_key(), statistics(), solving.request())
+
+
+@st.cache_resource(max_entries=16, show_spinner="Solving with fewer samples …")
+def _enough(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> list[Sufficiency]:
+    return sufficiency(_statistics, asked)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _fold_solvers(
+    key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer
+) -> list[Solver]:
+    return fold_solvers(_statistics, asked, quantizer)
+
+
+def effective_bits(allocation: Allocation) -> float:
+    """Bits that a weight takes on average with its share of the scales and zero points."""
+    shapes = [bank.shape for bank in statistics()]
+    weights = sum(one.experts * (2 + one.has_gate) * one.hidden * one.intermediate for one in shapes)
+    return 8 * allocation.bytes / weights
+
+
+def mixed(uniform: Allocation) -> str:
+    """Uniform bits in words: '3 bits for all', '2 and 3 bits mixed'."""
+    widths = np.unique(np.concatenate([np.ravel(bits) for bits in uniform.bits.values()])).tolist()
+    return f"{widths[0]} bits for all" if len(widths) == 1 else f"{widths[0]} and {widths[-1]} bits mixed"

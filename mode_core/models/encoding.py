@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mode_core.models.errors import ModelError
 from mode_core.models.media import shown_pictures, video_arguments
-from mode_core.models.written import written_spans
+from mode_core.models.prompt_spans import written_spans
 from mode_core.samples import IMAGE_MARK, VIDEO_MARK, Sample, SampleError
 
 PADDING, TEXT, VISION = 0, 1, 2

@@ -19,7 +19,7 @@ from mode_core.models.folders import checked_folder, read_config
 from mode_core.models.quantized import refuse_quantized
 from mode_core.models.vision_ops import ensure_torchvision
 
-VISION_PARTS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
+VISION_CONFIGS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 LANGUAGE_PARTS = ("text_config", "llm_config", "language_config")
 FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 OF_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # a file in a form that code does not expect, or old code
@@ -89,7 +89,7 @@ def model_class_of(config: Any) -> tuple[Any, bool]:
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
 
-    parts = [key for key in VISION_PARTS if getattr(config, key, None) is not None]
+    parts = [key for key in VISION_CONFIGS if getattr(config, key, None) is not None]
     own = getattr(config, "auto_map", None) or {}
     for known in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
         if known.__name__ in own or type(config) in known._model_mapping:

@@ -37,7 +37,7 @@ from mode_core.probing.observation import Observation
 from mode_core.probing.partial import Parts
 from mode_core.probing.redundancy import query_positions
 from mode_core.probing.signals import SIGNALS
-from mode_core.probing.signals.base import View
+from mode_core.probing.signals.base import SignalInput
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Pass:
     """One forward pass under way."""
 
     encoded: Encoded
-    view: View
+    view: SignalInput
     parts: Parts
     observe: Callable[[Observation], None]
     gradients: bool = False
@@ -170,7 +170,7 @@ class Probe:
         Raises:
             CalibrationError: a bank was not called exactly once, so its family routes past what the probe knows.
         """
-        view = View(encoded.modality, query_positions(encoded))
+        view = SignalInput(encoded.modality, query_positions(encoded))
         self._pass = _Pass(encoded, view, Parts(encoded), observe or self.observe, gradients)
         try:
             with torch.set_grad_enabled(gradients):

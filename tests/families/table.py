@@ -20,6 +20,15 @@ HEAD = """# Models
 banks are found by structure (`finding.py`), read and written through one interface whatever the storage (`storage.py`,
 `banks.py`), and watched by one probe (`mode_core/probing/probe.py`).
 
+What was loaded is what the files say. `CheckpointFiles` knows which files of a folder are the model (the shards of the
+index, else `model*.safetensors`) and reads their tensors, for the loaded and for the streamed path; `arriving.py` asks
+transformers what it missed. Refused, with names and what to do: tensors that are missing, of another shape or in no
+place of the model; numbers that are not finite, at loading and in the logits of the first batch (`soundness.py`);
+checkpoints that are quantized already (`quantized.py`); `pytorch_model.bin`, GGUF and adapters alone, Git-LFS pointers,
+missing tokenizer, processor or template (`folders.py`). Block-scaled FP8 is read as what it stands for. The revision is
+a digest of config.json, index and weights, and of the model's own code; tokenizer and processor are no part of it.
+`outline(folder)` is the model without weights, for what needs its parts alone.
+
 Every row is tested on a tiny random-weight model made from the family's own configuration class
 (`tests/unit/models/test_families.py`; this table is written by `python -m tests.families.table`, and a test compares
 it). The tests assert, against the model itself:

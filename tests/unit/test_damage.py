@@ -162,7 +162,7 @@ def test_runs_that_are_merged(run, data, tmp_path_factory):
 @given(data=st.data())
 def test_allocations_that_are_exported(run, data, tmp_path_factory):
     path = run.path / "allocations" / "three.json"
-    out = tmp_path_factory.mktemp("export")
+    out = tmp_path_factory.getbasetemp() / "export"
 
     def read() -> None:
         export("expert_bits", Allocation.load(path), out / "bits", run=Run.open(run.path))

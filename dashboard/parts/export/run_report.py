@@ -102,7 +102,7 @@ def _allocation(axes: charts.Axes) -> Section:
     sentences = [
         f"{names.method(found.method)}: {found.average_bits:.3f} bits on average, "
         f"{estimating.effective_bits(found):.2f} with scales, {megabytes(found.bytes)}; {name}: "
-        f"{megabytes(rival.bytes)}. {proof}, for these costs.",
+        f"{megabytes(rival.bytes)}. {proof} at a summed cost of {found.objective:.4g}, in its own unit.",
         f"{told.strong} {told.plain}",
         " ".join(f"{one.label}: {one.value} ({one.beside})." for one in figures_told),
     ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass
-class View:
+class SignalInput:
     """What a signal may look at, for one batch.
 
     `modality` int8 `[batch, L]`; `query` boolean `[batch, L]`, the text positions Q; `features` `[batch, L, H]`, what
@@ -29,13 +29,13 @@ class AttentionSignal(Protocol):
 
     layer: int | None
 
-    def row_weights(self, view: View) -> Tensor: ...
+    def row_weights(self, view: SignalInput) -> Tensor: ...
 
 
 class FeatureSignal(Protocol):
     """Importance of every position from the features, the same for all layers: `[batch, L]`."""
 
-    def scores(self, view: View) -> Tensor: ...
+    def scores(self, view: SignalInput) -> Tensor: ...
 
 
 Signal = AttentionSignal | FeatureSignal

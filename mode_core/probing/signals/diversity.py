@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mode_core.models import VISION
-from mode_core.probing.signals.base import View
+from mode_core.probing.signals.base import SignalInput
 from mode_core.probing.signals.duplication import nearest_similarity
 
 
@@ -14,7 +14,7 @@ class Diversity:
     """Greedy max–min cosine distance: first the token farthest from its nearest neighbour, then always the one
     farthest from all taken so far; score = −(place in that order)."""
 
-    def scores(self, view: View) -> Tensor:
+    def scores(self, view: SignalInput) -> Tensor:
         """`[batch, L]`, zero outside vision tokens. Memory: one vector per vision token; time: N² distances."""
         scores = torch.zeros(view.modality.shape, device=view.modality.device)
         for row, modality in enumerate(view.modality):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mode_core.models import VISION
-from mode_core.probing.signals.base import View
+from mode_core.probing.signals.base import SignalInput
 
 ROWS = 1024  # similarities are computed for this many tokens at once
 
@@ -14,7 +14,7 @@ ROWS = 1024  # similarities are computed for this many tokens at once
 class Duplication:
     """Score = 1 − the largest cosine similarity to another vision token of the sample; 1 for a lone token."""
 
-    def scores(self, view: View) -> Tensor:
+    def scores(self, view: SignalInput) -> Tensor:
         """`[batch, L]`, zero outside vision tokens. Memory: `ROWS` × vision tokens of one sample."""
         scores = torch.zeros(view.modality.shape, device=view.modality.device)
         for row, modality in enumerate(view.modality):

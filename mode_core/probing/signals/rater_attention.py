@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mode_core.models import VISION
-from mode_core.probing.signals.base import View, even_weights
+from mode_core.probing.signals.base import SignalInput, even_weights
 
 
 class RaterAttention:
@@ -18,7 +18,7 @@ class RaterAttention:
 
     layer: int | None = None
 
-    def row_weights(self, view: View) -> Tensor:
+    def row_weights(self, view: SignalInput) -> Tensor:
         """The raters alike, other rows nothing: `[batch, L]`. Memory: vision × text tokens of one sample."""
         raters = torch.zeros_like(view.query)
         for row, (query, modality) in enumerate(zip(view.query, view.modality, strict=True)):

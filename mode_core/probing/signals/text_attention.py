@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mode_core.probing.signals.base import View, even_weights
+from mode_core.probing.signals.base import SignalInput, even_weights
 
 
 class TextAttention:
@@ -12,6 +12,6 @@ class TextAttention:
 
     layer: int | None = None
 
-    def row_weights(self, view: View) -> Tensor:
+    def row_weights(self, view: SignalInput) -> Tensor:
         """Every row of Q alike: `[batch, L]`."""
         return even_weights(view.query)

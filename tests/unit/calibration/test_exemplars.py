@@ -175,7 +175,7 @@ def test_a_damaged_file_is_told(run, tmp_path):
     (tmp_path / "exemplars.safetensors").write_bytes(b"no")
     with pytest.raises(ExemplarsError, match=r"exemplars\.safetensors is not a readable"):
         Exemplars.load(tmp_path)
-    with pytest.raises(KeyError, match="no bank 'x'"):
+    with pytest.raises(ExemplarsError, match=r"no bank 'x'; they hold: model\.language_model"):
         run.exemplars().text("x", 0)
 
 

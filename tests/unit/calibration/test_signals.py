@@ -5,16 +5,16 @@ import torch
 
 from mode_core.calibration import SIGNALS
 from mode_core.probing.signals import duplication as duplication_module
-from mode_core.probing.signals.base import View
+from mode_core.probing.signals.base import SignalInput
 
 MODALITY = torch.tensor([[1, 2, 2, 2, 2, 1, 1, 1, 0], [1, 1, 2, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0]])
 QUERY = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 0, 0, 0, 0], [0] * 9]).bool()
 
 
 @pytest.fixture
-def view() -> View:
+def view() -> SignalInput:
     torch.manual_seed(4)
-    return View(MODALITY.to(torch.int8), QUERY, torch.randn(3, 9, 6))
+    return SignalInput(MODALITY.to(torch.int8), QUERY, torch.randn(3, 9, 6))
 
 
 def cosine(a, b) -> float:
@@ -64,7 +64,8 @@ def test_duplication_is_one_minus_the_nearest_similarity(view, monkeypatch, rows
 def test_diversity_takes_the_farthest_token_next(view):
     torch.manual_seed(5)
     count = 12
-    view = View(torch.full((1, count), 2, dtype=torch.int8), torch.zeros(1, count).bool(), torch.randn(1, count, 5))
+    modality, features = torch.full((1, count), 2, dtype=torch.int8), torch.randn(1, count, 5)
+    view = SignalInput(modality, torch.zeros(1, count).bool(), features)
     distance = [[1 - cosine(a, b) for b in view.features[0]] for a in view.features[0]]
     nearest = [min(d for i, d in enumerate(row) if i != j) for j, row in enumerate(distance)]
     taken = [nearest.index(max(nearest))]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mode_core.models.written import written_spans
+from mode_core.models.prompt_spans import written_spans
 from mode_core.samples import Sample
 
 

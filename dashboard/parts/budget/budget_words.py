@@ -60,7 +60,7 @@ UNANCHORED = "Nothing measured ties it to the answers yet: a check (on the Compa
 
 def interval(found: Estimate) -> str:
     """'0.0121 (0.004 to 0.03)'."""
-    return f"{found.value:.2g} ({found.low:.1g} to {found.high:.1g})"
+    return f"{found.value:.2g} ({found.low:.2g} to {found.high:.2g})"
 
 
 def _by_kind(found: Prediction) -> str:
@@ -152,8 +152,8 @@ def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
     else:
         what, one, other = f"KL {KIND_WORDS.get(kind, '')} (estimate)", mine.kl[kind], paper.kl[kind]
     return (
-        Figure(what, f"{one.value:.2g}", f"{one.low:.1g} to {one.high:.1g}"),
-        Figure("MODE as in the paper", f"{other.value:.2g}", f"{other.low:.1g} to {other.high:.1g}, estimate"),
+        Figure(what, f"{one.value:.2g}", f"{one.low:.2g} to {one.high:.2g}"),
+        Figure("MODE as in the paper", f"{other.value:.2g}", f"{other.low:.2g} to {other.high:.2g}, estimate"),
     )
 
 

@@ -182,6 +182,7 @@ def test_a_byte_level_tokenizer_goes_in_whole(tmp_path):
     assert theirs == tokenizer(asked)["input_ids"] and len(theirs) > 20
     fields = gguf.GGUFReader(path).fields
     assert fields["tokenizer.ggml.eos_token_id"].contents() == tokenizer.eos_token_id
+    assert fields["tokenizer.ggml.pre"].contents() == "qwen2"  # digits one by one, which few merges would show
     assert fields["tokenizer.chat_template"].contents() == "{{ messages[0].content }}"
     assert fields["tokenizer.ggml.tokens"].contents()[-1] == "[PAD359]"
 

@@ -90,8 +90,15 @@ def read_packed(path: str | Path) -> PackedFile:
 def _matrix(arrays: Mapping[str, np.ndarray], name: str, sizes: Sequence[int], path: Path) -> PackedMatrix:
     """One matrix; the lengths of its arrays must be those that its header asks for."""
     bits, group_size, rows, columns = sizes
-    if not NAMED.fullmatch(name) or bits not in (DROPPED, *WIDTHS) or not (group_size == PER_CHANNEL or group_size > 0):
-        raise PackedFileError(f"{path} is damaged: {shortened(name)}: no matrix of {bits} bits by {group_size}.")
+    if (
+        not NAMED.fullmatch(name)
+        or bits not in (DROPPED, *WIDTHS)
+        or not (group_size == PER_CHANNEL or group_size > 0)
+        or min(rows, columns) < 1
+    ):
+        raise PackedFileError(
+            f"{path} is damaged: {shortened(name)}: no matrix {rows} × {columns} of {bits} bits by {group_size}."
+        )
     groups = 0 if bits == DROPPED else -(-columns // group_length(columns, group_size))
     expected = {"codes": (packed_length(rows * columns, bits),), "scales": (rows, groups)}
     parts = [arrays.get(f"{name}|{part}") for part in ("codes", "scales", "zeros")]

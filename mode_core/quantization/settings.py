@@ -103,7 +103,7 @@ class Quantizer(Settings):
     )
     samples: int | None = setting(
         None, "--quantizer-limit", "let it look at only N of them, drawn evenly by task and by having a picture",
-        type=int, metavar="N", unset="all",
+        least=1, type=int, metavar="N", unset="all of them",
     )  # fmt: skip
     gptq: GptqSettings = setting(
         GptqSettings(), "--gptq", "gptq's own settings, e.g. weighting=modality damping=0.02", _own_words,
@@ -111,6 +111,7 @@ class Quantizer(Settings):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.gptq, Mapping):
             object.__setattr__(self, "gptq", GptqSettings(**self.gptq))
         quantizer_kind(self.method)
@@ -119,8 +120,6 @@ class Quantizer(Settings):
         for name in ("attention_bits", "shared_bits"):
             if (width := getattr(self, name)) is not None and width not in (*WIDTHS, UNTOUCHED):
                 raise SettingsError(f"{name} must be one of {(*WIDTHS, UNTOUCHED)} or None for untouched; got {width}.")
-        if self.samples is not None and self.samples < 1:
-            raise SettingsError(f"samples must be at least 1, or None for all of them; got {self.samples}.")
 
     def fitted(self, statistics: ExpertStatistics) -> Quantizer:
         """The same with the grid that these statistics were measured with, where none is named."""

@@ -11,10 +11,10 @@ import numpy as np
 from mode_core.errors import SettingsError
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, QuantizerKind, quantizer_kind
-from mode_core.quantization.sizes import expert_bytes, packed_bytes
-from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, group_length
+from mode_core.quantization.sizes import expert_bytes
+from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, by_side, group_length
 from mode_core.settings import Settings, setting
-from mode_core.statistics import ExpertStatistics
+from mode_core.statistics import BankShape, ExpertStatistics
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
@@ -158,6 +158,15 @@ class Quantizer(Settings):
                 for shape in dict.fromkeys(alike.values())}  # fmt: skip
         return {name: each[shape] for name, shape in alike.items()}
 
+    def packed(self, shapes: Mapping[str, BankShape], bits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bytes of every packed expert at its bits (bank → int `[E]`, by projection `[E, 2]`): bank → int64 `[E]`."""
+        sizes = {}
+        for name, own in bits.items():
+            widths, columns = np.unique(own), by_side(own)
+            table = expert_bytes(shapes[name], widths.tolist(), by_projection=True, **self.grid)
+            sizes[name] = sum(table[np.searchsorted(widths, columns[:, side]), side] for side in (0, 1))
+        return sizes
+
     def packed_bytes(self, statistics: ExpertStatistics, bits: Mapping[str, np.ndarray]) -> int:
-        """Bytes of all packed experts at their bits (bank → int `[E]`, by projection `[E, 2]`), from shapes alone."""
-        return int(sum(packed_bytes(bank.shape, bits[bank.name], **self.grid).sum() for bank in statistics))
+        """Bytes of all packed experts at their bits, from shapes alone."""
+        return int(sum(own.sum() for own in self.packed({bank.name: bank.shape for bank in statistics}, bits).values()))

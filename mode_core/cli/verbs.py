@@ -131,8 +131,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         **sample_options.told(samples, refused),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
-        "text_tokens": tokens["text"],
-        "vision_tokens": tokens["vision"] or "no vision tokens",
+        **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -36,6 +36,7 @@ def setting(
     return field(default=default, metadata=told)
 
 
+@dataclass(frozen=True)
 class Settings:
     """A frozen dataclass of `setting`s that travels: as a dictionary, a digest, and words of the command line.
 

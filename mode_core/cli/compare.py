@@ -9,7 +9,7 @@ from pathlib import Path
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, add_settings, command_of, read_quantizer, read_settings
 from mode_core.cli.sample_options import add_sample_options
-from mode_core.cli.verbs import load_for, measured
+from mode_core.cli.verbs import load_for
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
-    first = measured(runs[0])
-    draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
+    first = runs[0].measured()
+    draws = [run.measured() for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     request, quantizer = read_settings(PLAIN.request, options, shrinkage=0.0), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
     samples = sample_options.read(options, options.samples, options.images, options.limit)

@@ -13,10 +13,9 @@ from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
 from mode_core.cli.arguments import read_settings
-from mode_core.errors import AllocationError, RunError, ScoresError, SettingsError
+from mode_core.errors import AllocationError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
-from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
 
@@ -32,22 +31,11 @@ def load_for(options: argparse.Namespace, run: Run | None = None):
         return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
 
 
-def measured(run: Run) -> ExpertStatistics:
-    """The run's statistics.
-
-    Raises:
-        RunError: nothing was measured yet.
-    """
-    if run.statistics is None:
-        raise RunError(f"The run {run.path} holds no statistics yet; finish its calibration with --resume first.")
-    return run.statistics
-
-
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
     """The allocation that the options name: uniform, a file, or one kept in the run."""
     if options.uniform is not None:
         return uniform_allocation(
-            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in measured(run)},
+            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in run.measured()},
             (options.uniform,),
             options.uniform,
         )

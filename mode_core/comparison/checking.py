@@ -126,8 +126,7 @@ class _Work:
         return self.store[key].kl.astype(float)
 
     def request(self, method: str, scope: str, shrinkage: float, average_bits: float) -> AllocationRequest:
-        named = {"method": method, "scope": scope, "shrinkage": shrinkage}
-        return AllocationRequest(widths=self.widths, budget=average_bits, **named)
+        return AllocationRequest(method, scope=scope, shrinkage=shrinkage, widths=self.widths, budget=average_bits)
 
 
 def widths_of(statistics: ExpertStatistics, settings: CheckSettings) -> tuple[tuple[int, ...], int]:

@@ -83,8 +83,9 @@ class ComparisonSettings(Settings):
 
     def asked(self, method: str, scope: str, average_bits: float, shrinkage: float = 0.0) -> AllocationRequest:
         """What one method is asked for: with the counts of its authors, where widths and budget leave room for them."""
-        own = {"method": method, "scope": scope, "shrinkage": shrinkage}
-        request = replace(self.request, **own, budget=average_bits, measure="bits")
+        request = replace(
+            self.request, method=method, scope=scope, shrinkage=shrinkage, budget=average_bits, measure="bits"
+        )
         counts = {width: count for width, count in METHODS[method].counts.items() if width in request.widths}
         inside = request.widths[0] < average_bits < request.widths[-1]
         return replace(request, at_least=tuple(counts.items())) if counts and inside else request

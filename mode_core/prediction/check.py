@@ -95,7 +95,7 @@ class Check:
 
 
 class _Ranking(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     modality: str
     spearman: float
@@ -104,7 +104,7 @@ class _Ranking(TypedDict):
 
 
 class _Trial(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -116,7 +116,7 @@ class _Trial(TypedDict):
 
 
 class _Choice(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -126,7 +126,7 @@ class _Choice(TypedDict):
 class _Record(TypedDict):
     """check.json."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     measured: dict[str, list[float]]
     predicted: dict[str, list[float]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ LEAST_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class GptqSettings:
+class GptqSettings(Settings):
     """How `gptq` looks at data.
 
     `least_tokens`: an expert with fewer is quantized without it. `answers`: samples that have an answer are read with
@@ -34,17 +34,18 @@ class GptqSettings:
     """
 
     damping: float = DAMPING
-    block: int = BLOCK
+    block: int = setting(BLOCK, least=1)
     weighting: str = "tokens"
     key_ratio: float = KEY_RATIO
     signal: str = SIGNAL
     vision_weight: float = 1.0
     answers: bool = True
-    least_tokens: int = LEAST_TOKENS
-    batch_size: int = 4
-    memory_bytes: int = 4 << 30
+    least_tokens: int = setting(LEAST_TOKENS, least=1)
+    batch_size: int = setting(4, least=1)
+    memory_bytes: int = setting(4 << 30, least=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weighting not in WEIGHTINGS:
             raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
         if not 0 < self.damping < 1:
@@ -53,25 +54,22 @@ class GptqSettings:
             raise SettingsError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
         if self.vision_weight < 0:
             raise SettingsError(f"vision_weight must not be negative; got {self.vision_weight}.")
-        for name in ("block", "least_tokens", "batch_size", "memory_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
 
 def _own(texts: Iterable[str]) -> GptqSettings:
     """`["weighting=modality", "key_ratio=0.3"]` → settings of gptq."""
-    plain = {one.name: type(one.default) for one in fields(GptqSettings)}
-    given = {}
+    plain: dict[str, Any] = asdict(GptqSettings())
+    given: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        given[name] = value == "True" if plain[name] is bool else plain[name](value)
+        kind = type(plain[name])
+        given[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     return GptqSettings(**given)
 
 
 def _own_words(own: GptqSettings) -> list[str]:
-    plain = GptqSettings()
-    told = {one.name: getattr(own, one.name) for one in fields(own)}
-    return [f"{name}={value}" for name, value in told.items() if value != getattr(plain, name)]
+    plain = asdict(GptqSettings())
+    return [f"{name}={value}" for name, value in asdict(own).items() if value != plain[name]]
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Quantizer(Settings):
 
     def fitted(self, statistics: ExpertStatistics) -> Quantizer:
         """The same with the grid that these statistics were measured with, where none is named."""
-        measured = statistics.settings
+        measured: Mapping[str, Any] = statistics.settings
         return replace(
             self,
             group_size=int(measured.get("group_size", GROUP_SIZE)) if self.group_size is None else self.group_size,

@@ -43,8 +43,8 @@ def expert_bytes(
     Width 16 is the expert left as it was, at two bytes a weight; width 0 is no expert. `rtn` and `gptq` take the
     same; `hqq` takes 2 bytes more a group.
     """
-    table = [_projection_bytes(shape, int(width), (group_size, symmetric, method)) for width in widths]
-    table = np.array(table, dtype=np.int64).reshape(len(widths), 2)
+    rows = [_projection_bytes(shape, int(width), (group_size, symmetric, method)) for width in widths]
+    table = np.array(rows, dtype=np.int64).reshape(len(widths), 2)
     return table if by_projection else table.sum(axis=1)
 
 

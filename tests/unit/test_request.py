@@ -288,3 +288,12 @@ def test_the_command_of_a_verb_says_everything_that_was_said():
     assert said[:4] == ["python", "-m", "mode_core", "compare"] and "--json" not in said
     again = build_parser().parse_args([*said[3:], "--json"])
     assert {**vars(again), "parser": None} == {**vars(options), "parser": None}
+
+
+def test_truth_values_of_gptq_are_read_and_never_guessed():
+    said = ["--run", "r", "--allocation", "a", "--target", "t", "--out", "o", "--gptq"]
+    parser = build_parser()
+    assert read_quantizer(parser.parse_args(["export", *said, "answers=false"])).gptq.answers is False
+    assert read_quantizer(parser.parse_args(["export", *said, "answers=True"])).gptq.answers is True
+    with pytest.raises(ValueError, match=r"--gptq takes NAME=VALUE .*; got answers=yes"):
+        read_quantizer(parser.parse_args(["export", *said, "answers=yes"]))

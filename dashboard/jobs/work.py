@@ -215,7 +215,8 @@ def rounding_notes(quantized: Any, model: str) -> list[str]:
     if not thin:
         return []
     some = ", ".join(f"{bank} {list(experts)[:4]}" for bank, experts in quantized.data_free.items() if experts)
-    return [f"{model}: {thin} experts had too few tokens for {quantized.method} and were rounded to nearest ({some})."]
+    method = quantized.quantizer.method
+    return [f"{model}: {thin} experts had too few tokens for {method} and were rounded to nearest ({some})."]
 
 
 def measure(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mode_core.calibration.settings import CalibrationSettings, LogitKLSettings
 from mode_core.errors import CalibrationError
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.models.last_logits import last_logits
 from mode_core.probing.probe import Observation, Probe
@@ -108,7 +109,7 @@ class Batch:
         modality = seen.encoded.modality
         bins = redundancy_bins(seen.importance[self.settings.signal], modality)
         key = (modality == VISION) & (bins < round(BINS * self.settings.key_ratio))
-        return {"text": modality == TEXT, "key": key}
+        return {TEXT_TOKENS: modality == TEXT, KEY_TOKENS: key}
 
     def variations(self, seen: Observation, expert: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """One expert rounded for each kind of token that chose it: (kind, KL `[batch, B]`, tokens `[batch]`)."""

@@ -13,6 +13,7 @@ from mode_core.cli.verbs import load_for, measured
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
+from mode_core.modalities import ALL
 from mode_core.models import usable
 from mode_core.runs.run import Run
 
@@ -69,7 +70,7 @@ def summary(evidence: Evidence) -> dict[str, object]:
     rows = scores[
         (scores["average_bits"] == lowest)
         & (scores["calibration"] == -1)
-        & (scores["task"] == "all")
+        & (scores["task"] == ALL)
         & (scores["metric"] == "kl")
     ]
     table = {
@@ -77,7 +78,7 @@ def summary(evidence: Evidence) -> dict[str, object]:
             f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
         )
         for row in rows.itertuples()
-        if row.modality != "all"
+        if row.modality != ALL
     }
     counts = {key: evidence.info[key] for key in ("items_text", "items_vision", "draws", "allocations", "measured")}
     return counts | {f"KL to the original at {lowest:g} bits": table}

@@ -12,6 +12,7 @@ from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import sample_options
 from mode_core.cli import scale as cli_scale
+from mode_core.cli.arguments import read_settings
 from mode_core.errors import AllocationError, RunError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
@@ -97,31 +98,19 @@ def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threa
 
 
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    from mode_core.calibration import SIGNALS, CalibrationSettings
+    from mode_core.calibration import CalibrationSettings, LogitKLSettings
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl import add_logit_kl
     from mode_core.calibration.measurement import token_counts
     from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 
-    settings = CalibrationSettings(
-        bits=tuple(options.measure_bits),
-        group_size=options.group_size,
-        symmetric=not options.asymmetric,
-        sensitivity=not options.no_sensitivity,
-        batch_size=options.batch_size,
-        signals=tuple(SIGNALS) if options.signals == ["all"] else tuple(options.signals),
-        exemplars=options.exemplars,
-        gradients=options.gradients,
-        hessian_probes=options.hessian_probes,
-        imatrix=options.imatrix,
-        imatrix_key_ratio=options.imatrix_key_ratio,
-        seed=options.seed,
-        **cli_scale.settings(options),
-    )
+    settings = read_settings(CalibrationSettings(), options)
+    kl_settings = read_settings(LogitKLSettings(), options, signal=settings.signals[0]) if options.logit_kl else None
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
-    kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
+    if kl_settings is not None:
+        cli_logit_kl.check_agreed(options, loaded, samples, settings.bits, kl_settings)
     more = {}
     with cli_scale.open_run(options) as run:
         statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
@@ -142,8 +131,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         **sample_options.told(samples, refused),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
-        "text_tokens": tokens["text"],
-        "vision_tokens": tokens["vision"] or "no vision tokens",
+        **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

@@ -16,7 +16,7 @@ from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.apply import quantize_experts
 from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
 from mode_core.quantization.settings import Quantizer
-from mode_core.quantization.widths import UNTOUCHED
+from mode_core.quantization.widths import UNTOUCHED, by_side
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RoundedExperts:
         Raises:
             SettingsError: a width that was not prepared, or a model that is quantized already.
         """
-        columns = {key: self._columns(key, np.asarray(bits[key[0]])) for key in self._weights}
+        columns = {key: self._columns(key, bits[key[0]]) for key in self._weights}
         with model_lock(self.loaded):
             if is_quantized(self.loaded):
                 raise SettingsError("The model is quantized already; restore it first.")
@@ -77,7 +77,7 @@ class RoundedExperts:
 
     def _columns(self, key: tuple[str, str], bits: np.ndarray) -> Tensor:
         """Width index of every expert of one bank's projection, `[E]`."""
-        own = bits if bits.ndim == 1 else bits[:, 1 if key[1] == "down" else 0]
+        own = by_side(bits)[:, int(key[1] == "down")]
         column = np.searchsorted(self.widths, own)
         if (np.asarray(self.widths)[np.minimum(column, len(self.widths) - 1)] != own).any():
             raise SettingsError(

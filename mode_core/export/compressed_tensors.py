@@ -83,8 +83,8 @@ def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
 def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, dict[str, object]]:
     """One group per width and group size: its patterns (`re:` on module names) and how its weights are stored."""
     groups: dict[tuple[int, int], list[str]] = {}
-    for bank, bits in request.allocation.bits.items():
-        for width, size, pattern in patterns(bank, np.asarray(bits), shapes[bank], request.group_size):
+    for bank, bits in request.allocation.by_side().items():
+        for width, size, pattern in patterns(bank, bits, shapes[bank], request.group_size):
             if width != UNTOUCHED:
                 groups.setdefault((width, size), []).append(f"re:{pattern}")
     return {
@@ -94,10 +94,9 @@ def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, d
 
 
 def patterns(bank: str, bits: np.ndarray, shape: BankShape, group_size: int) -> Iterator[tuple[int, int, str]]:
-    """(width, group size, pattern) so that every matrix of the bank matches exactly one pattern."""
-    columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+    """(width, group size, pattern) so that every matrix of the bank matches exactly one pattern; `bits` `[E, 2]`."""
     entrance = ("gate", "up") if shape.has_gate else ("up",)
-    sides = ((entrance, shape.hidden, columns[:, 0]), (("down",), shape.intermediate, columns[:, 1]))
+    sides = ((entrance, shape.hidden, bits[:, 0]), (("down",), shape.intermediate, bits[:, 1]))
     for projections, channels, widths in sides:
         for width in np.unique(widths):
             experts = np.flatnonzero(widths == width)

@@ -200,8 +200,7 @@ class Weights:
         """Files' names of layers of attention and shared experts that get a width → module and width."""
         from mode_core.quantization.plan import planned_linears
 
-        asked = {part: getattr(self.request.quantizer, f"{part}_bits") for part in ("attention", "shared")}
-        planned = planned_linears(self.network, asked)
+        planned = planned_linears(self.network, self.request.quantizer)
         stored = {name: place for place, name in self.names.items()}
         linears = {}
         for module, (linear, width) in planned.items():

@@ -10,7 +10,7 @@ from mode_core.errors import QuantizationError, QuantizerMissing
 from mode_core.on_first_use import on_first_use
 from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.settings import GptqSettings, Quantizer
-from mode_core.quantization.sizes import expert_bytes, original_expert_bytes, packed_bytes
+from mode_core.quantization.sizes import expert_bytes, original_expert_bytes
 from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix
 from mode_core.quantization.placement import Key, Packed, Placement, Values
 from mode_core.quantization.rest import rest_bytes
+from mode_core.quantization.settings import Quantizer
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -30,17 +31,8 @@ class QuantizedModel:
     those that it looked at, and their `.errors` those that were left out.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        method: str,
-        group_size: int,
-        symmetric: bool,
-        storage: str = "values",
-        originals: str = "memory",
-    ):
-        self.loaded = loaded
-        self.method, self.group_size, self.symmetric, self.storage = method, group_size, symmetric, storage
+    def __init__(self, loaded: LoadedModel, quantizer: Quantizer, storage: str = "values", originals: str = "memory"):
+        self.loaded, self.quantizer = loaded, quantizer
         self.packed: dict[Key, PackedMatrix] = {}
         self.linears: dict[str, PackedMatrix] = {}
         self.data_free: dict[str, tuple[int, ...]] = {}
@@ -125,8 +117,7 @@ class QuantizedModel:
 
     def save_packed(self, path: str | Path) -> None:
         """Write the packed codes as one safetensors file, atomically; `load_packed` puts them into a model again."""
-        settings = {"method": self.method, "group_size": self.group_size, "symmetric": self.symmetric}
-        write_packed(path, self.packed, settings, self.linears)
+        write_packed(path, self.packed, self.quantizer, self.linears)
 
     def __enter__(self) -> QuantizedModel:
         self.apply()

@@ -11,10 +11,10 @@ import numpy as np
 from mode_core.errors import SettingsError
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, QuantizerKind, quantizer_kind
-from mode_core.quantization.sizes import expert_bytes, packed_bytes
-from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, group_length
+from mode_core.quantization.sizes import expert_bytes
+from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, by_side, group_length
 from mode_core.settings import Settings, setting
-from mode_core.statistics import ExpertStatistics
+from mode_core.statistics import BankShape, ExpertStatistics
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
@@ -103,7 +103,7 @@ class Quantizer(Settings):
     )
     samples: int | None = setting(
         None, "--quantizer-limit", "let it look at only N of them, drawn evenly by task and by having a picture",
-        type=int, metavar="N", unset="all",
+        least=1, type=int, metavar="N", unset="all of them",
     )  # fmt: skip
     gptq: GptqSettings = setting(
         GptqSettings(), "--gptq", "gptq's own settings, e.g. weighting=modality damping=0.02", _own_words,
@@ -111,6 +111,7 @@ class Quantizer(Settings):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.gptq, Mapping):
             object.__setattr__(self, "gptq", GptqSettings(**self.gptq))
         quantizer_kind(self.method)
@@ -119,8 +120,6 @@ class Quantizer(Settings):
         for name in ("attention_bits", "shared_bits"):
             if (width := getattr(self, name)) is not None and width not in (*WIDTHS, UNTOUCHED):
                 raise SettingsError(f"{name} must be one of {(*WIDTHS, UNTOUCHED)} or None for untouched; got {width}.")
-        if self.samples is not None and self.samples < 1:
-            raise SettingsError(f"samples must be at least 1, or None for all of them; got {self.samples}.")
 
     def fitted(self, statistics: ExpertStatistics) -> Quantizer:
         """The same with the grid that these statistics were measured with, where none is named."""
@@ -159,6 +158,15 @@ class Quantizer(Settings):
                 for shape in dict.fromkeys(alike.values())}  # fmt: skip
         return {name: each[shape] for name, shape in alike.items()}
 
+    def packed(self, shapes: Mapping[str, BankShape], bits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bytes of every packed expert at its bits (bank → int `[E]`, by projection `[E, 2]`): bank → int64 `[E]`."""
+        sizes = {}
+        for name, own in bits.items():
+            widths, columns = np.unique(own), by_side(own)
+            table = expert_bytes(shapes[name], widths.tolist(), by_projection=True, **self.grid)
+            sizes[name] = sum(table[np.searchsorted(widths, columns[:, side]), side] for side in (0, 1))
+        return sizes
+
     def packed_bytes(self, statistics: ExpertStatistics, bits: Mapping[str, np.ndarray]) -> int:
-        """Bytes of all packed experts at their bits (bank → int `[E]`, by projection `[E, 2]`), from shapes alone."""
-        return int(sum(packed_bytes(bank.shape, bits[bank.name], **self.grid).sum() for bank in statistics))
+        """Bytes of all packed experts at their bits, from shapes alone."""
+        return int(sum(own.sum() for own in self.packed({bank.name: bank.shape for bank in statistics}, bits).values()))

@@ -60,18 +60,3 @@ def _projection_bytes(shape: BankShape, width: int, grid: tuple[int, bool, str])
 def original_expert_bytes(shape: BankShape, dtype_bytes: int = 2) -> int:
     """Bytes of one expert as it came, `dtype_bytes` a weight (2: bfloat16)."""
     return (3 if shape.has_gate else 2) * shape.intermediate * shape.hidden * dtype_bytes
-
-
-def packed_bytes(
-    shape: BankShape,
-    bits: np.ndarray,
-    group_size: int = GROUP_SIZE,
-    symmetric: bool = True,
-    method: str = DATA_FREE,
-) -> np.ndarray:
-    """Bytes of each of a bank's packed experts at its bits: int `[E]`, or by projection `[E, 2]` → int64 `[E]`."""
-    bits = np.asarray(bits)
-    sides = (bits, bits) if bits.ndim == 1 else bits.T
-    widths = np.unique(bits)
-    table = expert_bytes(shape, widths.tolist(), group_size, symmetric, by_projection=True, method=method)
-    return sum(table[np.searchsorted(widths, side), number] for number, side in enumerate(sides))

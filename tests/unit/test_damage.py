@@ -29,6 +29,7 @@ from mode_core.prediction.check import Ranking, Trial
 from mode_core.quantization import quantize
 from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
+from mode_core.request import Quantizer
 from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.released_json import import_released
@@ -189,7 +190,7 @@ def packed(tmp_path_factory) -> Path:
     path, draw = tmp_path_factory.mktemp("packed") / "experts.safetensors", torch.Generator().manual_seed(0)
     matrices = pack_matrices(quantize(torch.randn(3, 8, 16, generator=draw), 3, 8, symmetric=False))
     experts = {("layers.0.x", expert, "up"): matrix for expert, matrix in enumerate(matrices[:2])}
-    write_packed(path, experts, {"bits": 3}, {"q": matrices[2]})
+    write_packed(path, experts, Quantizer(), {"q": matrices[2]})
     return path
 
 

@@ -106,7 +106,7 @@ def test_a_made_up_quantizer_fills_a_model_and_is_counted(tiny_model):
         held = allocation.__class__(bits, (3,), 0.0, 0.0, False, 0.0, 3.0)
         before = {name: bank.stacked("down").clone() for name, bank in tiny_model.banks.items()}
         with quantize_experts(tiny_model, held, Quantizer("coarse", group_size=16)) as quantized:
-            assert quantized.method == "coarse"
+            assert quantized.quantizer.method == "coarse"
             assert any(not torch.equal(before[name], bank.stacked("down")) for name, bank in tiny_model.banks.items())
         assert quantized.packed_bytes == sum(
             Quantizer("rtn", group_size=16, symmetric=True).sizes(_shapes(tiny_model), (3,))[name][0] * bank.experts

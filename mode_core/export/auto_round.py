@@ -3,11 +3,13 @@
 As auto-round 0.16.1 reads it: experts are separate linear layers `<bank>.<expert>.gate_proj` and so on, each stored
 as `int32` says. Symmetric files use the packing `auto_round:auto_gptq`, which stores zero points less one; asymmetric
 ones `auto_round:gptqmodel`, which stores them as they are. Widths stand in `extra_config`, one entry for every matrix,
-so that nothing depends on the order of patterns.
+so that nothing depends on the order of patterns; and one for a bank whose experts share a width, the only kind that
+vLLM looks at (0.32: all other banks silently get the file's own width there).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mode_core.export.checkpoint import check_family, separate, write_checkpoint
@@ -43,10 +45,19 @@ def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
         "data_type": "int",
         "iters": 0,
         "block_name_to_quantize": list(weights.shapes),
-        "extra_config": {m.name: _entry(m, request) for m in expert_modules(request.allocation.bits, weights.shapes)},
+        "extra_config": _entries(expert_modules(request.allocation.bits, weights.shapes), request),
     }
     tensors = separate(lambda matrix: packed_parts(matrix, less_one=request.symmetric))
     return write_checkpoint(weights, folder, tensors, {"quantization_config": settings})
+
+
+def _entries(modules: Iterable[ExpertModule], request: Request) -> dict[str, dict[str, object]]:
+    """By the name of every matrix; and by the bank's where its matrices have one entry in common."""
+    found = {module.name: _entry(module, request) for module in modules}
+    banks: dict[str, list[dict[str, object]]] = {}
+    for name, entry in found.items():
+        banks.setdefault(name.rsplit(".", 2)[0], []).append(entry)
+    return found | {bank: own[0] for bank, own in banks.items() if all(entry == own[0] for entry in own)}
 
 
 def _entry(module: ExpertModule, request: Request) -> dict[str, object]:

@@ -4,7 +4,7 @@ As auto-round 0.16.1 reads it: experts are separate linear layers `<bank>.<exper
 as `int32` says. Symmetric files use the packing `auto_round:auto_gptq`, which stores zero points less one; asymmetric
 ones `auto_round:gptqmodel`, which stores them as they are. Widths stand in `extra_config`, one entry for every matrix,
 so that nothing depends on the order of patterns; and one for a bank whose experts share a width, the only kind that
-vLLM looks at (0.32: all other banks silently get the file's own width there).
+vLLM looks at (0.32: any other bank is read at the file's own width, without a word).
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ FAMILIES = {  # model types (with their language model's) whose loading by auto-
     "glm4v_moe/glm4v_moe_text": "GLM-4.5V",
 }
 WIDTHS = (2, 3, 4, 5, 6, 8, UNTOUCHED)
+OF_VLLM = {  # what vLLM 0.32 makes of a file that it was not written for
+    "widths": "vLLM does not run this file: it takes one width and group size for all matrices of a layer, silently "
+    "the file's own where a layer has several, and stops at sizes that do not match (seen with 0.32). For it, solve "
+    "with unit 'layer' and take a group size that fits gate, up and down; transformers reads every width.",
+    "zeros": "vLLM does not run this file: it refuses zero points in this format (seen with 0.32). Asymmetric files "
+    "are for transformers alone.",
+}
 
 
 def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
@@ -36,6 +43,7 @@ def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
     weights = open_weights(request)
     check_family(weights.config, FAMILIES, "auto-round")
     check_shapes(weights.shapes, request.group_size)
+    entries = _entries(expert_modules(request.allocation.bits, weights.shapes), request)
     settings = {
         "quant_method": "auto-round",
         "packing_format": "auto_round:auto_gptq" if request.symmetric else "auto_round:gptqmodel",
@@ -45,10 +53,12 @@ def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
         "data_type": "int",
         "iters": 0,
         "block_name_to_quantize": list(weights.shapes),
-        "extra_config": _entries(expert_modules(request.allocation.bits, weights.shapes), request),
+        "extra_config": entries,
     }
     tensors = separate(lambda matrix: packed_parts(matrix, less_one=request.symmetric))
-    return write_checkpoint(weights, folder, tensors, {"quantization_config": settings})
+    foreign = {"widths": not entries.keys() >= weights.shapes.keys(), "zeros": not request.symmetric}
+    notes = write_checkpoint(weights, folder, tensors, {"quantization_config": settings})
+    return (*notes, *(OF_VLLM[what] for what, so in foreign.items() if so))
 
 
 def _entries(modules: Iterable[ExpertModule], request: Request) -> dict[str, dict[str, object]]:

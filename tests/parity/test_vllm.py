@@ -30,7 +30,7 @@ LAYERS = (2, 3, 4, 5)
 
 @pytest.fixture(scope="module")
 def prompts(bundled_model):
-    """46 questions of the bundled evaluation set, about half of them with a picture: samples, and as vLLM takes them."""
+    """46 questions of the bundled evaluation set, about half with a picture: samples, and as vLLM takes them."""
     samples = read_samples(BUNDLED / "evaluation")[::EVERY]
     pad = bundled_model.model.config.image_token_id
     asked = []
@@ -48,7 +48,8 @@ def answers(folder, prompts, place) -> dict:
     (place / "prompts.json").write_text(json.dumps(prompts[1]))
     command = [python, "-m", "tests.parity.vllm_answers", folder, place / "prompts.json", place / "found.safetensors"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, timeout=280)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
     return load_file(place / "found.safetensors")
 
 
@@ -82,15 +83,33 @@ def test_the_plain_checkpoint_answers_as_in_transformers(bundled_model, prompts,
     assert away < MOST_AWAY
 
 
-@pytest.mark.parametrize("target", ["compressed_tensors", "auto_round"])
-def test_packed_layers_are_read_at_their_widths(bundled_model, prompts, tmp_path, target) -> None:
-    allocation = by_layer(bundled_model)
-    export(target, allocation, tmp_path / "out", loaded=bundled_model, group_size=GROUP)
+PACKED = [("compressed_tensors", True), ("compressed_tensors", False), ("auto_round", True)]
+
+
+@pytest.mark.parametrize(("target", "symmetric"), PACKED)
+def test_packed_layers_are_read_at_their_widths(bundled_model, prompts, tmp_path, target, symmetric) -> None:
+    allocation, grid = by_layer(bundled_model), {"group_size": GROUP, "symmetric": symmetric}
+    export(target, allocation, tmp_path / "out", loaded=bundled_model, **grid)
     found = answers(tmp_path / "out", prompts, tmp_path)
     told = [int(found[f"language_model.model.layers.{n}.mlp.experts.bits"]) for n in range(len(LAYERS))]
     assert told == list(LAYERS)
     ours = load_model(bundled_model.source, device="cpu", dtype="float32")
-    with quantize_experts(ours, allocation, group_size=GROUP):
+    with quantize_experts(ours, allocation, **grid):
         away = compare(found, ours, prompts[0])
     print(f"{target}: {len(prompts[0])} answers equal; log-probabilities at most {away:.2g} apart")
     assert away < MOST_AWAY
+
+
+@pytest.mark.parametrize(
+    ("target", "fine", "symmetric", "told"),
+    [
+        ("auto_round", True, True, "The size of tensor a .* must match the size of tensor b"),
+        ("auto_round", False, False, "Unsupported packing_format: auto_round:gptqmodel"),
+        ("compressed_tensors_expert", True, True, "The size of tensor a .* must match the size of tensor b"),
+    ],
+)
+def test_what_vllm_does_not_run(bundled_model, prompts, tmp_path, target, fine, symmetric, told) -> None:
+    allocation = packable_allocation(bundled_model, LAYERS, by_projection=False) if fine else by_layer(bundled_model)
+    export(target, allocation, tmp_path / "out", loaded=bundled_model, group_size=GROUP, symmetric=symmetric)
+    with pytest.raises(RuntimeError, match=told):
+        answers(tmp_path / "out", prompts, tmp_path)

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,8 +108,7 @@ def main(folder: str, asked: str, found: str) -> None:
     from vllm import LLM, SamplingParams
 
     emulate()
-    with open(asked, encoding="utf-8") as opened:
-        wanted = json.load(opened)
+    wanted = json.loads(Path(asked).read_text(encoding="utf-8"))
     prompts = [
         {"prompt_token_ids": one["ids"]}
         | ({} if one["image"] is None else {"multi_modal_data": {"image": Image.open(one["image"]).convert("RGB")}})

@@ -41,7 +41,7 @@ def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
         ExportError: another family, or channels that do not fill whole words.
     """
     weights = open_weights(request)
-    _check_groups(weights.shapes, request.group_size)
+    check_groups(weights.shapes, request.group_size)
     check_family(weights.config, FAMILIES, "compressed-tensors")
     check_shapes(weights.shapes, request.group_size)
     modules = expert_modules(request.allocation.bits, weights.shapes)
@@ -50,7 +50,7 @@ def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
     return write_checkpoint(weights, folder, separate(packed_parts), {"quantization_config": settings})
 
 
-def _check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
+def check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
     """vLLM takes one group size for gate, up and down of a layer; narrow matrices would have shorter groups.
 
     Raises:

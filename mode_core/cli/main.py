@@ -30,6 +30,7 @@ from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import publishing as cli_publishing
 from mode_core.cli import quantize as cli_quantize
 from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
@@ -198,6 +199,10 @@ def build_parser() -> argparse.ArgumentParser:
             "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
         )
     )
+    repeat = verb("run", cli_publishing.run, "Carry out a recipe.yaml: calibrate, allocate and export as it says.")
+    cli_publishing.add_run_arguments(repeat)
+    push = verb("push", cli_publishing.push, "Upload an export to the hub, private unless asked otherwise.")
+    cli_publishing.add_push_arguments(push)
     return parser
 
 

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="and every S seconds, whichever comes first (default: 60)",
     )
+    add_memory(group)
+
+
+def add_memory(group: argparse._ActionsContainer) -> None:
+    """The options of models larger than the memory."""
     group.add_argument(
         "--max-memory",
         metavar="SIZE",

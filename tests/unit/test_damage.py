@@ -298,7 +298,7 @@ def test_a_newer_format_is_told_from_damage_and_from_another_kind(run, tmp_path)
         ({"format": "mode-allocation/2"}, "has the format mode-allocation/2; this version reads mode-allocation/1"),
         ({"format": "mode-allocation/10"}, "Update this software"),
         ({"format": "mode-run/1"}, "is JSON, but no allocation"),
-        ({"extra": 1}, "is damaged: extra: extra inputs are not permitted"),
+        ({"extra": 1}, "is damaged: extra: there is no such field"),
         ({"widths": None}, "is damaged: widths: input should be a valid list; it holds None"),
     ):
         (tmp_path / "a.json").write_text(json.dumps(record | changes))

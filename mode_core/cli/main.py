@@ -6,6 +6,8 @@
     python -m mode_core check     --run runs/mine
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+    python -m mode_core run exports/three/recipe.yaml --run runs/again --out exports/again
+    python -m mode_core push exports/three --to owner/name
     torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
 
 Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mode_core.errors import ExportError, ModeError
+from mode_core.errors import ExportError, ModeError, SettingsError
 from mode_core.evaluation.records import MODALITIES, Scores
 from mode_core.export.recipe import RECIPE, digest_of_bits
 from mode_core.export.request import Request
@@ -177,10 +178,11 @@ def _steps(asked: Request, fitted: Fitted, run: Run | None) -> Iterator[str]:
         digest = info.get("samples", {}).get("digest", "unknown")
         counted = f"; tokens: {tokens}" if tokens else ""
         yield f"Calibration: {len(statistics.samples)} samples (digest {digest}{counted})."
-    if asked.allocation.method in METHODS and statistics is not None:
-        request = AllocationRequest.of(asked.allocation, statistics)
-        said = " ".join(request.to_arguments()) or "all settings on their defaults"
-        yield f"Importance and budget: {METHODS[request.method].title} (`{said}`)."
+    if statistics is not None:
+        with suppress(SettingsError):  # no method stands behind uniform bits
+            request = AllocationRequest.of(asked.allocation, statistics)
+            said = f"`{' '.join(request.to_arguments())}`".replace("``", "all settings on their defaults")
+            yield f"Importance and budget: {METHODS[request.method].title}, {said}."
     proven = "proven optimal" if allocation.proven_optimal else "not proven optimal"
     yield (
         f"Bits: {allocation.average_bits:.3f} on average of the widths {', '.join(map(str, allocation.widths))}, unit "

@@ -128,7 +128,9 @@ def shape_of(kind: Any) -> Any:
         shape.__pydantic_config__ = CLOSED
         return shape
     if get_origin(kind) is tuple:
-        return list[shape_of(get_args(kind)[0])]
+        first, *more = get_args(kind)
+        many = list[shape_of(first)]
+        return many if more == [...] else Annotated[many, Len(1 + len(more), 1 + len(more))]
     return kind
 
 

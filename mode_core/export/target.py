@@ -61,6 +61,11 @@ class Target:
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def library(self) -> str:
+        """What the hub calls the library that loads it; "" for one without a name there."""
+        return next((name for name in ("transformers", "mlx") if f"from {name}" in self.load), "")
+
 
 def missing_package(target: Target) -> str | None:
     """What to install before this target can be written, as a sentence; None where nothing is missing."""

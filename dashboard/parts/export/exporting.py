@@ -166,6 +166,9 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             with row:
                 _offer_checkpoint(folder, size)
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
+            st.caption("Its README.md is a model card, recipe.yaml makes it again. To publish it, in a terminal:")
+            push = ["push", folders.relative(folder), "--to", "OWNER/NAME"]
+            st.code(shlex.join([*PROGRAM, *push]), language=None, wrap_lines=True)
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 

@@ -30,6 +30,7 @@ from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
 from mode_core.statistics import ExpertStatistics
 
+NEARLY = 0.01  # share of experts
 PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": 0.2, "vision_weight": 1.0}
 
 
@@ -188,7 +189,41 @@ def effective_bits(allocation: Allocation) -> float:
     return 8 * allocation.bytes / weights
 
 
-def mixed(uniform: Allocation) -> str:
-    """Uniform bits in words: '3 bits for all', '2 and 3 bits mixed'."""
+def uniform_name(uniform: Allocation) -> str:
+    """'uniform 3 bits', 'uniform 2 and 3 bits': the rival of the same size has two neighbouring widths."""
     widths = np.unique(np.concatenate([np.ravel(bits) for bits in uniform.bits.values()])).tolist()
-    return f"{widths[0]} bits for all" if len(widths) == 1 else f"{widths[0]} and {widths[-1]} bits mixed"
+    return f"uniform {' and '.join(str(width) for width in widths)} bit{'s' * (widths != [1])}"
+
+
+@dataclass(frozen=True)
+class NearlyUniform:
+    """The width that experts have but for so few that the others make no difference: `others` of `experts`."""
+
+    width: int
+    others: int
+    experts: int
+
+
+def nearly_uniform(allocation: Allocation) -> NearlyUniform | None:
+    """Is this uniform bits, if for a hundredth of the experts? None where it is not."""
+    widths, counts = np.unique(
+        np.concatenate([np.ravel(bits) for bits in allocation.bits.values()]), return_counts=True
+    )
+    most, experts = counts.argmax(), int(counts.sum())
+    others = experts - int(counts[most])
+    return NearlyUniform(int(widths[most]), others, experts) if others <= NEARLY * experts else None
+
+
+def across_layers() -> dict[str, object]:
+    """Settings that share one budget out over the whole model, by an estimate that compares layers: the present or the
+    recommended one where it does, else our variant of MODE, which needs no gradients."""
+    now, advised = address.choices().request, recommended()
+    if "model" in METHODS[now.method].scopes:
+        return {"scope": "model"}
+    return advised.settings if advised.scope == "model" else {"scope": "model", "method": "mode_output"}
+
+
+def plain_format(allocation: Allocation) -> Allocation | None:
+    """Every expert at the widest width whose experts are together no larger than these; None where none is."""
+    solved = [solving.solve(AllocationRequest("uniform", widths=(width,), budget=width)) for width in allocation.widths]
+    return next((one for one in reversed(solved) if one.bytes <= allocation.bytes), None)

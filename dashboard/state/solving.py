@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboard.parts.budget.sweep import Sweep
-from dashboard.parts.budget.sweep import sweep as compute_sweep
 from dashboard.state.address import choices
 from dashboard.state.current_run import run_entry, run_key, statistics
+from dashboard.state.sweep import Sweep
+from dashboard.state.sweep import sweep as compute_sweep
 from mode_core.allocation import Allocation, Solver
 from mode_core.importance import METHODS, CostTable, Frequencies
 from mode_core.importance import frequencies as compute_frequencies

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import streamlit as st
 
 from dashboard.charts.evidence import means
 from dashboard.state import address, comparisons, solving
-from dashboard.state.current_run import run, run_entry, run_key, statistics
+from dashboard.state.current_run import changed, run, run_key, statistics
 from dashboard.state.folders import NoRunError
+from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
@@ -45,8 +45,8 @@ def settle() -> None:
 
 def _key() -> tuple:
     """The run, and the state of its check and its anchor."""
-    files = (run_entry().path / name for name in (CHECK_FILE, ANCHOR_FILE))
-    return (*run_key(), *(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+    path, _ = key = run_key()
+    return *key, *(changed(f"{path}/{name}") for name in (CHECK_FILE, ANCHOR_FILE))
 
 
 def recommended() -> Recommendation:
@@ -55,7 +55,7 @@ def recommended() -> Recommendation:
     return _recommended(_key(), run())
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@remembered(8)
 def _recommended(key: tuple, _run: Run) -> Recommendation:
     return _run.recommended()
 
@@ -65,7 +65,7 @@ def check() -> Check | None:
     return _check(_key(), run())
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@remembered(8)
 def _check(key: tuple, _run: Run) -> Check | None:
     return _run.check()
 
@@ -79,7 +79,7 @@ def predict(allocation: Allocation) -> Prediction:
     return _predictor(_key(), run()).predict(allocation)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Preparing predictions …")
+@remembered(4, "Preparing predictions …")
 def _predictor(key: tuple, _run: Run) -> Predictor:
     return _run.predictor()
 
@@ -118,7 +118,7 @@ def shrunk(method: str, bits: float) -> Shrunk | None:
     return _shrunk(_key(), run(), method, round(bits, 2))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
     found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(_run.check(), method, bits)
     return found if found is not None and len(found.kl) > 1 else None
@@ -170,12 +170,12 @@ def enough() -> list[Sufficiency]:
     return _enough(run_key(), statistics(), solving.request())
 
 
-@st.cache_resource(max_entries=16, show_spinner="Solving with fewer samples …")
+@remembered(16, "Solving with fewer samples …")
 def _enough(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> list[Sufficiency]:
     return sufficiency(_statistics, asked)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@remembered(4)
 def _fold_solvers(
     key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer
 ) -> list[Solver]:

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from dashboard.parts.export import exporting, run_report
-from dashboard.state import address, current_run, folders, solving
+from dashboard.parts.export import commands, exporting, run_report
+from dashboard.state import address, current_run, solving
 from dashboard.state.choices import describe
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.export import ExportError
 
 st.title("Export")
-st.caption("Take the bits along. Each export carries a manifest that says from which run, method and budget it came.")
+st.caption("Each export carries a manifest that says from which run, method and budget it came.")
 try:
     chosen = solving.allocation()
 except AllocationError as refused:
@@ -25,12 +25,12 @@ left, right = st.columns(2, gap="medium")
 try:
     with left:
         target = exporting.form_part(group)
-        folder = folders.exports_folder() / f"{current_run.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
+        folder = commands.folder_of(target, chosen)
         exporting.take_part(target, chosen, folder)
     with right:
         exporting.outlook_part(target, chosen)
     st.caption("The same on the command line, in the repository's folder:")
-    line = exporting.command(target, chosen, folder)
+    line = commands.command(target, folder)
     st.code(line, language=None, wrap_lines=True)  # the colours of shell code are too faint for some
     st.subheader("Report")
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "

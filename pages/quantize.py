@@ -18,6 +18,7 @@ from dashboard.state import address, current_run, estimating, folders, model_sou
 from dashboard.state.choices import describe
 from dashboard.words import names
 from dashboard.words.plain import plain
+from dashboard.words.sizes import size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
@@ -42,17 +43,17 @@ def plan() -> tuple[Allocation, Allocation]:
         delta_arrow="off",
     )
     cells[2].metric(
-        "Experts, predicted", measured.size_text(sizes[0]), help="Packed codes, scales and zero points of all experts."
+        "Experts, predicted", size_text(sizes[0]), help="Packed codes, scales and zero points of all experts."
     )
     cells[3].metric(
         "Uniform, same size",
-        measured.size_text(sizes[1]),
-        estimating.mixed(uniform),
+        size_text(sizes[1]),
+        estimating.uniform_name(uniform).partition(" ")[2],
         delta_color="off",
         delta_arrow="off",
     )
     spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
-    st.caption(f"{spread}. The rival is uniform bits of the same size: {estimating.mixed(uniform)}.")
+    st.caption(f"{spread}. The rival is uniform bits of the same size: {estimating.uniform_name(uniform)}.")
     return chosen, uniform
 
 
@@ -169,7 +170,11 @@ def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
                 trusted=trust.may_run(current_run.run().model_source),
             )  # fmt: skip
             if job:
-                st.session_state["ask:about"] = (question, solving.fingerprint(chosen), estimating.mixed(uniform))
+                st.session_state["ask:about"] = (
+                    question,
+                    solving.fingerprint(chosen),
+                    estimating.uniform_name(uniform),
+                )
                 st.session_state["ask:job"] = job.id
                 st.rerun()
         answers_part()
@@ -210,7 +215,7 @@ def answers_part() -> None:
     question, seal, rival = st.session_state["ask:about"]
     stale = " (out of date: the settings have changed since)" if seal != solving.fingerprint() else ""
     st.caption(f"“{plain(question)}”{stale}")
-    labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: f"uniform, {rival}"}
+    labels = {ORIGINAL: "original", ALLOCATION: "this allocation", UNIFORM: rival}
     for cell, (model, answer) in zip(st.columns(3), job.result.items(), strict=True):
         with cell.container(border=True):
             st.caption(labels[model])

@@ -8,11 +8,11 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.components import Readout, changes, chart, readout
-from dashboard.parts.budget.sweep import RATIOS
 from dashboard.parts.controls import key_ratio_slider
 from dashboard.parts.tokens import token_view
 from dashboard.parts.tokens.token_pictures import large_picture, pictures
 from dashboard.state import address, current_run, kept_samples, solving
+from dashboard.state.sweep import RATIOS
 from dashboard.words import names
 from dashboard.words.glossary import explain
 from mode_core.allocation import AllocationError

@@ -72,6 +72,7 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=STOCK_LINES,
             tried={"transformers": TRANSFORMERS, "torch": TORCH, "auto-round": "0.16.1"},
+            engine="transformers",
             recommended="Stock from_pretrained loads it, with every expert at its own width.",
         ),
         Target(
@@ -105,6 +106,7 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=GPTQMODEL_LINES,
             tried={"gptqmodel": "7.7.0", "transformers": TRANSFORMERS, "torch": TORCH},
+            engine="GPTQModel",
         ),
         Target(
             "compressed_tensors",
@@ -122,6 +124,8 @@ TARGETS: dict[str, Target] = {
             write_compressed_tensors,
             needs_model=True,
             load=VLLM_LINES,
+            engine="vLLM",
+            run="vllm serve {folder} --max-model-len {context}",
             warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
         ),
         Target(
@@ -138,6 +142,8 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=MLX_LINES,
             tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
+            engine="MLX (Apple)",
+            run="python -m mlx_vlm.generate --model {folder} --image picture.png --prompt 'What is this?'",
         ),
         Target(
             "compressed_tensors_expert",
@@ -172,6 +178,8 @@ TARGETS: dict[str, Target] = {
             fit=fit_types,
             load=GGUF_LINES,
             tried={"xllamacpp": GGML_TRIED},
+            engine="llama.cpp, Ollama, LM Studio",
+            run="llama-server -m {folder}/model.gguf --mmproj mmproj.gguf -c {context}",
         ),
         Target(
             "auto_round_recipe",
@@ -270,3 +278,5 @@ TARGETS: dict[str, Target] = {
         ),
     )
 }
+
+ENGINES = {target.engine: target for target in TARGETS.values() if target.engine}  # engine -> the form for it

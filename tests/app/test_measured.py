@@ -15,8 +15,8 @@ from dashboard.parts.quantize.measured import (
     from_records,
     loss_sentence,
     size_frame,
-    size_text,
 )
+from dashboard.words.sizes import size_text
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.jobs import Progress
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +25,6 @@ from mode_core.jobs import Job
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
-PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
 
 
@@ -202,16 +199,3 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip
-
-
-def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
-    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
-    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
-    kept = f"{out}.allocation.json"
-    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
-    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments()
-    if target.needs_model and trust.may_run(current_run.run().model_source):
-        write.append("--trust-remote-code")
-    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

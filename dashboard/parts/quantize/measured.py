@@ -175,14 +175,6 @@ def size_frame(measured: Measurement) -> pd.DataFrame:
     return frame
 
 
-def size_text(size: float) -> str:
-    """Bytes as people read them: '32.5 kB', '12.3 MB', '4.20 GB' (powers of 1000)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size:.0f} bytes"
-
-
 def loss_sentence(measured: Measurement, model: str) -> tuple[str, str]:
     """The change of accuracy against the original on the same items, and how to colour it.
 

@@ -15,6 +15,7 @@ from mode_core.samples import Sample, SampleError
 
 GROUPS = (32, 64, 128, -1)
 WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
+AROUND = {"Attention": "attention_bits", "Shared experts": "shared_bits"}
 
 
 def settings_part() -> None:
@@ -42,14 +43,19 @@ def settings_part() -> None:
         **address.bind("symmetric", shown=lambda yes: plain if yes is None else yes,
                        meant=lambda yes: None if yes == plain else yes),
     )  # fmt: skip
-    for place, name, field in ((attention, "Attention", "attention_bits"), (shared, "Shared experts", "shared_bits")):
+    around_experts((attention, shared))
+    st.caption(QUANTIZERS[chosen].words)
+
+
+def around_experts(places: Sequence) -> None:
+    """Widths of what surrounds the routed experts, each in its place."""
+    for place, (name, field) in zip(places, AROUND.items(), strict=True):
         place.selectbox(
             name, WIDTHS,
             format_func=lambda bits: "untouched" if bits == 16 else f"{bits} bits" + (" (paper)" if bits == 4 else ""),
-            help="Rounded in both rivals alike; the experts' budget does not count it.",
+            help="Rounded in uniform bits too; the experts' budget does not count it. The released code takes 4.",
             **address.bind(field, shown=lambda bits: bits or 16, meant=lambda bits: None if bits == 16 else bits),
         )  # fmt: skip
-    st.caption(QUANTIZERS[chosen].words)
 
 
 def calibration_samples() -> list[Sample] | None:

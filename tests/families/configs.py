@@ -58,6 +58,23 @@ def rope(*sections: int, **others: Any) -> dict[str, Any]:
     }
 
 
+OCR_TEXT = {key: value for key, value in TEXT.items() if key != "head_dim"} | {
+    "num_key_value_heads": 4,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "mlp_layer_types": ["dense", "sparse", "sparse"],
+}
+SAM = {  # what looks at pictures first, in DeepSeek's and Baidu's readers of documents
+    "hidden_size": 32,
+    "output_channels": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "mlp_dim": 48,
+    "global_attn_indexes": [],
+    "window_size": 4,
+}
+
+
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_vl_moe": (
         "qwen3_vl_moe",
@@ -327,6 +344,59 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             },
             "vision_config": EYES | {"image_size": 32, "patch_size": 2},
             "image_token_id": IMAGE,
+        },
+    ),
+    "deepseek_ocr2": (
+        "deepseek_ocr2",
+        {
+            "text_config": OCR_TEXT,
+            "vision_config": {
+                "sam_config": SAM | {"image_size": 48, "patch_size": 1, "downsample_channels": [16, 32]},
+                "encoder_config": EYES | {"num_key_value_heads": 2, "vocab_size": 2},
+            },
+            "image_token_id": IMAGE,
+        },
+    ),
+    "unlimited_ocr": (
+        "unlimited_ocr",
+        {
+            "text_config": OCR_TEXT | {"sliding_window": 8},
+            "vision_config": {
+                "sam_config": SAM | {"image_size": 32, "patch_size": 2, "downsample_channels": [16, 32]},
+                "encoder_config": EYES | {"image_size": 16, "patch_size": 4},
+            },
+            "image_token_id": IMAGE,
+        },
+    ),
+    "qwen4_exp": (
+        "qwen4_exp",
+        {
+            "text_config": TEXT
+            | {
+                "num_experts": 8,
+                "shared_expert_intermediate_size": 24,
+                "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+                "linear_num_value_heads": 4,
+                "linear_num_key_heads": 2,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "hc_count": 2,
+                "hc_lowrank": 8,
+                "ple_layer_ids": [1],
+                "heads_per_ngram": 2,
+                "ngram_vocab_size_base": 50,
+                "make_ngram_vocab_size_divisible_by": 4,
+                "split_ngram_parts": 2,
+                "indexer_n_heads": 2,
+                "indexer_kv_heads": 1,
+                "indexer_head_dim": 16,
+                "indexer_budget": 8,
+                "indexer_compress_ratio": 4,
+            }
+            | rope(1, 1, 0, mrope_interleaved=True, partial_rotary_factor=0.25),
+            "vision_config": QWEN_EYES,
+            **PICTURES,
+            **MARKS,
         },
     ),
     "kimi_vl": ("double", {"media_placeholder_token_id": IMAGE}),

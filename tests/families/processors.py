@@ -265,6 +265,30 @@ def step3p7() -> Any:
     )
 
 
+def deepseek_ocr2() -> Any:
+    """145 vision tokens a picture: the model has as many queries as a view of 768 pixels needs, and a separator."""
+    from transformers import DeepseekOcr2ImageProcessor, DeepseekOcr2Processor
+
+    return DeepseekOcr2Processor(
+        image_processor=DeepseekOcr2ImageProcessor(size={"height": 48, "width": 48}, tile_size=48),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=1,
+        chat_template=template("<image>"),
+    )
+
+
+def unlimited_ocr() -> Any:
+    """21 vision tokens a picture in one view: rows of four and a line break, and a separator."""
+    from transformers import UnlimitedOcrImageProcessor, UnlimitedOcrProcessor
+
+    return UnlimitedOcrProcessor(
+        image_processor=UnlimitedOcrImageProcessor(size={"height": 32, "width": 32}, tile_size=32),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=2,
+        chat_template=template("<image>"),
+    )
+
+
 def llava_without_class() -> Any:
     """For the doubles, which have no class token: 64 patches, 64 vision tokens."""
     made = llava()
@@ -297,6 +321,9 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "cohere2_vision_moe": cohere2_vision,
     "llama4": llama4,
     "step3p7": step3p7,
+    "deepseek_ocr2": deepseek_ocr2,
+    "unlimited_ocr": unlimited_ocr,
+    "qwen4_exp": qwen_vl,
     **dict.fromkeys(("kimi_vl", "deepseek_vl2", "molmoe"), llava_without_class),
     **dict.fromkeys(("mixtral", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3"), text_only),
 }

@@ -138,6 +138,22 @@ FAMILIES = (
         reached="call",
         special="adapter: called past transformers' interface; clamped gate",
     ),
+    Family("deepseek_ocr2", "DeepSeek-OCR-2", "DeepSeek-OCR-2", (1, 2), special="shared experts; first layer dense"),
+    Family(
+        "unlimited_ocr",
+        "Unlimited-OCR",
+        "Unlimited-OCR",
+        (1, 2),
+        special="shared experts; sliding windows for what it writes alone, so a pass over a sample attends to all",
+    ),
+    Family(
+        "qwen4_exp",
+        "Qwen4-Exp",
+        "Qwen4-Exp",
+        (0, 1, 2),
+        special="several residual streams; linear attention as Qwen3.5's, the others sparse with an index",
+        borrowed=((0, 1), (2, 1)),
+    ),
     Family(
         "kimi_vl",
         "Kimi-VL",

@@ -62,7 +62,9 @@ def _other_senses(model: nn.Module) -> tuple[str, ...]:
     """Where the parts that look and listen lie: their experts (dots3's) see patches, not the tokens of a sample."""
     whole = getattr(model, "config", None)
     kinds = {type(part) for key in SENSES if (part := getattr(whole, key, None)) is not None}
-    return tuple(f"{name}." for name, part in model.named_modules() if name and type(getattr(part, "config", 0)) in kinds)
+    return tuple(
+        f"{name}." for name, part in model.named_modules() if name and type(getattr(part, "config", 0)) in kinds
+    )
 
 
 def _read_bank(model: nn.Module, name: str, module: nn.Module) -> ExpertBank | None:

@@ -575,10 +575,12 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "deepseek_v4",
         TEXT
         | {
+            "intermediate_size": 24,
             "num_key_value_heads": 1,
             "q_lora_rank": 16,
             "n_routed_experts": 8,
             "layer_types": ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"],
+            "mlp_layer_types": ["hash_moe", "moe", "moe"],
             "hc_mult": 2,
             "hc_sinkhorn_iters": 2,
             "sliding_window": 8,
@@ -589,7 +591,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "index_topk": 4,
         },
     ),
-    "zaya": ("zaya", TEXT | {"num_experts": 8, "router_hidden_size": 16}),
     "minimax_m2": ("minimax_m2", TEXT | {"intermediate_size": 24, "num_local_experts": 8}),
     "glm4_moe": ("glm4_moe", TEXT | {"n_routed_experts": 8}),
     "gpt_oss": ("gpt_oss", TEXT | {"intermediate_size": 24, "num_local_experts": 8, "sliding_window": 8}),

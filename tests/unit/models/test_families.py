@@ -103,7 +103,9 @@ def module_output(bank: ExpertBank, states: Tensor, expert: int) -> Tensor:
 def test_banks_are_found(case):
     family, banks = case.family, list(case.loaded.banks.values())
     assert [bank.layer for bank in banks] == sorted(family.layers * family.banks)
-    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {(8, family.hidden, 2, family.gate)}
+    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {
+        (8, family.hidden, 2, family.gate)
+    }
     assert {bank.intermediate for bank in banks} == set(family.intermediate)
     assert {bank.reached for bank in banks} == {family.reached}
     assert type(case.loaded.model).__name__ == class_name(family.name)

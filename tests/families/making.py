@@ -26,7 +26,7 @@ def double_config() -> type:
 
 def make_model(name: str) -> Any:
     """The model of a family with random weights: seed 0, normal with standard deviation 0.1, so that routing is not
-    degenerate; router biases too."""
+    degenerate; router biases too. A table that chooses experts by token (DeepSeek-V4) gives each token two others."""
     from transformers import CONFIG_MAPPING
 
     from mode_core.models import ensure_torchvision
@@ -40,20 +40,26 @@ def make_model(name: str) -> Any:
         for key, parameter in model.named_parameters():
             if parameter.dim() >= 2 or key.endswith(("bias", "sinks")):
                 parameter.normal_(0.0, 0.1)
+        for key, table in model.named_buffers():
+            if key.endswith("tid2eid"):
+                table.copy_(torch.rand(len(table), 8).argsort(dim=1)[:, : table.shape[1]])
     return model.eval()
 
 
 def class_name(name: str) -> str:
     """Name of the family's model class."""
+    return DOUBLES[name] if name in DOUBLES else model_class(CONFIGS[name][0])
+
+
+def model_class(model_type: str) -> str:
+    """Name of the class that transformers loads a type of model with."""
     from mode_core.models import ensure_torchvision
 
     ensure_torchvision()
     from transformers.models.auto import modeling_auto as known
 
-    if name in DOUBLES:
-        return DOUBLES[name]
     mappings = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    return next(names[CONFIGS[name][0]] for names in mappings if CONFIGS[name][0] in names)
+    return next(names[model_type] for names in mappings if model_type in names)
 
 
 def class_of(name: str) -> type:

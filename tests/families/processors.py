@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.families.registry import FAMILIES
 from tests.families.words import AUDIO, IMAGE, VIDEO, template, tokenizer
 
 
@@ -265,6 +266,120 @@ def step3p7() -> Any:
     )
 
 
+def deepseek_ocr2() -> Any:
+    """145 vision tokens a picture: the model has as many queries as a view of 768 pixels needs, and a separator."""
+    from transformers import DeepseekOcr2ImageProcessor, DeepseekOcr2Processor
+
+    return DeepseekOcr2Processor(
+        image_processor=DeepseekOcr2ImageProcessor(size={"height": 48, "width": 48}, tile_size=48),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=1,
+        chat_template=template("<image>"),
+    )
+
+
+def unlimited_ocr() -> Any:
+    """21 vision tokens a picture in one view: rows of four and a line break, and a separator."""
+    from transformers import UnlimitedOcrImageProcessor, UnlimitedOcrProcessor
+
+    return UnlimitedOcrProcessor(
+        image_processor=UnlimitedOcrImageProcessor(size={"height": 32, "width": 32}, tile_size=32),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=2,
+        chat_template=template("<image>"),
+    )
+
+
+def glm5_next() -> Any:
+    from transformers import Glm5NextImageProcessor, Glm5NextProcessor, Glm5NextVideoProcessor
+
+    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
+    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
+    control = {3: "<|begin_of_image|>", 4: "<|end_of_image|>", IMAGE: "<|image|>", VIDEO: "<|video|>"}
+    return Glm5NextProcessor(
+        image_processor=Glm5NextImageProcessor(**common),
+        tokenizer=tokenizer(control | {8: "<|begin_of_video|>", 9: "<|end_of_video|>"}),
+        video_processor=Glm5NextVideoProcessor(**common),
+        chat_template=template("<|begin_of_image|><|image|><|end_of_image|>"),
+    )
+
+
+def inkling() -> Any:
+    from transformers import InklingFeatureExtractor, InklingImageProcessor, InklingProcessor
+
+    control = {3: "<|content_image|>", 8: "<|content_audio_input|>", IMAGE: "<|unused_200054|>"}
+    return InklingProcessor(
+        feature_extractor=InklingFeatureExtractor(),
+        image_processor=InklingImageProcessor(size={"height": 8, "width": 8}),
+        tokenizer=tokenizer(control | {AUDIO: "<|unused_200053|>"}),
+        chat_template=template("<|content_image|><|unused_200054|>"),
+    )
+
+
+def inkling2() -> Any:
+    from transformers import Inkling2ImageProcessor, Inkling2Processor
+
+    return Inkling2Processor(
+        image_processor=Inkling2ImageProcessor(size={"height": 8, "width": 8}),
+        tokenizer=tokenizer({IMAGE: "<|unused_200054|>"}),
+        chat_template=template("<|unused_200054|>"),
+    )
+
+
+def muse_spark() -> Any:
+    from transformers import (
+        MuseGlimmerImageProcessor,
+        MuseGlimmerVideoProcessor,
+        MuseSparkFeatureExtractor,
+        MuseSparkProcessor,
+    )
+
+    control = {3: "<|image_start|>", 4: "<|image_end|>", IMAGE: "<|patch|>", VIDEO: "<|video|>", AUDIO: "<|audio|>"}
+    return MuseSparkProcessor(
+        image_processor=MuseGlimmerImageProcessor(patch_size=4),
+        video_processor=MuseGlimmerVideoProcessor(patch_size=4),
+        tokenizer=tokenizer(control),
+        feature_extractor=MuseSparkFeatureExtractor(),
+        chat_template=template("<|patch|>"),
+    )
+
+
+def dots3_note() -> Any:
+    from transformers import (
+        Dots3NoteFeatureExtractor,
+        Dots3NoteProcessor,
+        Qwen2VLImageProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
+    common = {"patch_size": 4, "merge_size": 2, "size": size}
+    return Dots3NoteProcessor(
+        image_processor=Qwen2VLImageProcessor(temporal_patch_size=1, **common),
+        tokenizer=tokenizer({IMAGE: "<|imgpad|>", VIDEO: "<|video_pad|>", AUDIO: "<|audio_comp_pad|>"}),
+        video_processor=Qwen3VLVideoProcessor(temporal_patch_size=1, **common),
+        feature_extractor=Dots3NoteFeatureExtractor(),
+        chat_template=template("<|imgpad|>"),
+    )
+
+
+def nemotron_h_omni() -> Any:
+    from transformers import ParakeetFeatureExtractor
+    from transformers.models.nemotron_h_omni import image_processing_nemotron_h_omni as pictures
+    from transformers.models.nemotron_h_omni import processing_nemotron_h_omni as whole
+    from transformers.models.nemotron_h_omni import video_processing_nemotron_h_omni as videos
+
+    return whole.NemotronH_Omni_Reasoning_V3Processor(
+        image_processor=pictures.NemotronH_Omni_Reasoning_V3ImageProcessor(
+            patch_size=4, min_num_patches=16, max_num_patches=128
+        ),
+        video_processor=videos.NemotronH_Omni_Reasoning_V3VideoProcessor(),
+        feature_extractor=ParakeetFeatureExtractor(),
+        tokenizer=tokenizer({3: "<img>", 4: "</img>", IMAGE: "<image>", VIDEO: "<video>", AUDIO: "<so_embedding>"}),
+        chat_template=template("<image>"),
+    )
+
+
 def llava_without_class() -> Any:
     """For the doubles, which have no class token: 64 patches, 64 vision tokens."""
     made = llava()
@@ -297,6 +412,15 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "cohere2_vision_moe": cohere2_vision,
     "llama4": llama4,
     "step3p7": step3p7,
+    "deepseek_ocr2": deepseek_ocr2,
+    "unlimited_ocr": unlimited_ocr,
+    "qwen4_exp": qwen_vl,
+    "glm5_next": glm5_next,
+    "inkling": inkling,
+    "inkling2": inkling2,
+    "muse_spark": muse_spark,
+    "dots3_note": dots3_note,
+    "nemotron_h_omni": nemotron_h_omni,
     **dict.fromkeys(("kimi_vl", "deepseek_vl2", "molmoe"), llava_without_class),
-    **dict.fromkeys(("mixtral", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3"), text_only),
+    **{family.name: text_only for family in FAMILIES if not family.pictures},
 }

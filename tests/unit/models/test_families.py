@@ -103,7 +103,9 @@ def module_output(bank: ExpertBank, states: Tensor, expert: int) -> Tensor:
 def test_banks_are_found(case):
     family, banks = case.family, list(case.loaded.banks.values())
     assert [bank.layer for bank in banks] == sorted(family.layers * family.banks)
-    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {(8, 64, 2, True)}
+    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {
+        (8, family.hidden, 2, family.gate)
+    }
     assert {bank.intermediate for bank in banks} == set(family.intermediate)
     assert {bank.reached for bank in banks} == {family.reached}
     assert type(case.loaded.model).__name__ == class_name(family.name)
@@ -112,7 +114,7 @@ def test_banks_are_found(case):
 
 def test_views_are_what_the_model_computes_with(case):
     torch.manual_seed(1)
-    states = torch.randn(5, 64)
+    states = torch.randn(5, case.family.hidden)
     for bank in case.loaded.banks.values():
         for expert in range(bank.experts):
             own = module_output(bank, states, expert)
@@ -125,13 +127,14 @@ def test_quantized_weights_reach_the_model_and_leave_it(case):
     loaded = case.loaded
     before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     wide = {name: np.full(bank.experts, 2) for name, bank in loaded.banks.items()}
-    states = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
+    states = torch.randn(3, case.family.hidden, generator=torch.Generator().manual_seed(2))
     bank = list(loaded.banks.values())[-1]
     plain = module_output(bank, states, 5)
     with quantize_experts(loaded, given(wide), "rtn", GROUP) as quantized:
         moved = module_output(bank, states, 5)
         assert not torch.allclose(moved, plain)
-        up = torch.cat([quantized.matrix(bank.name, name, 5) for name in ("gate", "up")])[order(bank)]
+        parts = ("gate", "up") if bank.has_gate else ("up",)
+        up = torch.cat([quantized.matrix(bank.name, name, 5) for name in parts])[order(bank)]
         assert torch.allclose(
             bank.expert_forward(states, up, quantized.matrix(bank.name, "down", 5), 5), moved, atol=1e-5
         )
@@ -144,8 +147,8 @@ def given(bits: dict[str, np.ndarray]) -> Allocation:
 
 def order(bank: ExpertBank) -> Tensor:
     """Where the rows of gate, then up, stand in the bank's own order."""
-    rows = torch.arange(2 * bank.intermediate)
-    return torch.cat([rows[bank.rows("gate")], rows[bank.rows("up")]]).argsort()
+    rows = torch.arange((1 + bank.has_gate) * bank.intermediate)
+    return torch.cat([rows[bank.rows("gate")] if bank.has_gate else rows[:0], rows[bank.rows("up")]]).argsort()
 
 
 def test_the_probe_changes_nothing_and_sees_every_bank_once(case):
@@ -237,12 +240,13 @@ def whole_attention(case: Case, encoded, monkeypatch) -> dict[int, Tensor]:
     model, layers = case.loaded.model, sorted(Probe(case.loaded, (), print).attending)
     if case.family.attention == "wrapped":
         return wrapped_attention(case, encoded, monkeypatch)
+    kernel = model.config.get_text_config()._attn_implementation
     if not case.family.remote:
         model.set_attn_implementation("eager")
     with torch.no_grad():
         found = model(**encoded.inputs, output_attentions=True, use_cache=False).attentions
     if not case.family.remote:
-        model.set_attn_implementation("eager" if case.family.name == "internvl_gpt_oss" else "sdpa")
+        model.set_attn_implementation(kernel)
     found = [one for one in found if one is not None]
     return dict(zip(layers, found, strict=True))
 

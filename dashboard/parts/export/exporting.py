@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
+from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving

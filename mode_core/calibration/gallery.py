@@ -102,10 +102,9 @@ class Gallery:
         run.write_samples(records, tables)
 
 
-def thumbnail(source: ImageSource) -> bytes:
-    """A PNG of at most `THUMBNAIL` pixels a side; never enlarged."""
-    picture = source.load()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+def thumbnail(source: ImageSource, size: int = THUMBNAIL, form: str = "PNG", **options: Any) -> bytes:
+    """A picture of at most `size` pixels a side, never enlarged, in Pillow's `form` with its `options`."""
+    picture, buffer = source.load(), io.BytesIO()
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    picture.save(buffer, format=form, optimize=form == "PNG", **options)
     return buffer.getvalue()

@@ -27,7 +27,7 @@ from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
 from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, answered, kl_divergence
 from mode_core.jobs import Cancel, ProgressHook, Reporter, check
-from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.guard import exclusive, original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class PreparedItems:
         reporter = Reporter(progress, len(rows), cancel)
         self._batches: list[_Batch] = []
         self._original: list[ReferenceAnswer] = []
-        with exclusive(loaded):
-            if is_quantized(loaded):
-                raise SettingsError("The model is quantized now; prepare the items on the original.")
+        with original(loaded):
             for places in batches(self._rows, batch_size):
                 self._prepare(places)
                 reporter.step("the original's answers", len(places))
@@ -121,9 +119,9 @@ class PreparedItems:
     def measure(self) -> ItemScores:
         """Scores of the model as it is now: one forward pass a batch."""
         measured = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
-        for batch, original in zip(self._batches, self._original, strict=True):
+        for batch, reference in zip(self._batches, self._original, strict=True):
             logits = forced_logits(self.loaded.model, batch.inputs, batch.answered)
-            for name, values in _by_item(logits, original).items():
+            for name, values in _by_item(logits, reference).items():
                 measured[name][batch.places] = values
         expected = np.searchsorted(self._owners, np.arange(len(self)))  # the first answer of every item
         right = np.maximum.reduceat(measured["accuracy"], expected)  # any of them

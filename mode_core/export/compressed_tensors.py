@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
+from mode_core.export.checkpoint import other_linears, packable_weights, separate, write_checkpoint
 from mode_core.export.expert_modules import expert_modules
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shapes, whole_zeros, words
+from mode_core.export.int32 import whole_zeros, words
 from mode_core.export.request import Request
-from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
 if TYPE_CHECKING:
@@ -40,10 +39,8 @@ def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
     Raises:
         ExportError: another family, or channels that do not fill whole words.
     """
-    weights = open_weights(request)
+    weights = packable_weights(request, FAMILIES, "compressed-tensors")
     check_groups(weights.shapes, request.group_size)
-    check_family(weights.config, FAMILIES, "compressed-tensors")
-    check_shapes(weights.shapes, request.group_size)
     modules = expert_modules(request.allocation.bits, weights.shapes)
     ignored = other_linears(weights) + [module.name for module in modules if module.bits == UNTOUCHED]
     settings = _settings(config_groups(request, weights.shapes), ignored)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from mode_core.errors import QuantizationError
+
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
 
@@ -18,28 +20,34 @@ _QUANTIZED: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # those that compute
 _REGISTRY = threading.Lock()
 
 
-def model_lock(loaded: LoadedModel) -> threading.RLock:
-    """The lock of a loaded model's weights; the same thread may take it again."""
-    with _REGISTRY:
-        return _LOCKS.setdefault(loaded.model, threading.RLock())
-
-
 @contextmanager
 def exclusive(loaded: LoadedModel) -> Iterator[None]:
     """Keep other threads from changing or running the model meanwhile; they wait.
 
     Everything here that runs the model or writes its weights takes this: `quantize_experts` holds it until the
-    original weights are back, so that nobody measures another session's quantized weights by accident.
+    original weights are back, so that nobody measures another session's quantized weights by accident. The same thread
+    may take it again.
     """
-    with model_lock(loaded):
+    with _REGISTRY:
+        lock = _LOCKS.setdefault(loaded.model, threading.RLock())
+    with lock:
         yield
 
 
-def mark_quantized(loaded: LoadedModel, quantized: bool) -> None:
-    """Note that the model computes with quantized weights now, or no longer; only while holding its lock."""
-    (_QUANTIZED.add if quantized else _QUANTIZED.discard)(loaded.model)
+@contextmanager
+def original(loaded: LoadedModel, changing: bool = False) -> Iterator[None]:
+    """`exclusive`, of a model with its original weights; `changing`: which get quantized within the block.
 
-
-def is_quantized(loaded: LoadedModel) -> bool:
-    """True while some `QuantizedModel` has its weights in the model."""
-    return loaded.model in _QUANTIZED
+    Raises:
+        QuantizationError: the model has quantized weights in it now.
+    """
+    with exclusive(loaded):
+        if loaded.model in _QUANTIZED:
+            raise QuantizationError("The model is quantized now; restore it (leave its 'with' block) first.")
+        if changing:
+            _QUANTIZED.add(loaded.model)
+        try:
+            yield
+        finally:
+            if changing:
+                _QUANTIZED.discard(loaded.model)

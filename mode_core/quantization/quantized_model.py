@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from mode_core.errors import QuantizationError
-from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
+from mode_core.quantization.guard import original
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix
 from mode_core.quantization.placement import Key, Packed, Placement, Values
@@ -47,6 +48,7 @@ class QuantizedModel:
         self._rest_bytes = rest_bytes(loaded)
         self._types = {name: bank.dtype for name, bank in loaded.banks.items()}
         self._owner: int | None = None
+        self._hold = ExitStack()  # of the model, while it is quantized
 
     @property
     def applied(self) -> bool:
@@ -111,9 +113,8 @@ class QuantizedModel:
         if self._owner != threading.get_ident():
             raise QuantizationError("Only the thread that put the quantized weights in may take them out again.")
         self._placement.restore()
-        mark_quantized(self.loaded, False)
         self._owner = None
-        model_lock(self.loaded).release()
+        self._hold.close()
 
     def save_packed(self, path: str | Path) -> None:
         """Write the packed codes as one safetensors file, atomically; `load_packed` puts them into a model again."""
@@ -132,12 +133,7 @@ class QuantizedModel:
         Raises:
             QuantizationError: the model is quantized already.
         """
-        lock = model_lock(self.loaded)
-        lock.acquire()
-        if is_quantized(self.loaded):
-            lock.release()
-            raise QuantizationError("The model is quantized already; restore it (leave its 'with' block) first.")
-        mark_quantized(self.loaded, True)
+        self._hold.enter_context(original(self.loaded, changing=True))
         self._owner = threading.get_ident()
 
     def put(self) -> None:

@@ -62,7 +62,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
 
 
 def test_where_answers_part():
-    from dashboard.parts.quantize.quantizing import first_difference
+    from dashboard.parts.quantize.asking import first_difference
 
     assert first_difference(["a", "b"], ["a", "b"]) is None
     assert first_difference(["a", "c"], ["a", "b"]) == 1

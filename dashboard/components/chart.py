@@ -132,7 +132,7 @@ def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     if not opened.open:
         return
     with opened:
-        rows = table()
+        rows = table().rename(columns=lambda name: str(name).replace("_", " "))
         st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",

@@ -51,6 +51,10 @@ class Choices:
         whole = {part: replace(getattr(self, part), **own) for part, own in parts.items() if part and own}
         return replace(self, **whole, **parts[""])
 
+    def differs(self, other: Choices) -> tuple[str, ...]:
+        """Names of the choices that are others there."""
+        return tuple(name for name, _, _ in _PARAMETERS.values() if self.get(name) != other.get(name))
+
     def opened(self, allocation: Allocation, statistics: ExpertStatistics) -> Choices:
         """The choices that an allocation was made with, whoever made it; what surrounds it stays as it is.
 

@@ -34,7 +34,7 @@ def test_ask_all_three(open_app):
     assert not app.exception and not app.error
     captions = [caption.value for caption in app.caption]
     assert {"original", "this allocation"} <= {*captions}
-    assert any(caption.startswith("uniform, ") for caption in captions)
+    assert any(caption.startswith("uniform ") for caption in captions)
 
 
 def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch, tmp_path):

@@ -19,9 +19,7 @@ def test_the_starved_experts_are_listed_with_both_ranks():
         text, every = (np.argsort(-grid.shares[kind][row], kind="stable").tolist() for kind in ("text", "all"))
         expected |= {(row, e, text.index(e) + 1, every.index(e) + 1) for e in text[:8] if every.index(e) >= 16}
     table = tables.starved_table(grid)
-    found = {
-        tuple(map(int, row)) for row in table[["layer", "expert", "rank_for_text", "rank_counted_together"]].values
-    }
+    found = {tuple(map(int, row)) for row in table[["layer", "expert", "rank for text", "rank for all tokens"]].values}
     assert expected and found == expected
-    fall = (table["rank_counted_together"] - table["rank_for_text"]).tolist()
+    fall = (table["rank for all tokens"] - table["rank for text"]).tolist()
     assert fall == sorted(fall, reverse=True)

@@ -75,9 +75,7 @@ def frequency(ground: Ground) -> View:
         f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
         lambda _: layer_control(ground.grid.axes, ground.bank),
         prepare,
-        lambda: pd.DataFrame(
-            {"expert": np.arange(text.size), "rank_for_text": by_text, "rank_counted_together": by_all}
-        ),
+        lambda: pd.DataFrame({"expert": np.arange(text.size), "rank for text": by_text, "rank for all tokens": by_all}),
     )
 
 

@@ -7,8 +7,8 @@ import streamlit as st
 from dashboard.components import steps
 from dashboard.parts.learn import lesson_page
 from dashboard.parts.learn.lesson_ground import Ground
-from dashboard.parts.learn.lesson_views import VIEWS
 from dashboard.parts.learn.lessons import LESSONS
+from dashboard.parts.learn.scenes import SCENES
 from dashboard.state import address, current_run
 
 
@@ -32,7 +32,7 @@ def lesson_of_now() -> None:
     lesson = LESSONS[now]
     with st.container(key="lesson"):
         st.title(lesson.title)
-        lesson_page.draw(lesson, VIEWS[lesson.key](Ground.of_session()))
+        lesson_page.draw(lesson, SCENES[lesson.key](Ground.of_session()))
 
 
 page()

@@ -108,7 +108,7 @@ def show(chosen: Choices) -> None:
 
 
 def adjust(**changes: Any) -> None:
-    """Change what follows from other changes, or from another run: nobody's own setting, so `undo` knows nothing of it."""
+    """Change what follows from other changes, or from another run: nobody's own setting, so not undone."""
     st.session_state["choices"] = choices().changed(**changes)
     write_url()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.components import changes, chart
-from dashboard.parts.learn.lesson_ground import Ground, View
-from dashboard.parts.learn.lesson_views import VIEWS
+from dashboard.parts.learn.lesson_ground import Ground, Scene
 from dashboard.parts.learn.lessons import Lesson
+from dashboard.parts.learn.scenes import SCENES
 from dashboard.state import address
 from dashboard.words.glossary import found
 
@@ -22,56 +22,56 @@ STYLE = """<style>
 </style>"""
 
 
-def draw(lesson: Lesson, view: View) -> None:
+def draw(lesson: Lesson, scene: Scene) -> None:
     """Picture on the left; words, formula, question and way on at the right."""
     guess_key = f"learn:guess:{lesson.key}"
     guess = st.session_state.get(guess_key)
     shown = guess is not None
     left, right = st.columns([1.12, 1], gap="large")
     with left:
-        if view.picture is not None:
-            chart(view.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True,
-                  table=view.table if shown else None)  # fmt: skip
+        if scene.picture is not None:
+            chart(scene.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True,
+                  table=scene.table if shown else None)  # fmt: skip
         else:
-            st.info(view.note, icon=":material/info:")
-            if view.command:
-                st.code(view.command, language="bash", wrap_lines=True)
+            st.info(scene.note, icon=":material/info:")
+            if scene.command:
+                st.code(scene.command, language="bash", wrap_lines=True)
         control = st.container()
     with right:
         st.markdown(lesson.claim)
         st.latex(lesson.formula)
         with st.container(key="symbols"):
             st.markdown(" · ".join(f"${symbol}$ {words}" for symbol, words in lesson.symbols))
-        if view.options:
-            ask(view, guess_key, guess)
+        if scene.options:
+            ask(scene, guess_key, guess)
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button(lesson.button, icon=":material/arrow_forward:", key=f"open:{lesson.key}"):
-                view.prepare()
+                scene.prepare()
                 address.go(lesson.page)
             if st.button("Glossary", type="tertiary", icon=":material/menu_book:", key="glossary"):
                 glossary()
     with control:
-        if shown and view.control is not None:
-            view.control(lambda: follow(lesson))
+        if shown and scene.control is not None:
+            scene.control(lambda: follow(lesson))
 
 
 def follow(lesson: Lesson) -> str:
     """What every step of a lesson's dragged slider changes: its picture."""
-    view = VIEWS[lesson.key](Ground.of_session())
-    return changes({} if view.picture is None else {f"lesson-{lesson.key}": view.picture(True)})
+    scene = SCENES[lesson.key](Ground.of_session())
+    return changes({} if scene.picture is None else {f"lesson-{lesson.key}": scene.picture(True)})
 
 
-def ask(view: View, key: str, guess: str | None) -> None:
+def ask(scene: Scene, key: str, guess: str | None) -> None:
     """Predict first; the answer comes with the picture."""
     st.segmented_control(
-        f"**Predict first.** {view.question}", view.options, key=key, wrap=True, persist_state="session"
+        f"**Predict first.** {scene.question}", scene.options, key=key, wrap=True, persist_state="session"
     )
     if guess is None:
         st.caption("Your guess shows the answer.")
-    elif guess == view.options[view.right]:
-        st.markdown(f":green[:material/check:] Right. {view.answer}")
+    elif guess == scene.options[scene.right]:
+        st.markdown(f":green[:material/check:] Right. {scene.answer}")
     else:
-        st.markdown(f":orange[:material/close:] You said {guess}. {view.answer}")
+        st.markdown(f":orange[:material/close:] You said {guess}. {scene.answer}")
 
 
 @st.dialog("Glossary", width="large")

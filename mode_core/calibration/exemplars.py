@@ -21,6 +21,7 @@ from mode_core.models import PADDING, VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run
 from mode_core.samples import Sample, SampleError
+from mode_core.samples.images import thumbnail
 from mode_core.statistics.exemplars import (
     AFTER,
     BEFORE,
@@ -229,13 +230,12 @@ def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample])
         if not file.is_file() and key in samples:
             try:
                 source = samples[key].pictures(found.samples[key].get("frames"))[image]
-                atomic_write(file, _small(source.load()))
+                atomic_write(file, _encoded(thumbnail(source, THUMBNAIL)))
             except SampleError:
                 continue
 
 
-def _small(picture: Image.Image) -> bytes:
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+def _encoded(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()

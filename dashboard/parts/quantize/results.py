@@ -16,8 +16,7 @@ from dashboard.words.plain import plain
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.4f")
-DIVERGENCE = dict.fromkeys(("KL, text", "KL, pictures"), NATS)
-DIVERGENCE |= dict.fromkeys(("same token, text", "same token, pictures"), SHARE)
+DIVERGENCE = dict.fromkeys(measured.KL_COLUMNS, NATS) | dict.fromkeys(measured.SAME_COLUMNS, SHARE)
 SIZE = {name: st.column_config.NumberColumn(format="localized") for name in ("predicted bytes", "measured bytes")}
 SIZE["of original"] = SHARE
 

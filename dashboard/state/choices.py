@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from dashboard.words import names
 from mode_core.allocation import Allocation
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
@@ -163,7 +164,7 @@ def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """Settings kept with a result, in one line: 'mode, key ratio 20 %, 3 bits on average, widths 2 3 4'.
+    """Settings kept with a result, in one line: 'MODE, key ratio 20 %, 3 bits on average, widths 2 3 4'.
 
     `settings` holds a request; of earlier versions its fields one by one.
     """
@@ -172,6 +173,10 @@ def describe(settings: Mapping[str, Any]) -> str:
     size = settings.get("megabytes") if settings.get("budget_unit") == "MB" else size
     bits = told.get("budget", told.get("average_bits", 0))
     budget = f"{size:.3g} MB" if size else f"{bits:.4g} bits on average"
-    parts = [str(told.get("method", "?")), f"key ratio {100 * told.get('key_ratio', 0):.0f} %", budget]
+    parts = [
+        names.short_method(str(told.get("method", "?"))),
+        f"key ratio {100 * told.get('key_ratio', 0):.0f} %",
+        budget,
+    ]
     parts.append("widths " + " ".join(str(width) for width in told.get("widths", ())))
     return ", ".join(parts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from dashboard import charts
+from dashboard.components.chart import in_words
 from dashboard.words import tables
 from mode_core.importance import frequencies
 from tests.synthetic import synthetic_statistics
@@ -23,3 +25,11 @@ def test_the_starved_experts_are_listed_with_both_ranks():
     assert expected and found == expected
     fall = (table["rank for all tokens"] - table["rank for text"]).tolist()
     assert fall == sorted(fall, reverse=True)
+
+
+def test_rows_on_the_screen_have_no_names_of_code():
+    rows = pd.DataFrame({"method": ["mode", "made_up"], "against": ["uniform", None], "packed_bytes": [1, 2]})
+    shown = in_words(rows)
+    assert shown.columns.tolist() == ["method", "against", "packed bytes"]
+    assert shown["method"].tolist() == ["MODE (the paper)", "made up"] and shown["against"][0] == "Uniform bits"
+    assert rows["method"][0] == "mode"  # the rows themselves stay

@@ -73,7 +73,7 @@ def solve(asked: AllocationRequest) -> Allocation:
     Raises:
         AllocationError: the budget cannot be met with these widths; the text has the feasible range.
     """
-    return asked.within(solver_of(asked), quantizer())
+    return _solved(run_key(), statistics(), asked, quantizer())
 
 
 def allocation() -> Allocation:
@@ -163,6 +163,11 @@ def _sizes(
 def _solver(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer) -> Solver:
     sizes = _sizes(key, _statistics, asked.widths, quantizer, "projection" in asked.unit)
     return asked.solver(_statistics, quantizer, _costs(key, _statistics, asked.costs_alone), sizes)
+
+
+@remembered(64)
+def _solved(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer) -> Allocation:
+    return asked.within(_solver(key, _statistics, asked.unbudgeted, quantizer.of_experts), quantizer)
 
 
 def sweep(settings: tuple[tuple[float, str], ...]) -> Sweep:

@@ -64,4 +64,4 @@ def test_the_whole_model_is_among_the_figures(open_app, tiny_runs, tiny_model_fo
     assert around_experts(tiny_model_folder) == rest_bytes(tiny_model_folder)
     app = open_app("budget", bits="2.5")
     experts = app.session_state["choices"].request.solve(run.statistics).bytes
-    assert metric(app, "Whole model") != metric(app, "Experts") and experts
+    assert metric(app, "Whole model") != metric(app, "Routed experts") and experts

@@ -100,7 +100,7 @@ def test_other_methods_are_points_of_their_own():
 
 def test_a_curve_that_beats_no_uniform_width_says_so():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
-    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than the same bits for all."
+    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than uniform bits."
 
 
 def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):

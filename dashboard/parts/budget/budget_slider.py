@@ -21,7 +21,7 @@ def keep_in_range() -> None:
     low, high = (size / 1e6 for size in solving.size_range())
     size = now.megabytes if now.megabytes is None else min(max(now.megabytes, low), high)
     if (bits, size) != (now.request.budget, now.megabytes):
-        address.choose(average_bits=float(bits), megabytes=size)
+        address.adjust(average_bits=float(bits), megabytes=size)
 
 
 def row() -> st.delta_generator.DeltaGenerator:

@@ -131,7 +131,7 @@ def metrics(allocation: Allocation, rival: Allocation) -> Readout:
     name, scaled = estimating.uniform_name(rival), estimating.effective_bits(allocation)
     figures = (
         _whole(allocation),
-        Figure("Experts", size_text(allocation.bytes), f"{100 * allocation.bytes / original:.0f} % of 16 bits"),
+        Figure("Routed experts", size_text(allocation.bytes), f"{100 * allocation.bytes / original:.0f} % of 16 bits"),
         Figure("Uniform, same size", size_text(rival.bytes), name.partition(" ")[2]),
         *_predicted(allocation),
         Figure("Average bits", f"{allocation.average_bits:.3f}", f"{scaled:.2f} with scales"),
@@ -147,7 +147,7 @@ def _whole(allocation: Allocation) -> Figure:
         rest = None
     if rest is None:
         return Figure("Whole model", "not known", "its files are not here")
-    return Figure("Whole model", size_text(allocation.bytes + rest), f"{size_text(rest)} beside experts")
+    return Figure("Whole model", size_text(allocation.bytes + rest), f"{size_text(rest)} around the experts")
 
 
 def _predicted(allocation: Allocation) -> tuple[Figure, ...]:

@@ -83,6 +83,12 @@ def settings_for(target: Target) -> dict[str, object]:
     return {"unit": unit, **how} | ({"widths": tuple(sorted(held))} if held else {})
 
 
+def _set_up(settings: dict[str, object]) -> bool:
+    """Are unit and scope those of the engine already?"""
+    now = address.choices().request
+    return all(getattr(now, name) == settings[name] for name in ("unit", "scope"))
+
+
 def take_card() -> None:
     """The budget that the chosen card leaves to the experts; as it is where none is chosen, or none is left."""
     if address.choices().gpu is None:
@@ -95,7 +101,7 @@ def take_card() -> None:
         address.choose(budget_unit="MB", megabytes=budget / 1e6)
 
 
-def verdict(allocation: Allocation) -> None:
+def verdict(allocation: Allocation, with_commands: bool = True) -> None:
     """What the engine and the card make of this: does it fit, and what is gained over the engine's plain format."""
     target, told = engine(), []
     if target is not None:
@@ -104,7 +110,10 @@ def verdict(allocation: Allocation) -> None:
         told.append(fit_words())
     if told:
         st.caption(" ".join(told))
-    if target is not None:
+    if target is not None and not _set_up(settings_for(target)):
+        st.button(f"Solve for {target.engine}", key="deploy:solve", on_click=_take_engine,
+                  help="Sets what shares one width, the scope and the widths as this engine reads them.")  # fmt: skip
+    if target is not None and with_commands:
         with st.popover("Write it and run it", icon=":material/terminal:", type="tertiary"):
             commands.part(target, allocation)
 

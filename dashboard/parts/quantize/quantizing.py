@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
 from dashboard.parts.calibrate import sample_picker
 from dashboard.state import address, current_run, solving
-from dashboard.words.plain import plain
 from mode_core.quantization.quantizers import QUANTIZERS
-from mode_core.samples import Sample, SampleError
+from mode_core.samples import Sample
 
 GROUPS = (32, 64, 128, -1)
 WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
@@ -62,40 +60,3 @@ def calibration_samples() -> list[Sample] | None:
     """What the chosen quantizer looks at of the bundled calibration samples; None where it looks at none."""
     quantizer = solving.quantizer()
     return sample_picker.bundled_calibration(quantizer.samples) if quantizer.kind.needs_samples else None
-
-
-def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
-    """The items to measure on: the bundled ones, or a person's own file; empty while there are none."""
-    options = ["Bundled items", "Own file"] if bundled else ["Own file"]
-    which = st.segmented_control(
-        "Measured on", options, default=options[0], required=True, key="quantize:source", persist_state="session",
-        help="With an answer an item counts for accuracy; without one only the distance to the original is measured.",
-    )  # fmt: skip
-    if which == "Bundled items":
-        return list(bundled)
-    try:
-        own = sample_picker.own_file("evaluation")
-    except SampleError as refused:
-        st.error(plain(refused), icon=":material/error:")
-        return []
-    if not own:
-        st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
-    return own
-
-
-def token_line(answer: Any, original: Any) -> str:
-    """Tokens with their probabilities; the first one that parts from the original's is marked."""
-    parted = first_difference(answer.tokens, original.tokens)
-    shown = []
-    for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
-        text = f"{plain(token)} {100 * probability:.0f} %"
-        shown.append(f":orange-background[{text}]" if place == parted else text)
-    return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
-
-
-def first_difference(tokens: Sequence[str], original: Sequence[str]) -> int | None:
-    """Place of the first token that is not the original's; None where all are the same."""
-    for place, (ours, theirs) in enumerate(zip(tokens, original, strict=False)):
-        if ours != theirs:
-            return place
-    return None if len(tokens) == len(original) else min(len(tokens), len(original))

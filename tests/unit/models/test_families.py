@@ -82,6 +82,7 @@ def run(case, tmp_path_factory) -> Run:
         command = ["calibrate", "--model", case.folder, "--samples", case.samples, "--out", out, "--device", "cpu"]
         options = ["--batch-size", 4, "--group-size", GROUP, "--measure-bits", *BITS, "--signals", "all"]
         trust = ["--trust-remote-code"] if case.family.remote else []
+        trust += [] if case.family.pictures else ["--no-anchor"]
         assert main([*map(str, [*command, *options, *trust]), "--quiet", "--json"]) == 0
         case.run = Run.open(out)
     return case.run

@@ -45,7 +45,8 @@ def find_banks(model: nn.Module) -> dict[str, ExpertBank]:
     Raises:
         ModelError: there is none, or one is stored in a way that cannot be read; the text says what was found.
     """
-    inside = [(name, module) for name, module in model.named_modules() if not name.startswith(_other_senses(model))]
+    senses = _other_senses(model)
+    inside = [(name, module) for name, module in model.named_modules() if not name.startswith(senses)]
     banks = [bank for name, module in inside if (bank := _read_bank(model, name, module))]
     if not banks:
         seen = [_described(name, module) for name, module in model.named_modules() if name.endswith("experts")]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ DOUBLES = {  # families whose code comes with the model -> their model's class i
     "deepseek_vl2": "DeepseekVLV2ForCausalLM",
     "molmoe": "MolmoForCausalLM",
 }
+PLACE = TemporaryDirectory(prefix="families-")  # goes with the process
 
 
 def double_config() -> type:
@@ -73,9 +77,16 @@ def class_of(name: str) -> type:
 
 def save_family(name: str, folder: Path) -> Path:
     """Write model and processor into `folder`; a double with its code, as models with code of their own come."""
+    return shutil.copytree(_saved(name), folder, dirs_exist_ok=True)
+
+
+@cache
+def _saved(name: str) -> str:
+    """Where a family lies as long as the tests run, made once for all that copy it."""
     if name in DOUBLES:
         double_config().register_for_auto_class()
         class_of(name).register_for_auto_class("AutoModelForCausalLM")
+    folder = f"{PLACE.name}/{name}"
     make_model(name).save_pretrained(folder)
     PROCESSORS[name]().save_pretrained(folder)
     return folder

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mode_core.allocation import Allocation, allocate
 from mode_core.cli import main
+from mode_core.evaluation import evaluate, record_reference
+from mode_core.export import export
 from mode_core.importance import cost_table, frequencies
 from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
 from mode_core.probing.probe import Probe
@@ -80,6 +82,7 @@ def run(case, tmp_path_factory) -> Run:
         command = ["calibrate", "--model", case.folder, "--samples", case.samples, "--out", out, "--device", "cpu"]
         options = ["--batch-size", 4, "--group-size", GROUP, "--measure-bits", *BITS, "--signals", "all"]
         trust = ["--trust-remote-code"] if case.family.remote else []
+        trust += [] if case.family.pictures else ["--no-anchor"]
         assert main([*map(str, [*command, *options, *trust]), "--quiet", "--json"]) == 0
         case.run = Run.open(out)
     return case.run
@@ -301,3 +304,17 @@ def test_the_command_line_measures_it_and_bits_follow(case, run):
         costs = cost_table(statistics, method=method, bits=BITS)
         made = allocate(costs, BITS, average_bits=3.0)
         assert set(made.bits) == set(case.loaded.banks) and all(bits.mean() <= 3 for bits in made.bits.values())
+
+
+def test_an_export_opens_as_what_was_evaluated(case, run, tmp_path):
+    """The plain checkpoint holds every tensor as quantized in the model, in the names and types of the source."""
+    loaded, samples = case.loaded, read_samples(case.samples, limit=1)
+    allocation = allocate(cost_table(run.statistics, method="mode", bits=BITS), BITS, average_bits=3.0)
+    reference = record_reference(loaded, samples, max_new_tokens=1)
+    made = tmp_path / f"{case.family.name}_out"  # code that comes with a model is known by its folder's name
+    export("dequantized", allocation, made, loaded=loaded, group_size=GROUP)
+    opened = load_model(made, device="cpu", trust_remote_code=case.family.remote).model.state_dict()
+    with quantize_experts(loaded, allocation, "rtn", GROUP):
+        assert evaluate(loaded, samples, reference, max_new_tokens=1).kl > 0
+        for name, tensor in loaded.model.state_dict().items():
+            assert torch.equal(tensor, opened[name]), name

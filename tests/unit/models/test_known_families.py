@@ -39,8 +39,8 @@ def test_a_family_with_experts_is_in_the_table_or_refused_by_name():
     assert {"qwen3_vl_moe", "kimi_k25", "nemotron_h_omni", "mistral4"} <= found and "qwen2_5_vl" not in found
     new = found - tested - REFUSED.keys()
     assert not new, (
-        f"transformers {transformers.__version__} has families with experts that are new here: {sorted(new)}. Add "
-        "a row in tests/families/registry.py, or refuse it with a reason in mode_core/models/refused.py."
+        f"transformers {transformers.__version__} has families with experts that are new here: {sorted(new)}. Add a "
+        "row in tests/families/registry.py, or refuse it with a reason in mode_core/models/refused.py."
     )
     assert REFUSED.keys() <= {*transformers.CONFIG_MAPPING} and not REFUSED.keys() & tested
 

@@ -122,18 +122,20 @@ def expert_frequencies(
         {"x": 0, "xref": "paper", "xanchor": "left", "y": place, "yanchor": "bottom", "text": text, "showarrow": False}
         for place, text in enumerate(told)
     ]
-    mark = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 100 * even, "x1": 100 * even}
+    mark = {"type": "line", "x0": 100 * even, "x1": 100 * even}
+    mark |= {"line": {"color": theme.QUIET, "width": 1.5, "dash": "dot"}}
+    plain = "; ".join(text.replace("<b>", "").replace("</b>", "") for text in told)
     return theme.figure(
         [bar],
-        "Bars: the share of one expert in every kind of token.",
-        "; ".join(text.replace("<b>", "").replace("</b>", "") for text in told) + ".",
+        f"Bars: the share of one expert in every kind of token. {plain}.",
+        "",
         title={"text": "Share of tokens, % (dotted: even)"},
         height=250,
         margin={"l": 8, "r": 12, "t": 34, "b": 28},
         annotations=notes,
         showlegend=False,
-        shapes=[mark | {"line": {"color": theme.QUIET, "width": 1, "dash": "dot"}}],
-        xaxis={"rangemode": "tozero", "nticks": 5},
+        shapes=[mark | {"y0": place + 0.05, "y1": place + 0.49} for place in range(len(kinds))],
+        xaxis={"rangemode": "tozero", "nticks": 5, "showgrid": False},
         yaxis={"range": [len(kinds) - 0.4, -0.5], "visible": False, "type": "category"},
     )
 

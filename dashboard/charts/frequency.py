@@ -11,7 +11,7 @@ from dashboard.charts.measures import FrequencyGrid
 from dashboard.charts.panels import Panel, bar, within
 from mode_core.importance.bias import busiest_ranks
 
-VIEWS = {"load": "Load", "rank": "Rank", "ratio": "Ratio of kinds", "specialisation": "Specialisation"}
+VIEWS = {"load": "Load", "rank": "Rank", "ratio": "Ratio", "specialisation": "Specialisation"}
 PANELS = ("text", "vision", "key")
 TITLES = {
     "text": "Text",

@@ -15,11 +15,13 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 
-TOP, BOTTOM = 34, 42  # pixels above and below the maps
-GAP = 0.045  # of the height, between two maps: room for a title
+TOP, BOTTOM = 34, 42  # pixels above and below a map
+LEGEND = 18  # more of them below maps that explain their grey
+GAP = 0.034  # of the height, between two maps: room for a title
 GREY = "rgba(138,143,152,0.45)"
 WHY_GREY = "grey: no such token was routed there"
 LEAST_ROW, MOST_ROW = 3, 26  # pixels of a bank on one map, in a low and in a high window
+RESERVE = 56  # pixels of the window that the maps leave free
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,14 @@ def stacked(
     where the crosshair may go, and how tall the figure may grow in it.
     """
     bands, height = bands_of(panels), sum(panel.tall for panel in panels) * len(axes.names)
+    grey = any(panel.missing.any() for panel in panels)
+    above, below = TOP - 10, BOTTOM - 4 + LEGEND * grey
+    around = above + below + 0.13 * LEAST_ROW * height
     layout: dict = {
-        "height": int(np.clip(4 * height, 96 * len(panels), 640)) + TOP + BOTTOM,
-        "margin": {"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
+        "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
+        "margin": {"l": 44, "r": 74, "t": above, "b": below},
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
-        "meta": {"tall": [int(LEAST_ROW * height) + 110, int(MOST_ROW * height) + 110], "reserve": 84},
+        "meta": {"tall": [int(each * height + around) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
     }
     traces: list = []
     for place, (panel, band) in enumerate(zip(panels, bands, strict=True)):
@@ -58,9 +63,10 @@ def stacked(
     for place, panel in enumerate(panels):
         traces += [over.update({"xaxis": f"x{suffix(place)}", "yaxis": f"y{suffix(place)}"}) for over in panel.over]
         traces += blank(axes, panel.missing, place, panel.why)
-    if any(panel.missing.any() for panel in panels):
+    if grey:
         traces.append(_grey_in_legend())
-        layout |= {"showlegend": True, "legend": {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}}
+        low = {"y": 0, "yref": "container", "yanchor": "bottom"}
+        layout |= {"showlegend": True, "legend": {"x": 1, "xanchor": "right", "itemclick": False, **low}}
     if at is not None:
         layout["shapes"] = crosshair(at, len(panels))
         layout["meta"] |= {"at": list(at), "experts": list(axes.experts)}
@@ -106,24 +112,19 @@ def bar(title: str, bands: Sequence[tuple[float, float]], ticks: Sequence[float]
 
 
 def crosshair(at: tuple[int, int], panels: int) -> list[dict]:
-    """Row and column of the chosen expert over all maps, and its cell; black on white, seen on every colour.
-
-    The browser moves them by their names.
+    """Row and column of the chosen expert over all maps: white dots on black, seen on every colour, and thin, so that
+    the row and the column themselves are. The browser moves them by their names.
     """
     row, column = at
-    along = {"row": {"y0": row - 0.5, "y1": row + 0.5}, "column": {"x0": column - 0.5, "x1": column + 0.5}}
     shapes = []
     for place in range(panels):
         x, y = f"x{suffix(place)}", f"y{suffix(place)}"
-        lines = {
-            "row": along["row"] | {"xref": f"{x} domain", "x0": 0, "x1": 1, "yref": y},
-            "column": along["column"] | {"yref": f"{y} domain", "y0": 0, "y1": 1, "xref": x},
-            "cell": along["row"] | along["column"] | {"xref": x, "yref": y},
+        boxes = {
+            "row": {"xref": f"{x} domain", "x0": 0, "x1": 1, "yref": y, "y0": row - 0.5, "y1": row + 0.5},
+            "column": {"yref": f"{y} domain", "y0": 0, "y1": 1, "xref": x, "x0": column - 0.5, "x1": column + 0.5},
         }
-        for colour, thick in (("#ffffff", 3), ("#000000", 1)):
-            for name, box in lines.items():
-                width = thick + (name == "cell")
-                shapes.append({"type": "rect", "name": name, "line": {"color": colour, "width": width}} | box)
+        for line in ({"color": "#000000", "width": 1}, {"color": "#ffffff", "width": 1, "dash": "2px,2px"}):
+            shapes += [{"type": "rect", "name": name, "line": line} | box for name, box in boxes.items()]
     return shapes
 
 

@@ -66,7 +66,7 @@ def sensitivity_scale(grid: SensitivityGrid, band: tuple[float, float]) -> dict:
     known = logs[np.isfinite(logs)]
     low, high = (np.floor(known.min()), np.ceil(known.max())) if known.size else (-6, 0)
     if known.size and high - low > 2:  # a single outlier need not darken all others
-        low, high = np.floor(np.percentile(known, 0.5)), np.ceil(np.percentile(known, 99.5))
+        low, high = np.floor(np.percentile(known, 1)), np.ceil(np.percentile(known, 99))
     low, high = int(low), int(max(high, low + 1))
     ticks = list(range(low, high + 1, max(1, (high - low) // 4)))
     texts = [f"10<sup>{tick}</sup>" for tick in ticks]

@@ -156,7 +156,7 @@ async function save(chart, format) {
   if (!chart.drawn) return;
   const ground = getComputedStyle(holder).getPropertyValue("--st-background-color").trim() || "#ffffff";
   const layout = { ...holder.layout, paper_bgcolor: ground, template: chart.template };
-  if (chart.at) layout.shapes = layout.shapes.filter(({ name }) => !(name in MARKS));
+  if (chart.at) layout.shapes = layout.shapes.filter(({ name }) => !["row", "column"].includes(name));
   const { width, height } = holder._fullLayout;
   const scale = format === "png" ? 2 : 1;
   await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
@@ -205,18 +205,10 @@ function wrapped(text, length) {
   return lines;
 }
 
-// Which sides of a shape go with the row, and which with the column, of what is chosen.
-const MARKS = { row: ["y"], column: ["x"], cell: ["x", "y"] };
-
+// The shapes of the crosshair, called what they mark, at the chosen place.
 function marked(shapes, [row, column]) {
-  return shapes.map((shape) => {
-    const moved = { ...shape };
-    for (const side of MARKS[shape.name] ?? []) {
-      const place = side === "y" ? row : column;
-      Object.assign(moved, { [`${side}0`]: place - 0.5, [`${side}1`]: place + 0.5 });
-    }
-    return moved;
-  });
+  const places = { row: { y0: row - 0.5, y1: row + 0.5 }, column: { x0: column - 0.5, x1: column + 0.5 } };
+  return shapes.map((shape) => ({ ...shape, ...places[shape.name] }));
 }
 
 // The crosshair moves at once; the page is told of the last place when keys rest, so no press is lost.

@@ -54,10 +54,10 @@ def sensitivity_grid() -> charts.SensitivityGrid:
 
 def draw_controls(grid: charts.FrequencyGrid) -> tuple[st.container, Arrangement]:
     """The place of the key ratio's slider, and the arrangement chosen."""
-    slider, view, more = st.columns([1.4, 1.5, 0.9], vertical_alignment="bottom")
+    slider, view, more = st.columns([1.5, 1.2, 0.55], vertical_alignment="bottom")
     with view:
         chosen = _switch("Show", charts.VIEWS, "load", "view")
-    with more.popover("Order, width, signal", icon=":material/tune:", width="stretch"):
+    with more.popover("Arrange", icon=":material/tune:", width="stretch"):
         rows = _switch("Layers", charts.LAYER_ORDERS, "depth", "layers")
         columns = _switch("Experts of a layer", charts.ORDERS, "index", "order")
         widths = {width: f"{width} bits" if width > 1 else "1 bit" for width in current_run.statistics().bits}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.parts.controls import scroll_now
-from dashboard.parts.experts import close_up, maps, starving
+from dashboard.parts.experts import close_up, exemplars, maps, starving
 from dashboard.state import current_run
 
 
@@ -28,6 +28,7 @@ def explore() -> None:
         left, right = st.columns([2.5, 1], gap="small")
         with left:
             maps.draw_maps(slot, grid, sensitivity, arranged, place)
+            exemplars.part(bank, expert)
         with right:
             close_up.docked(grid, sensitivity, place)
     close_up.below(grid, place)

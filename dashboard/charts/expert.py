@@ -152,16 +152,15 @@ def error_by_width(
         colour = theme.KIND_COLOURS[kind]
         name = theme.KIND_NAMES[kind]
         traces.append(_line(bits, values, colour, name, 2.0, "solid"))
-        traces.append(_line(bits, median[kind], colour, "layer's median", 1.0, "dot"))
+        traces.append(_line(bits, median[kind], colour, f"median of the layer, {name}", 1.0, "dot"))
     known = any(np.isfinite(values).any() for values in errors.values())
     return theme.figure(
         traces,
         "Lines: squared output error of one expert against the bit-width, beside the median of its layer.",
         "" if known else "No token reached this expert, so its error was not measured.",
-        title={"text": "Sensitivity by width"},
+        title={"text": "Sensitivity by width (dotted: median of the layer)"},
         height=270,
-        margin={"l": 60, "r": 16, "t": 76, "b": 42},
-        legend={"font": {"size": 11}, "entrywidth": 0.5, "entrywidthmode": "fraction"},
+        margin={"l": 60, "r": 16, "t": 64, "b": 42},
         xaxis={"title": {"text": "bits"}, "tickvals": list(bits), "showgrid": False},
         yaxis=theme.log_axis(np.stack([*errors.values(), *median.values()]), "mean squared error"),
     )
@@ -176,5 +175,6 @@ def _line(bits: Sequence[int], values: np.ndarray, colour: str, name: str, width
         line=line,
         marker={"size": 7 if dash == "solid" else 3},
         name=name,
+        showlegend=dash == "solid",
         hovertemplate=f"{name}<br>%{{x}} bits: %{{y:.3g}}<extra></extra>",
     )

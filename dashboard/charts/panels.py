@@ -17,10 +17,10 @@ from dashboard.charts.grids import Axes
 
 TOP, BOTTOM = 34, 42  # pixels above and below a map
 LEGEND = 18  # more of them below maps that explain their grey
-GAP = 0.034  # of the height, between two maps: room for a title
+GAP = 0.038  # of the height, between two maps: room for a title
 GREY = "rgba(138,143,152,0.45)"
 WHY_GREY = "grey: no such token was routed there"
-LEAST_ROW, MOST_ROW = 3, 26  # pixels of a bank on one map, in a low and in a high window
+LEAST_ROW, MOST_ROW = 3, 40  # pixels of a bank on one map, in a low and in a high window
 RESERVE = 56  # pixels of the window that the maps leave free
 
 
@@ -53,7 +53,7 @@ def stacked(
         "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
         "margin": {"l": 44, "r": 74, "t": above, "b": below},
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
-        "meta": {"tall": [int(each * height + around) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
+        "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
     }
     traces: list = []
     for place, (panel, band) in enumerate(zip(panels, bands, strict=True)):
@@ -89,7 +89,7 @@ def _axes_of(layout: dict, axes: Axes, place: int, band: tuple[float, float], ac
     linked = [{} if place == 0 else {"matches": name} for name in "xy"]
     layout[f"yaxis{end}"] = axes.y_axis(domain=list(band), anchor=f"x{end}", title={"text": "layer"}, **linked[1])
     layout[f"xaxis{end}"] = axes.x_axis(
-        anchor=f"y{end}", showticklabels=bool(across), title={"text": across}, **linked[0]
+        anchor=f"y{end}", showticklabels=bool(across), title={"text": across, "standoff": 4}, **linked[0]
     )
 
 

@@ -45,10 +45,10 @@ function mount(root) {
   chart.sizes.observe(holder);
   chart.onResize = () => draw(chart);
   addEventListener("resize", chart.onResize);
-  const stage = root.closest("[class*=st-key-stage]") ?? root;
-  whole.addEventListener("click", () => fill(stage, !("whole" in stage.dataset)));
+  const stage = (chart.stage = root.closest("[class*=st-key-stage]") ?? root);
+  whole.addEventListener("click", () => fill(chart, !("whole" in stage.dataset)));
   chart.onLeave = (event) => {
-    if (event.type === "keydown" ? event.key === "Escape" : !document.fullscreenElement) fill(stage, false);
+    if (event.type === "keydown" ? event.key === "Escape" : !document.fullscreenElement) fill(chart, false);
   };
   for (const name of ["fullscreenchange", "keydown"]) document.addEventListener(name, chart.onLeave);
   for (const button of root.querySelectorAll("[data-format]")) {
@@ -73,10 +73,12 @@ function mount(root) {
 }
 
 // The part of the page that the chart stands in, over all of it, and the browser's window over the screen.
-function fill(stage, whole) {
+function fill({ stage, holder, fills }, whole) {
   if (whole === "whole" in stage.dataset) return;
+  fills.textContent = whole ? "Leave full screen" : "Full screen";
   if (whole) {
     stage.dataset.whole = "";
+    stage.style.setProperty("--ground", getComputedStyle(holder).getPropertyValue("--st-background-color"));
     document.documentElement.requestFullscreen?.().catch(() => {}); // not allowed: the window is filled all the same
   } else {
     delete stage.dataset.whole;
@@ -123,15 +125,17 @@ function draw(chart) {
 }
 
 function drawn(chart, width) {
-  return chart.drawn === chart.figure && chart.width === width && chart.height === height(chart.figure);
+  return chart.drawn === chart.figure && chart.width === width && chart.height === height(chart);
 }
 
 // Of the figure: in the window, where it may take its height from that. Of the layout, which on a phone does not change
 // with the bars of the browser that come and go.
-function height({ layout }) {
-  const { tall, reserve } = layout.meta ?? {};
-  if (!tall) return layout.height;
-  return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - reserve));
+function height({ figure, stage, holder }) {
+  const { tall, reserve } = figure.layout.meta ?? {};
+  if (!tall) return figure.layout.height;
+  const above = holder.getBoundingClientRect().top - stage.getBoundingClientRect().top + stage.scrollTop;
+  const taken = "whole" in stage.dataset ? above + 48 : reserve;
+  return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - taken));
 }
 
 async function redraw(chart, width) {
@@ -139,12 +143,12 @@ async function redraw(chart, width) {
   if (drawn(chart, width)) return;
   const Plotly = await plotly();
   const began = performance.now();
-  const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(figure) } }, width);
+  const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a swipe over it scrolls the page
   holder.style.height = `${layout.height}px`;
   await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
-  Object.assign(chart, { drawn: figure, width, height: height(figure) });
+  Object.assign(chart, { drawn: figure, width, height: height(chart) });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
@@ -277,14 +281,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   chart.text = text;
   const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
-  if (!chart.drawn) holder.style.height = `${height(figure)}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);
   }
   holder.setAttribute("role", picks ? "group" : "figure"); // not an image: it holds buttons
   if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
-  Object.assign(chart, { key, picks, caption, template, mark, whole: figure });
+  Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
+  if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
   const own = { responsive: false, displayModeBar: "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
   chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;

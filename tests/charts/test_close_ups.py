@@ -69,12 +69,8 @@ def test_error_by_width_has_the_expert_the_median_and_a_legend():
     errors = {"text": np.array([1e-1, 1e-2]), "key": np.array([np.nan, np.nan])}
     figure = error_by_width((2, 3), errors, errors)
     np.testing.assert_allclose(figure.data[0].y, [1e-1, 1e-2])
-    assert [trace.name for trace in figure.data] == [
-        "text tokens",
-        "layer's median",
-        "key vision tokens",
-        "layer's median",
-    ]
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["text tokens", "key vision tokens"]
+    assert figure.data[1].name == "median of the layer, text tokens" and "dotted" in figure.layout.title.text
     assert figure.layout.showlegend is not False and figure.layout.yaxis.type == "log"
 
 

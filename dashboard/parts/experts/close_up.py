@@ -1,4 +1,4 @@
-"""One expert close up, beside the maps; and below them what it was chosen for, its layer, and all layers."""
+"""One expert close up, beside the maps; and below them its layer, and all layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.measures import divergences
 from dashboard.components import chart
-from dashboard.parts.experts import exemplars, why
+from dashboard.parts.experts import why
 from dashboard.state import current_run
 from dashboard.words import tables
 
@@ -36,9 +36,8 @@ def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, plac
 
 
 def below(grid: charts.FrequencyGrid, place: tuple[int, int]) -> None:
-    """What the chosen expert was chosen for, all experts of its layer, and how far apart kinds of token are."""
+    """All experts of the layer, and how far apart kinds of token are in every layer."""
     row, expert = place
-    exemplars.part(grid.axes.names[row], expert)
     shares, counts = of_bank(grid, row)
     left, right = st.columns(2, gap="medium")
     with left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from mode_core.allocation import Allocation, AllocationError, worth_of_a_bit
 from mode_core.importance import METHODS, CostTable, ImportanceError
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def part(bank: str, expert: int) -> None:
@@ -34,43 +37,43 @@ def part(bank: str, expert: int) -> None:
 
 
 def reason(costs: CostTable, found: Allocation, bank: str, expert: int) -> str:
-    """The sentence, and the cost of each width; the chosen one is set in bold."""
-    widths = sorted(found.widths)
-    own = costs[bank][expert]
-    own = own.sum(axis=0) if own.ndim == 2 else own
+    """The sentence, and the cost of each width, the chosen one's in bold."""
+    widths, own, bits = sorted(found.widths), costs[bank][expert], found.bits[bank][expert]
+    if np.ndim(bits):
+        given = " and ".join(f"**{width} bits** for {half}" for half, width in zip(halves.HALVES, bits, strict=True))
+        return f"{given}, at {found.average_bits:.3g} bits on average."
     cost = {width: float(own[costs.bits.index(width)]) for width in widths}
-    bits = found.bits[bank]
-    if np.ndim(bits) == 2:
-        given = " and ".join(
-            f"{names_of} {width} bits" for names_of, width in zip(halves.HALVES, bits[expert], strict=True)
-        )
-        return f"{given} at {found.average_bits:.3g} bits on average."
-    chosen = int(bits[expert])
-    heads = [f"**{width} bits**" if width == chosen else f"{width} bits" for width in widths]
-    cells = [f"**{cost[width]:.3g}**" if width == chosen else f"{cost[width]:.3g}" for width in widths]
+    told = in_one_unit(max(cost.values()))
+    cells = [f"**{told(cost[width])}**" if width == bits else told(cost[width]) for width in widths]
+    heads = [f"{'▸ ' * bool(width == bits)}{width} bits" for width in widths]
     rows = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(widths), "| cost | " + " | ".join(cells) + " |"]
-    table = "\n".join(rows)
-    return f"{sentence(costs, found, bank, expert, chosen)}\n\n{table}"
+    return f"{sentence(costs, found, bank, expert, told)}\n\n" + "\n".join(rows)
 
 
-def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, chosen: int) -> str:
+def in_one_unit(largest: float) -> Callable[[float], str]:
+    """Writes costs of this size in a unit that needs no powers of ten in each of them."""
+    power = 3 * int(np.floor(np.log10(largest) / 3)) if largest > 0 else 0
+    unit = f" · 10{str(power).translate(_RAISED)}" * (power != 0)
+    return lambda cost: f"{cost / 10.0**power:.3g}{unit}"
+
+
+def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: Callable[[float], str]) -> str:
     """What a bit more or less would change, beside the price at which bits change hands."""
-    told = f"**{chosen} bits** by {names.short_method(found.method)} at {found.average_bits:.3g} bits on average."
+    chosen = int(found.bits[bank][expert])
+    start = f"**{chosen} bits** by {names.short_method(found.method)}, at {found.average_bits:.3g} bits on average."
     if found.unit != "expert":
-        return f"{told} It shares its width, so no price of its own decides."
+        return f"{start} It shares its width with others, so its own costs alone do not decide."
     banks = [bank] if found.scope == "bank" else list(found.bits)
-    order = np.argsort(costs.bits)
-    kept = [column for column in order if costs.bits[column] in found.widths]
-    table = np.concatenate([costs[name][:, kept] for name in banks])
-    bits = np.concatenate([found.bits[name] for name in banks])
-    gain, loss = worth_of_a_bit(table, [costs.bits[column] for column in kept], bits)
+    kept = [costs.bits.index(width) for width in sorted(found.widths)]
+    table, bits = (np.concatenate([held[name] for name in banks]) for held in (costs, found.bits))
+    gain, loss = worth_of_a_bit(table[:, kept], sorted(found.widths), bits)
     at = expert + sum(len(found.bits[name]) for name in banks[: banks.index(bank)])
     if not np.isfinite(gain).any():
-        return f"{told} Every expert has the widest width."
-    up = "it has the widest" if np.isnan(gain[at]) else f"a bit more would save {gain[at]:.3g}"
-    down = "it has the narrowest" if np.isnan(loss[at]) else f"a bit less would cost {loss[at]:.3g}"
+        return f"{start} Every expert has the widest width."
+    up = "it has the widest" if np.isnan(gain[at]) else f"a bit more would save {told(gain[at])}"
+    down = "it has the narrowest" if np.isnan(loss[at]) else f"a bit less would cost {told(loss[at])}"
     where = "this layer" if found.scope == "bank" else "the model"
-    return f"{told} Price of a bit in {where}: {np.nanmax(gain):.3g}. Here {up}, {down}."
+    return f"{start} Here {up} and {down}; elsewhere in {where} the next bit saves {told(np.nanmax(gain))} at most."
 
 
 def others(bank: str, expert: int) -> None:

@@ -223,9 +223,9 @@ def earlier(axes: charts.Axes, bits: dict) -> dict | None:
     return before
 
 
-def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation, unsettled: dict | None = None):
+def bits_figure(axes: charts.Axes, bits: dict, allocation: Allocation, unsettled: dict | None = None, costs=None):
     """The map of bits, with dots where they moved, hatched where they hang on the samples."""
-    return charts.bit_map(axes, bits, allocation.widths, earlier(axes, bits), unsettled=unsettled)
+    return charts.bit_map(axes, bits, allocation.widths, earlier(axes, bits), unsettled=unsettled, costs=costs)
 
 
 def unsettled_experts() -> dict | None:
@@ -245,7 +245,7 @@ def outcome(allocation: Allocation, rival: Allocation) -> None:
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         chart(
-            bits_figure(axes, bits, allocation, unsettled_experts()),
+            bits_figure(axes, bits, allocation, unsettled_experts(), costs),
             "bits",
             follows=True,
             table=lambda: tables.allocation_table(axes, bits, costs),

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import BOTTOM, TOP
+from mode_core.importance import CostTable
 
 HATCH = ((4, "#ffffff"), (1.8, "#d55e00"))  # widths and colours of a stroke and its halo, seen on every width
 MOST_HATCHED = 1500  # marks that a browser draws without being felt
@@ -41,12 +42,14 @@ def bit_map(
     widths: Sequence[int],
     before: Mapping[str, np.ndarray] | None = None,
     unsettled: Mapping[str, np.ndarray] | None = None,
+    costs: CostTable | None = None,
 ) -> go.Figure:
     """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
 
     `before` adds what each expert had at the last setting to its hover text, and a dot where it
     moved (up to `MOST_DOTS` of them). `unsettled`, bank → `[E]`: share of the folds of samples without which an
     expert gets other bits; where that is above 0 the cell is hatched, the `MOST_HATCHED` least settled of them.
+    `costs` adds the predicted damage at every width to the hover text: why it is this one.
 
     Raises:
         ValueError: a width in `bits` that is not among `widths`.
@@ -61,6 +64,11 @@ def bit_map(
     then = now if before is None else axes.stack(before)
     moved = np.isfinite(now) & (then != now)
     traces: list = [_map(axes, steps, now, then, scale, list(step), before is not None)]
+    if costs is not None:
+        known = [width for width in ordered.astype(int).tolist() if width in costs.bits]
+        told = f"<br>predicted damage at {', '.join(map(str, known))} bits:<br>%{{hovertext}}<extra>"
+        traces[0].hovertext = _costs_told(axes, costs, known)
+        traces[0].hovertemplate = traces[0].hovertemplate.replace("<extra>", told)
     if 0 < moved.sum() <= MOST_DOTS:
         rows, columns = np.nonzero(moved)
         traces.append(_dots(axes, rows, columns))
@@ -83,6 +91,14 @@ def bit_map(
         showlegend=bool(hatched),
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
+
+
+def _costs_told(axes: Axes, costs: CostTable, widths: Sequence[int]) -> list[list[str]]:
+    """Predicted damage of every expert at each width, in words as short as they can be: `[L][E]`."""
+    columns = [costs.bits.index(width) for width in widths]
+    return [
+        [", ".join(f"{cost:.2g}" for cost in own) for own in costs[bank][:, columns].tolist()] for bank in axes.names
+    ]
 
 
 def _told(unsettled: Mapping[str, np.ndarray] | None) -> str:

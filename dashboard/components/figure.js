@@ -2,6 +2,9 @@
 // Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
+const REST = 150; // ms without a key after which what was chosen by keys is told to the page and read out
+const TRUST = 4000; // ms that a choice waits for the page's answer to it
+const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 async function plotly() {
   for (const start = performance.now(); performance.now() - start < PATIENCE; ) {
@@ -34,10 +37,20 @@ const LINK = {
 };
 
 function mount(root) {
-  const [holder, says] = ["figure", "says"].map((part) => root.querySelector(`[data-part=${part}]`));
-  const chart = { holder, says, drawing: Promise.resolve(), listening: false };
+  const [holder, says, live, whole] = ["figure", "says", "live", "whole"].map((part) =>
+    root.querySelector(`[data-part=${part}]`),
+  );
+  const chart = { holder, says, live, fills: whole, drawing: Promise.resolve(), listening: false };
   chart.sizes = new ResizeObserver(() => draw(chart));
   chart.sizes.observe(holder);
+  chart.onResize = () => draw(chart);
+  addEventListener("resize", chart.onResize);
+  const stage = (chart.stage = root.closest("[class*=st-key-stage]") ?? root);
+  whole.addEventListener("click", () => fill(chart, !("whole" in stage.dataset)));
+  chart.onLeave = (event) => {
+    if (event.type === "keydown" ? event.key === "Escape" : !document.fullscreenElement) fill(chart, false);
+  };
+  for (const name of ["fullscreenchange", "keydown"]) document.addEventListener(name, chart.onLeave);
   for (const button of root.querySelectorAll("[data-format]")) {
     button.addEventListener("click", () => save(chart, button.dataset.format));
   }
@@ -56,13 +69,22 @@ function mount(root) {
     chart.settle({ slider: detail.slider, value: detail.value });
   };
   document.addEventListener("mode:settle", chart.onSettle);
-  chart.onZoom = ({ detail }) => {
-    if (!chart.zoom || detail.zoom !== chart.zoom || detail.holder === holder || !chart.drawn) return;
-    const here = ranges(holder);
-    if (JSON.stringify(here) !== JSON.stringify(detail.ranges)) window.Plotly.relayout(holder, detail.ranges);
-  };
-  document.addEventListener("mode:zoom", chart.onZoom);
   return chart;
+}
+
+// The part of the page that the chart stands in, over all of it, and the browser's window over the screen.
+function fill({ stage, holder, fills }, whole) {
+  if (whole === "whole" in stage.dataset) return;
+  fills.textContent = whole ? "Leave full screen" : "Full screen";
+  if (whole) {
+    stage.dataset.whole = "";
+    stage.style.setProperty("--ground", getComputedStyle(holder).getPropertyValue("--st-background-color"));
+    document.documentElement.requestFullscreen?.().catch(() => {}); // not allowed: the window is filled all the same
+  } else {
+    delete stage.dataset.whole;
+    if (document.fullscreenElement) document.exitFullscreen();
+  }
+  dispatchEvent(new Event("resize"));
 }
 
 // What a slider changed while it is dragged, laid over the figure that the page last sent whole.
@@ -83,40 +105,62 @@ function over(before, change) {
 function show(chart, figure) {
   chart.figure = figure;
   const { holder, says } = chart;
-  holder.setAttribute("aria-label", figure.alt);
+  holder.setAttribute("aria-label", chart.picks ? `${figure.alt} Arrow keys move on it.` : figure.alt);
+  chart.fills.hidden = !figure.layout.meta?.tall;
+  const { at } = figure.layout.meta ?? {};
+  if (!at || !(performance.now() < chart.until) || String(at) === String(chart.at)) {
+    Object.assign(chart, { at, until: 0 }); // else the page has yet to answer what was chosen since
+  }
   says.textContent = chart.caption ? figure.summary : "";
   return draw(chart);
 }
 
 function draw(chart) {
   const width = chart.holder.clientWidth;
-  if (!chart.figure || width < 40 || (chart.drawn === chart.figure && chart.width === width)) return chart.drawing;
+  if (!chart.figure || width < 40 || drawn(chart, width)) return chart.drawing;
   chart.drawing = chart.drawing.then(() => redraw(chart, width)).catch((error) => {
     chart.holder.textContent = error.message;
   });
   return chart.drawing;
 }
 
+function drawn(chart, width) {
+  return chart.drawn === chart.figure && chart.width === width && chart.height === height(chart);
+}
+
+// Of the figure: in the window, where it may take its height from that. Of the layout, which on a phone does not change
+// with the bars of the browser that come and go.
+function height({ figure, stage, holder }) {
+  const { tall, reserve } = figure.layout.meta ?? {};
+  if (!tall) return figure.layout.height;
+  const above = holder.getBoundingClientRect().top - stage.getBoundingClientRect().top + stage.scrollTop;
+  const taken = "whole" in stage.dataset ? above + 48 : reserve;
+  return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - taken));
+}
+
 async function redraw(chart, width) {
   const { figure, holder } = chart;
-  if (chart.drawn === figure && chart.width === width) return;
+  if (drawn(chart, width)) return;
   const Plotly = await plotly();
   const began = performance.now();
-  const layout = fitted(figure, width);
+  const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
+  if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
+  if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a swipe over it scrolls the page
   holder.style.height = `${layout.height}px`;
   await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
-  Object.assign(chart, { drawn: figure, width });
+  Object.assign(chart, { drawn: figure, width, height: height(chart) });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
 }
 
-// As it stands on the screen, zoomed and in the colours of the page, whose ground it gets as well.
+// As it stands on the screen but for the crosshair, zoomed and in the colours of the page, whose ground it gets as well.
 async function save(chart, format) {
   const { holder } = chart;
   if (!chart.drawn) return;
   const ground = getComputedStyle(holder).getPropertyValue("--st-background-color").trim() || "#ffffff";
   const layout = { ...holder.layout, paper_bgcolor: ground, template: chart.template };
+  if (chart.at) layout.shapes = layout.shapes.filter(({ name }) => !["row", "column"].includes(name));
   const { width, height } = holder._fullLayout;
   const scale = format === "png" ? 2 : 1;
   await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
@@ -124,8 +168,8 @@ async function save(chart, format) {
 
 // In a narrow window titles and legends take several lines: wrap them, and make room above and below the plot.
 function fitted(figure, width) {
-  if (width > 560) return figure.layout;
   const { layout, data } = figure;
+  if (width > 560) return layout;
   const margin = { l: 52, r: 16, t: 40, b: 42, ...layout.margin };
   const inner = Math.max(width - margin.l - margin.r, 100);
   const { axes, below } = axisTitles(layout, inner);
@@ -165,25 +209,55 @@ function wrapped(text, length) {
   return lines;
 }
 
-function ranges(holder) {
-  const { xaxis, yaxis } = holder._fullLayout;
-  return { "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] };
+// The shapes of the crosshair, called what they mark, at the chosen place.
+function marked(shapes, [row, column]) {
+  const places = { row: { y0: row - 0.5, y1: row + 0.5 }, column: { x0: column - 0.5, x1: column + 0.5 } };
+  return shapes.map((shape) => ({ ...shape, ...places[shape.name] }));
+}
+
+// The crosshair moves at once; the page is told of the last place when keys rest, so no press is lost.
+function choose(chart, at, wait) {
+  Object.assign(chart, { at, until: performance.now() + TRUST });
+  window.Plotly.relayout(chart.holder, { shapes: marked(chart.holder.layout.shapes, at) });
+  clearTimeout(chart.later);
+  chart.later = setTimeout(() => {
+    chart.until = performance.now() + TRUST;
+    chart.live.textContent = told(chart);
+    chart.pick?.({ place: at });
+  }, wait);
+}
+
+// What all maps say of the chosen expert, for those who cannot see them.
+function told({ holder, at: [row, column] }) {
+  const maps = holder._fullData.filter(({ type, customdata }) => type === "heatmap" && customdata);
+  const values = maps.map(({ name, text, meta }) => {
+    const value = text[row][column];
+    return `${name} ${Number.isFinite(value) ? Number(value.toPrecision(2)) : "unknown"}${meta ? ` ${meta}` : ""}`;
+  });
+  const { y, customdata } = maps[0];
+  return `${y[row].split(" · ")[0]}, expert ${customdata[row][column]}: ${values.join(", ")}.`;
 }
 
 function listen(chart) {
   chart.listening = true;
-  chart.holder.on("plotly_relayout", () => {
-    const { zoom, holder } = chart;
-    if (zoom) document.dispatchEvent(new CustomEvent("mode:zoom", { detail: { zoom, holder, ranges: ranges(holder) } }));
-  });
-  chart.holder.on("plotly_click", ({ points }) => {
+  const { holder } = chart;
+  holder.on("plotly_click", ({ points }) => {
     const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
-    chart.pick?.({ place: [].concat(pointIndex ?? pointNumber), facts: [].concat(customdata ?? []), curve: curveNumber });
+    const place = [].concat(pointIndex ?? pointNumber);
+    if (chart.at && place.length === 2) choose(chart, place, 0);
+    else chart.pick?.({ place, facts: [].concat(customdata ?? []), curve: curveNumber });
   });
-  chart.holder.addEventListener("keydown", (event) => {
-    if (!chart.pick || !/^Arrow/.test(event.key)) return;
+  holder.addEventListener("keydown", (event) => {
+    const move = MOVES[event.key];
+    if (!chart.pick || !move) return;
     event.preventDefault();
-    chart.pick({ step: event.key.slice(5).toLowerCase() });
+    if (!chart.at) {
+      chart.pick({ step: event.key.slice(5).toLowerCase() });
+      return;
+    }
+    const { experts } = chart.figure.layout.meta;
+    const row = Math.min(Math.max(chart.at[0] + move[0], 0), experts.length - 1);
+    choose(chart, [row, Math.min(Math.max(chart.at[1] + move[1], 0), experts[row] - 1)], REST);
   });
 }
 
@@ -196,7 +270,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     chart.sizes.disconnect();
     document.removeEventListener("mode:move", chart.onMove);
     document.removeEventListener("mode:settle", chart.onSettle);
-    document.removeEventListener("mode:zoom", chart.onZoom);
+    removeEventListener("resize", chart.onResize);
+    for (const name of ["fullscreenchange", "keydown"]) document.removeEventListener(name, chart.onLeave);
     window.Plotly?.purge(chart.holder);
   };
   delete chart.holder.dataset.waits; // the page has drawn it anew, if only as it was
@@ -204,16 +279,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, zoom, mark, figure } = JSON.parse(sent);
+  const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
-  if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
   holder.dataset.chart = key;
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);
   }
-  holder.setAttribute("role", picks ? "application" : "figure"); // not an image: it holds buttons
-  if (picks) holder.tabIndex = 0;
-  Object.assign(chart, { key, picks, caption, template, zoom, mark, whole: figure });
+  holder.setAttribute("role", picks ? "group" : "figure"); // not an image: it holds buttons
+  if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
+  Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
+  if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
   const own = { responsive: false, displayModeBar: "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
   chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mode_core.calibration.gallery import thumbnail
+from mode_core.calibration.gallery import small_picture
 from mode_core.files import atomic_write
 from mode_core.models import PADDING, VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
@@ -228,6 +228,6 @@ def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample])
         if not file.is_file() and key in samples:
             try:
                 source = samples[key].pictures(found.samples[key].get("frames"))[image]
-                atomic_write(file, thumbnail(source, THUMBNAIL, "JPEG", quality=90))
+                atomic_write(file, small_picture(source, THUMBNAIL, "JPEG", quality=90))
             except SampleError:
                 continue

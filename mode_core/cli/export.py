@@ -31,6 +31,7 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
     )
+    parser.add_argument("--base-model", metavar="OWNER/NAME", help="hub id of the original, for the card")
     parser.add_argument("--types", help="gguf: codes (default), all, plan, or names such as Q4_K,IQ3_S")
     parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
     parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
@@ -75,6 +76,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         samples=samples,
         options={key: getattr(options, key) for key in TARGETS_OWN if getattr(options, key) is not None},
         shard_bytes=options.shard_mb * 1_000_000,
+        base_model=options.base_model,
         progress=progress,
         cancel=cancel,
         **weights,

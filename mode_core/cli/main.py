@@ -6,6 +6,8 @@
     python -m mode_core check     --run runs/mine
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+    python -m mode_core run exports/three/recipe.yaml --run runs/again --out exports/again
+    python -m mode_core push exports/three --to owner/name
     torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
 
 Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
@@ -31,6 +33,7 @@ from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import publishing as cli_publishing
 from mode_core.cli import quantize as cli_quantize
 from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
@@ -147,6 +150,10 @@ def build_parser() -> argparse.ArgumentParser:
             "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
         )
     )
+    repeat = verb("run", cli_publishing.run, "Carry out a recipe.yaml: calibrate, allocate and export as it says.")
+    cli_publishing.add_run_arguments(repeat)
+    push = verb("push", cli_publishing.push, "Upload an export to the hub, private unless asked otherwise.")
+    cli_publishing.add_push_arguments(push)
     return parser
 
 

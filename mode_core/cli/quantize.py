@@ -106,6 +106,7 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         what = options.allocation or f"uniform {options.uniform} bits"
         made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
         made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
+    made |= {} if original.accuracy is None else {"original_accuracy": original.accuracy}
     with putting as quantized:
         scores = score(loaded, samples, reference=reference, **common)
     result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))

@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of long work, in a group of their own."""
     group = parser.add_argument_group("long work")
     group.add_argument("--resume", action="store_true", help="continue the run in --out where it was interrupted")
+    add_memory(group)
+
+
+def add_memory(group: argparse._ActionsContainer) -> None:
+    """The options of models larger than the memory."""
     group.add_argument(
         "--max-memory",
         metavar="SIZE",

@@ -147,9 +147,10 @@ def with_vision_outputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """
     if PIXELS not in inputs or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
         return inputs
-    wanted = inspect.signature(model.get_image_features).parameters
+    looking = model if hasattr(model, "get_image_features") else model.base_model
+    wanted = inspect.signature(looking.get_image_features).parameters
     with torch.inference_mode():
-        seen = model.get_image_features(**{key: value for key, value in inputs.items() if key in wanted})
+        seen = looking.get_image_features(**{key: value for key, value in inputs.items() if key in wanted})
     rest = {key: value for key, value in inputs.items() if key != PIXELS}
     return rest | {"mm_encoder_outputs": {"image": seen}}
 

@@ -40,14 +40,14 @@ def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
         ExportError: another family, or channels that do not fill whole words.
     """
     weights = packable_weights(request, FAMILIES, "compressed-tensors")
-    _check_groups(weights.shapes, request.group_size)
+    check_groups(weights.shapes, request.group_size)
     modules = expert_modules(request.allocation.bits, weights.shapes)
     ignored = other_linears(weights) + [module.name for module in modules if module.bits == UNTOUCHED]
     settings = _settings(config_groups(request, weights.shapes), ignored)
     return write_checkpoint(weights, folder, separate(packed_parts), {"quantization_config": settings})
 
 
-def _check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
+def check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
     """vLLM takes one group size for gate, up and down of a layer; narrow matrices would have shorter groups.
 
     Raises:

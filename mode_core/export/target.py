@@ -42,6 +42,8 @@ class Target:
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
     `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
     (see `card`), `tried` the versions of the packages that were tried with them.
+    `engine`: what a person calls the engine for whose sake they take it ("" where another form is the one for it),
+    `run` the command that serves `{folder}` with `{context}` tokens there ("" where lines of Python are the way).
     """
 
     name: str
@@ -60,6 +62,13 @@ class Target:
     fit: Callable[[Request, Target], Fitted] | None = None
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
+    engine: str = ""
+    run: str = ""
+
+    @property
+    def library(self) -> str:
+        """What the hub calls the library that loads it; "" for one without a name there."""
+        return next((name for name in ("transformers", "mlx") if f"from {name}" in self.load), "")
 
 
 def missing_package(target: Target) -> str | None:

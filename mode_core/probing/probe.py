@@ -203,7 +203,7 @@ class Probe:
         if ongoing is None:  # the model is used, but not looked at: it writes an answer
             return
         features = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values())))
-        ongoing.view.features = features.detach()
+        ongoing.view.features = features.detach().flatten(2)  # several residual streams count as one long state
         if ongoing.gradients:
             features.requires_grad_(True)
         ongoing.fixed |= {name: signal.scores(ongoing.view) for name, signal in self.features.items()}
@@ -236,8 +236,8 @@ class Probe:
         layer = self._layer_of.get(id(module))
         if layer is not None and self._pass is not None:
             scaling = options.get("scaling") or query.shape[-1] ** -0.5
-            sinks = options.get("s_aux")
-            self.attended(layer, lambda rows: weighted_rows(query, key, mask, scaling, rows, sinks))
+            sinks, bias = options.get("s_aux", options.get("sinks")), options.get("position_bias")
+            self.attended(layer, lambda rows: weighted_rows(query, key, mask, scaling, rows, sinks, bias))
 
     def routed(self, bank: ExpertBank, found: Routed) -> None:
         """One bank has run."""

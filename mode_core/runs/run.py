@@ -231,6 +231,12 @@ def check_name(name: str) -> None:
         )
 
 
+def portable_samples(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """The origin of samples with its paths as run.json names those of models."""
+    folders = {name: portable_source(origin[name]) for name in ("path", "images") if origin.get(name) is not None}
+    return dict(origin) | folders
+
+
 def portable_source(source: str | Path) -> str:
     """How run.json names a model: relative to the repository where it lies inside, else as given."""
     place = Path(source)

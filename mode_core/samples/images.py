@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -96,3 +97,14 @@ class ImageSource:
                 "million are read. Make it smaller."
             )
         return opened
+
+
+def thumbnail(source: Any, side: int) -> Image.Image:
+    """What `source.load()` gives (a picture, a frame), of at most `side` pixels a side; never enlarged.
+
+    Raises:
+        SampleError: as its `load`.
+    """
+    picture = source.load()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture

@@ -32,7 +32,7 @@ def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | 
         raise SampleError(f"None of the {len(files)} files can be used. First error: {refused[0]}")
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in opened):
         held = MemoryFiles(opened, flat)
-        found = _without_mistaken(samples_of(held, "collect", "The upload"), held)
+        found = _without_mistaken(samples_of(held, "The upload", "collect"), held)
     else:
         found = _pictures(opened, texts)
     found.errors[:0] = refused

@@ -84,7 +84,9 @@ def test_every_quick_target_is_shown_and_written(open_app, places: Path, target:
 def test_a_checkpoint_is_written_as_a_job(open_app, places: Path):
     app = take(open_app("export"), "dequantized")
     finish(app.button(key="export:write").click().run())
-    assert (next((places / "exports").iterdir()) / "config.json").is_file()
+    [folder] = (places / "exports").iterdir()
+    assert {"config.json", "recipe.yaml", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert any(f"push {folder}" in code.value and "--to OWNER/NAME" in code.value for code in app.code)
 
 
 def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):

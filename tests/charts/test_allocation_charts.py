@@ -11,6 +11,7 @@ from dashboard.charts import (
     check_scatter,
     damage_by_layer,
     frontier_chart,
+    no_bits,
     sufficiency_curve,
     theme,
     width_counts,
@@ -47,6 +48,23 @@ def test_bit_map_shows_the_bits_and_what_moved(statistics, solver):
     assert list(figure.data[0].colorbar.ticktext) == ["2", "3", "4"]
     counts = np.bincount(bits.ravel(), minlength=5)
     assert f"{counts[2]} at 2 bits, {counts[3]} at 3 bits, {counts[4]} at 4 bits" in figure.layout.meta["summary"]
+
+
+def test_hovering_a_bit_says_what_each_width_would_cost(statistics, solver, costs):
+    axes, now = Axes.of(statistics), solver.solve(3.0)
+    plain, told = bit_map(axes, now.bits, now.widths), bit_map(axes, now.bits, now.widths, costs=costs)
+    assert "at 2, 3, 4 bits:<br>%{hovertext}" in told.data[0].hovertemplate
+    assert "hovertext" not in plain.data[0].hovertemplate  # as it is while a slider is held
+    own = costs[axes.names[1]][7]
+    assert told.data[0].hovertext[1][7] == ", ".join(f"{own[costs.bits.index(width)]:.2g}" for width in (2, 3, 4))
+
+
+def test_the_bit_map_may_grow_with_the_window_and_its_neighbour_with_it(statistics, solver):
+    axes, now = Axes.of(statistics), solver.solve(3.0)
+    figures = (bit_map(axes, now.bits, now.widths), width_counts(axes, now.bits, now.widths), no_bits(axes, "none"))
+    least, most = figures[0].layout.meta["tall"]
+    assert least <= figures[0].layout.height <= most and figures[0].layout.meta["reserve"] > 300
+    assert len({(*figure.layout.meta["tall"], figure.layout.meta["reserve"]) for figure in figures}) == 1
 
 
 def test_bit_map_refuses_a_width_without_a_place(statistics, solver):
@@ -100,7 +118,7 @@ def test_other_methods_are_points_of_their_own():
 
 def test_a_curve_that_beats_no_uniform_width_says_so():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
-    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than the same bits for all."
+    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than uniform bits."
 
 
 def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):

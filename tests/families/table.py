@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.families.making import class_name
+from mode_core.models.refused import REFUSED
+from tests.families.making import class_name, model_class
 from tests.families.registry import FAMILIES, Family
 
 PLACE = Path(__file__).resolve().parents[2] / "mode_core" / "models" / "README.md"
@@ -88,10 +89,16 @@ def row(family: Family) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def refusal(kind: str) -> str:
+    """The line of a family that is refused by name."""
+    title, why = REFUSED[kind]
+    return f"| {title} | – | `{model_class(kind)}` | – | – | refused | – | {why} |"
+
+
 def document() -> str:
     """The whole file."""
     names = ("family", "models", "class", "storage", "experts reached by", "status", "tested with", "special")
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES)]
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES), *map(refusal, REFUSED)]
     return HEAD + "\n".join(lines) + "\n" + TAIL
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
     (
         *("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "modalities", "on_first_use"),
-        *("settings", "versions", "quantization.widths", "quantization.quantizers"),
+        *("settings", "versions", "yaml_files", "quantization.widths", "quantization.quantizers"),
     ),
     ("statistics",),
     ("quantization.sizes", "quantization.settings"),

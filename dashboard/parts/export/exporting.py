@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
+from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
@@ -27,7 +27,6 @@ from mode_core.jobs import Job
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
-PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
 
 
@@ -166,6 +165,9 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             with row:
                 _offer_checkpoint(folder, size)
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
+            st.caption("Its README.md is a model card, recipe.yaml makes it again. To publish it, in a terminal:")
+            push = ["push", folders.relative(folder), "--to", "OWNER/NAME"]
+            st.code(shlex.join([*PROGRAM, *push]), language=None, wrap_lines=True)
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 
@@ -199,16 +201,3 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip
-
-
-def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
-    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
-    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
-    kept = f"{out}.allocation.json"
-    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
-    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments()
-    if target.needs_model and trust.may_run(current_run.run().model_source):
-        write.append("--trust-remote-code")
-    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

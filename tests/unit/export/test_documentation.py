@@ -36,7 +36,7 @@ def test_commands_and_settings_are_taken() -> None:
     blocks = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
     bash = "\n".join(text.replace("\\\n", " ") for kind, text in blocks if kind == "bash")
     commands = [line for line in bash.splitlines() if "-m mode_core" in line]
-    assert len(commands) == 6
+    assert len(commands) == 8
     for line in commands:
         build_parser().parse_args(shlex.split(line, comments=True)[3:])
     (settings,) = [json.loads(text) for kind, text in blocks if kind == "json"]

@@ -55,4 +55,5 @@ def worth_of_a_bit(costs: np.ndarray, widths: Sequence[int], bits: np.ndarray) -
         falls = (now - costs) / steps
     gain = np.where(steps > 0, falls, -np.inf).max(axis=1)
     loss = np.where(steps < 0, falls, np.inf).min(axis=1)
-    return tuple(np.where(np.isfinite(found), found, np.nan) for found in (gain, loss))
+    gain[~np.isfinite(gain)], loss[~np.isfinite(loss)] = np.nan, np.nan
+    return gain, loss

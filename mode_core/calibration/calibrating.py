@@ -12,7 +12,7 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.models import LoadedModel
-from mode_core.quantization.guard import original
+from mode_core.quantization.model_lock import original
 from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics

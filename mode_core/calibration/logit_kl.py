@@ -36,7 +36,7 @@ from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter
 from mode_core.modalities import COUNTED
 from mode_core.models import ExpertBank, LoadedModel
-from mode_core.quantization.guard import exclusive, original
+from mode_core.quantization.model_lock import exclusive, original
 from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import FOLDS, ExpertStatistics

@@ -22,7 +22,7 @@ from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
 from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.models import Encoded, LoadedModel
-from mode_core.probing.attending import borrowed_attention
+from mode_core.probing.attention_sources import borrowed_attention
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run, portable_samples, portable_source
 from mode_core.samples import Sample, samples_digest

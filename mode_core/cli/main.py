@@ -33,9 +33,9 @@ from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import long_work
 from mode_core.cli import publishing as cli_publishing
 from mode_core.cli import quantize as cli_quantize
-from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
 from mode_core.cli.arguments import add_settings
 from mode_core.cli.option_values import check_options
@@ -77,7 +77,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(parser, CalibrationSettings(), "what is measured, and how")
     cli_logit_kl.add_arguments(parser)
-    cli_scale.add_arguments(parser)
+    long_work.add_arguments(parser)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         check_options(options)
-        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
+        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(long_work.rank())) as progress:
             result = options.run_verb(options, progress, cancel)
     except Cancelled as stopped:
         print(f"\nStopped. {stopped}", file=sys.stderr)
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
-    if cli_scale.rank():  # one of several processes prints
+    if long_work.rank():  # one of several processes prints
         return 0
     result["cost"] = meter.result()
     try:

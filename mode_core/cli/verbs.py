@@ -10,8 +10,7 @@ import numpy as np
 
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
-from mode_core.cli import sample_options
-from mode_core.cli import scale as cli_scale
+from mode_core.cli import long_work, sample_options
 from mode_core.cli.arguments import read_settings
 from mode_core.errors import AllocationError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
@@ -23,12 +22,12 @@ Result = dict[str, object]
 def load_for(options: argparse.Namespace, run: Run | None = None):
     """The model that the options name, else the run's own."""
     from mode_core.models import load_model
-    from mode_core.models.arriving import loading_bars
+    from mode_core.models.weight_loading import loading_bars
 
     source = options.model or (run.model_source if run else None)
-    with loading_bars(shown=not options.quiet and not cli_scale.rank()):
+    with loading_bars(shown=not options.quiet and not long_work.rank()):
         trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
-        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
+        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **long_work.memory(options))
 
 
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
@@ -81,7 +80,7 @@ def _summary(record: dict[str, object]) -> object:
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Samples and a model → a run; by several processes together where torchrun started them."""
-    with cli_scale.processes(options):
+    with long_work.processes(options):
         return _calibrate(options, progress, cancel)
 
 
@@ -100,17 +99,17 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     if kl_settings is not None:
         cli_logit_kl.check_agreed(options, loaded, samples, settings.bits, kl_settings)
     more = {}
-    with cli_scale.open_run(options) as run:
+    with long_work.open_run(options) as run:
         statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
         known = set(statistics.samples)
         used = [sample for sample in samples if sample.id in known]
-        if kl_settings is not None and not cli_scale.rank():
+        if kl_settings is not None and not long_work.rank():
             few = used[: options.logit_kl_samples]
             more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
-        if not cli_scale.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
+        if not long_work.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
             measure_anchor(loaded, statistics, used, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
             more["anchor"] = "measured: predicted damage is in nats"
-    refused = Run(options.out).info.get("refused", []) if not cli_scale.rank() else []
+    refused = Run(options.out).info.get("refused", []) if not long_work.rank() else []
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,

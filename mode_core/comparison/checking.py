@@ -29,7 +29,7 @@ import numpy as np
 from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import PreparedItems, own_answers
-from mode_core.comparison.passing import RoundedInPassing
+from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.comparison.store import Store
 from mode_core.errors import CheckError, SettingsError
 from mode_core.importance import METHODS, Recommendation, cost_table

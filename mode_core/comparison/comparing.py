@@ -14,8 +14,8 @@ from mode_core.comparison.plan import alone, entries
 from mode_core.comparison.ranking import ranking_table, truth_table
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.store import Store
-from mode_core.comparison.switching import RoundedExperts
 from mode_core.comparison.tables import Measured, score_tables
+from mode_core.comparison.width_switch import RoundedExperts
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import MODALITIES

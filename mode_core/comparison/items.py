@@ -27,7 +27,7 @@ from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
 from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, answered, kl_divergence
 from mode_core.jobs import Cancel, ProgressHook, Reporter, check
-from mode_core.quantization.guard import exclusive, original
+from mode_core.quantization.model_lock import exclusive, original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mode_core.errors import ReferenceMissing
 from mode_core.evaluation.answers import BATCH, FREE_TOKENS, answer_logits, batches, greedy_texts
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.guard import original
+from mode_core.quantization.model_lock import original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.ggml_library import TRIED as GGML_TRIED
-from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
-from mode_core.export.gguf import write_gguf
 from mode_core.export.gguf_choice import fit_types
 from mode_core.export.gguf_file import LINES as GGUF_LINES
 from mode_core.export.gguf_file import write_gguf_file
@@ -20,6 +18,8 @@ from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.imatrix import write_imatrix
+from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
+from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS

@@ -19,7 +19,7 @@ import numpy as np
 
 from mode_core.export.folder import ExportError
 from mode_core.export.naming import model_names
-from mode_core.export.published import PUBLISHED, Published
+from mode_core.export.published_forms import PUBLISHED, Published
 from mode_core.export.request import Request, shape_of
 from mode_core.export.stored_banks import OtherStorage, StoredBank, bank_of, stored_banks
 from mode_core.jobs import Reporter, check
@@ -246,8 +246,8 @@ class Weights:
 
     def _check_sound(self, called: str, tensor: Tensor) -> None:
         """Refuse weights that are not finite where they come from the folder; a loaded model's were looked at."""
-        from mode_core.models.arriving import UNSOUND, unsound
         from mode_core.models.errors import ModelError
+        from mode_core.models.weight_loading import UNSOUND, unsound
 
         if self.request.loaded is None and called and unsound(called, tensor):
             raise ModelError(f"{self.folder}: {called}: {UNSOUND}")

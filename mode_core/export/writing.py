@@ -166,9 +166,9 @@ def check_widths(target: Target, allocation: Allocation) -> None:
 
 def _network(target: Target, folder: Path, trust_remote_code: bool) -> nn.Module:
     """The model of a folder without weights; where these are written, after the proof that all of them are there."""
-    from mode_core.models.arriving import check_files
     from mode_core.models.checkpoint_files import CheckpointFiles
     from mode_core.models.outline import configuration, outline
+    from mode_core.models.weight_loading import check_files
 
     if not target.needs_model:
         return outline(folder, trust_remote_code)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.probing.adapters import Routed, watch_bank
-from mode_core.probing.attending import Read, decoder_layers, find_attention, read_past_interface, serving
 from mode_core.probing.attention import weighted_rows
+from mode_core.probing.attention_sources import Read, decoder_layers, find_attention, read_past_interface, serving
+from mode_core.probing.bank_positions import Parts
 from mode_core.probing.interface import (
     EXPERTS_NAME,
     KERNELS,
@@ -34,7 +35,6 @@ from mode_core.probing.interface import (
     set_implementations,
 )
 from mode_core.probing.observation import Observation
-from mode_core.probing.partial import Parts
 from mode_core.probing.redundancy import query_positions
 from mode_core.probing.signals import SIGNALS
 from mode_core.probing.signals.base import SignalInput

@@ -16,7 +16,7 @@ from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 if TYPE_CHECKING:
     from mode_core.quantization.apply import load_packed, quantize_experts
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
-    from mode_core.quantization.guard import exclusive
+    from mode_core.quantization.model_lock import exclusive
     from mode_core.quantization.quantized_model import QuantizedModel
     from mode_core.quantization.rest import rest_bytes
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mode_core.errors import QuantizationError
-from mode_core.quantization.guard import original
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix
 from mode_core.quantization.placement import Key, Packed, Placement, Values

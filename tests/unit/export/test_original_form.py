@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from mode_core.export import TARGETS, ExportError, export
 from mode_core.export.naming import model_names
-from mode_core.export.published import PUBLISHED
+from mode_core.export.published_forms import PUBLISHED
 from mode_core.models import ModelError
 from mode_core.quantization import quantize_experts
 from tests import published

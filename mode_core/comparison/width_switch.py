@@ -14,7 +14,7 @@ from mode_core.allocation.records import Allocation
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.apply import quantize_experts
-from mode_core.quantization.guard import original
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.settings import Quantizer
 from mode_core.quantization.widths import UNTOUCHED, by_side
 from mode_core.samples import Sample

@@ -21,7 +21,7 @@ from mode_core.calibration.rounding import BankGrids, find_grids
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.guard import original
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.regrid import regrid
 from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, by_side, group_length
 

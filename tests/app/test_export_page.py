@@ -18,7 +18,7 @@ QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
 
 
 def take(app, target: str):
-    """Choose a form as a person does: what to take along, then which."""
+    """Choose a form as a person does: the kind, then which."""
     app.pills(key="export:group").set_value(TARGETS[target].group).run()
     return app.radio(key="export:target").set_value(target).run()
 

@@ -31,10 +31,10 @@ FIRST = next(iter(TARGETS))
 
 
 def group_part() -> str:
-    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
     return st.pills(  # not a segmented control: these wrap where the page is narrow
-        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        "Kind of export", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
         on_change=lambda: _first_of(st.session_state["export:group"]),
     )  # fmt: skip
 

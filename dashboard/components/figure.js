@@ -87,12 +87,26 @@ function fill({ stage, holder, fills }, whole) {
   dispatchEvent(new Event("resize"));
 }
 
+const TYPES = { f4: Float32Array, f8: Float64Array, i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array,
+  i4: Int32Array, u4: Uint32Array };
+
+// Arrays come as base64 of their type: unpacked here once, and not by Plotly at every step of a drag.
+function unpacked(trace) {
+  const found = { ...trace };
+  for (const [name, packed] of Object.entries(trace)) {
+    if (!packed?.bdata || !TYPES[packed.dtype]) continue;
+    const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
+    const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
+    if (more) continue;
+    const row = (_, number) => flat.subarray(number * columns, (number + 1) * columns);
+    found[name] = columns ? Array.from({ length: rows }, row) : flat;
+  }
+  return found;
+}
+
 // What a slider changed while it is dragged, laid over the figure that the page last sent whole.
 function merged(whole, change) {
-  const data = change.data.map((trace, place) => {
-    if (trace.new) return trace;
-    return over(whole.data[place], trace);
-  });
+  const data = change.data.map(unpacked).map((trace, place) => (trace.new ? trace : over(whole.data[place], trace)));
   return { ...whole, data, layout: over(whole.layout, change.layout), alt: change.alt, summary: change.summary };
 }
 
@@ -281,6 +295,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   chart.text = text;
   const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
+  figure.data = figure.data.map(unpacked);
   holder.dataset.chart = key;
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);

@@ -51,7 +51,7 @@ def stacked(
     around = above + below + 0.13 * LEAST_ROW * height
     layout: dict = {
         "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
-        "margin": {"l": 44, "r": 74, "t": above, "b": below},
+        "margin": {"l": 44, "r": 74, "t": above, "b": below, "autoexpand": False},  # the bars have their place
         "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": across, "standoff": 4}),
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
         "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},

@@ -86,7 +86,8 @@ def test_widths_keep_their_colour_and_get_lighter():
 def test_counts_add_up_to_every_expert_of_a_layer(statistics, solver):
     now = solver.solve(3.0)
     figure = width_counts(Axes.of(statistics), now.bits, now.widths)
-    assert [trace.name for trace in figure.data] == ["2 bits", "3 bits", "4 bits"]
+    assert [trace.name for trace in figure.data] == ["2", "3", "4"]
+    assert figure.layout.legend.title.text == "bits:" and figure.layout.showlegend is not False
     np.testing.assert_array_equal(sum(trace.customdata for trace in figure.data), 10)
     np.testing.assert_allclose(sum(trace.x for trace in figure.data), 100)
 

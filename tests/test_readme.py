@@ -1,12 +1,14 @@
 """What the README shows is executed: its two commands exist as CI uses them, its snippets and verbs run."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mode_core.cli import main
+from tests.benchmarks.__main__ import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,6 +50,13 @@ def test_the_contributors_page_names_what_is_there():
     assert len(re.findall(r"^\| (?:add|change|read) ", text, re.M)) == 12
 
 
+def test_every_benchmark_of_the_readmes_is_there():
+    every = commands()
+    missing = [name for name in every if not (ROOT / "tests/benchmarks" / f"{name}.py").is_file()]
+    assert not missing
+    assert "--large --limit 4 --rounds 3" in every["calibrate_overhead"] and every["sessions"] == [""]
+
+
 def test_the_python_snippet_runs(workplace: Path):
     done = subprocess.run(
         [sys.executable, "-c", block("snippet: python")], capture_output=True, text=True, cwd=workplace
@@ -56,13 +65,14 @@ def test_the_python_snippet_runs(workplace: Path):
     assert done.stdout.strip().endswith("True"), done.stdout
 
 
-def test_the_road_of_commands_runs(workplace: Path):
-    environment = os.environ | {"PYTHONPATH": str(workplace)}
+def test_the_road_of_commands_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """In this process, which has the model libraries already; the first test of `test_install` starts one."""
+    monkeypatch.chdir(workplace)
     for line in block("commands: road").splitlines():
-        command = [sys.executable, *line.split()[1:], "--quiet"]
+        python, module, name, *command = line.split()
+        assert [python, module, name] == ["python", "-m", "mode_core"]
         if "calibrate" in command:
             command += ["--limit", "8"]  # the whole set is calibrated when the bundled run is made
-        done = subprocess.run(command, capture_output=True, text=True, cwd=workplace, env=environment)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        assert "peak memory" in done.stdout
+        assert main([*command, "--quiet"]) == 0, f"{line}\n{capsys.readouterr().err}"
+        assert "peak memory" in capsys.readouterr().out
     assert (workplace / "exports" / "bits").is_dir()

@@ -49,7 +49,7 @@ _STEP = """async ([input, holder, forward]) => {
   return performance.now() - begun;
 }"""
 # Move the slider at every frame for a while, and count how often the chart was drawn.
-_DRAG = """async ([input, holder, seconds]) => {
+DRAG = """async ([input, holder, seconds]) => {
   const seen = Number(holder.dataset.updates || 0), begun = performance.now();
   const low = Number(input.min), span = Number(input.max) - low;
   input.dispatchEvent(new Event("pointerdown", { bubbles: true }));
@@ -145,7 +145,7 @@ def measure(page, steps: int) -> None:
         spent = {kind: 1e3 * (now - before[kind]) / steps for kind, now in processor_seconds().items()}
         told = ", ".join(f"{kind} {value:.0f} ms" for kind, value in spent.items())
         print(f"{'  processor time of a step':<34}{told:>30}", flush=True)
-        rate = page.evaluate(_DRAG, [*held, DRAG_SECONDS])
+        rate = page.evaluate(DRAG, [*held, DRAG_SECONDS])
         print(f"{'redraws a second, dragged, ' + name:<34}{rate:>14.1f}", flush=True)
 
 

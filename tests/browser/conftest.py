@@ -1,4 +1,4 @@
-"""One dashboard and one browser for all walks of a file."""
+"""One dashboard and one browser for all walks: both take longer to start than a walk takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Site:
     browser: Any
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory) -> Iterator[Site]:
     """The dashboard with empty folders of its own; the bundled run is open."""
     place = tmp_path_factory.mktemp("site")

@@ -74,8 +74,14 @@ def chromium() -> Iterator:
             browser.close()
 
 
+_AT_REST = """([from]) => {  // the page's script has been over, and everything drawn, for a quarter of a second
+  const over = document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    && !document.querySelector("[data-testid=stSkeleton]");
+  if (!over || window.restingFrom !== from) { window.restingFrom = from; window.restingSince = performance.now(); }
+  return over && performance.now() - window.restingSince > 250;
+}"""
+
+
 def settled(page, seconds: float = 120) -> None:
     """Wait until the script behind the page has ended and everything it drew is there."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=seconds * 1000)
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=seconds * 1000)
-    page.wait_for_timeout(400)
+    page.wait_for_function(_AT_REST, arg=[time.monotonic()], timeout=seconds * 1000)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dashboard.parts.learn.lessons import LESSONS
-from tests.browser.server import browser_path, chromium, running_app, settled
+from tests.browser.server import browser_path, settled
 from tests.browser.test_road import BUNDLED
-from tests.browser.walking import HARMLESS
+from tests.browser.walking import walker
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,17 +18,13 @@ _BEYOND = "(main => main.scrollHeight - main.clientHeight)(document.querySelecto
 
 
 @pytest.mark.timeout(600)
-def test_a_lecture_goes_through_by_keys_without_scrolling(tmp_path: Path):
-    faults: list[str] = []
-    with running_app({"MODE_RUNS": str(tmp_path)}) as url, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1366, "height": 768})
-        page.set_default_timeout(120_000)
-        page.on("console", lambda said: said.type == "error" and faults.append(f"{said.text} ({said.location['url']})"))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"{url}/learn")
+def test_a_lecture_goes_through_by_keys_without_scrolling(site):
+    with walker(site.browser, site.url) as person:
+        page = person.page
+        page.set_viewport_size({"width": 1366, "height": 768})
+        page.goto(f"{site.url}/learn")
         for place, lesson in enumerate(LESSONS):
-            page.get_by_role("heading", name=lesson.title, exact=True, level=1).wait_for()
-            settled(page)
+            person.arrived(lesson.title)
             assert page.evaluate(_BEYOND) <= 0, lesson.key
             if page.get_by_text("Predict first.").count():
                 page.get_by_test_id("stButtonGroup").last.get_by_role("radio").first.click()
@@ -42,4 +36,3 @@ def test_a_lecture_goes_through_by_keys_without_scrolling(tmp_path: Path):
         page.keyboard.press("PageUp")
         page.get_by_role("heading", name=LESSONS[-2].title, exact=True, level=1).wait_for()
         assert "step=6" in page.url
-    assert [fault for fault in faults if not any(word in fault for word in HARMLESS)] == []

@@ -18,10 +18,10 @@ VIEWS = {
     "?view=difference&order=specialisation": "Experts",
     "calibrate": "Calibrate",
     "tokens": "Tokens",
-    "tokens?shown=signals": "Tokens",
+    "tokens?shown=signals&ratio=55": "Tokens",
     "budget": "Budget",
     "budget?panel=card&gpu=24&budget=MB": "Budget",
-    "budget?panel=prices": "Budget",
+    "budget?panel=prices&unit=projection&scope=model": "Budget",
     "quantize": "Quantize",
     "compare": "Compare",
     "compare?section=rankings": "Compare",
@@ -53,14 +53,15 @@ _CUT = """() => {
 @pytest.mark.timeout(900)
 def test_nothing_is_cut(site):
     cut = {}
-    with walker(site.browser, site.url) as person:
+    with walker(site.browser, site.url) as person:  # looks at the console at its end
         person.page.set_viewport_size({"width": 390, "height": 844})
         for address, heading in VIEWS.items():
             person.open(address, heading)
             if person.page.get_by_text("Predict first.").count():
                 person.page.get_by_test_id("stButtonGroup").last.get_by_role("radio").first.click()
                 settled(person.page)
-            person.page.wait_for_timeout(500)
+            assert person.page.get_by_test_id("stException").count() == 0, address
+            person.page.wait_for_timeout(100)
             if found := person.page.evaluate(_CUT):
                 cut[address] = found
     assert not cut

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -113,7 +114,7 @@ def test_from_another_address_no_code_can_be_switched_on(site, tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def strange(site) -> str:
+def strange(site) -> Iterator[str]:
     """A copy of the bundled run in which every text that somebody else may have written is hostile; its name."""
     name = "www.evil.test"
     place = site.runs / name
@@ -127,7 +128,8 @@ def strange(site) -> str:
                                                     for one in records]))  # fmt: skip
     for kept in measurement().records().items():
         Run.open(place).save_evaluation(*kept)
-    return name
+    yield name
+    shutil.rmtree(place)
 
 
 def measurement() -> Measurement:

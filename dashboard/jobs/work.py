@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +312,7 @@ def export_whole(
     quantizer: Quantizer,
     calibration: Sequence[Any] | None = None,
     *,
+    options: Mapping[str, str] | None = None,
     trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
@@ -326,5 +327,5 @@ def export_whole(
     with exclusive(loaded):
         return export(
             target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
-            progress=hook, cancel=cancel,
+            options=options, progress=hook, cancel=cancel,
         )  # fmt: skip

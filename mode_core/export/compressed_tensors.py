@@ -57,7 +57,7 @@ def check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
         if group_length(shape.hidden, group_size) != group_length(shape.intermediate, group_size):
             raise ExportError(
                 f"Bank {name} has matrices of {shape.intermediate} × {shape.hidden}: with groups of {group_size} gate, "
-                "up and down would differ in group size, which vLLM refuses; use --group-size "
+                "up and down would differ in group size, which vLLM refuses; choose group size "
                 f"{math.gcd(shape.hidden, shape.intermediate)} or a divisor of it."
             )
 

@@ -129,6 +129,16 @@ def test_a_coarser_target_says_its_price(open_app):
     assert "These bits fit this target as they are" in words(app)
 
 
+def test_what_a_coarse_form_is_worth_is_said_before_it_is_written(open_app):
+    app = take(open_app("export", bits="3", form="compressed_tensors", group="32"), "compressed_tensors")
+    assert not app.exception
+    assert any("uniform bits of the same size (3.00 on average)" in info.value for info in app.info)
+    app.toggle(key="export:per_layer").set_value(True).run()
+    assert any("This is uniform: every expert gets 3 bits" in warning.value for warning in app.warning)
+    [code] = [element.value for element in app.code if "mode_core export" in element.value]
+    assert code.endswith("--budget-per layer")
+
+
 def test_units_and_pins_are_in_the_command(open_app, places: Path):
     app = open_app("export", bits="2.5", unit="expert_projection", pins="0.1.4", form="table")
     [code] = [element.value for element in app.code if "mode_core export" in element.value]

@@ -83,7 +83,7 @@ def test_a_recipe_needs_shapes(packable_model, tmp_path) -> None:
 
 def test_the_recipe_has_one_group_size_for_a_layer(packable_model, tmp_path) -> None:
     allocation = packable_allocation(packable_model, WIDTHS)
-    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; use --group-size 32 or"):
+    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; choose group size 32 or"):
         export("llm_compressor_recipe", allocation, tmp_path / "out", loaded=packable_model, group_size=96)
 
 

@@ -67,6 +67,9 @@ def test_the_scale_is_even_around_1_and_marks_its_clipped_ends(grid, sensitivity
     even = {kind: np.full_like(share, 0.1) for kind, share in grid.shares.items()}
     texts = expert_maps(FrequencyGrid(grid.axes, even, grid.counts), sensitivity, 3).layout.coloraxis.colorbar.ticktext
     assert texts == ("½×", "1×", "2×")  # nothing lies beyond
+    crowded = np.tile(np.array([0.91] + 9 * [0.01], np.float32), (3, 1))  # a ratio at which one expert has nearly all
+    axis = expert_maps(FrequencyGrid(grid.axes, even | {"key": crowded}, grid.counts), sensitivity, 3).layout.coloraxis
+    assert axis.colorbar.ticktext == ("≤ ½×", "1×", "≥ 2×")
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -73,7 +73,7 @@ def _specialisation(grid: FrequencyGrid, columns: np.ndarray | None) -> Panel:
         showscale=False,
         hoverinfo="skip",
     )
-    title = f"{panel.title}</b> · full colour from an even share of either, fading to grey below<b>"
+    title = f"{panel.title}</b> · fading to grey where both are rare<b>"
     return Panel(title, panel.heatmap, panel.missing, panel.why, (veil,), tall=3)
 
 

@@ -52,10 +52,11 @@ def stacked(
     layout: dict = {
         "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
         "margin": {"l": 44, "r": 74, "t": above, "b": below, "autoexpand": False},  # the bars have their place
-        "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": across, "standoff": 4}),
+        "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": ""}),
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
         "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
     }
+    layout["annotations"].append(_under(across))
     traces: list = []
     for place, (panel, band) in enumerate(zip(panels, bands, strict=True)):
         linked = {"matches": "y"} if place else {}
@@ -94,6 +95,12 @@ def panel_title(text: str, top: float) -> dict:
     """Annotation with a panel's title, just above its top left corner."""
     place = {"x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     return {"text": f"<b>{text}</b>", "showarrow": False, **place}
+
+
+def _under(text: str) -> dict:
+    """What the expert axis is called, below its numbers; Plotly would set it over them where a legend lies beneath."""
+    place = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -18}
+    return {"text": text, "showarrow": False, **place}
 
 
 def bar(title: str, bands: Sequence[tuple[float, float]], ticks: Sequence[float], texts: Sequence[str]) -> dict:

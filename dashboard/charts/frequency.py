@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.grids import reorder
@@ -64,16 +63,17 @@ def _specialisation(grid: FrequencyGrid, columns: np.ndarray | None) -> Panel:
     """Text ÷ denoised vision, the greyer the less of both an expert gets: a ratio of next to nothing says nothing."""
     panel = _ratio(grid, "text", "key", columns)
     load = np.clip(np.fmax(grid.load("text"), grid.load("key")), 0, 1)
-    veil = go.Heatmap(
-        z=reorder(load, columns),
-        y=grid.axes.labels,
-        zmin=0,
-        zmax=1,
-        colorscale=[[0, "rgba(128,128,128,0.92)"], [1, "rgba(128,128,128,0)"]],
-        showscale=False,
-        hoverinfo="skip",
-    )
-    title = f"{panel.title}</b> · full colour from an even share of either, fading to grey below<b>"
+    veil = {
+        "type": "heatmap",
+        "z": reorder(load, columns),
+        "y": grid.axes.labels,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "rgba(128,128,128,0.92)"], [1, "rgba(128,128,128,0)"]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    title = f"{panel.title}</b> · fading to grey where both are rare<b>"
     return Panel(title, panel.heatmap, panel.missing, panel.why, (veil,), tall=3)
 
 
@@ -94,19 +94,20 @@ def _panel(
     z, value, counts, experts, missing = (
         reorder(array, columns) for array in (z, value, counts, experts, missing & within(grid.axes))
     )
-    heatmap = go.Heatmap(
-        z=z,
-        text=value,
-        hovertext=counts,
-        customdata=np.ascontiguousarray(experts),
-        hovertemplate=f"<b>expert %{{customdata:.0f}}</b> · %{{y}}<br>{hover}<br>%{{hovertext:,.0f}} tokens"
+    heatmap = {
+        "type": "heatmap",
+        "z": z,
+        "text": value,
+        "hovertext": counts,
+        "customdata": np.ascontiguousarray(experts),
+        "hovertemplate": f"<b>expert %{{customdata:.0f}}</b> · %{{y}}<br>{hover}<br>%{{hovertext:,.0f}} tokens"
         "<extra></extra>",
-        y=grid.axes.labels,
-        coloraxis="coloraxis",
-        hoverongaps=False,
-        name=says,
-        meta="times",
-    )
+        "y": grid.axes.labels,
+        "coloraxis": "coloraxis",
+        "hoverongaps": False,
+        "name": says,
+        "meta": "times",
+    }
     return Panel(title, heatmap, missing, f"{says}: no such token was routed here")
 
 
@@ -126,7 +127,7 @@ def frequency_scale(grid: FrequencyGrid, view: str, panels: list[Panel], bands: 
     end = _end(grid)
     ticks = list(range(-end, end + 1))
     texts = [f"{_FRACTIONS.get(tick, f'{2.0**tick:g}')}×" for tick in ticks]
-    shown = np.concatenate([panel.heatmap.z[np.isfinite(panel.heatmap.z)] for panel in panels])
+    shown = np.concatenate([panel.heatmap["z"][np.isfinite(panel.heatmap["z"])] for panel in panels])
     texts[0] = "≤ " * bool((shown < -end).any()) + texts[0]
     texts[-1] = "≥ " * bool((shown > end).any()) + texts[-1]
     title = "× even" if view == "load" else "ratio"

@@ -59,7 +59,7 @@ def expert_maps(
     layout["coloraxis"] = frequency_scale(grid, view, panels[:above], bands[:above])
     layout["coloraxis2"] = sensitivity_scale(sensitivity, bands[-1])
     alt = f"{above + 1} maps under each other, experts across, layers down: " + ", ".join(
-        trace.name for trace in traces[: above + 1]
+        trace["name"] for trace in traces[: above + 1]
     )
     return theme.figure(
         traces, f"{alt}.", f"{frequency_summary(grid)} {sensitivity_summary(sensitivity, bits)}", **layout

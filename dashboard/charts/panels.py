@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes
@@ -26,20 +26,20 @@ RESERVE = 56  # pixels of the window that the maps leave free
 
 @dataclass(frozen=True)
 class Panel:
-    """One map: title, heatmap, what lies over it, where it has no value (bool `[L, E]`) and why not; `tall`: its share
-    of the height."""
+    """One map: title, heatmap (a plain record, which costs a drag least) and what lies over it, where it has no value
+    (bool `[L, E]`) and why not; `tall`: its share of the height."""
 
     title: str
-    heatmap: go.Heatmap
+    heatmap: dict[str, Any]
     missing: np.ndarray
     why: str
-    over: tuple[go.Heatmap, ...] = ()
+    over: tuple[dict[str, Any], ...] = ()
     tall: float = 1.0
 
 
 def stacked(
     axes: Axes, panels: Sequence[Panel], across: str, at: tuple[int, int] | None
-) -> tuple[list[go.Heatmap | go.Scatter], dict]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Traces and layout of the maps: y layers, x experts (`across` names that axis), linked in zoom.
 
     `at`: (row, column) under the crosshair. Every map's own traces come first, in their order; `meta` tells the browser
@@ -52,17 +52,18 @@ def stacked(
     layout: dict = {
         "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
         "margin": {"l": 44, "r": 74, "t": above, "b": below, "autoexpand": False},  # the bars have their place
-        "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": across, "standoff": 4}),
+        "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": ""}),
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
         "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
     }
-    traces: list = []
+    layout["annotations"].append(_under(across))
+    traces: list[dict[str, Any]] = []
     for place, (panel, band) in enumerate(zip(panels, bands, strict=True)):
         linked = {"matches": "y"} if place else {}
         layout[f"yaxis{suffix(place)}"] = axes.y_axis(domain=list(band), title={"text": "layer"}, **linked)
-        traces.append(panel.heatmap.update(yaxis=f"y{suffix(place)}"))
+        traces.append(panel.heatmap | {"yaxis": f"y{suffix(place)}"})
     for place, panel in enumerate(panels):
-        traces += [over.update(yaxis=f"y{suffix(place)}") for over in panel.over]
+        traces += [over | {"yaxis": f"y{suffix(place)}"} for over in panel.over]
         traces += blank(axes, panel.missing, place, panel.why)
     if grey:
         traces.append(_grey_in_legend())
@@ -96,6 +97,12 @@ def panel_title(text: str, top: float) -> dict:
     return {"text": f"<b>{text}</b>", "showarrow": False, **place}
 
 
+def _under(text: str) -> dict:
+    """What the expert axis is called, below its numbers; Plotly would set it over them where a legend lies beneath."""
+    place = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -18}
+    return {"text": text, "showarrow": False, **place}
+
+
 def bar(title: str, bands: Sequence[tuple[float, float]], ticks: Sequence[float], texts: Sequence[str]) -> dict:
     """The colour bar of the maps in these places."""
     bottom, top = bands[-1][0], bands[0][1]
@@ -120,27 +127,28 @@ def crosshair(at: tuple[int, int], panels: int) -> list[dict]:
     return shapes
 
 
-def blank(axes: Axes, where: np.ndarray, place: int, message: str) -> list[go.Heatmap]:
+def blank(axes: Axes, where: np.ndarray, place: int, message: str) -> list[dict[str, Any]]:
     """A grey layer over the cells of `where` (bool `[L, E]`) that says why there is no value; none if all have."""
     if not where.any():
         return []
-    z = np.where(where, np.float32(0), np.float32(np.nan))
     return [
-        go.Heatmap(
-            z=z,
-            y=axes.labels,
-            yaxis=f"y{suffix(place)}",
-            colorscale=[[0, GREY], [1, GREY]],
-            showscale=False,
-            hoverongaps=False,
-            hovertemplate=f"%{{y}}<br>{message}<extra></extra>",
-        )
+        {
+            "type": "heatmap",
+            "z": np.where(where, np.float32(0), np.float32(np.nan)),
+            "y": axes.labels,
+            "yaxis": f"y{suffix(place)}",
+            "colorscale": [[0, GREY], [1, GREY]],
+            "showscale": False,
+            "hoverongaps": False,
+            "hovertemplate": f"%{{y}}<br>{message}<extra></extra>",
+        }
     ]
 
 
-def _grey_in_legend() -> go.Scatter:
+def _grey_in_legend() -> dict[str, Any]:
     marker = {"symbol": "square", "size": 11, "color": theme.QUIET}
-    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=WHY_GREY, showlegend=True)
+    shown = {"name": WHY_GREY, "showlegend": True, "marker": marker, "mode": "markers"}
+    return {"type": "scatter", "x": [None], "y": [None], **shown}
 
 
 def within(axes: Axes) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes, reorder
@@ -38,17 +37,18 @@ def sensitivity_panel(
         "<b>expert %{customdata:.0f}</b> · %{y}<br>"
         f"squared error at {bits} bits %{{text:.3g}}<br>over %{{hovertext:,.0f}} {KINDS[kind]}<extra></extra>"
     )
-    heatmap = go.Heatmap(
-        z=_log10(error),
-        text=error,
-        hovertext=support,
-        customdata=experts.astype(np.float32),
-        hovertemplate=hover,
-        y=axes.labels,
-        coloraxis="coloraxis2",
-        hoverongaps=False,
-        name=f"squared error at {bits} bits",
-    )
+    heatmap = {
+        "type": "heatmap",
+        "z": _log10(error),
+        "text": error,
+        "hovertext": support,
+        "customdata": experts.astype(np.float32),
+        "hovertemplate": hover,
+        "y": axes.labels,
+        "coloraxis": "coloraxis2",
+        "hoverongaps": False,
+        "name": f"squared error at {bits} bits",
+    }
     title = f"Sensitivity</b> · mean squared output error at {bits} bits, {KINDS[kind]}<b>"
     return Panel(title, heatmap, missing, f"no {KINDS[kind]} measured here")
 

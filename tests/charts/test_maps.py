@@ -20,7 +20,7 @@ def at_ratio(statistics, ratio: float) -> FrequencyGrid:
 
 
 def titles(figure) -> list[str]:
-    return [note.text.replace("<b>", "").replace("</b>", "") for note in figure.layout.annotations]
+    return [note.text.replace("<b>", "").replace("</b>", "") for note in figure.layout.annotations[:-1]]
 
 
 def test_shares_counts_and_load_agree_with_the_statistics(statistics, grid):
@@ -67,6 +67,9 @@ def test_the_scale_is_even_around_1_and_marks_its_clipped_ends(grid, sensitivity
     even = {kind: np.full_like(share, 0.1) for kind, share in grid.shares.items()}
     texts = expert_maps(FrequencyGrid(grid.axes, even, grid.counts), sensitivity, 3).layout.coloraxis.colorbar.ticktext
     assert texts == ("½×", "1×", "2×")  # nothing lies beyond
+    crowded = np.tile(np.array([0.91] + 9 * [0.01], np.float32), (3, 1))  # a ratio at which one expert has nearly all
+    axis = expert_maps(FrequencyGrid(grid.axes, even | {"key": crowded}, grid.counts), sensitivity, 3).layout.coloraxis
+    assert axis.colorbar.ticktext == ("≤ ½×", "1×", "≥ 2×")
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -114,6 +117,7 @@ def test_experts_go_from_text_to_denoised_vision_on_every_map_and_keep_their_nam
     assert (np.diff(gap[order]) <= 0).all()
     np.testing.assert_array_equal(order, specialisation_order(grid.shares["text"], grid.shares["key"])[0])
     np.testing.assert_array_equal(figure.data[3].customdata, figure.data[0].customdata)
+    assert figure.layout.annotations[-1].text == "experts of each layer, from text to denoised vision"
     np.testing.assert_allclose(figure.data[2].text[0], grid.load("key")[0][order])
     np.testing.assert_allclose(figure.data[3].text[1], sensitivity.errors["text"][1, columns[1], 1])
 

@@ -171,9 +171,9 @@ _ROWS = (
     Method(estimates.sensitivity_only, "Sensitivity only (ablation)", "sensitivity only", "ablation",
            "(δ_text + α·δ_key)/E",
            "The damage to text and key tokens; every expert is chosen equally often.", f"ablation in {_MODE}"),
-    Method(estimates.uniform, "Uniform bits", "uniform bits", "floor", "4^−b",
+    Method(estimates.uniform, "Uniform bits (baseline)", "uniform bits", "floor", "4^−b",
            "Every expert counts the same.", "floor of every comparison", comparable=True, follows=_RATIO_FREE),
-    Method(estimates.random, "Random order", "random order", "floor", "u·4^−b, u by seed",
+    Method(estimates.random, "Random order (baseline)", "random order", "floor", "u·4^−b, u by seed",
            "Experts in random order, by seed.", "floor of every comparison",
            comparable=True, follows=_RATIO_FREE, rival=True),
 )

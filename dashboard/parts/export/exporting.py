@@ -125,8 +125,8 @@ def _price(target: Target, chosen: Allocation) -> None:
             "(estimates).",
             icon=":material/price_change:",
         )
-    if told := _beside_uniform(fitted):
-        (st.warning if fitted.width is not None else st.info)(told, icon=":material/balance:")
+    if worth := _beside_uniform(fitted):
+        (st.warning if fitted.width is not None else st.info)(worth, icon=":material/balance:")
     for note in fitted.notes:
         st.caption(plain(note))
 

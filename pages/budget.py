@@ -28,8 +28,9 @@ def plan() -> None:
     budget_slider.keep_in_range()
     deployment.row()
     sentence, budget, figures = st.container(), st.container(), st.container()
-    with st.container():
-        settings.row(follow)
+    settings.part(follow)
+    bits, below = st.container(), st.container()
+    with below:
         panels.part()
     with budget:
         slot = budget_slider.row()
@@ -38,7 +39,7 @@ def plan() -> None:
         rival = solving.uniform_like(allocation)
     except (AllocationError, ImportanceError) as impossible:
         sentence.markdown(NONE)
-        st.error(plain(impossible), icon=":material/error:")
+        bits.error(plain(impossible), icon=":material/error:")
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
@@ -46,8 +47,9 @@ def plan() -> None:
             deployment.verdict(allocation)
         with figures:
             readout(metrics(allocation, rival), "figures")
-        damage.warn(allocation)
-        bits_map.part(allocation)
+        with bits:
+            damage.warn(allocation)
+            bits_map.part(allocation)
         damage.part(allocation, rival)
     with slot:
         budget_slider.draw(follow)

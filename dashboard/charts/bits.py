@@ -176,7 +176,7 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
                 x=100 * counts / totals,
                 customdata=counts,
                 orientation="h",
-                name=f"{width} bits",
+                name=f"{width}",
                 marker={"color": theme.width_colour(width), "line": {"width": 0}},
                 hovertemplate=f"%{{y}}<br>{width} bits: %{{customdata}} experts (%{{x:.0f}} %)<extra></extra>",
             )
@@ -193,5 +193,10 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
         margin={"l": 44, "r": 10, "t": TOP, "b": BOTTOM},
         xaxis={"range": [0, 100], "title": {"text": "% of the layer's experts"}, "showgrid": False},
         yaxis=axes.y_axis(title={"text": "layer"}),
-        legend={"x": 1, "xanchor": "right", "traceorder": "normal"},
+        legend={
+            "x": 1,
+            "xanchor": "right",
+            "traceorder": "normal",
+            "title": {"text": "bits:", "side": "left", "font": {"size": 12}},
+        },
     )

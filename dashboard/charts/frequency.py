@@ -19,7 +19,6 @@ TITLES = {
     "key": "Denoised vision",
     "all": "all counted together",
 }
-BESIDE = {"text": "text tokens", "vision": "all vision tokens", "key": "key vision tokens"}
 RATIOS = (("text", "all"), ("key", "vision"), ("text", "key"))
 MOST_DOUBLINGS = 3  # of the scale: an eighth and eight times
 _FRACTIONS = {-1: "½", -2: "¼", -3: "⅛"}
@@ -44,9 +43,9 @@ def _of_one_kind(grid: FrequencyGrid, kind: str, view: str, columns: np.ndarray 
     load = grid.load(kind)
     z = _doublings(load) if view == "load" else busiest_ranks(grid.shares[kind])
     rank = "rank %{z:.0f} in its layer, " if view == "rank" else ""
-    hover = f"{rank}%{{text:.2f}}× an even share of {BESIDE[kind]}"
+    hover = f"{rank}%{{text:.2f}}× an even share of {theme.KIND_NAMES[kind]}"
     missing = np.isnan(grid.shares[kind])
-    title = f"{TITLES[kind]}</b> · {BESIDE[kind]}<b>"
+    title = f"{TITLES[kind]}</b> · {theme.KIND_NAMES[kind]}<b>"
     return _panel(grid, title, TITLES[kind].lower(), z, load, grid.counts[kind], hover, missing, columns)
 
 

@@ -65,7 +65,7 @@ def _uniform_points(uniform: Sequence[tuple[int, float, float]], unit: str) -> g
         x=[budget for _, budget, _ in uniform],
         y=[damage for _, _, damage in uniform],
         mode="markers+text",
-        text=[f"all {width}" for width, _, _ in uniform],
+        text=[f"{width} bits" for width, _, _ in uniform],
         textposition=["top left" if place == last else "top right" for place in range(last + 1)],
         textfont={"size": 11},
         cliponaxis=False,

@@ -51,17 +51,18 @@ def stacked(
     around = above + below + 0.13 * LEAST_ROW * height
     layout: dict = {
         "height": int(np.clip(4 * height, 96 * len(panels), 640)) + above + below,
-        "margin": {"l": 44, "r": 74, "t": above, "b": below},
+        "margin": {"l": 44, "r": 74, "t": above, "b": below, "autoexpand": False},  # the bars have their place
+        "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": across, "standoff": 4}),
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
         "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
     }
     traces: list = []
     for place, (panel, band) in enumerate(zip(panels, bands, strict=True)):
-        _axes_of(layout, axes, place, band, across if place == len(panels) - 1 else "")
-        on = {"xaxis": f"x{suffix(place)}", "yaxis": f"y{suffix(place)}"}
-        traces.append(panel.heatmap.update(on))
+        linked = {"matches": "y"} if place else {}
+        layout[f"yaxis{suffix(place)}"] = axes.y_axis(domain=list(band), title={"text": "layer"}, **linked)
+        traces.append(panel.heatmap.update(yaxis=f"y{suffix(place)}"))
     for place, panel in enumerate(panels):
-        traces += [over.update({"xaxis": f"x{suffix(place)}", "yaxis": f"y{suffix(place)}"}) for over in panel.over]
+        traces += [over.update(yaxis=f"y{suffix(place)}") for over in panel.over]
         traces += blank(axes, panel.missing, place, panel.why)
     if grey:
         traces.append(_grey_in_legend())
@@ -82,15 +83,6 @@ def bands_of(panels: Sequence[Panel]) -> list[tuple[float, float]]:
         bands.append((bottom, top))
         top = bottom - GAP
     return bands
-
-
-def _axes_of(layout: dict, axes: Axes, place: int, band: tuple[float, float], across: str) -> None:
-    end = suffix(place)
-    linked = [{} if place == 0 else {"matches": name} for name in "xy"]
-    layout[f"yaxis{end}"] = axes.y_axis(domain=list(band), anchor=f"x{end}", title={"text": "layer"}, **linked[1])
-    layout[f"xaxis{end}"] = axes.x_axis(
-        anchor=f"y{end}", showticklabels=bool(across), title={"text": across, "standoff": 4}, **linked[0]
-    )
 
 
 def suffix(place: int) -> str:
@@ -118,10 +110,10 @@ def crosshair(at: tuple[int, int], panels: int) -> list[dict]:
     row, column = at
     shapes = []
     for place in range(panels):
-        x, y = f"x{suffix(place)}", f"y{suffix(place)}"
+        y = f"y{suffix(place)}"
         boxes = {
-            "row": {"xref": f"{x} domain", "x0": 0, "x1": 1, "yref": y, "y0": row - 0.5, "y1": row + 0.5},
-            "column": {"yref": f"{y} domain", "y0": 0, "y1": 1, "xref": x, "x0": column - 0.5, "x1": column + 0.5},
+            "row": {"xref": "x domain", "x0": 0, "x1": 1, "yref": y, "y0": row - 0.5, "y1": row + 0.5},
+            "column": {"yref": f"{y} domain", "y0": 0, "y1": 1, "xref": "x", "x0": column - 0.5, "x1": column + 0.5},
         }
         for line in ({"color": "#000000", "width": 1}, {"color": "#ffffff", "width": 1, "dash": "2px,2px"}):
             shapes += [{"type": "rect", "name": name, "line": line} | box for name, box in boxes.items()]
@@ -137,7 +129,6 @@ def blank(axes: Axes, where: np.ndarray, place: int, message: str) -> list[go.He
         go.Heatmap(
             z=z,
             y=axes.labels,
-            xaxis=f"x{suffix(place)}",
             yaxis=f"y{suffix(place)}",
             colorscale=[[0, GREY], [1, GREY]],
             showscale=False,

@@ -10,7 +10,7 @@ from dashboard.charts.grids import Axes, reorder
 from dashboard.charts.measures import SensitivityGrid
 from dashboard.charts.panels import Panel, bar, within
 
-KINDS = {"text": "text tokens", "vision": "all vision tokens", "key": "key vision tokens"}
+KINDS = {kind: theme.KIND_NAMES[kind] for kind in ("text", "vision", "key")}
 
 
 def sensitivity_panel(

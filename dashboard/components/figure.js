@@ -2,9 +2,6 @@
 // Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
-const REST = 150; // ms without a key after which what was chosen by keys is told to the page and read out
-const TRUST = 4000; // ms that a choice waits for the page's answer to it
-const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 async function plotly() {
   for (const start = performance.now(); performance.now() - start < PATIENCE; ) {
@@ -87,12 +84,26 @@ function fill({ stage, holder, fills }, whole) {
   dispatchEvent(new Event("resize"));
 }
 
+const TYPES = { f4: Float32Array, f8: Float64Array, i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array,
+  i4: Int32Array, u4: Uint32Array };
+
+// Arrays come as base64 of their type: unpacked here once, and not by Plotly at every step of a drag.
+function unpacked(trace) {
+  const found = { ...trace };
+  for (const [name, packed] of Object.entries(trace)) {
+    if (!packed?.bdata || !TYPES[packed.dtype]) continue;
+    const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
+    const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
+    if (more) continue;
+    const row = (_, number) => flat.subarray(number * columns, (number + 1) * columns);
+    found[name] = columns ? Array.from({ length: rows }, row) : flat;
+  }
+  return found;
+}
+
 // What a slider changed while it is dragged, laid over the figure that the page last sent whole.
 function merged(whole, change) {
-  const data = change.data.map((trace, place) => {
-    if (trace.new) return trace;
-    return over(whole.data[place], trace);
-  });
+  const data = change.data.map(unpacked).map((trace, place) => (trace.new ? trace : over(whole.data[place], trace)));
   return { ...whole, data, layout: over(whole.layout, change.layout), alt: change.alt, summary: change.summary };
 }
 
@@ -209,35 +220,6 @@ function wrapped(text, length) {
   return lines;
 }
 
-// The shapes of the crosshair, called what they mark, at the chosen place.
-function marked(shapes, [row, column]) {
-  const places = { row: { y0: row - 0.5, y1: row + 0.5 }, column: { x0: column - 0.5, x1: column + 0.5 } };
-  return shapes.map((shape) => ({ ...shape, ...places[shape.name] }));
-}
-
-// The crosshair moves at once; the page is told of the last place when keys rest, so no press is lost.
-function choose(chart, at, wait) {
-  Object.assign(chart, { at, until: performance.now() + TRUST });
-  window.Plotly.relayout(chart.holder, { shapes: marked(chart.holder.layout.shapes, at) });
-  clearTimeout(chart.later);
-  chart.later = setTimeout(() => {
-    chart.until = performance.now() + TRUST;
-    chart.live.textContent = told(chart);
-    chart.pick?.({ place: at });
-  }, wait);
-}
-
-// What all maps say of the chosen expert, for those who cannot see them.
-function told({ holder, at: [row, column] }) {
-  const maps = holder._fullData.filter(({ type, customdata }) => type === "heatmap" && customdata);
-  const values = maps.map(({ name, text, meta }) => {
-    const value = text[row][column];
-    return `${name} ${Number.isFinite(value) ? Number(value.toPrecision(2)) : "unknown"}${meta ? ` ${meta}` : ""}`;
-  });
-  const { y, customdata } = maps[0];
-  return `${y[row].split(" · ")[0]}, expert ${customdata[row][column]}: ${values.join(", ")}.`;
-}
-
 function listen(chart) {
   chart.listening = true;
   const { holder } = chart;
@@ -248,16 +230,10 @@ function listen(chart) {
     else chart.pick?.({ place, facts: [].concat(customdata ?? []), curve: curveNumber });
   });
   holder.addEventListener("keydown", (event) => {
-    const move = MOVES[event.key];
-    if (!chart.pick || !move) return;
+    if (!chart.pick || !MOVES[event.key]) return;
     event.preventDefault();
-    if (!chart.at) {
-      chart.pick({ step: event.key.slice(5).toLowerCase() });
-      return;
-    }
-    const { experts } = chart.figure.layout.meta;
-    const row = Math.min(Math.max(chart.at[0] + move[0], 0), experts.length - 1);
-    choose(chart, [row, Math.min(Math.max(chart.at[1] + move[1], 0), experts[row] - 1)], REST);
+    if (chart.at) step(chart, MOVES[event.key]);
+    else chart.pick({ step: event.key.slice(5).toLowerCase() });
   });
 }
 
@@ -281,6 +257,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   chart.text = text;
   const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
+  figure.data = figure.data.map(unpacked);
   holder.dataset.chart = key;
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);

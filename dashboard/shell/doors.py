@@ -26,7 +26,7 @@ def draw() -> None:
         st.markdown(SENTENCE)
         with st.container(horizontal=True):
             for page, (label, icon) in DOORS.items():
-                if st.button(label, icon=icon, key=f"door:{page or 'stay'}", type="primary" if page else "secondary"):
+                if st.button(label, icon=icon, key=f"door:{page or 'stay'}"):
                     close()
                     if page:
                         address.go(page)

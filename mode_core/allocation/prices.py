@@ -55,5 +55,4 @@ def worth_of_a_bit(costs: np.ndarray, widths: Sequence[int], bits: np.ndarray) -
         falls = (now - costs) / steps
     gain = np.where(steps > 0, falls, -np.inf).max(axis=1)
     loss = np.where(steps < 0, falls, np.inf).min(axis=1)
-    gain[~np.isfinite(gain)], loss[~np.isfinite(loss)] = np.nan, np.nan
-    return gain, loss
+    return np.where(np.isfinite(gain), gain, np.nan), np.where(np.isfinite(loss), loss, np.nan)

@@ -54,8 +54,8 @@ def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
     }
     tensors = separate(lambda matrix: packed_parts(matrix, less_one=request.symmetric))
     foreign = {"widths": not entries.keys() >= weights.shapes.keys(), "zeros": not request.symmetric}
-    notes = write_checkpoint(weights, folder, tensors, {"quantization_config": settings})
-    return (*notes, *(OF_VLLM[what] for what, so in foreign.items() if so))
+    notes = tuple(OF_VLLM[what] for what, so in foreign.items() if so)
+    return notes + write_checkpoint(weights, folder, tensors, {"quantization_config": settings})
 
 
 def _entries(modules: Iterable[ExpertModule], request: Request) -> dict[str, dict[str, object]]:

@@ -22,7 +22,7 @@ from mode_core.export.ggml_library import ggml_quantize
 from mode_core.export.ggml_types import FILE_TYPES, PLAIN, QUANTIZED, TYPES, GgmlType, container, type_named
 from mode_core.export.gguf_file import CHOSEN, importance_of
 from mode_core.export.gguf_names import expert_tensor
-from mode_core.export.refit import costs_of, fit, loss_of
+from mode_core.export.refit import MODEL, costs_of, fit, loss_of
 from mode_core.export.request import Request
 from mode_core.export.target import Fitted
 from mode_core.export.weights import Weights, open_weights
@@ -87,10 +87,6 @@ def fit_types(request: Request, target: Target) -> Fitted:
     except AllocationError as refused:
         raise ExportError(f"The budget is {budget:,} bytes of experts, and types {asked!r} cannot meet it: {refused}"
                           ) from None  # fmt: skip
-    if found.bytes > budget:
-        raise ExportError(
-            f"Types {asked!r} take at least {found.bytes:,} bytes of experts, more than the budget of {budget:,}."
-        )
     return _fitted(request, choices, found, loss_of(allocation, costs), every)
 
 
@@ -276,6 +272,8 @@ def _fitted(
         "average_bits_as_written": real, "bytes_as_asked": budget, "bytes_as_written": size,
     }  # fmt: skip
     notes = [f"Experts take {size:,} of {budget:,} bytes, {real:.3f} bits a weight with all scales."]
+    if len(used) == 1:
+        notes.append(f"This is uniform: every expert tensor gets {next(iter(used))}.")
     if measured := sorted(name for name, known in used.items() if known):
         notes.append(f"The damage of {', '.join(measured)} was measured on these very grids.")
     if estimated := sorted(name for name, known in used.items() if not known):
@@ -291,7 +289,8 @@ def _fitted(
 def _as_planned(request: Request, target: Target, weights: Weights) -> Fitted:
     """The allocation's own widths, each in the smallest type that holds its codes."""
     sizes = request.sizes(request.allocation.widths)
-    fitted = fit(request.allocation, target, request.costs, request.statistics, sizes)
+    shared = request.options.get("budget_per", MODEL)
+    fitted = fit(request.allocation, target, request.costs, request.statistics, sizes, shared)
     names, bits, fractions = {}, fitted.allocation.by_side(), request.quantizer.kind.real_zeros
     for bank, widths in bits.items():
         shape = weights.shapes[bank]

@@ -11,7 +11,10 @@ from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, check_
 from mode_core.statistics import BankShape
 
 SCALE_BYTES = 2  # float16
-VISION_PARTS = ("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit")
+VISION_PARTS = (  # and what listens beside them
+    *("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit"),
+    *("audio_tower", "audio_encoder"),
+)
 VISION_BRIDGES = ("multi_modal_projector", "mm_projector", "mlp1", "embed_vision", "vision_projector")
 
 

@@ -93,9 +93,9 @@ def test_the_close_up_says_why_an_expert_has_its_width(places):
     told = words(app)
     assert f"**{given[4]} bits** by MODE, at 2.5 bits on average" in told
     power = 3 * math.floor(math.log10(costs[4].max()) / 3)
-    unit = {0: "", -3: " · 10⁻³"}[power]
+    unit = {0: "", -3: "×10⁻³"}[power]
     for column, width in enumerate((2, 3, 4)):
-        cost = f"{costs[4, column] / 10**power:.3g}{unit}"
+        cost = f"{costs[4, column] / 10**power:.3g}"
         assert (f"| **{cost}** |" if width == given[4] else f"| {cost} |") in told
     gains = [max((costs[e, given[e] - 2] - costs[e, j]) / (j + 2 - given[e]) for j in range(given[e] - 1, 3))
              for e in range(16) if given[e] < 4]  # fmt: skip

@@ -86,7 +86,8 @@ def test_widths_keep_their_colour_and_get_lighter():
 def test_counts_add_up_to_every_expert_of_a_layer(statistics, solver):
     now = solver.solve(3.0)
     figure = width_counts(Axes.of(statistics), now.bits, now.widths)
-    assert [trace.name for trace in figure.data] == ["2 bits", "3 bits", "4 bits"]
+    assert [trace.name for trace in figure.data] == ["2", "3", "4"]
+    assert figure.layout.legend.title.text == "bits:" and figure.layout.showlegend is not False
     np.testing.assert_array_equal(sum(trace.customdata for trace in figure.data), 10)
     np.testing.assert_allclose(sum(trace.x for trace in figure.data), 100)
 
@@ -103,7 +104,7 @@ def test_frontier_marks_uniform_widths_and_this_budget(solver):
     uniform = list(zip(line.uniform_bits, line.uniform_bits, line.uniform_objective, strict=True))
     figure = frontier_chart(line.average_bits, line.objective, uniform, (now.average_bits, now.objective))
     curve, points, here = figure.data
-    assert list(points.text) == ["all 2", "all 3", "all 4"]
+    assert list(points.text) == ["2 bits", "3 bits", "4 bits"]
     assert (np.diff(curve.y) <= 1e-12).all()
     assert here.y[0] <= np.interp(3.0, curve.x, curve.y) * (1 + 1e-9) and here.y[0] <= points.y[1]
     assert figure.layout.yaxis.type == "log" and "estimate" in figure.layout.title.text

@@ -47,8 +47,9 @@ def test_four_maps_on_one_expert_axis_say_what_they_show(grid, sensitivity):
         np.testing.assert_allclose(trace.hovertext, grid.counts[kind])
         assert trace.coloraxis == "coloraxis" and "× an even share" in trace.hovertemplate
         assert trace.y[2] == "layer 2 · model.language_model.layers.2.mlp.experts"
-    for place in "234":
-        assert figure.layout[f"xaxis{place}"].matches == "x" and figure.layout[f"yaxis{place}"].matches == "y"
+    assert all(figure.layout[f"yaxis{place}"].matches == "y" for place in "234")
+    assert {trace.xaxis for trace in figure.data} == {None} and figure.layout.xaxis.anchor == "y4"
+    assert [trace.yaxis for trace in figure.data[:4]] == ["y", "y2", "y3", "y4"]
     tops = [figure.layout[f"yaxis{place}"].domain[1] for place in ("", "2", "3", "4")]
     assert tops == sorted(tops, reverse=True) and tops[0] == 1
     least, most = figure.layout.meta["tall"]

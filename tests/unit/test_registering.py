@@ -27,7 +27,7 @@ def test_every_method_is_told_everywhere(method):
     assert METHODS[method.name] is method and method.group in GROUPS and method.needs in ("", *NEEDS)
     assert method.description.endswith(".") and len(method.formula) > 3 and len(method.source) > 5
     assert names.method(method.name) == method.title and names.short_method(method.name) == method.short
-    assert "(" in method.title or method.group == "rival", "the title says whose it is"
+    assert "(" in method.title or method.group == "floor", "the title says whose it is"
     assert len(method.short) <= 24 and method.scopes[0] in ("bank", "model")
     assert set(method.counts) <= set(WIDTHS)
 

@@ -24,7 +24,8 @@ def headline(allocation: Allocation, rival: Allocation) -> Readout:
     done = next((one for one in process_wide.measurements() if one.fingerprint == seal), None)
     told = _measured(done) if done is not None else _estimated(allocation, rival)
     if allocation.method != "uniform" and (alike := estimating.nearly_uniform(allocation)):
-        told = Readout(_no_choice(alike), f"{_why_alike(allocation)}{told.strong} {told.plain}")
+        beside = f" {told.plain}" if alike.others or done is not None else ""  # else it is its own rival
+        told = Readout(_no_choice(alike), f"{_why_alike(allocation)}{told.strong}{beside}")
     return told
 
 

@@ -23,6 +23,12 @@ UNIT_HELP = (
 SCOPE_HELP = "The paper gives each layer the same average; one budget for the model moves bits between layers."
 
 
+def part(follow: Callable[[], str]) -> None:
+    """Folded away, so that the map stands beside the slider: what is set is told above, as recommended or not."""
+    with st.expander("Settings: estimate, scope, unit, widths, trust in the samples", key="budget-settings"):
+        row(follow)
+
+
 def row(follow: Callable[[], str]) -> None:
     """Method, scope, unit, widths and vision weight; below them the trust in the samples."""
     method, scope, unit, widths, weight = st.columns([1.6, 1.3, 0.9, 1.2, 1.3], vertical_alignment="top")

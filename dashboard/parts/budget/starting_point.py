@@ -8,6 +8,8 @@ from dashboard.state import address, estimating
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
+from mode_core.importance import Recommendation
+from mode_core.request import AllocationRequest
 
 
 def part(allocation: Allocation) -> None:
@@ -16,8 +18,8 @@ def part(allocation: Allocation) -> None:
     mine = advised.settings == {name: getattr(now, name) for name in advised.settings}
     paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
     told, asked = st.columns([3, 1], vertical_alignment="center")
-    share = f"{names.SCOPES[advised.scope].lower()}, drawn to the mean by {advised.shrinkage:g}"
-    told.caption(f"Recommended{' and set' * mine}: {names.method(advised.method)} ({share}). {plain(advised.why)}")
+    own = "" if mine else f"Set: {_words(now)}. "
+    told.caption(f"{own}Recommended{' and set' * mine}: {_words(advised)}. {plain(advised.why)}")
     with asked:
         if now.scope == "bank" and now.method != "uniform" and estimating.nearly_uniform(allocation):
             _settings_button("Share bits out over the whole model", "model-wide", estimating.across_layers())
@@ -25,6 +27,12 @@ def part(allocation: Allocation) -> None:
             _settings_button("MODE as the paper has it", "as-in-paper", estimating.PAPER)
         if not mine:
             _settings_button("Recommended estimate", "as-advised", advised.settings)
+
+
+def _words(estimate: AllocationRequest | Recommendation) -> str:
+    """'MODE (the paper) (each layer, drawn to the mean by 0.85)'."""
+    share = f"{names.SCOPES[estimate.scope].lower()}, drawn to the mean by {estimate.shrinkage:g}"
+    return f"{names.method(estimate.method)} ({share})"
 
 
 def _settings_button(label: str, key: str, settings: dict[str, object]) -> None:

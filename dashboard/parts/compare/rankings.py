@@ -40,6 +40,6 @@ def part() -> None:
         frame = comparing.against_truth(
             current_run.statistics(), found.truth, bits, modality, comparisons.costs_at(bits)
         )
-        title = f"{names.short_method(method)}: estimated cost against measured damage, expert by expert"
+        title = f"{names.short_method(method)}: estimate against measurement, by expert"
         chart(charts.truth_scatter(frame, title), "truth", table=lambda: frame)
     measured_evidence.told(found)

@@ -15,8 +15,9 @@ from dashboard.words import tables
 
 def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, place: tuple[int, int]) -> None:
     """The chosen expert: its frequencies, its error, and why it has its width."""
-    choose_expert(grid.axes, place)
     row, expert = place
+    st.subheader(f"Expert {expert} of layer {grid.axes.ticks[row]}", anchor="close-up")
+    choose_expert(grid.axes, place)
     size = grid.axes.experts[row]
     shares, counts = of_bank(grid, row)
     one, seen = ({kind: float(values[expert]) for kind, values in held.items()} for held in (shares, counts))

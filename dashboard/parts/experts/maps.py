@@ -18,6 +18,12 @@ from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
 
+HELP_VIEW = (
+    "Load: share of a kind's tokens, as a multiple of an even share of the layer. Rank: 1 is the busiest of the layer. "
+    "Ratio: how many times one kind's share is another's. Specialisation: text against denoised vision, greyed where "
+    "an expert gets little of either."
+)
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -56,7 +62,7 @@ def draw_controls(grid: charts.FrequencyGrid) -> tuple[st.container, Arrangement
     """The place of the key ratio's slider, and the arrangement chosen."""
     slider, view, more = st.columns([1.5, 1.2, 0.55], vertical_alignment="bottom")
     with view:
-        chosen = _switch("Show", charts.VIEWS, "load", "view")
+        chosen = _switch("Show", charts.VIEWS, "load", "view", HELP_VIEW)
     with more.popover("Arrange", icon=":material/tune:", width="stretch"):
         rows = _switch("Layers", charts.LAYER_ORDERS, "depth", "layers")
         columns = _switch("Experts of a layer", charts.ORDERS, "index", "order")
@@ -75,10 +81,10 @@ def draw_controls(grid: charts.FrequencyGrid) -> tuple[st.container, Arrangement
     )
 
 
-def _switch(label: str, options: Mapping[Any, str], default: Any, name: str) -> Any:
+def _switch(label: str, options: Mapping[Any, str], default: Any, name: str, told: str | None = None) -> Any:
     """A choice of view that stands in the address under `name`."""
     bound = address.bind_place(name, list(options), default)
-    return st.segmented_control(label, list(options), format_func=options.get, required=True, **bound)
+    return st.segmented_control(label, list(options), format_func=options.get, required=True, help=told, **bound)
 
 
 def _middle(widths: tuple[int, ...]) -> int:

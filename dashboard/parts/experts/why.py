@@ -43,18 +43,21 @@ def reason(costs: CostTable, found: Allocation, bank: str, expert: int) -> str:
         given = " and ".join(f"**{width} bits** for {half}" for half, width in zip(halves.HALVES, bits, strict=True))
         return f"{given}, at {found.average_bits:.3g} bits on average."
     cost = {width: float(own[costs.bits.index(width)]) for width in widths}
-    told = in_one_unit(max(cost.values()))
+    told, unit = in_one_unit(max(cost.values()))
     cells = [f"**{told(cost[width])}**" if width == bits else told(cost[width]) for width in widths]
     heads = [f"{'▸ ' * bool(width == bits)}{width} bits" for width in widths]
-    rows = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(widths), "| cost | " + " | ".join(cells) + " |"]
-    return f"{sentence(costs, found, bank, expert, told)}\n\n" + "\n".join(rows)
+    rows = [
+        "| | " + " | ".join(heads) + " |",
+        "|---|" + "---:|" * len(widths),
+        f"| cost{', ' * bool(unit)}{unit} | " + " | ".join(cells) + " |",
+    ]
+    return f"{sentence(costs, found, bank, expert, lambda cost: told(cost) + unit)}\n\n" + "\n".join(rows)
 
 
-def in_one_unit(largest: float) -> Callable[[float], str]:
-    """Writes costs of this size in a unit that needs no powers of ten in each of them."""
+def in_one_unit(largest: float) -> tuple[Callable[[float], str], str]:
+    """What writes costs of this size without a power of ten in each of them, and that power."""
     power = 3 * int(np.floor(np.log10(largest) / 3)) if largest > 0 else 0
-    unit = f" · 10{str(power).translate(_RAISED)}" * (power != 0)
-    return lambda cost: f"{cost / 10.0**power:.3g}{unit}"
+    return lambda cost: f"{cost / 10.0**power:.3g}", f"×10{str(power).translate(_RAISED)}" * (power != 0)
 
 
 def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: Callable[[float], str]) -> str:

@@ -15,12 +15,13 @@ from dashboard.parts.export.archive import zipped
 from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
+from mode_core.errors import ImportanceError, PredictionError
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
-from mode_core.export.refit import UNIT_WORDS, fit
-from mode_core.export.target import missing_package
+from mode_core.export.refit import UNIT_WORDS, fit, told_beside_uniform
+from mode_core.export.target import Fitted, missing_package
 from mode_core.export.writing import check_widths
 from mode_core.jobs import Job
 
@@ -31,10 +32,10 @@ FIRST = next(iter(TARGETS))
 
 
 def group_part() -> str:
-    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
     return st.pills(  # not a segmented control: these wrap where the page is narrow
-        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        "Kind of export", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
         on_change=lambda: _first_of(st.session_state["export:group"]),
     )  # fmt: skip
 
@@ -110,8 +111,18 @@ def _price(target: Target, chosen: Allocation) -> None:
             "(estimates).",
             icon=":material/price_change:",
         )
+    if told := _beside_uniform(fitted):
+        (st.warning if fitted.width is not None else st.info)(told, icon=":material/balance:")
     for note in fitted.notes:
         st.caption(plain(note))
+
+
+def _beside_uniform(fitted: Fitted) -> str:
+    """What a coarse unit is worth, before anything is written; why not, where the run cannot tell."""
+    try:
+        return told_beside_uniform(fitted, estimating.predict)
+    except (ImportanceError, PredictionError) as refused:
+        return f"What this is worth beside uniform bits cannot be predicted: {plain(refused)}"
 
 
 def _preview(target: Target, chosen: Allocation) -> None:

@@ -42,5 +42,5 @@ def part() -> tuple[Allocation, Allocation]:
         delta_arrow="off",
     )
     spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
-    st.caption(f"{spread}. The rival is uniform bits of the same size: {estimating.uniform_name(uniform)}.")
+    st.caption(f"{spread}. The rival: {estimating.uniform_name(uniform)}, of the same size.")
     return chosen, uniform

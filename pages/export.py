@@ -45,7 +45,7 @@ def forms(chosen: Allocation) -> None:
     with right:
         exporting.outlook_part(target, chosen)
     st.caption("The same on the command line, in the repository's folder:")
-    line = commands.command(target, folder)
+    line = commands.command(target, folder, exporting.told(target))
     st.code(line, language=None, wrap_lines=True)  # the colours of shell code are too faint for some
     st.subheader("Report")
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "

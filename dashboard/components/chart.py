@@ -32,15 +32,16 @@ _HTML = """
 <div class="figure" data-part="figure"></div>
 <div class="figure-foot">
   <p data-part="says"></p>
-  <span class="figure-save"><button type="button" data-format="png">PNG</button><button type="button"
-    data-format="svg">SVG</button></span>
+  <span class="figure-save"><button type="button" data-part="whole" hidden>Full screen</button><button type="button"
+    data-format="png">PNG</button><button type="button" data-format="svg">SVG</button></span>
 </div>
+<p class="figure-live" data-part="live" aria-live="polite"></p>
 """
 _live = st.components.v2.component(
     "mode_live_figure",
     html=_HTML,
     css=(_HERE / "figure.css").read_text(encoding="utf-8"),
-    js=(_HERE / "figure.js").read_text(encoding="utf-8"),
+    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "figure.js")),
     isolate_styles=False,
 )
 
@@ -52,7 +53,6 @@ def chart(
     table: Callable[[], pd.DataFrame] | None,
     caption: bool = True,
     follows: bool = False,
-    zoom: str = "",
     on_pick: Callable[[dict], None] | None = None,
 ) -> None:
     """Draw a figure of `dashboard.charts`, redrawn in place; with MODE_CONTROLS=plain by `st.plotly_chart`.
@@ -64,9 +64,9 @@ def chart(
             question whose answer they would tell (None).
         caption: show the summary under the chart.
         follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.
-        zoom: charts of one name share the range of their first axes; they must have the same ones.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
-            arrow key. Not with plain controls.
+            arrow key. A figure whose `meta` has a crosshair (`panels.stacked`) moves that by itself, as fast as keys
+            are pressed, and tells the place alone. Not with plain controls.
     """
     meta, dark = figure.layout.meta or {}, st.context.theme.type == "dark"
     if plain_controls():
@@ -75,7 +75,7 @@ def chart(
         if caption and meta.get("summary"):
             st.caption(plain(meta["summary"]))
     else:
-        spec, how = Spec.of(figure), {"key": key, "caption": caption, "zoom": zoom}
+        spec, how = Spec.of(figure), {"key": key, "caption": caption}
         if follows:
             st.session_state[_sent(key)] = digest = spec.digest()
             how["mark"] = digest.mark

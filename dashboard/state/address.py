@@ -19,7 +19,7 @@ from dashboard.state.folders import PAGES
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
-    *("view", "order", "width"),  # Experts
+    *("view", "order", "layers", "width", "tokens"),  # Experts
     *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
@@ -28,7 +28,7 @@ PLACE = (  # names in the URL beside those of the choices
 )
 MOST_UNDONE = 50
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "controls", "view", "order", "step", "shown"),
+    *("job", "controls", "view", "order", "layers", "tokens", "step", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 

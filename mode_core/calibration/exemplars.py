@@ -6,7 +6,6 @@ expert holds already are looked at more closely, which after a few batches are f
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from mode_core.calibration.gallery import small_picture
 from mode_core.files import atomic_write
 from mode_core.models import PADDING, VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run
 from mode_core.samples import Sample, SampleError
-from mode_core.samples.images import thumbnail
 from mode_core.statistics.exemplars import (
     AFTER,
     BEFORE,
@@ -230,12 +228,6 @@ def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample])
         if not file.is_file() and key in samples:
             try:
                 source = samples[key].pictures(found.samples[key].get("frames"))[image]
-                atomic_write(file, _encoded(thumbnail(source, THUMBNAIL)))
+                atomic_write(file, small_picture(source, THUMBNAIL, "JPEG", quality=90))
             except SampleError:
                 continue
-
-
-def _encoded(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=90)
-    return buffer.getvalue()

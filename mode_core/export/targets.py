@@ -10,8 +10,6 @@ from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.ggml_library import TRIED as GGML_TRIED
-from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
-from mode_core.export.gguf import write_gguf
 from mode_core.export.gguf_choice import fit_types
 from mode_core.export.gguf_file import LINES as GGUF_LINES
 from mode_core.export.gguf_file import write_gguf_file
@@ -20,6 +18,8 @@ from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.imatrix import write_imatrix
+from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
+from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -61,10 +61,13 @@ TARGETS: dict[str, Target] = {
             "Take it to run the model in transformers, if its family is among those proven.",
             "expert_projection",
             AUTO_ROUND_WIDTHS,
-            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
-            f"vLLM and SGLang want one width for all experts of a layer. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
+            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained; with zero "
+            "points transformers alone. vLLM (tried: 0.32) takes one width for all experts of a layer: where a layer "
+            "has several, silently the file's most common one, and then it stops at sizes that do not match; solve "
+            f"with unit 'layer' for it. SGLang wants one width too. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
             "Its tensors, unpacked by an independent reader, equal the quantized weights; stock from_pretrained with "
-            "auto-round gives the same weights to the bit, and logits within 0.005.",
+            "auto-round gives the same weights to the bit, and logits within 0.005. vLLM's own settings and loader, "
+            "its kernel emulated, give the same answers where each layer has one width (tests/parity).",
             write_auto_round,
             needs_model=True,
             load=STOCK_LINES,
@@ -82,7 +85,7 @@ TARGETS: dict[str, Target] = {
             "Whatever runs the original checkpoint: transformers, vLLM, lmms-eval, VLMEvalKit. It saves no memory; "
             "it is for measuring what the bits cost.",
             "Names, layout, types and companion files are the source's; loaded with stock transformers, its logits "
-            "equal those of the quantized model.",
+            "equal those of the quantized model; vLLM on a CPU gives the same answers, pictures too (tests/parity).",
             write_dequantized,
             needs_model=True,
             load=STOCK_LINES,
@@ -112,10 +115,12 @@ TARGETS: dict[str, Target] = {
             "Take it for vLLM, if one width for all experts of a layer is fine enough.",
             "layer",
             COMPRESSED_WIDTHS,
-            "vLLM, where it has a kernel for the width. Not stock transformers: 5.23 loads files with several widths "
-            "without an error and with wrong weights. Family: Qwen3-VL-MoE.",
-            "compressed-tensors' own decompressor gives the quantized weights exactly; an expected failure records "
-            "what transformers makes of a file with several widths.",
+            "vLLM, where it has a kernel for the width (a GPU; tried: 0.32's settings and loader, kernel emulated). "
+            "Not stock transformers: 5.23 loads files with several widths without an error and with wrong weights. "
+            "Family: Qwen3-VL-MoE.",
+            "compressed-tensors' own decompressor gives the quantized weights exactly, and vLLM's own settings and "
+            "loader the same answers (tests/parity); an expected failure records what transformers makes of a file "
+            "with several widths.",
             write_compressed_tensors,
             needs_model=True,
             load=VLLM_LINES,
@@ -152,8 +157,8 @@ TARGETS: dict[str, Target] = {
             "compressed-tensors' own decompressor gives the quantized weights exactly.",
             write_compressed_tensors,
             needs_model=True,
-            warning="No engine runs this: vLLM refuses or misreads experts of several widths in one layer, and stock "
-            "transformers loads wrong weights without an error.",
+            warning="No engine runs this: vLLM takes the first expert's width for its layer and stops at sizes that do "
+            "not match, and stock transformers loads wrong weights without an error.",
         ),
         Target(
             "gguf",

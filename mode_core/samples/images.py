@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mode_core.errors import ModeError
 from mode_core.files import LFS_POINTER
-from mode_core.samples.tones import upright_rgb
+from mode_core.samples.rgb import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

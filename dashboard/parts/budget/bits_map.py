@@ -32,10 +32,12 @@ def costs_shown(bits: Bits) -> CostTable:
     return halves.split_costs(solving.split_costs()) if halves.is_split(bits) else solving.costs()
 
 
-def figure(allocation: Allocation, unsettled: Bits | None = None) -> go.Figure:
-    """The map, with dots where bits moved; hatched where they hang on the samples, which takes a while to find out."""
+def figure(allocation: Allocation, at_rest: bool = False) -> go.Figure:
+    """The map, with dots where bits moved. What takes a while waits until no slider is held: hatching where bits hang
+    on the samples, and what each width would cost, on hover."""
     axes, bits = laid_out(allocation.bits)
-    return charts.bit_map(axes, bits, allocation.widths, _earlier(axes, bits), unsettled=unsettled)
+    more = {"unsettled": _unsettled(), "costs": costs_shown(allocation.bits)} if at_rest else {}
+    return charts.bit_map(axes, bits, allocation.widths, _earlier(axes, bits), **more)
 
 
 def nothing(why: str) -> go.Figure:
@@ -48,7 +50,7 @@ def part(allocation: Allocation) -> None:
     axes, bits = laid_out(allocation.bits)
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
-        chart(figure(allocation, _unsettled()), "bits", follows=True,
+        chart(figure(allocation, at_rest=True), "bits", follows=True,
               table=lambda: tables.allocation_table(axes, bits, costs_shown(allocation.bits)))  # fmt: skip
     with right:
         chart(charts.width_counts(axes, bits, allocation.widths), "counts",

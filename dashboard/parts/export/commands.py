@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +22,16 @@ def folder_of(target: Target, chosen: Allocation) -> Path:
     return folders.exports_folder() / f"{current_run.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
 
 
-def command(target: Target, folder: Path) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
+def command(target: Target, folder: Path, told: Mapping[str, str] | None = None) -> str:
+    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it, `told`
+    what the form is told beside the bits."""
     asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
     run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
     kept = f"{out}.allocation.json"
     solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
     write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
     write += quantizer.to_arguments()
+    write += [word for name, value in (told or {}).items() for word in (f"--{name.replace('_', '-')}", value)]
     if target.needs_model and trust.may_run(current_run.run().model_source):
         write.append("--trust-remote-code")
     return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

@@ -24,8 +24,7 @@ PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate
 
 def build(command: str) -> str:
     """The report of the open run and of what is chosen now, as HTML; `command` makes the same bits again."""
-    axes = charts.Axes.of(current_run.statistics())
-    sections = [_about(), _frequencies(axes), _sensitivity(), _allocation(), *_measured(), _again(command)]
+    sections = [_about(), _experts(), _allocation(), *_measured(), _again(command)]
     return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections)
 
 
@@ -60,18 +59,14 @@ def _grid() -> charts.FrequencyGrid:
     return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
 
 
-def _frequencies(axes: charts.Axes) -> Section:
+def _experts() -> Section:
     now, grid = address.choices().request, _grid()
-    bars = charts.bias_bars(axes.ticks, divergences(grid), "How far apart kinds of token are, by layer")
+    errors = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
+    bits = 3 if 3 in errors.bits else errors.bits[len(errors.bits) // 2]
     told = f"Key vision tokens: the best {100 * now.key_ratio:.0f} % by {names.signal(now.signal)}."
-    return Section("Who uses which expert", [told], [charts.frequency_heatmaps(grid, "share"), bars])
-
-
-def _sensitivity() -> Section:
-    now = address.choices().request
-    grid = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
-    bits = 3 if 3 in grid.bits else grid.bits[len(grid.bits) // 2]
-    return Section("What rounding would break", [], [charts.sensitivity_heatmaps(grid, bits)])
+    apart = charts.divergence_by_layer(grid.axes.ticks, divergences(grid))
+    title = "Who uses which expert, and what rounding would break"
+    return Section(title, [told], [charts.expert_maps(grid, errors, bits), apart])
 
 
 def _allocation() -> Section:

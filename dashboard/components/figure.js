@@ -267,7 +267,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
   Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
   if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
-  const own = { responsive: false, displayModeBar: TOUCHED ? false : "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
+  const shown = TOUCHED ? false : "hover";
+  const own = { responsive: false, displayModeBar: shown, scrollZoom: false, modeBarButtonsToAdd: [LINK] };
   chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

@@ -15,6 +15,7 @@ import streamlit as st
 from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
+from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.csv_files import csv_of
 
@@ -126,13 +127,21 @@ def load_plotly() -> None:
     st.html(f"<style>{hidden}</style>")
 
 
+def in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same without the names that code and files use: columns in words, methods by their own."""
+    told = {
+        column: rows[column].map(names.method, na_action="ignore") for column in ("method", "against") if column in rows
+    }
+    return rows.assign(**told).rename(columns=lambda name: str(name).replace("_", " "))
+
+
 def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     """Rows behind a chart, made when opened; with a CSV download of all of them."""
     opened = st.expander("Table", key=f"table-{key}", on_change="rerun", type="compact")
     if not opened.open:
         return
     with opened:
-        rows = table()
+        rows = in_words(table())
         st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",

@@ -111,21 +111,21 @@ def drag_the_budget(person: Walker) -> None:
     """Numbers move while the mouse still holds the slider, and a reload loses nothing."""
     page = person.page
     person.to("Budget")
-    seen = [person.figure("Size of the experts").inner_text()]
+    seen = [person.figure("Routed experts").inner_text()]
     with person.dragging(BUDGET, 0.25):
         for share in (0.25, 0.1, 0.3):
             box = person.slider(BUDGET).bounding_box()
             page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
-            page.wait_for_function(_OTHER_FIGURE, arg=["Size of the experts", seen[-1]])
-            seen.append(person.figure("Size of the experts").inner_text())
+            page.wait_for_function(_OTHER_FIGURE, arg=["Routed experts", seen[-1]])
+            seen.append(person.figure("Routed experts").inner_text())
     page.wait_for_function("location.search.includes('bits=')")
     settled(page)
     assert person.address["bits"].startswith("2.")
-    chosen, size = person.address, person.figure("Size of the experts").inner_text()
+    chosen, size = person.address, person.figure("Routed experts").inner_text()
     page.reload()
     person.arrived("Budget")
     assert person.address == chosen
-    assert person.figure("Size of the experts").inner_text() == size
+    assert person.figure("Routed experts").inner_text() == size
     assert float(person.slider(BUDGET).input_value()) == float(chosen["bits"])
 
 

@@ -104,7 +104,7 @@ def test_frontier_marks_uniform_widths_and_this_budget(solver):
     uniform = list(zip(line.uniform_bits, line.uniform_bits, line.uniform_objective, strict=True))
     figure = frontier_chart(line.average_bits, line.objective, uniform, (now.average_bits, now.objective))
     curve, points, here = figure.data
-    assert list(points.text) == ["all 2", "all 3", "all 4"]
+    assert list(points.text) == ["2 bits", "3 bits", "4 bits"]
     assert (np.diff(curve.y) <= 1e-12).all()
     assert here.y[0] <= np.interp(3.0, curve.x, curve.y) * (1 + 1e-9) and here.y[0] <= points.y[1]
     assert figure.layout.yaxis.type == "log" and "estimate" in figure.layout.title.text
@@ -119,7 +119,7 @@ def test_other_methods_are_points_of_their_own():
 
 def test_a_curve_that_beats_no_uniform_width_says_so():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)])
-    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than the same bits for all."
+    assert figure.layout.meta["summary"] == "By this method's costs no budget does better than uniform bits."
 
 
 def test_damage_by_layer_sums_to_the_objective(statistics, costs, solver):

@@ -19,7 +19,7 @@ FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own
     ("quantization.sizes", "quantization.settings"),
     ("samples", "models"),
     ("importance",),
-    ("allocation",),
+    ("allocation", "traffic"),
     ("request",),
     ("prediction",),
     ("probing",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer
@@ -13,6 +14,9 @@ from mode_core.cli.verbs import Result, load_for, run_allocation
 from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
+
+if TYPE_CHECKING:
+    from mode_core.samples import SampleList
 
 TARGETS_OWN = ("types", "rest", "imatrix", "weighting")  # options of single targets
 
@@ -60,8 +64,10 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         raise SettingsError(f"There is no export target {options.target!r}. Targets:\n{listed}")
     target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
     quantizer, samples = asked_quantizer(options, run)
+    if target.takes_samples and samples is None:
+        samples = _own_samples(options, run)
     weights: dict[str, object] = {}
-    if target.needs_model and options.stream:
+    if options.stream and (target.needs_model or options.model):
         weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
@@ -89,6 +95,21 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         result["price_of_unit"] = written.fitted.price
     notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]
     return result | ({"notes": notes} if notes else {})
+
+
+def _own_samples(options: argparse.Namespace, run: Run) -> SampleList | None:
+    """The samples that were asked for, else those that the run was measured on, where it says which."""
+    from mode_core.export.auto_round_recipe import MOST_SAMPLES
+    from mode_core.export.repeating import recorded_samples
+
+    if options.quantizer_samples != options.parser.get_default("quantizer_samples"):
+        given = options.quantizer_samples, options.quantizer_images, options.quantizer_limit or MOST_SAMPLES
+        return sample_options.read(options, *given)
+    told = run.info.get("samples", {})
+    if "origin" not in told:
+        return None
+    found = recorded_samples(told["origin"] | {"digest": told["digest"]}, "samples")
+    return found if len(found) <= MOST_SAMPLES else found.draw(MOST_SAMPLES)
 
 
 def _folder(options: argparse.Namespace, run: Run) -> Path:

@@ -1,8 +1,8 @@
 """A recipe for AutoRound: `layer_config.json`, `calibration.json` of the run's own samples, and the script that runs.
 
-As AutoRound 0.16.1 reads it. Widths at the top must be ones that it packs (16 there makes a checkpoint that nothing
-loads); all that is no routed expert is listed at 16 bits; and a group must divide the row that it lies in, or the matrix
-is "newly initialised" on loading.
+As AutoRound 0.16.1 reads it. The width at the top must be one that it packs (16 there makes a checkpoint that nothing
+loads), all that is no routed expert is listed at 16 bits, and a group must divide the row that it lies in, or the
+matrix is "newly initialised" on loading.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LAYER_CONFIG, CALIBRATION, SCRIPT = "layer_config.json", "calibration.json", "qu
 MOST_SAMPLES = 128  # AutoRound's own number
 NO_EXPERT = r"^(?!.*experts[.][0-9]+[.])"  # matches the name of every linear layer but a routed expert's
 NO_SAMPLES = (
-    "The run does not say where its samples lie, so calibration.json is missing: give them (--calibration FOLDER), or run "
-    "quantize.py with --data of your own in its form."
+    "The run does not say where its samples lie, so calibration.json is missing: export on the command line with "
+    "--calibration FOLDER, or run quantize.py with --data of your own in its form."
 )
 _SCRIPT = Template('''\
 """AutoRound (tried: 0.16.1) at the bits of layer_config.json; everything but routed experts stays at 16 bits.

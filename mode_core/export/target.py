@@ -38,6 +38,7 @@ class Target:
     `group` is a name of `GROUPS`, `for_whom` one sentence on who should take this form, `recommended` why it is the one
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
+    `takes_samples`: it writes the run's own samples too, where they are given.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
     `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
@@ -54,6 +55,7 @@ class Target:
     proof: str
     write: Callable[[Request, Path], tuple[str, ...] | None]
     needs_model: bool = False
+    takes_samples: bool = False
     needs: str = ""
     recommended: str = ""
     warning: str = ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from mode_core.export.auto_round import FAMILIES as AUTO_ROUND_PROVEN
 from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
+from mode_core.export.auto_round_recipe import write_auto_round_recipe
 from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
 from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
+from mode_core.export.exllamav3 import EXL3_WIDTHS, SERVED_WIDTHS, write_exllamav3
+from mode_core.export.exllamav3 import FAMILIES as EXL3_FAMILIES
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.ggml_library import TRIED as GGML_TRIED
 from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
@@ -23,7 +26,7 @@ from mode_core.export.imatrix import write_imatrix
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
-from mode_core.export.recipes import write_layer_config, write_recipe
+from mode_core.export.recipes import write_recipe
 from mode_core.export.table import write_table
 from mode_core.export.target import Target
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
@@ -170,14 +173,16 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "auto_round_recipe",
-            "AutoRound's layer_config, to tune with it at these bits (JSON)",
+            "A script for AutoRound, which tunes the rounding to these bits",
             "recipe",
             "Take it to have AutoRound tune the rounding to these bits.",
             "expert_projection",
             RECIPE_WIDTHS,
-            "AutoRound: AutoRound(model, layer_config=…) (tried: 0.16.1).",
-            "Every expert's every matrix has exactly one entry; AutoRound's own class takes every entry.",
-            write_layer_config,
+            "AutoRound (tried: 0.16.1, on CPU): python quantize.py MODEL, pictures of the calibration included.",
+            "Every expert's every matrix has exactly one entry, which AutoRound's own class takes; run for a few "
+            "steps, every width is the one asked for, and stock transformers loads the result (tests/parity).",
+            write_auto_round_recipe,
+            takes_samples=True,
         ),
         Target(
             "gptqmodel_config",
@@ -216,6 +221,33 @@ TARGETS: dict[str, Target] = {
             "Each pattern matches exactly one tensor of a GGUF file written with gguf-py, all expert tensors are "
             "matched. llama-quantize itself is not run here.",
             write_gguf,
+        ),
+        Target(
+            "exllamav3_recipe",
+            "Recipes for ExLlamaV3, one width for a layer's projection (YAML)",
+            "recipe",
+            "Take it to have ExLlamaV3 quantize the original to EXL3 at these bits, on an NVIDIA GPU.",
+            "projection",
+            EXL3_WIDTHS,
+            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (both read in "
+            f"its sources of September 2026, not run: it needs CUDA). Families: {', '.join(EXL3_FAMILIES.values())}.",
+            "It passes the checks that its converter makes, as read there: every linear layer of the decoder once, and "
+            "no other; patterns match each tensor of an expert once. Not run.",
+            write_exllamav3,
+        ),
+        Target(
+            "exllamav3_recipe_expert",
+            "Recipes for ExLlamaV3, a width for every expert (YAML)",
+            "recipe",
+            "Take it for the plug-in vllm-exl3, which serves experts of one layer at several widths.",
+            "expert_projection",
+            SERVED_WIDTHS,
+            "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads the file: "
+            "its format has a width for every matrix.",
+            "It passes the checks that ExLlamaV3's converter makes, as read there. Not run.",
+            write_exllamav3,
+            warning="ExLlamaV3's fast path for experts wants equal widths within a layer; with several it is slower, "
+            "or refuses. Measure before you keep it.",
         ),
         Target(
             "mlx_config",

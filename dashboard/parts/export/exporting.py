@@ -129,9 +129,12 @@ def _preview(target: Target, chosen: Allocation) -> None:
                 elif path.suffix == ".parquet":
                     st.caption("The same table as the CSV, with types, for pandas and other tools.")
                 else:
-                    text = path.read_text(encoding="utf-8")
+                    with path.open(encoding="utf-8") as file:
+                        text = file.read(PREVIEW + 1)
                     language = LANGUAGES.get(path.suffix)
                     st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language=language, height=320)
+        for note in result.manifest["notes"]:
+            st.caption(plain(note))
 
 
 def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
@@ -175,7 +178,9 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    return export(target.name, chosen, folder, run=current_run.run(), quantizer=solving.quantizer())
+    run = current_run.run()
+    samples = quantizing.own_samples(run) if target.takes_samples else None
+    return export(target.name, chosen, folder, run=run, quantizer=solving.quantizer(), samples=samples)
 
 
 def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:

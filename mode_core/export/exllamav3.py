@@ -2,8 +2,8 @@
 
 `recipe.yaml` is what its `convert.py --recipe` takes (as of September 2026): `tensors` maps every linear layer of the
 decoder that it budgets to 1 to 8 bits, or 16 for one that stays; a layer too few or too many ends it. The router is
-none of them, and the head has `head_bits`. `override.yaml` puts the same bits together from whole models that exist already,
-one a width (`util/recompile.py --override`): patterns on tensors' names, and the model that each is taken from.
+none of them, and the head has `head_bits`. `override.yaml` puts the same bits together from whole models that exist
+already, one a width (`util/recompile.py --override`): patterns on tensors' names, and the model that each comes from.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class Target:
     `takes_samples`: it writes the run's own samples too, where they are given.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
-    `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
+    `write` gives sentences about what it wrote. `reroutes`: tokens go to other experts than in the model that was
+    measured. `load` are lines of Python that open a checkpoint within its folder
     (see `card`), `tried` the versions of the packages that were tried with them.
     """
 
@@ -60,6 +61,7 @@ class Target:
     recommended: str = ""
     warning: str = ""
     fit: Callable[[Request, Target], Fitted] | None = None
+    reroutes: bool = False
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
 

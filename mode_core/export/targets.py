@@ -25,6 +25,8 @@ from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.imatrix import write_imatrix
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
+from mode_core.export.pruned import FAMILIES as PRUNED_FAMILIES
+from mode_core.export.pruned import write_pruned
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
 from mode_core.export.recipes import write_recipe
 from mode_core.export.table import write_table
@@ -89,6 +91,23 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=STOCK_LINES,
             tried={"transformers": TRANSFORMERS, "torch": TORCH},
+        ),
+        Target(
+            "pruned",
+            "Plain checkpoint without the experts at width 0, a smaller model of the same form",
+            "checkpoint",
+            "Take it to leave experts out for good: fewer of them, in whatever runs the original.",
+            "expert",
+            ALL_WIDTHS,
+            "Whatever runs the original checkpoint, with fewer experts in every layer. Tokens of those left out go to "
+            f"others. Families: {', '.join(PRUNED_FAMILIES.values())}.",
+            "Loaded with stock transformers, its logits equal those of the quantized model whose router cannot choose "
+            "the experts that were left out.",
+            write_pruned,
+            needs_model=True,
+            load=STOCK_LINES,
+            tried={"transformers": TRANSFORMERS, "torch": TORCH},
+            reroutes=True,
         ),
         Target(
             "gptqmodel",
@@ -242,8 +261,8 @@ TARGETS: dict[str, Target] = {
             "Take it for the plug-in vllm-exl3, which serves experts of one layer at several widths.",
             "expert_projection",
             SERVED_WIDTHS,
-            "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads the file: "
-            "its format has a width for every matrix.",
+            "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads it: its "
+            "format has a width for every matrix.",
             "It passes the checks that ExLlamaV3's converter makes, as read there. Not run.",
             write_exllamav3,
             warning="ExLlamaV3's fast path for experts wants equal widths within a layer; with several it is slower, "

@@ -26,11 +26,12 @@ try:
     with left:
         target = exporting.form_part(group)
         folder = folders.exports_folder() / f"{current_run.run_entry().name}-{target.name}-{chosen.average_bits:.2f}bit"
-        exporting.take_part(target, chosen, folder)
+        told = exporting.options_part(target)
+        exporting.take_part(target, chosen, folder, told)
     with right:
-        exporting.outlook_part(target, chosen)
+        exporting.outlook_part(target, chosen, told)
     st.caption("The same on the command line, in the repository's folder:")
-    line = exporting.command(target, chosen, folder)
+    line = exporting.command(target, chosen, folder, told)
     st.code(line, language=None, wrap_lines=True)  # the colours of shell code are too faint for some
     st.subheader("Report")
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "

@@ -310,12 +310,13 @@ def export_whole(
     folder: Path,
     quantizer: Quantizer,
     calibration: Sequence[Any] | None = None,
+    options: dict[str, str] | None = None,
     *,
     trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Any:
-    """Write a target that needs the model's weights; returns the `ExportResult`."""
+    """Write a target that needs the model's weights, told its own `options`; returns the `ExportResult`."""
     from mode_core.export import export
 
     stages = Stages(progress, (1, 4))
@@ -325,5 +326,5 @@ def export_whole(
     with exclusive(loaded):
         return export(
             target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
-            progress=hook, cancel=cancel,
+            options=options, progress=hook, cancel=cancel,
         )  # fmt: skip

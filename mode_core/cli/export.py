@@ -16,9 +16,8 @@ from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
 if TYPE_CHECKING:
+    from mode_core.export import Target
     from mode_core.samples import SampleList
-
-TARGETS_OWN = ("types", "rest", "imatrix", "weighting")  # options of single targets
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -80,7 +79,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         run=run,
         quantizer=quantizer,
         samples=samples,
-        options={key: getattr(options, key) for key in TARGETS_OWN if getattr(options, key) is not None},
+        options=_own_options(options, target),
         shard_bytes=options.shard_mb * 1_000_000,
         base_model=options.base_model,
         progress=progress,
@@ -95,6 +94,25 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         result["price_of_unit"] = written.fitted.price
     notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]
     return result | ({"notes": notes} if notes else {})
+
+
+def _own_options(options: argparse.Namespace, target: Target) -> dict[str, str]:
+    """What was said to this target alone.
+
+    Raises:
+        SettingsError: said to one that does not understand it.
+    """
+    from mode_core.export import TARGETS
+
+    said = {}
+    for name in dict.fromkeys(name for each in TARGETS.values() for name in each.offers):
+        if (value := getattr(options, name)) is None:
+            continue
+        if name not in target.offers:
+            whose = ", ".join(each.name for each in TARGETS.values() if name in each.offers)
+            raise SettingsError(f"--{name} belongs to the target {whose}, not to {target.name!r}; leave it out.")
+        said[name] = value
+    return said
 
 
 def _own_samples(options: argparse.Namespace, run: Run) -> SampleList | None:

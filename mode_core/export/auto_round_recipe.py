@@ -86,6 +86,7 @@ def main() -> None:
         given.model, **TOP, layer_config=experts | BESIDE, dataset=data, nsamples=len(data), batch_size=1,
         seqlen=max(one["input_ids"].shape[1] for one in data), iters=given.steps, low_gpu_mem_usage=True,
         device_map=int(given.device) if given.device.isdigit() else given.device,
+        enable_torch_compile=given.device != "cpu",
     )
     tuner.quantize_and_save(given.out, format="auto_round")
 

@@ -39,6 +39,7 @@ class Target:
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
     `takes_samples`: it writes the run's own samples too, where they are given.
+    `offers`: what it alone understands (see `export`, options) and the usual values, the default ("": none) first.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
     `write` gives sentences about what it wrote. `reroutes`: tokens go to other experts than in the model that was
@@ -57,6 +58,7 @@ class Target:
     write: Callable[[Request, Path], tuple[str, ...] | None]
     needs_model: bool = False
     takes_samples: bool = False
+    offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: str = ""
     recommended: str = ""
     warning: str = ""

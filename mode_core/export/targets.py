@@ -185,6 +185,7 @@ TARGETS: dict[str, Target] = {
             "0.0; llama.cpp opens the file and answers with the same probabilities.",
             write_gguf_file,
             needs_model=True,
+            offers={"types": ("codes", "all", "plan"), "rest": ("", "Q8_0", "BF16", "F16", "F32"), "imatrix": ("",)},
             needs="gguf",
             fit=fit_types,
             load=GGUF_LINES,
@@ -290,6 +291,7 @@ TARGETS: dict[str, Target] = {
             "Its sums equal those counted from the model's own pass; ggml's function takes each expert's row, and the "
             "error weighted by it falls.",
             write_imatrix,
+            offers={"weighting": ("modality", "plain")},
             needs="gguf",
         ),
         Target(

@@ -17,18 +17,35 @@ from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide, solving
 from dashboard.words.plain import plain
+from mode_core import bundled
 from mode_core.allocation import Allocation
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
+from mode_core.export.imatrix import FILE as IMATRIX
 from mode_core.export.refit import UNIT_WORDS, fit
 from mode_core.export.target import missing_package
 from mode_core.export.writing import check_widths
 from mode_core.jobs import Job
 
+Told = dict[str, str]  # options of a form's own
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
 PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
+OPTIONS = {  # of single forms: what they are called, and what they do
+    "types": ("Types of the experts", "Codes are our own rounding, kept exactly. K and IQ types are ggml's, which "
+              "rounds the weights itself. They are chosen at their real bits, within the same bytes."),
+    "rest": ("Everything else", "Attention, embeddings and the like: as they were, or in a smaller type."),
+    "imatrix": ("Importance matrix", "What K and IQ types are rounded with: an export of the form 'An importance "
+                "matrix that has seen pictures'. IQ2 types need one."),
+    "weighting": ("Which tokens count", "Without redundant vision tokens, the background of a picture; or all alike."),
+}  # fmt: skip
+OFFERED = {
+    ("types", "codes"): "codes: what our quantizer rounded", ("types", "all"): "all: K and IQ types too",
+    ("types", "plan"): "plan: the smallest that holds each width", ("rest", ""): "as it was",
+    ("imatrix", ""): "none", ("weighting", "modality"): "text and key vision tokens",
+    ("weighting", "plain"): "all tokens",
+}  # fmt: skip
 
 
 def group_part() -> str:
@@ -53,6 +70,31 @@ def form_part(group: str) -> Target:
     return target
 
 
+def options_part(target: Target) -> dict[str, str]:
+    """What this form alone can be told; only what is not on its default."""
+    said = {}
+    for name, offered in target.offers.items():
+        label, told = OPTIONS[name]
+        values = [*offered, *_matrices()] if name == "imatrix" else list(offered)
+        value = st.selectbox(
+            label, values, format_func=lambda value, name=name: OFFERED.get((name, value), value), help=told,
+            **address.bind_place(name, values, values[0], key=f"export:{name}"),
+        )  # fmt: skip
+        if value != values[0]:
+            said[name] = value
+    return said
+
+
+def _matrices() -> list[str]:
+    """Importance matrices among the exports, by their paths."""
+    return [folders.relative(path) for path in sorted(folders.exports_folder().glob(f"*/{IMATRIX}"))]
+
+
+def _with_places(told: Told) -> Told:
+    """The same with paths that hold from wherever the dashboard was started."""
+    return told | {name: str(bundled.HOME / told[name]) for name in ("imatrix",) if name in told}
+
+
 def _first_of(group: str) -> None:
     form = next(name for name, target in TARGETS.items() if target.group == group)
     address.put(form=None if form == FIRST else form)
@@ -67,12 +109,12 @@ def _whom(target: Target) -> str:
     return f"{target.recommended} {target.for_whom}".lstrip()
 
 
-def outlook_part(target: Target, chosen: Allocation) -> None:
+def outlook_part(target: Target, chosen: Allocation, told: Told) -> None:
     """What the export will be like; where the form cannot hold these bits, why."""
     _facts(target)
     try:
         _price(target, chosen)
-        _preview(target, chosen)
+        _preview(target, chosen, told)
     except ExportError as refused:
         st.error(plain(refused), icon=":material/error:")
 
@@ -115,13 +157,13 @@ def _price(target: Target, chosen: Allocation) -> None:
         st.caption(plain(note))
 
 
-def _preview(target: Target, chosen: Allocation) -> None:
+def _preview(target: Target, chosen: Allocation, told: Told) -> None:
     """What the files will hold; for a checkpoint, what it is made of."""
     if target.needs_model:
         st.caption("A whole checkpoint; it is written on request, because the model has to be loaded for it.")
         return
     with tempfile.TemporaryDirectory() as place:
-        result = _write(target, chosen, Path(place) / "preview")
+        result = _write(target, chosen, Path(place) / "preview", told)
         for path in result.files:
             with st.expander(f"{path.name} · {path.stat().st_size / 1e3:,.1f} kB", expanded=path == result.files[0]):
                 if path.suffix == ".csv":
@@ -137,7 +179,7 @@ def _preview(target: Target, chosen: Allocation) -> None:
             st.caption(plain(note))
 
 
-def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
+def take_part(target: Target, chosen: Allocation, folder: Path, told: Told) -> None:
     """Download, or write to a folder."""
     if target.needs_model and (source := current_run.run().model_source):
         trust.switch(source)
@@ -148,8 +190,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
-            "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
-            on_click="ignore", type="primary", width="stretch", key="export:download",
+            "Download as zip", lambda: _download(target, chosen, folder.name, told), f"{folder.name}.zip",
+            "application/zip", on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
     where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(
@@ -157,10 +199,10 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
         disabled=job is not None and job.active, key="export:write", help=where,
     ):  # fmt: skip
         if target.needs_model:
-            if not _start(target, chosen, folder):
+            if not _start(target, chosen, folder, told):
                 return
             st.rerun()
-        result = _write(target, chosen, folder)
+        result = _write(target, chosen, folder, told)
         st.success(f"{len(result.files)} files in {plain(folders.relative(folder))}.", icon=":material/check_circle:")
     if job is not None and job.kind == f"export:{folder}":
         jobs_panel.panel(job)
@@ -176,26 +218,35 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
                 st.text(note)  # names of tensors are the checkpoint's own
 
 
-def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
+def _write(target: Target, chosen: Allocation, folder: Path, told: Told) -> ExportResult:
     """Write a form that needs no model; quick."""
     run = current_run.run()
     samples = quantizing.own_samples(run) if target.takes_samples else None
-    return export(target.name, chosen, folder, run=run, quantizer=solving.quantizer(), samples=samples)
+    return export(
+        target.name,
+        chosen,
+        folder,
+        run=run,
+        quantizer=solving.quantizer(),
+        samples=samples,
+        options=_with_places(told),
+    )
 
 
-def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
+def _start(target: Target, chosen: Allocation, folder: Path, told: Told) -> Job | None:
     """Write a form that needs the model, as long work."""
     run = current_run.run()
     return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, solving.quantizer(), quantizing.calibration_samples(), trusted=trust.may_run(run.model_source),
+        folder, solving.quantizer(), quantizing.calibration_samples(), _with_places(told),
+        trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
 
-def _download(target: Target, chosen: Allocation, name: str) -> bytes:
+def _download(target: Target, chosen: Allocation, name: str, told: Told) -> bytes:
     """The zip, made when it is asked for."""
     with tempfile.TemporaryDirectory() as place:
-        return zipped(_write(target, chosen, Path(place) / name).folder)
+        return zipped(_write(target, chosen, Path(place) / name, told).folder)
 
 
 def _offer_checkpoint(folder: Path, size: float) -> None:
@@ -209,14 +260,14 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
     )  # fmt: skip
 
 
-def command(target: Target, chosen: Allocation, folder: Path) -> str:
+def command(target: Target, chosen: Allocation, folder: Path, told: Told) -> str:
     """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
     asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
     run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
     kept = f"{out}.allocation.json"
     solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
     write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments()
+    write += quantizer.to_arguments() + [word for name, value in told.items() for word in (f"--{name}", value)]
     if target.needs_model and trust.may_run(current_run.run().model_source):
         write.append("--trust-remote-code")
     return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

@@ -35,7 +35,7 @@ def write_pruned(request: Request, folder: Path) -> tuple[str, ...]:
     """
     weights = open_weights(request)
     check_family(weights.config, FAMILIES, "stock transformers without some of its experts")
-    kept = {bank: np.flatnonzero(np.asarray(bits)) for bank, bits in request.allocation.bits.items()}
+    kept = {bank: np.flatnonzero(sides.any(axis=1)) for bank, sides in request.allocation.by_side().items()}
     count = _count(request, kept)
     text = weights.config.get("text_config", weights.config)
     told = {

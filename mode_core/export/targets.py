@@ -97,7 +97,7 @@ TARGETS: dict[str, Target] = {
             "Plain checkpoint without the experts at width 0, a smaller model of the same form",
             "checkpoint",
             "Take it to leave experts out for good: fewer of them, in whatever runs the original.",
-            "expert",
+            "expert_projection",
             ALL_WIDTHS,
             "Whatever runs the original checkpoint, with fewer experts in every layer. Tokens of those left out go to "
             f"others. Families: {', '.join(PRUNED_FAMILIES.values())}.",

@@ -124,13 +124,14 @@ def shape_of(kind: Any) -> Any:
     """The `TypedDict` of a dataclass of settings as its `to_dict` gives it: every field may be missing, no other may
     be there, tuples are lists."""
     if is_dataclass(kind):
-        shape = TypedDict(kind.__name__, {name: NotRequired[shape_of(each)] for name, each in _hints(kind).items()})
-        shape.__pydantic_config__ = CLOSED
+        parts = {name: NotRequired[shape_of(each)] for name, each in _hints(kind).items()}  # type: ignore
+        shape = TypedDict(kind.__name__, parts)  # type: ignore[misc]
+        shape.__pydantic_config__ = CLOSED  # type: ignore[attr-defined]
         return shape
     if get_origin(kind) is tuple:
         first, *more = get_args(kind)
-        many = list[shape_of(first)]
-        return many if more == [...] else Annotated[many, Len(1 + len(more), 1 + len(more))]
+        many = list[shape_of(first)]  # type: ignore
+        return many if more == [...] else Annotated[many, Len(1 + len(more), 1 + len(more))]  # type: ignore
     return kind
 
 

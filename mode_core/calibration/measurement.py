@@ -20,8 +20,9 @@ from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
+from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.models import Encoded, LoadedModel
-from mode_core.probing.attending import borrowed_attention
+from mode_core.probing.attention_sources import borrowed_attention
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run, portable_samples, portable_source
 from mode_core.samples import Sample, samples_digest
@@ -251,7 +252,7 @@ def token_counts(statistics: ExpertStatistics) -> dict[str, int]:
     layer, signal = next(iter(statistics)).shape.layer, statistics.signals[0]
     banks = [bank for bank in statistics if bank.shape.layer == layer]
     text = sum(int(bank.text("tokens")) for bank in banks)
-    return {"text": text, "vision": sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
+    return {TEXT_TOKENS: text, VISION_TOKENS: sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
 
 
 def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: Sequence[Sample]) -> None:

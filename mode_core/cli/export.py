@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,11 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
     parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
     parser.add_argument("--weighting", help="imatrix: modality (default; redundant vision tokens count 0), or plain")
+    parser.add_argument(
+        "--budget-per",
+        choices=("model", "layer"),
+        help="targets with one width for a layer or its half: share the budget over the model (default), or not",
+    )
     parser.add_argument(
         "--verify", metavar="FILE", help="check a finished GGUF file against the export in --out; nothing is written"
     )
@@ -84,6 +90,7 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         base_model=options.base_model,
         progress=progress,
         cancel=cancel,
+        before=lambda fitted: print(*fitted.notes, sep="\n", file=sys.stderr) if fitted.notes else None,
         **weights,
     )
     result: Result = {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}
@@ -112,7 +119,7 @@ def _own_options(options: argparse.Namespace, target: Target) -> dict[str, str]:
             whose = ", ".join(each.name for each in TARGETS.values() if name in each.offers)
             raise SettingsError(f"--{name} belongs to the target {whose}, not to {target.name!r}; leave it out.")
         said[name] = value
-    return said
+    return said | ({} if options.budget_per is None else {"budget_per": options.budget_per})
 
 
 def _own_samples(options: argparse.Namespace, run: Run) -> SampleList | None:

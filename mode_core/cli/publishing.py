@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 
-from mode_core.cli import scale as cli_scale
+from mode_core.cli import long_work
 from mode_core.cli.verbs import Result
 from mode_core.jobs import ProgressHook
 
@@ -22,7 +22,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run Python code that comes with the model; only for models whose code you have read",
     )
-    cli_scale.add_memory(parser)
+    long_work.add_memory(parser)
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +43,10 @@ def run(options: argparse.Namespace, progress: ProgressHook, cancel: threading.E
     from mode_core.export.recipe import Recipe
     from mode_core.export.repeating import repeat
     from mode_core.models import load_model
-    from mode_core.models.arriving import loading_bars
+    from mode_core.models.weight_loading import loading_bars
 
     recipe, trust = Recipe.read(options.recipe), {"trust_remote_code": options.trust_remote_code}
-    load = partial(load_model, device=options.device, **trust, **cli_scale.memory(options))
+    load = partial(load_model, device=options.device, **trust, **long_work.memory(options))
     with loading_bars(shown=not options.quiet):
         done = repeat(
             recipe, options.run, options.out, load, resume=options.resume, progress=progress, cancel=cancel, **trust

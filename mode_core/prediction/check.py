@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from mode_core.errors import CheckError
 from mode_core.importance import METHODS, Recommendation
 from mode_core.json_files import CLOSED, check_format, checked, read_json, write_json
+from mode_core.modalities import ALL
 from mode_core.prediction.anchor import Anchor
 
 FORMAT = "mode-check/1"
@@ -63,7 +64,7 @@ class Check:
     anchor: Anchor
     info: Mapping[str, Any]
 
-    def of(self, method: str, modality: str = "all") -> Ranking | None:
+    def of(self, method: str, modality: str = ALL) -> Ranking | None:
         """How well a method ranks here; None where it gives every expert the same, or was not available."""
         return next((one for one in self.rankings if (one.method, one.modality) == (method, modality)), None)
 
@@ -94,7 +95,7 @@ class Check:
 
 
 class _Ranking(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     modality: str
     spearman: float
@@ -103,7 +104,7 @@ class _Ranking(TypedDict):
 
 
 class _Trial(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -115,7 +116,7 @@ class _Trial(TypedDict):
 
 
 class _Choice(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -125,7 +126,7 @@ class _Choice(TypedDict):
 class _Record(TypedDict):
     """check.json."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     measured: dict[str, list[float]]
     predicted: dict[str, list[float]]

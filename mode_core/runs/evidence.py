@@ -46,9 +46,9 @@ SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they woul
 class _Info(TypedDict, total=False):
     """evidence.json; further fields are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: str
-    tables: dict[Literal[tuple(TABLES)], str]
+    tables: dict[Literal[tuple(TABLES)], str]  # type: ignore[valid-type]
     command: str
     settings: dict[str, Any]
     calibration_draws: str

@@ -12,9 +12,9 @@ from mode_core.samples.archives import unzip
 from mode_core.samples.drawing import Draw, Stratum
 from mode_core.samples.entries import sample_from_entry, stratum
 from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles
-from mode_core.samples.foreign import foreign_file
 from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
 from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
+from mode_core.samples.without_samples import foreign_file
 
 MAX_SAMPLES = 2_000_000
 

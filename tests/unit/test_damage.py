@@ -193,7 +193,7 @@ def packed(tmp_path_factory) -> Path:
     path, draw = tmp_path_factory.mktemp("packed") / "experts.safetensors", torch.Generator().manual_seed(0)
     matrices = pack_matrices(quantize(torch.randn(3, 8, 16, generator=draw), 3, 8, symmetric=False))
     experts = {("layers.0.x", expert, "up"): matrix for expert, matrix in enumerate(matrices[:2])}
-    write_packed(path, experts, {"bits": 3}, {"q": matrices[2]})
+    write_packed(path, experts, Quantizer(), {"q": matrices[2]})
     return path
 
 

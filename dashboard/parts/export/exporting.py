@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,25 +12,26 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
+from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core import bundled
 from mode_core.allocation import Allocation
+from mode_core.errors import ImportanceError, PredictionError
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
 from mode_core.export.imatrix import FILE as IMATRIX
-from mode_core.export.refit import UNIT_WORDS, fit
-from mode_core.export.target import missing_package
+from mode_core.export.refit import COARSE, LAYER, MODEL, UNIT_WORDS, fit, told_beside_uniform
+from mode_core.export.target import Fitted, missing_package
 from mode_core.export.writing import check_widths
 from mode_core.jobs import Job
 
-Told = dict[str, str]  # options of a form's own
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
-PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
+PER_LAYER = "export:per_layer"
 OPTIONS = {  # of single forms: what they are called, and what they do
     "types": ("Types of the experts", "Codes are our own rounding, kept exactly. K and IQ types are ggml's, which "
               "rounds the weights itself. They are chosen at their real bits, within the same bytes."),
@@ -48,11 +48,12 @@ OFFERED = {
 }  # fmt: skip
 
 
+
 def group_part() -> str:
-    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
     return st.pills(  # not a segmented control: these wrap where the page is narrow
-        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        "Kind of export", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
         on_change=lambda: _first_of(st.session_state["export:group"]),
     )  # fmt: skip
 
@@ -67,32 +68,43 @@ def form_part(group: str) -> Target:
     target = forms[name]
     if target.warning:
         st.warning(target.warning, icon=":material/warning:")
+    if target.finest_unit in COARSE:
+        st.toggle(
+            "A budget for each layer", key=PER_LAYER, persist_state="session",
+            help=f"This form holds one width for {UNIT_WORDS[target.finest_unit]}. With a budget of its own a layer "
+            "has little or nothing to choose, so layers share the whole model's unless you insist.",
+        )  # fmt: skip
     return target
 
 
-def options_part(target: Target) -> dict[str, str]:
-    """What this form alone can be told; only what is not on its default."""
-    said = {}
-    for name, offered in target.offers.items():
-        label, told = OPTIONS[name]
-        values = [*offered, *_matrices()] if name == "imatrix" else list(offered)
-        value = st.selectbox(
-            label, values, format_func=lambda value, name=name: OFFERED.get((name, value), value), help=told,
+def options_part(target: Target) -> None:
+    """What this form alone can be told."""
+    for name, values in _offered(target).items():
+        label, help_ = OPTIONS[name]
+        st.selectbox(
+            label, values, format_func=lambda value, name=name: OFFERED.get((name, value), value), help=help_,
             **address.bind_place(name, values, values[0], key=f"export:{name}"),
         )  # fmt: skip
-        if value != values[0]:
-            said[name] = value
-    return said
 
 
-def _matrices() -> list[str]:
-    """Importance matrices among the exports, by their paths."""
-    return [folders.relative(path) for path in sorted(folders.exports_folder().glob(f"*/{IMATRIX}"))]
+def _offered(target: Target) -> dict[str, list[str]]:
+    """The values of a form's own options, the default first; of matrices those among the exports, by their paths."""
+    found = [folders.relative(path) for path in sorted(folders.exports_folder().glob(f"*/{IMATRIX}"))]
+    return {name: [*values, *(found if name == "imatrix" else ())] for name, values in target.offers.items()}
 
 
-def _with_places(told: Told) -> Told:
-    """The same with paths that hold from wherever the dashboard was started."""
-    return told | {name: str(bundled.HOME / told[name]) for name in ("imatrix",) if name in told}
+def told(target: Target) -> dict[str, str]:
+    """What the form is told beside the bits; only what is not on its default."""
+    said = {name: address.chosen(name, values, values[0]) for name, values in _offered(target).items()}
+    insisted = target.finest_unit in COARSE and st.session_state.get(PER_LAYER)
+    said = {name: value for name, value in said.items() if value != _offered(target)[name][0]}
+    return said | ({"budget_per": LAYER} if insisted else {})
+
+
+def _with_places(target: Target) -> dict[str, str]:
+    """`told`, with paths that hold from wherever the dashboard was started."""
+    said = told(target)
+    return said | {name: str(bundled.HOME / said[name]) for name in ("imatrix",) if name in said}
 
 
 def _first_of(group: str) -> None:
@@ -109,12 +121,12 @@ def _whom(target: Target) -> str:
     return f"{target.recommended} {target.for_whom}".lstrip()
 
 
-def outlook_part(target: Target, chosen: Allocation, told: Told) -> None:
+def outlook_part(target: Target, chosen: Allocation) -> None:
     """What the export will be like; where the form cannot hold these bits, why."""
     _facts(target)
     try:
         _price(target, chosen)
-        _preview(target, chosen, told)
+        _preview(target, chosen)
     except ExportError as refused:
         st.error(plain(refused), icon=":material/error:")
 
@@ -139,7 +151,8 @@ def _price(target: Target, chosen: Allocation) -> None:
     if target.fit is not None:
         st.caption("Types are chosen at their real bits, within the same bytes, when the file is written.")
         return
-    fitted = fit(chosen, target, statistics=current_run.statistics(), sizes=solving.split_sizes())
+    known = {"statistics": current_run.statistics(), "sizes": solving.split_sizes()}
+    fitted = fit(chosen, target, **known, budget_per=told(target).get("budget_per", MODEL))
     check_widths(target, fitted.allocation)
     if fitted.price is None:
         st.caption(":material/check: These bits fit this target as they are.")
@@ -153,17 +166,27 @@ def _price(target: Target, chosen: Allocation) -> None:
             "(estimates).",
             icon=":material/price_change:",
         )
+    if worth := _beside_uniform(fitted):
+        (st.warning if fitted.width is not None else st.info)(worth, icon=":material/balance:")
     for note in fitted.notes:
         st.caption(plain(note))
 
 
-def _preview(target: Target, chosen: Allocation, told: Told) -> None:
+def _beside_uniform(fitted: Fitted) -> str:
+    """What a coarse unit is worth, before anything is written; why not, where the run cannot tell."""
+    try:
+        return told_beside_uniform(fitted, estimating.predict)
+    except (ImportanceError, PredictionError) as refused:
+        return f"What this is worth beside uniform bits cannot be predicted: {plain(refused)}"
+
+
+def _preview(target: Target, chosen: Allocation) -> None:
     """What the files will hold; for a checkpoint, what it is made of."""
     if target.needs_model:
         st.caption("A whole checkpoint; it is written on request, because the model has to be loaded for it.")
         return
     with tempfile.TemporaryDirectory() as place:
-        result = _write(target, chosen, Path(place) / "preview", told)
+        result = _write(target, chosen, Path(place) / "preview")
         for path in result.files:
             with st.expander(f"{path.name} · {path.stat().st_size / 1e3:,.1f} kB", expanded=path == result.files[0]):
                 if path.suffix == ".csv":
@@ -171,15 +194,12 @@ def _preview(target: Target, chosen: Allocation, told: Told) -> None:
                 elif path.suffix == ".parquet":
                     st.caption("The same table as the CSV, with types, for pandas and other tools.")
                 else:
-                    with path.open(encoding="utf-8") as file:
-                        text = file.read(PREVIEW + 1)
+                    text = path.read_text(encoding="utf-8")
                     language = LANGUAGES.get(path.suffix)
                     st.code(text[:PREVIEW] + ("\n…" if len(text) > PREVIEW else ""), language=language, height=320)
-        for note in result.manifest["notes"]:
-            st.caption(plain(note))
 
 
-def take_part(target: Target, chosen: Allocation, folder: Path, told: Told) -> None:
+def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     """Download, or write to a folder."""
     if target.needs_model and (source := current_run.run().model_source):
         trust.switch(source)
@@ -190,8 +210,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path, told: Told) -> N
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
-            "Download as zip", lambda: _download(target, chosen, folder.name, told), f"{folder.name}.zip",
-            "application/zip", on_click="ignore", type="primary", width="stretch", key="export:download",
+            "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
+            on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
     where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(
@@ -199,10 +219,10 @@ def take_part(target: Target, chosen: Allocation, folder: Path, told: Told) -> N
         disabled=job is not None and job.active, key="export:write", help=where,
     ):  # fmt: skip
         if target.needs_model:
-            if not _start(target, chosen, folder, told):
+            if not _start(target, chosen, folder):
                 return
             st.rerun()
-        result = _write(target, chosen, folder, told)
+        result = _write(target, chosen, folder)
         st.success(f"{len(result.files)} files in {plain(folders.relative(folder))}.", icon=":material/check_circle:")
     if job is not None and job.kind == f"export:{folder}":
         jobs_panel.panel(job)
@@ -218,35 +238,28 @@ def take_part(target: Target, chosen: Allocation, folder: Path, told: Told) -> N
                 st.text(note)  # names of tensors are the checkpoint's own
 
 
-def _write(target: Target, chosen: Allocation, folder: Path, told: Told) -> ExportResult:
+def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
     run = current_run.run()
     samples = quantizing.own_samples(run) if target.takes_samples else None
-    return export(
-        target.name,
-        chosen,
-        folder,
-        run=run,
-        quantizer=solving.quantizer(),
-        samples=samples,
-        options=_with_places(told),
-    )
+    given = {"run": run, "quantizer": solving.quantizer(), "samples": samples, "options": _with_places(target)}
+    return export(target.name, chosen, folder, **given)
 
 
-def _start(target: Target, chosen: Allocation, folder: Path, told: Told) -> Job | None:
+def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     """Write a form that needs the model, as long work."""
     run = current_run.run()
     return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, solving.quantizer(), quantizing.calibration_samples(), _with_places(told),
+        folder, solving.quantizer(), quantizing.calibration_samples(), options=_with_places(target),
         trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
 
-def _download(target: Target, chosen: Allocation, name: str, told: Told) -> bytes:
+def _download(target: Target, chosen: Allocation, name: str) -> bytes:
     """The zip, made when it is asked for."""
     with tempfile.TemporaryDirectory() as place:
-        return zipped(_write(target, chosen, Path(place) / name, told).folder)
+        return zipped(_write(target, chosen, Path(place) / name).folder)
 
 
 def _offer_checkpoint(folder: Path, size: float) -> None:
@@ -258,16 +271,3 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip
-
-
-def command(target: Target, chosen: Allocation, folder: Path, told: Told) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
-    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
-    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
-    kept = f"{out}.allocation.json"
-    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
-    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments() + [word for name, value in told.items() for word in (f"--{name}", value)]
-    if target.needs_model and trust.may_run(current_run.run().model_source):
-        write.append("--trust-remote-code")
-    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

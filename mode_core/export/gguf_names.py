@@ -43,8 +43,8 @@ def _olmoe(writer: GGUFWriter, text: Mapping[str, Any], config: Mapping[str, Any
     shared = (text.get("num_key_value_heads") or heads) != heads
     if text.get("norm_topk_prob", False) or text.get("clip_qkv") is not None or shared:
         raise ExportError(
-            "norm_topk_prob or clip_qkv is set in this model, or heads share keys, and llama.cpp's graph of olmoe knows "
-            "none of these."
+            "norm_topk_prob or clip_qkv is set in this model, or heads share keys, and llama.cpp's graph of olmoe "
+            "knows none of these."
         )
 
 

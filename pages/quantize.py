@@ -108,7 +108,7 @@ def latest() -> Measurement | None:
 def result_part() -> None:
     """What was measured, marked stale where the settings have changed since."""
     for name, why in process_wide.damaged_measurements().items():
-        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
+        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     found = latest()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
@@ -123,7 +123,8 @@ def result_part() -> None:
     cells = st.columns(3)
     for cell, model in zip(cells, MODELS, strict=True):
         scores = found.scores[model]
-        change, colour = (None, "off") if model == ORIGINAL else measured.loss_sentence(found, model)
+        compared = model != ORIGINAL and scores.accuracy is not None
+        change, colour = measured.loss_sentence(found, model) if compared else (None, "off")
         value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
         label = f"Accuracy, {found.label(model)}"
         cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
@@ -146,7 +147,7 @@ def result_part() -> None:
 
 def kept_part() -> None:
     """What was evaluated at the command line and kept in this run."""
-    frame = measured.evaluation_frame(current_run.run().evaluations())
+    frame = measured.evaluation_frame(process_wide.kept_scores())
     if not frame.empty:
         st.markdown("**Evaluations kept in this run** by the command line")
         st.dataframe(frame, hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE})

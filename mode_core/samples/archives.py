@@ -39,7 +39,7 @@ def unzip(name: str, archive: bytes | Path, room: int | None = None) -> dict[str
     Memory: at most `room` bytes (default: `MAX_ARCHIVE_BYTES`).
 
     Raises:
-        SampleError: not a zip, encrypted, damaged, packed in an unusual way, a name that leads outside, too many files,
+        SampleError: not a zip, empty, encrypted, damaged, packed in an unusual way, a name that leads outside, too many files,
             or too large once unpacked (counted while unpacking, whatever the archive says of itself).
     """
     size = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
@@ -76,6 +76,8 @@ def _unpack(name: str, archive: zipfile.ZipFile, size: int, room: int) -> dict[s
         if total > 10 * _SMALL and total > MAX_RATIO * size:
             raise SampleError(f"{name} unpacks to over {MAX_RATIO} times its size; it is refused.")
         files[place] = data
+    if not files:
+        raise SampleError(f"{name} holds no file; make it anew.")
     return files
 
 

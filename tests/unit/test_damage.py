@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mode_core.allocation import Allocation, allocate
+from mode_core.allocation import Allocation
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.store import Store
 from mode_core.errors import ModeError
@@ -29,6 +29,7 @@ from mode_core.prediction.check import Ranking, Trial
 from mode_core.quantization import quantize
 from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
+from mode_core.request import AllocationRequest
 from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.released_json import import_released
@@ -54,6 +55,8 @@ SCORES = Scores(
         ScoredAnswer("b", "vision", None, "q", None, "blue", None, None, None, None, 0),
     ),
     1.0,
+    settings={"measurement": "m", "model": "original", "bytes": 1, "predicted": 1, "uniform_bits": 3.0, "made": 1.0}
+    | {"choices": {"request": AllocationRequest().to_dict(), "megabytes": None}, "notes": ["n"]},
 )
 
 
@@ -61,8 +64,8 @@ SCORES = Scores(
 def run(tmp_path_factory) -> Run:
     """A small whole run with pictures, an allocation, an evaluation and exemplars."""
     made = synthetic_run(tmp_path_factory.mktemp("damage") / "run", banks=2, experts=4, pictures=2, tokens=500)
-    costs = {bank.name: np.random.default_rng(0).random((4, 3)) for bank in made.statistics}
-    made.save_allocation("three", allocate(costs, (2, 3, 4), 3.0))
+    asked = AllocationRequest("frequency", shrinkage=0.5, pins=((0, 1, 4),))
+    made.save_allocation("three", asked.solve(made.statistics))
     made.save_evaluation("scores", SCORES.to_dict())
     anchor = Anchor((2, 3), {"all": (0.5, 0.1)}, {"all": (0.1, 0.1)}, {"all": 4}, {"seconds": 1.0})
     anchor.save(made.path / "anchor.json")
@@ -92,7 +95,8 @@ def whole(path: Path) -> None:
             for expert in range(table.shape[1]):
                 exemplars.text(bank, expert)
                 assert all(patch.box is None or len(patch.box) == 4 for patch in exemplars.patches(bank, expert))
-    run.allocations()
+    for allocation in run.allocations().values():
+        AllocationRequest.of(allocation, run.statistics)
     run.anchor()
     run.check()
     for record in run.evaluations().values():
@@ -165,7 +169,9 @@ def test_allocations_that_are_exported(run, data, tmp_path_factory):
     out = tmp_path_factory.getbasetemp() / "export"
 
     def read() -> None:
-        export("expert_bits", Allocation.load(path), out / "bits", run=Run.open(run.path))
+        allocation = Allocation.load(path)
+        export("table", allocation, out / "table", run=Run.open(run.path))
+        export("expert_bits", allocation, out / "bits", run=Run.open(run.path))
         read_expert_bits(out / "bits" / "expert_bits.json")
 
     tried(path, data.draw(damaged_value(json.loads(path.read_bytes()))), read)

@@ -15,6 +15,7 @@ from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
 from mode_core.errors import ModeError, SettingsError, in_words
+from mode_core.json_files import shortened, whole_number
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.run import NAME, Run, RunError
 
@@ -74,9 +75,9 @@ def sizes_of(text: str) -> tuple[int, int, int] | None:
     if not text.strip():
         return None
     parts = text.replace(",", " ").split()
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(whole_number(part) and len(part) < 10 and int(part) for part in parts):
         raise SettingsError(
-            f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {text}."
+            f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {shortened(text)}."
         )
     return int(parts[0]), int(parts[1]), int(parts[2])
 

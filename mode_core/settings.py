@@ -48,7 +48,7 @@ class Settings:
             raise SettingsError(f"{cls.__name__} has no {unknown[0]!r}; expected some of {', '.join(known)}.")
         try:
             return cls(**record)
-        except (TypeError, LookupError, AttributeError, OverflowError, ValueError) as odd:  # of another type: from a file
+        except (TypeError, LookupError, AttributeError, OverflowError, ValueError) as odd:  # another type
             if isinstance(odd, ModeError):
                 raise
             raise SettingsError(f"{cls.__name__} cannot be made of {shortened(dict(record), 200)}: {odd}.") from None

@@ -19,6 +19,7 @@ from dashboard.state.choices import describe
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.csv_files import without_formulas
 from mode_core.samples import ImageSource, Sample, SampleError, read_samples
 from mode_core.samples.records import IMAGE_SUFFIXES
 
@@ -150,7 +151,9 @@ def kept_part() -> None:
     frame = measured.evaluation_frame(process_wide.kept_scores())
     if not frame.empty:
         st.markdown("**Evaluations kept in this run** by the command line")
-        st.dataframe(frame, hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE})
+        st.dataframe(
+            without_formulas(frame), hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE}
+        )
 
 
 def question_part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:

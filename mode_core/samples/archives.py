@@ -39,8 +39,8 @@ def unzip(name: str, archive: bytes | Path, room: int | None = None) -> dict[str
     Memory: at most `room` bytes (default: `MAX_ARCHIVE_BYTES`).
 
     Raises:
-        SampleError: not a zip, empty, encrypted, damaged, packed in an unusual way, a name that leads outside, too many files,
-            or too large once unpacked (counted while unpacking, whatever the archive says of itself).
+        SampleError: not a zip, empty, encrypted, damaged, packed in an unusual way, a name that leads outside, too many
+            files, or too large once unpacked (counted while unpacking, whatever the archive says of itself).
     """
     size = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
     try:

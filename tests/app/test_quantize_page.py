@@ -56,11 +56,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
     app.slider(key="quantize:items").set_value(32)
     finish(app.button(key="quantize:go").click().run())
     assert not app.exception and not app.error, [error.value for error in app.error]
-    [kept] = [
-        found
-        for found in kept_measurements()
-        if found.settings["quantizer"]["method"] == "gptq"
-    ]
+    [kept] = [found for found in kept_measurements() if found.settings["quantizer"]["method"] == "gptq"]
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
     assert "Out of date" in words(open_app("quantize", quantizer="rtn", attention="4"))
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mode_core.allocation import Allocation
+from mode_core.cli.main import main
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.store import Store
 from mode_core.errors import ModeError
@@ -97,7 +98,8 @@ def whole(path: Path) -> None:
                 assert all(patch.box is None or len(patch.box) == 4 for patch in exemplars.patches(bank, expert))
     for allocation in run.allocations().values():
         AllocationRequest.of(allocation, run.statistics)
-    run.anchor()
+    run.recommended()
+    run.predictor()
     run.check()
     for record in run.evaluations().values():
         Scores.from_dict(record).summary()
@@ -296,6 +298,31 @@ def test_bits_that_are_none_are_refused_by_bank_and_expert(run, tmp_path, change
     (tmp_path / "changed.json").write_text(json.dumps(record))
     with pytest.raises(ModeError, match=words.format(bank=bank)):
         export("table", Allocation.load(tmp_path / "changed.json"), tmp_path / "out", run=run)
+
+
+@pytest.mark.parametrize("key", ["model", "bytes", "choices", "uniform_bits", "notes", "made"])
+def test_show_leaves_a_damaged_evaluation_out_and_says_so(run, capsys, key):
+    path = run.path / "evaluations" / "odd.json"
+    record = json.loads((run.path / "evaluations" / "scores.json").read_bytes())
+    path.write_text(json.dumps(record | {"settings": record["settings"] | {key: [["x"]]}}))
+    try:
+        assert main(["show", "--run", str(run.path), "--json"]) == 0
+    finally:
+        path.unlink()
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["evaluations"]) == ["scores"] and f"'odd' is damaged: {key}" in told["damaged"]["odd"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"choice": {"scope": "x"}}, {"choice": {"shrinkage": 2.0}}, {"choice": {"method": "x"}}, {"measured": {}}],
+)
+def test_a_check_whose_choice_cannot_be_taken_is_damaged(run, tmp_path, changes):
+    record = json.loads((run.path / "check.json").read_bytes())
+    record |= {key: record[key] | own if own else own for key, own in changes.items()}
+    (tmp_path / "check.json").write_text(json.dumps(record))
+    with pytest.raises(ModeError, match=r"check\.json is damaged"):
+        Check.load(tmp_path / "check.json")
 
 
 def test_a_newer_format_is_told_from_damage_and_from_another_kind(run, tmp_path):

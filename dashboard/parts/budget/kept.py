@@ -11,6 +11,7 @@ from dashboard.state import address, current_run, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.csv_files import without_formulas
 from mode_core.errors import in_words
 from mode_core.importance import ImportanceError
 from mode_core.runs.run import RunError
@@ -23,7 +24,7 @@ def part() -> None:
     for name, why in damaged.items():
         st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     if known:
-        st.dataframe(table(known), hide_index=True)
+        st.dataframe(without_formulas(table(known)), hide_index=True)
         left, right = st.columns([2, 1], vertical_alignment="bottom")
         name = left.selectbox("Kept allocation", list(known), key="kept:name")
         if right.button("Take its settings", key="kept:open", width="stretch"):

@@ -222,8 +222,6 @@ def _templated(processor: Any, turns: list[dict[str, Any]]) -> str:
     try:
         return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as odd:
-        if isinstance(odd, ModeError):
-            raise
         raise TemplateError(f"{type(odd).__name__}: {odd}") from None
 
 

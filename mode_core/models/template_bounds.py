@@ -1,5 +1,5 @@
-"""A chat template is a program that came with a model: before it is run here, it is tried in a process of its own, whose
-time and memory are bounded. The sandbox that it runs in keeps it from files, but not from loops."""
+"""A chat template is a program that came with a model: before it is run here, it is tried in a process of its own,
+whose time and memory are bounded. The sandbox that it runs in keeps it from files, but not from loops."""
 
 from __future__ import annotations
 

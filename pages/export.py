@@ -7,6 +7,7 @@ from dashboard.state import address, current_run, folders, solving
 from dashboard.state.choices import describe
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
+from mode_core.errors import in_words
 from mode_core.export import ExportError
 
 st.title("Export")
@@ -40,4 +41,4 @@ try:
         "text/html", on_click="ignore", key="export:report",
     )  # fmt: skip
 except (ExportError, OSError) as refused:
-    st.error(plain(refused), icon=":material/error:")
+    st.error(plain(in_words(refused)), icon=":material/error:")

@@ -27,6 +27,8 @@ def draw() -> None:
         try:
             _run_picker()
             _facts(current_run.run(), current_run.statistics())
+            for note in current_run.strange_place():
+                st.warning(plain(note), icon=":material/link_off:")
             for why in estimating.damaged():
                 st.warning(f"Left out: damaged: {plain(why)}", icon=":material/broken_image:")
             _stale()

@@ -125,11 +125,13 @@ def test_two_uploads_of_one_name_are_told_of(with_model):
     twice = [("1.png", png("red"), "image/png"), ("1.png", png("blue"), "image/png")]
     app.file_uploader(key="uploader:files:0").set_value([table, *twice]).run()
     assert not app.exception
-    assert "Two different files are called `1.png`; neither is used." in words(app) and "into one zip" in words(app)
+    assert "Two different files are called 1.png; neither is used." in words(app) and "into one zip" in words(app)
     assert app.button(key="calibrate:start").disabled
     app.segmented_control(key="samples:source").set_value("Own pictures").run()
-    app.file_uploader(key="uploader:pictures:0").set_value(twice).run()
-    assert "Two different files are called `1.png`; the second one was left out" in words(app)
+    hostile = [("![x](http:evil).png", content, kind) for _, content, kind in twice]
+    app.file_uploader(key="uploader:pictures:0").set_value(hostile).run()
+    assert "Two different files are called ![x](http:evil).png; the second one was left out" in words(app)
+    assert not any("![x](" in error.value for error in app.error), "a name is text"
     assert not app.button(key="calibrate:start").disabled
 
 

@@ -65,9 +65,10 @@ def test_a_damaged_picture_is_told_and_the_page_stays(open_app, places):
     assert not app.exception and "damaged: " in words(app)
 
 
-def test_a_place_in_the_address_that_is_no_number_is_left_out(open_app):
+def test_a_place_in_the_address_that_is_not_there_is_told_and_left_out(open_app):
     app = open_app(bank="²", expert="9" * 5000)
-    assert not app.exception
+    assert not app.exception and "The address says bank='²', and here are 0 to" in words(app)
+    assert "The address says expert='99" in words(app)
 
 
 HOSTILE = (

@@ -37,6 +37,7 @@ from mode_core.runs.released_json import import_released
 from mode_core.runs.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import ENTRY, Exemplars, sample_key
+from mode_core.statistics.imatrix import InputEnergies
 from tests.damage import QUICK, damaged_bytes, damaged_value, foreign
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_run import synthetic_run
@@ -240,6 +241,30 @@ def test_evidence(evidence, data):
     content = data.draw(damaged_bytes(path.read_bytes()))
     unsealed = json.dumps({k: v for k, v in json.loads(record.read_bytes()).items() if k != "tables"}).encode()
     return tried(record, unsealed, lambda: tried(path, content, lambda: Evidence.load(evidence)))
+
+
+@QUICK
+@given(data=st.data())
+def test_input_energies(data, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "energies"
+    folder.mkdir(exist_ok=True)
+    parts = {"a/up": np.ones((3, 2, 4)), "head": np.ones((3, 1, 4))}
+    settings = {"model": "m", "revision": None, "key_ratio": 0.2, "signal": "x", "family": ["a", "b"]}
+    InputEnergies(parts, {key: own[..., 0] for key, own in parts.items()}, settings, ("s",)).save(folder)
+    assert InputEnergies.load(folder, ["s"]).weighted((1, 1, 0))["head"][1].tolist() == [2.0]
+    [path] = folder.iterdir()
+    tensors, metadata = read_tensors(path, ModeError)
+    header = data.draw(damaged_value(json.loads(metadata["imatrix"]))).decode(errors="replace")
+    content = data.draw(
+        st.one_of(st.just(tensor_bytes(tensors, {"imatrix": header})), damaged_bytes(path.read_bytes()))
+    )
+
+    def read() -> None:
+        if (found := InputEnergies.load(folder, ["s"])) is not None:
+            found.weighted((1, 1, 0))
+            f"{found.settings['key_ratio']:g}"
+
+    tried(path, content, read)
 
 
 @QUICK

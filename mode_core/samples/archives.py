@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import posixpath
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,8 @@ MAX_ARCHIVE_BYTES = 1_000_000_000  # all files of all zips of one upload, unpack
 MAX_ARCHIVE_FILES = 100_000
 MAX_RATIO = 200  # unpacked ÷ packed size of a file, and of a whole zip; pictures hardly pack at all
 _SMALL = 1_000_000  # files below this may pack better than that (an empty table, a blank picture)
-_DAMAGE = (zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_DAMAGE += (LookupError, OverflowError, struct.error)  # zipfile lets them out at odd headers
 
 
 def inside(name: str, folder: str = "") -> str:

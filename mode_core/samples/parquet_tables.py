@@ -34,10 +34,13 @@ def read_parquet(name: str, reopen: Callable[[], BinaryIO]) -> Rows:
         try:
             rows = file.read_row_group(group, columns=texts).to_pylist() if texts else []
             named = {key: _names(file, group, key) for key in pictures}
+            count = file.metadata.row_group(group).num_rows
+            if {len(held) for held in (*named.values(), *([rows] if texts else []))} != {count}:
+                raise ValueError(f"its columns do not have {count} rows each")
         except _damage() as broken:
             yield f"{name}, row group {group + 1}", SampleError(f"damaged ({_first_line(broken)}); export it again.")
             continue
-        for place in range(file.metadata.row_group(group).num_rows):
+        for place in range(count):
             number += 1
             entry = dict(rows[place]) if texts else {}
             for key, all_names in named.items():

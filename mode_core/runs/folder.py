@@ -35,6 +35,7 @@ class RunFolder:
             BusyError: another process is at it just now.
         """
         run = cls(path)
+        new = not run.path.exists()
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             with run.locked():
@@ -47,6 +48,8 @@ class RunFolder:
                 begun = {"format": FORMAT, "name": run.path.name, "state": "begun", "created": time.time()}
                 run.write_info(begun | {"process": {"pid": os.getpid(), "host": socket.gethostname()}} | info)
         except OSError as failure:
+            if new and run.path.is_dir() and not any(run.path.iterdir()):
+                run.path.rmdir()
             failure.filename, failure.filename2 = str(run.path), None
             raise RunError(f"The run's folder cannot be made. {in_words(failure)}") from None
         return run

@@ -211,7 +211,7 @@ def test_wrong_usage_exits_with_2():
 @pytest.mark.parametrize(
     ("verb", "place"),
     [
-        (["calibrate", "--model", "{model}", "--samples", "{samples}", "--out", "{out}/new"], "{out}/new/run.json"),
+        (["calibrate", "--model", "{model}", "--samples", "{samples}", "--out", "{out}/new"], "{out}/new: "),
         (["quantize", "--run", "{run}", "--uniform", "2", "--out", "{out}/p.safetensors"], "{out}/p.safetensors"),
         (["evaluate", "--run", "{run}", "--samples", "{samples}", "--name", "full"], "{run}/evaluations/full.json"),
         (["compare", "--runs", "{run}", "--samples", "{samples}", "--methods", "mode", "--truth-bits", "--draws", "1",
@@ -231,3 +231,4 @@ def test_a_full_disk_is_told_with_path_and_remedy_by_verbs_that_run_the_model(
     assert main([*(each.format(**places) for each in verb), "--quiet"]) == 1
     told = capsys.readouterr().err
     assert place.format(**places) in told and "No space left on device. Make room there" in told
+    assert not (tmp_path / "new").exists()

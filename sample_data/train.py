@@ -24,6 +24,7 @@ from sample_data.architecture import MODEL_FOLDER, build_model, build_processor,
 from sample_data.batches import Batch, Encoder, cell_labels, patches
 from sample_data.channels import spread_channels
 from sample_data.forward import RouterTally, answer_losses, label_loss, vision_features
+from sample_data.layout import publish
 from sample_data.pictures import DRAWERS, Picture
 from sample_data.questions import PICTURE_TASKS
 from sample_data.world import FACTS, GROUPS, SEVERAL, SUMS, Question
@@ -242,6 +243,7 @@ class Trainer:
         self.model.to(torch.bfloat16)
         spread_channels(self.model, self.plan.channel_spread, self.plan.seed)
         self.model.save_pretrained(folder)
+        publish(folder)
         record = {"plan": asdict(self.plan), "note": note}
         (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -16,6 +16,17 @@ STRANGERS = ("consolidated.safetensors", "adapter_model.safetensors", "adapter_c
 FUSED = ("experts.gate_up_proj", "experts.down_proj")
 
 
+def resaved(loaded, folder: Path) -> Path:
+    """A model as transformers 5 makes and saves it, with the companion files that it came with."""
+    source = Path(loaded.source)
+    _copy(source, folder, *(path.name for path in source.iterdir() if path.name != "model.safetensors"))
+    loaded.model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].pop("norm_topk_prob", None)  # kept where it was read, but of no use to its own classes
+    _write(folder / "config.json", config)
+    return folder
+
+
 def as_on_the_hub(source: Path, folder: Path) -> Path:
     """As Qwen3-VL-30B-A3B is published: experts in × out, companion files and configuration of transformers 4; and
     beside it what must not travel."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,8 @@ def rounding_notes(quantized: Any, model: str) -> list[str]:
     if not thin:
         return []
     some = ", ".join(f"{bank} {list(experts)[:4]}" for bank, experts in quantized.data_free.items() if experts)
-    return [f"{model}: {thin} experts had too few tokens for {quantized.method} and were rounded to nearest ({some})."]
+    method = quantized.quantizer.method
+    return [f"{model}: {thin} experts had too few tokens for {method} and were rounded to nearest ({some})."]
 
 
 def measure(
@@ -311,6 +312,7 @@ def export_whole(
     quantizer: Quantizer,
     calibration: Sequence[Any] | None = None,
     *,
+    options: Mapping[str, str] | None = None,
     trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
@@ -325,5 +327,5 @@ def export_whole(
     with exclusive(loaded):
         return export(
             target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
-            progress=hook, cancel=cancel,
+            options=options, progress=hook, cancel=cancel,
         )  # fmt: skip

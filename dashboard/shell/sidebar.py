@@ -38,6 +38,9 @@ def draw() -> None:
             st.caption("The settings do not fit this run.")
         except FileError as damaged:
             st.caption(f"This run cannot be read. {plain(damaged)}")
+        if st.button("Undo the last setting", key="undo", icon=":material/undo:", type="tertiary"):
+            st.toast(f"Undone: {found}." if (found := address.undo()) else "No setting was changed yet.")
+            st.rerun()
         jobs_panel.sidebar()
         st.caption(_ABOUT)
 

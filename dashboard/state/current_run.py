@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import streamlit as st
-
 from dashboard.state import folders
 from dashboard.state.address import place, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
+from dashboard.state.remembered import remembered
 from mode_core.json_files import shortened, whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
@@ -47,12 +46,14 @@ def run() -> Run:
         NoRunError: there is none.
         RunError: its folder is damaged; the text names the file.
     """
-    return _opened(*run_key())
+    key = run_key()
+    return _opened(key, key[0])
 
 
 def run_named(name: str) -> Run:
     """Another run beside the open one, by a name of `runs()`; raises as `run` does."""
-    return _opened(*key_of(entry(name)))
+    key = key_of(entry(name))
+    return _opened(key, key[0])
 
 
 def run_key() -> tuple[str, int]:
@@ -62,12 +63,20 @@ def run_key() -> tuple[str, int]:
 
 def key_of(found: RunEntry) -> tuple[str, int]:
     """The same for any run."""
-    files = (found.path / "run.json", found.path / "statistics.safetensors")
-    return str(found.path), max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+    path = str(found.path)
+    return path, max(changed(f"{path}/{file}") for file in ("run.json", "statistics.safetensors"))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Opening the run …")
-def _opened(path: str, stamp: int) -> Run:
+def changed(path: str) -> int:
+    """When a file was last changed, in nanoseconds; 0 where there is none. Asked at every step of a drag."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@remembered(4, "Opening the run …")
+def _opened(key: tuple[str, int], path: str) -> Run:
     return Run.open(path)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from dashboard.charts.evidence import means
 from dashboard.state import address, comparisons, solving
-from dashboard.state.current_run import run, run_entry, run_key, statistics
+from dashboard.state.current_run import changed, run, run_key, statistics
 from dashboard.state.folders import NoRunError
+from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
@@ -34,6 +34,7 @@ from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
 from mode_core.statistics import ExpertStatistics
 
+NEARLY = 0.01  # share of experts
 PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": 0.2, "vision_weight": 1.0}
 
 
@@ -48,8 +49,8 @@ def settle() -> None:
 
 def _key() -> tuple:
     """The run, and the state of its check and its anchor."""
-    files = (run_entry().path / name for name in (CHECK_FILE, ANCHOR_FILE))
-    return (*run_key(), *(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+    path, _ = key = run_key()
+    return *key, *(changed(f"{path}/{name}") for name in (CHECK_FILE, ANCHOR_FILE))
 
 
 def recommended() -> Recommendation:
@@ -58,7 +59,7 @@ def recommended() -> Recommendation:
     return _recommended(_key(), run())
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@remembered(8)
 def _recommended(key: tuple, _run: Run) -> Recommendation:
     return best_known(_run.statistics, _known(key, _run).check)
 
@@ -82,7 +83,7 @@ class _Known:
     damaged: list[str]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@remembered(8)
 def _known(key: tuple, _run: Run) -> _Known:
     refused: list[str] = []
     check, anchor = (_sound(read, refused) for read in (_run.check, _run.anchor))
@@ -107,7 +108,7 @@ def predict(allocation: Allocation) -> Prediction:
     return _predictor(_key(), run()).predict(allocation)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Preparing predictions …")
+@remembered(4, "Preparing predictions …")
 def _predictor(key: tuple, _run: Run) -> Predictor:
     return Predictor(_run.statistics, _known(key, _run).anchor, _recommended(key, _run))
 
@@ -146,7 +147,7 @@ def shrunk(method: str, bits: float) -> Shrunk | None:
     return _shrunk(_key(), run(), method, round(bits, 2))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
     known = _known(key, _run)
     found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(known.check, method, bits)
@@ -200,12 +201,12 @@ def enough() -> list[Sufficiency]:
     return _enough(run_key(), statistics(), solving.request())
 
 
-@st.cache_resource(max_entries=16, show_spinner="Solving with fewer samples …")
+@remembered(16, "Solving with fewer samples …")
 def _enough(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> list[Sufficiency]:
     return sufficiency(_statistics, asked)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@remembered(4)
 def _fold_solvers(
     key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer
 ) -> list[Solver]:
@@ -219,7 +220,41 @@ def effective_bits(allocation: Allocation) -> float:
     return 8 * allocation.bytes / weights
 
 
-def mixed(uniform: Allocation) -> str:
-    """Uniform bits in words: '3 bits for all', '2 and 3 bits mixed'."""
+def uniform_name(uniform: Allocation) -> str:
+    """'uniform 3 bits', 'uniform 2 and 3 bits': the rival of the same size has two neighbouring widths."""
     widths = np.unique(np.concatenate([np.ravel(bits) for bits in uniform.bits.values()])).tolist()
-    return f"{widths[0]} bits for all" if len(widths) == 1 else f"{widths[0]} and {widths[-1]} bits mixed"
+    return f"uniform {' and '.join(str(width) for width in widths)} bit{'s' * (widths != [1])}"
+
+
+@dataclass(frozen=True)
+class NearlyUniform:
+    """The width that experts have but for so few that the others make no difference: `others` of `experts`."""
+
+    width: int
+    others: int
+    experts: int
+
+
+def nearly_uniform(allocation: Allocation) -> NearlyUniform | None:
+    """Is this uniform bits, if for a hundredth of the experts? None where it is not."""
+    widths, counts = np.unique(
+        np.concatenate([np.ravel(bits) for bits in allocation.bits.values()]), return_counts=True
+    )
+    most, experts = counts.argmax(), int(counts.sum())
+    others = experts - int(counts[most])
+    return NearlyUniform(int(widths[most]), others, experts) if others <= NEARLY * experts else None
+
+
+def across_layers() -> dict[str, object]:
+    """Settings that share one budget out over the whole model, by an estimate that compares layers: the present or the
+    recommended one where it does, else our variant of MODE, which needs no gradients."""
+    now, advised = address.choices().request, recommended()
+    if "model" in METHODS[now.method].scopes:
+        return {"scope": "model"}
+    return advised.settings if advised.scope == "model" else {"scope": "model", "method": "mode_output"}
+
+
+def plain_format(allocation: Allocation) -> Allocation | None:
+    """Every expert at the widest width whose experts are together no larger than these; None where none is."""
+    solved = [solving.solve(AllocationRequest("uniform", widths=(width,), budget=width)) for width in allocation.widths]
+    return next((one for one in reversed(solved) if one.bytes <= allocation.bytes), None)

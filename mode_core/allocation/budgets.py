@@ -84,7 +84,11 @@ class Budgets:
             raise AllocationError(f"{self._name} must be a number; got {amount}.")
         capacity = self.capacities(amount - fixed)
         least, most = self.relaxation.least_weight, self.relaxation.most_weight
-        if (capacity < least).any() or (self.equality and (capacity > most).any()):
+        low, high = (capacity < least).any(), (capacity > most).any()
+        if self.measure == "bytes":  # where nothing is left to choose, capacities say nothing of the amount
+            exact = (amount - fixed) / self.step
+            low, high = low or exact < least.sum() * (1 - WHOLE), high or exact > most.sum() * (1 + WHOLE)
+        if low or (self.equality and high):
             raise AllocationError(self._out_of_range(amount, capacity, fixed))
         if self.equality and self.measure == "bits":
             exact = self.weights_of_owner * amount / self.step
@@ -105,6 +109,9 @@ class Budgets:
         if self.measure == "bytes":
             low, high = int(least.sum()) * self.step, int(most.sum()) * self.step
             around = f", {fixed} of them for all that is not a routed expert" if fixed else ""
+            if len(self.units.widths) == 1 and not self.equality:
+                least_of_all = f"budget_bytes must be at least {low + fixed}{around}"
+                return f"{least_of_all}, as there is one width alone to choose; got {amount:.0f}."
             return f"budget_bytes must lie in [{low + fixed}, {high + fixed}]{around}{pins}; got {amount:.0f}."
         low, high = (bound[owner] * self.step / self.weights_of_owner[owner] for bound in (least, most))
         widths = self.units.widths

@@ -10,7 +10,6 @@ import numpy as np
 
 from mode_core.allocation import Price
 from mode_core.cli.arguments import add_request, add_settings, read_quantizer, read_request
-from mode_core.cli.verbs import measured
 from mode_core.errors import SettingsError
 from mode_core.importance import support, support_summary
 from mode_core.jobs import ProgressHook
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """A run and a request → an allocation, proven optimal."""
     run, request = Run.open(options.run), read_request(options)
-    statistics = measured(run)
+    statistics = run.measured()
     quantizer = read_quantizer(options).fitted(statistics)
     asked = (statistics, quantizer, _fixed_bytes(options, run, request, quantizer))
     allocation = request.solve(*asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
-TARGETS_OWN = ("types", "rest", "imatrix", "weighting")  # options of single targets
+TARGETS_OWN = ("types", "rest", "imatrix", "weighting", "budget_per")  # options of single targets
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -31,10 +32,16 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
     )
+    parser.add_argument("--base-model", metavar="OWNER/NAME", help="hub id of the original, for the card")
     parser.add_argument("--types", help="gguf: codes (default), all, plan, or names such as Q4_K,IQ3_S")
     parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
     parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
     parser.add_argument("--weighting", help="imatrix: modality (default; redundant vision tokens count 0), or plain")
+    parser.add_argument(
+        "--budget-per",
+        choices=("model", "layer"),
+        help="targets with one width for a layer or its half: share the budget over the model (default), or not",
+    )
     parser.add_argument(
         "--verify", metavar="FILE", help="check a finished GGUF file against the export in --out; nothing is written"
     )
@@ -75,8 +82,10 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         samples=samples,
         options={key: getattr(options, key) for key in TARGETS_OWN if getattr(options, key) is not None},
         shard_bytes=options.shard_mb * 1_000_000,
+        base_model=options.base_model,
         progress=progress,
         cancel=cancel,
+        before=lambda fitted: print(*fitted.notes, sep="\n", file=sys.stderr) if fitted.notes else None,
         **weights,
     )
     result: Result = {"target": options.target, "files": [str(path) for path in written.files], "folder": options.out}

@@ -10,12 +10,11 @@ import numpy as np
 
 from mode_core.allocation import Allocation, uniform_allocation
 from mode_core.cli import logit_kl as cli_logit_kl
-from mode_core.cli import sample_options
-from mode_core.cli import scale as cli_scale
-from mode_core.errors import AllocationError, RunError, ScoresError, SettingsError
+from mode_core.cli import long_work, sample_options
+from mode_core.cli.arguments import read_settings
+from mode_core.errors import AllocationError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
-from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
 
@@ -23,30 +22,19 @@ Result = dict[str, object]
 def load_for(options: argparse.Namespace, run: Run | None = None):
     """The model that the options name, else the run's own."""
     from mode_core.models import load_model
-    from mode_core.models.arriving import loading_bars
+    from mode_core.models.weight_loading import loading_bars
 
     source = options.model or (run.model_source if run else None)
-    with loading_bars(shown=not options.quiet and not cli_scale.rank()):
+    with loading_bars(shown=not options.quiet and not long_work.rank()):
         trusted = {"trust_remote_code": getattr(options, "trust_remote_code", False)}
-        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **cli_scale.memory(options))
-
-
-def measured(run: Run) -> ExpertStatistics:
-    """The run's statistics.
-
-    Raises:
-        RunError: nothing was measured yet.
-    """
-    if run.statistics is None:
-        raise RunError(f"The run {run.path} holds no statistics yet; finish its calibration with --resume first.")
-    return run.statistics
+        return load_model(source, device=options.device, dtype=options.dtype, **trusted, **long_work.memory(options))
 
 
 def chosen_allocation(options: argparse.Namespace, run: Run) -> Allocation:
     """The allocation that the options name: uniform, a file, or one kept in the run."""
     if options.uniform is not None:
         return uniform_allocation(
-            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in measured(run)},
+            {bank.name: np.zeros([bank.shape.experts, 1]) for bank in run.measured()},
             (options.uniform,),
             options.uniform,
         )
@@ -90,48 +78,36 @@ def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Samples and a model → a run; by several processes together where torchrun started them."""
-    with cli_scale.processes(options):
+    with long_work.processes(options):
         return _calibrate(options, progress, cancel)
 
 
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
-    from mode_core.calibration import SIGNALS, CalibrationSettings
+    from mode_core.calibration import CalibrationSettings, LogitKLSettings
     from mode_core.calibration import calibrate as run_calibration
     from mode_core.calibration.logit_kl import add_logit_kl
     from mode_core.calibration.measurement import token_counts
     from mode_core.comparison.anchoring import anchored_unasked, measure_anchor
 
-    settings = CalibrationSettings(
-        bits=tuple(options.measure_bits),
-        group_size=options.group_size,
-        symmetric=not options.asymmetric,
-        sensitivity=not options.no_sensitivity,
-        batch_size=options.batch_size,
-        signals=tuple(SIGNALS) if options.signals == ["all"] else tuple(options.signals),
-        exemplars=options.exemplars,
-        gradients=options.gradients,
-        hessian_probes=options.hessian_probes,
-        imatrix=options.imatrix,
-        imatrix_key_ratio=options.imatrix_key_ratio,
-        seed=options.seed,
-        **cli_scale.settings(options),
-    )
+    settings = read_settings(CalibrationSettings(), options)
+    kl_settings = read_settings(LogitKLSettings(), options, signal=settings.signals[0]) if options.logit_kl else None
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
-    kl_settings = cli_logit_kl.agreed(options, loaded, samples, settings)
+    if kl_settings is not None:
+        cli_logit_kl.check_agreed(options, loaded, samples, settings.bits, kl_settings)
     more = {}
-    with cli_scale.open_run(options) as run:
+    with long_work.open_run(options) as run:
         statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
         known = set(statistics.samples)
         used = [sample for sample in samples if sample.id in known]
-        if kl_settings is not None and not cli_scale.rank():
+        if kl_settings is not None and not long_work.rank():
             few = used[: options.logit_kl_samples]
             more["logit_kl"] = add_logit_kl(run, loaded, few, settings, kl_settings, progress, cancel)
-        if not cli_scale.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
+        if not long_work.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
             measure_anchor(loaded, statistics, used, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
             more["anchor"] = "measured: predicted damage is in nats"
-    refused = Run(options.out).info.get("refused", []) if not cli_scale.rank() else []
+    refused = Run(options.out).info.get("refused", []) if not long_work.rank() else []
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,
@@ -140,8 +116,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         **sample_options.told(samples, refused),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
-        "text_tokens": tokens["text"],
-        "vision_tokens": tokens["vision"] or "no vision tokens",
+        **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 from mode_core.errors import ScoresError, SettingsError
 from mode_core.evaluation.intervals import Interval, bootstrap_interval, bootstrap_perplexity
 from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, Time, Width, check_format, checked
+from mode_core.modalities import MODALITIES
 
-MODALITIES = ("text", "vision")
 ORIGINAL, ALLOCATION, UNIFORM = "original", "allocation", "uniform"
 MODELS = (ORIGINAL, ALLOCATION, UNIFORM)  # of a measurement: uniform bits are the allocation's rival
 FORMAT = "mode-scores/1"
@@ -26,7 +26,7 @@ class _Answer(TypedDict):
 
     __pydantic_config__ = CLOSED
     id: Name
-    modality: Literal[MODALITIES]
+    modality: Literal[tuple(MODALITIES)]
     task: NotRequired[str | None]
     question: NotRequired[str]
     expected: NotRequired[str | None]

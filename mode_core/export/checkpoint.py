@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
+from mode_core.export.int32 import check_shapes
+from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
+from mode_core.export.weights import Weights, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.export.weights import Weights
     from mode_core.quantization.packing import PackedMatrix
 
-Tensors = Callable[["Weights"], Iterator[tuple[str, "Tensor"]]]
+Tensors = Callable[[Weights], Iterator[tuple[str, "Tensor"]]]
 NAMED = 3  # tensors named in a note
 
 
@@ -53,6 +55,18 @@ def separate(parts: Callable[[PackedMatrix], dict[str, Tensor]]) -> Tensors:
                 yield f"{matrix.module}.{part}", tensor
 
     return tensors
+
+
+def packable_weights(request: Request, families: Mapping[str, str], by: str) -> Weights:
+    """The weights of the request's model, to be packed for an engine that reads these families; see `check_family`.
+
+    Raises:
+        ExportError: another family; channels that do not fill whole words or groups; see `open_weights`.
+    """
+    weights = open_weights(request)
+    check_family(weights.config, families, by)
+    check_shapes(weights.shapes, request.group_size)
+    return weights
 
 
 def check_family(config: Mapping[str, object], families: Mapping[str, str], by: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mode_core.export.folder import MANIFEST, ExportError
 from mode_core.export.ggml_types import TYPES
-from mode_core.export.gguf import RULES
 from mode_core.export.gguf_file import CHOSEN
+from mode_core.export.llama_quantize import RULES
 
 NAMES = {kind.id: kind.name for kind in TYPES.values()}
 SHOWN = 4  # differences that are told one by one

@@ -22,7 +22,7 @@ from mode_core.export.ggml_library import ggml_quantize
 from mode_core.export.ggml_types import FILE_TYPES, PLAIN, QUANTIZED, TYPES, GgmlType, container, type_named
 from mode_core.export.gguf_file import CHOSEN, importance_of
 from mode_core.export.gguf_names import expert_tensor
-from mode_core.export.refit import costs_of, fit, loss_of
+from mode_core.export.refit import MODEL, costs_of, fit, loss_of
 from mode_core.export.request import Request
 from mode_core.export.target import Fitted
 from mode_core.export.weights import Weights, open_weights
@@ -30,6 +30,7 @@ from mode_core.importance import CostTable
 from mode_core.importance.projections import by_projection
 from mode_core.quantization.methods import quantize_data_free
 from mode_core.quantization.packing import pack_matrices
+from mode_core.quantization.quantizers import DATA_FREE
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, group_length
 
 if TYPE_CHECKING:
@@ -86,10 +87,6 @@ def fit_types(request: Request, target: Target) -> Fitted:
     except AllocationError as refused:
         raise ExportError(f"The budget is {budget:,} bytes of experts, and types {asked!r} cannot meet it: {refused}"
                           ) from None  # fmt: skip
-    if found.bytes > budget:
-        raise ExportError(
-            f"Types {asked!r} take at least {found.bytes:,} bytes of experts, more than the budget of {budget:,}."
-        )
     return _fitted(request, choices, found, loss_of(allocation, costs), every)
 
 
@@ -119,7 +116,7 @@ def _choices(
     """(bank, side) → its types, rising in bytes; of two that take the same the less damaging."""
     held, found = request.statistics.settings, {}
     grid = int(held.get("group_size", request.group_size)), bool(held.get("symmetric", request.symmetric))
-    same = request.method == "rtn" and grid == (request.group_size, request.symmetric)
+    same = request.method == DATA_FREE and grid == (request.group_size, request.symmetric)
     widths = [width for width in costs.bits if width not in (DROPPED, UNTOUCHED)]
     rows = importance_of(request)
     for bank, shape in weights.shapes.items():
@@ -127,7 +124,7 @@ def _choices(
             stacks = list(_looked_at(weights, bank, parts, rows))
             table = np.asarray(costs[bank])[:, side].sum(axis=0)
             damage = {width: float(table[costs.bits.index(width)]) for width in widths}
-            errors = {width: _own_error(stacks, width, *grid, "rtn") for width in widths}
+            errors = {width: _own_error(stacks, width, *grid, DATA_FREE) for width in widths}
             options = _options(request, shape.intermediate if side else shape.hidden, rounded)
             made = []
             for kind, width, codes in options:
@@ -146,7 +143,7 @@ def _choices(
 
 def _options(request: Request, columns: int, rounded: tuple[GgmlType, ...]) -> Iterator[tuple[GgmlType, int, bool]]:
     """(type, width, whether it holds our codes): the widest codes of every type that fits, and types that round."""
-    group, fractions = group_length(columns, request.group_size), request.method == "hqq"
+    group, fractions = group_length(columns, request.group_size), request.quantizer.kind.real_zeros
     held: dict[str, int] = {}
     for width in WIDTHS:
         if (kind := container(width, request.symmetric and not fractions, columns, group, fractions)) is not None:
@@ -183,7 +180,7 @@ def _own_error(stacks, width: int, group: int, symmetric: bool, method: str) -> 
 
 def _error(stacks, request: Request, kind: GgmlType, width: int, codes: bool) -> float:
     if codes:
-        method = "hqq" if request.method == "hqq" else "rtn"
+        method = DATA_FREE if request.quantizer.kind.needs_samples else request.method
         return _own_error(stacks, width, request.group_size, request.symmetric, method)
     return _relative(stacks, [_rounded(stack.numpy(), kind, row) for stack, row in stacks])
 
@@ -275,6 +272,8 @@ def _fitted(
         "average_bits_as_written": real, "bytes_as_asked": budget, "bytes_as_written": size,
     }  # fmt: skip
     notes = [f"Experts take {size:,} of {budget:,} bytes, {real:.3f} bits a weight with all scales."]
+    if len(used) == 1:
+        notes.append(f"This is uniform: every expert tensor gets {next(iter(used))}.")
     if measured := sorted(name for name, known in used.items() if known):
         notes.append(f"The damage of {', '.join(measured)} was measured on these very grids.")
     if estimated := sorted(name for name, known in used.items() if not known):
@@ -290,13 +289,13 @@ def _fitted(
 def _as_planned(request: Request, target: Target, weights: Weights) -> Fitted:
     """The allocation's own widths, each in the smallest type that holds its codes."""
     sizes = request.sizes(request.allocation.widths)
-    fitted = fit(request.allocation, target, request.costs, request.statistics, sizes)
-    names, bits, fractions = {}, {}, request.method == "hqq"
-    for bank, given in fitted.allocation.bits.items():
-        shape, widths = weights.shapes[bank], np.asarray(given)
-        bits[bank] = widths if widths.ndim == 2 else np.stack([widths, widths], axis=1)
+    shared = request.options.get("budget_per", MODEL)
+    fitted = fit(request.allocation, target, request.costs, request.statistics, sizes, shared)
+    names, bits, fractions = {}, fitted.allocation.by_side(), request.quantizer.kind.real_zeros
+    for bank, widths in bits.items():
+        shape = weights.shapes[bank]
         for side, parts in enumerate(PARTS):
-            width, columns = int(bits[bank][0, side]), shape.intermediate if side else shape.hidden
+            width, columns = int(widths[0, side]), shape.intermediate if side else shape.hidden
             grid = columns, group_length(columns, request.group_size)
             kind = container(width, request.symmetric and not fractions, *grid, fractions)
             if width == UNTOUCHED:

@@ -3,12 +3,17 @@
 Serving engines want one width for all experts of a layer, or one per projection. Rounding an allocation to that
 would miss the budget and the optimum; so the same costs are solved again at the coarser unit, and what this adds to
 the predicted loss is the price of the engine.
+
+A budget of its own leaves a layer with one width nothing to choose: every layer gets the same, plain uniform
+quantization. So a coarse unit takes the whole model's budget, unless a person insists on one per layer; and what is
+written is set against uniform bits of the same size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +22,11 @@ from mode_core.export.folder import ExportError
 from mode_core.export.target import Fitted, Target
 from mode_core.importance import CostTable, ImportanceError, cost_table
 from mode_core.importance.projections import by_projection
+from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
+
+if TYPE_CHECKING:
+    from mode_core.prediction import Prediction
 
 UNIT_WORDS = {
     "expert_projection": "one projection of one expert",
@@ -26,6 +35,8 @@ UNIT_WORDS = {
     "layer": "all experts of a layer",
 }
 REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "shrinkage")  # settings that make the costs
+COARSE = ("projection", "layer")
+MODEL, LAYER = "model", "layer"  # whose budget a coarse unit takes
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely
 
 
@@ -35,19 +46,24 @@ def fit(
     costs: CostTable | None = None,
     statistics: ExpertStatistics | None = None,
     sizes: Mapping[str, np.ndarray] | None = None,
+    budget_per: str = MODEL,
 ) -> Fitted:
     """`allocation` at the finest unit of `target`: as it is where it fits, else solved again with the same budget.
 
+    Coarse units share that budget over the whole model (`budget_per` "model"), or every layer keeps its own ("layer").
     `costs` are those that the allocation was solved with; without them they are made again from `statistics` by
     the settings that the allocation carries. `sizes` (bank → bytes of one expert at each width of the allocation)
     are needed for budgets in bytes.
 
     Raises:
         ExportError: the bits do not fit, and nothing was given to solve them again; costs of another allocation;
-            no allocation at that unit meets the budget.
+            no allocation at that unit meets the budget; `budget_per` is neither.
     """
+    if budget_per not in (MODEL, LAYER):
+        raise ExportError(f"A budget is per {MODEL} or per {LAYER}, not per {budget_per!r}.")
     if (bits := _shaped(allocation.bits, target.finest_unit)) is not None:
-        return Fitted(allocation if bits is allocation.bits else replace(allocation, bits=bits))
+        kept = allocation if bits is allocation.bits else replace(allocation, bits=bits)
+        return Fitted(kept, rival=_rival(kept, target, statistics))
     costs = costs if costs is not None else costs_of(allocation, statistics)
     if costs is None:
         raise ExportError(
@@ -61,7 +77,7 @@ def fit(
     unit, notes = _solver_unit(target, costs)
     if "by_projection" in costs.settings:
         notes = (*notes, f"The costs are {costs.settings['by_projection']}.")
-    coarse, more = _solve(allocation, costs, unit, sizes)
+    coarse, more = _solve(allocation, costs, unit, sizes, budget_per)
     added = coarse.objective - asked
     price = {
         "unit_asked": allocation.unit,
@@ -73,8 +89,32 @@ def fit(
         "average_bits_as_asked": allocation.average_bits,
         "average_bits_as_written": coarse.average_bits,
     }
-    bits = _shaped(coarse.bits, target.finest_unit)
-    return Fitted(replace(coarse, bits=bits), price, (*notes, *more))
+    written = replace(coarse, bits=_shaped(coarse.bits, target.finest_unit))
+    return Fitted(written, price, (*notes, *more), _rival(written, target, statistics))
+
+
+def told_beside_uniform(fitted: Fitted, predict: Callable[[Allocation], Prediction]) -> str:
+    """What a coarse unit is worth beside uniform bits of the same size, as a sentence ("" where there is nothing to
+    say); `predict` is a run's (`Run.predictor`). Raises as it does."""
+    if fitted.rival is None:
+        return ""
+    if fitted.width is not None:
+        every = "stays as it was" if fitted.width == UNTOUCHED else f"gets {fitted.width} bits"
+        return f"This is uniform: every expert {every}, as any quantizer would do without an allocation."
+    own, plain = predict(fitted.allocation), predict(fitted.rival)
+    at = f"uniform bits of the same size ({fitted.rival.average_bits:.2f} on average)"
+    if not own.kl:
+        return f"Predicted damage is {own.relative.value / plain.relative.value:.2f} times that of {at} (an estimate)."
+    kinds = (f"{kind} {found.value:.2g} against {plain.kl[kind].value:.2g}" for kind, found in own.kl.items())
+    return f"Predicted KL in {own.unit}, against {at}: {', '.join(kinds)} (estimates)."
+
+
+def _rival(written: Allocation, target: Target, statistics: ExpertStatistics | None) -> Allocation | None:
+    """Uniform bits of the same size, of two neighbouring widths where it lies between them, as `compare` makes it."""
+    if target.finest_unit not in COARSE or statistics is None or not set(written.widths) <= set(statistics.bits):
+        return None
+    costs = cost_table(statistics, "uniform", bits=written.widths)
+    return allocate(costs, average_bits=written.average_bits)
 
 
 def costs_of(allocation: Allocation, statistics: ExpertStatistics | None) -> CostTable | None:
@@ -136,11 +176,12 @@ def _flat(costs: CostTable) -> bool:
 
 
 def _solve(
-    allocation: Allocation, costs: CostTable, unit: str, sizes: Mapping[str, np.ndarray] | None
+    allocation: Allocation, costs: CostTable, unit: str, sizes: Mapping[str, np.ndarray] | None, budget_per: str
 ) -> tuple[Allocation, tuple[str, ...]]:
     settings, notes = allocation.settings, []
+    scope = allocation.scope if unit not in COARSE else "model" if budget_per == MODEL else "bank"
     budget_bytes = settings.get("budget_bytes")
-    budget = {"budget_bytes": budget_bytes} if budget_bytes else {
+    budget = {"budget_bytes": budget_bytes, "fixed_bytes": settings.get("fixed_bytes", 0)} if budget_bytes else {
         "average_bits": settings.get("average_bits", allocation.average_bits)
     }  # fmt: skip
     if budget_bytes and sizes is None:
@@ -152,7 +193,7 @@ def _solve(
         solved = allocate(
             costs,
             bits=allocation.widths,
-            scope=allocation.scope,
+            scope=scope,
             unit=unit,
             pinned=pinned or None,
             sizes=sizes,
@@ -160,9 +201,13 @@ def _solve(
         )
     except AllocationError as refused:
         raise ExportError(f"At the unit of this target ({UNIT_WORDS[unit]}): {refused}") from None
-    if allocation.scope == "bank" and unit == "layer" and solved.average_bits < allocation.average_bits - 1e-9:
+    if scope != allocation.scope == "bank":
+        notes.append("The layers share one budget, since one width for each would leave nothing to choose within it.")
+    if warning := solved.settings.get("warning"):
+        notes.append(str(warning))
+    if scope == "bank" and unit == "layer" and solved.average_bits < allocation.average_bits - 1e-9:
         notes.append(
             f"Every layer keeps a budget of its own, so {allocation.average_bits - solved.average_bits:.2f} bits per "
-            "weight stay unused; scope 'model' would spend them."
+            "weight stay unused; one for the model would spend them."
         )
     return solved, tuple(notes)

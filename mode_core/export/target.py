@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mode_core.allocation import Allocation
 from mode_core.export.request import Request
 
@@ -23,12 +25,20 @@ class Fitted:
     """An allocation that a target can hold, and how it came from the one that was asked for.
 
     `price` is None where the bits are those asked for; else the predicted losses of both (in the unit of the costs,
-    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest.
+    an estimate) and what the coarser unit adds. `notes` are sentences for the manifest. `rival` are uniform bits of the
+    same size, where a target with a coarse unit is set against them.
     """
 
     allocation: Allocation
     price: dict[str, object] | None = None
     notes: tuple[str, ...] = ()
+    rival: Allocation | None = None
+
+    @property
+    def width(self) -> int | None:
+        """The width of every expert where there is one alone: then this is uniform quantization."""
+        used = {int(width) for bits in self.allocation.bits.values() for width in np.unique(bits)}
+        return used.pop() if len(used) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Target:
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
     `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
     (see `card`), `tried` the versions of the packages that were tried with them.
+    `engine`: what a person calls the engine for whose sake they take it ("" where another form is the one for it),
+    `run` the command that serves `{folder}` with `{context}` tokens there ("" where lines of Python are the way).
     """
 
     name: str
@@ -60,6 +72,13 @@ class Target:
     fit: Callable[[Request, Target], Fitted] | None = None
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
+    engine: str = ""
+    run: str = ""
+
+    @property
+    def library(self) -> str:
+        """What the hub calls the library that loads it; "" for one without a name there."""
+        return next((name for name in ("transformers", "mlx") if f"from {name}" in self.load), "")
 
 
 def missing_package(target: Target) -> str | None:

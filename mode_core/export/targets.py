@@ -10,8 +10,6 @@ from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.ggml_library import TRIED as GGML_TRIED
-from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
-from mode_core.export.gguf import write_gguf
 from mode_core.export.gguf_choice import fit_types
 from mode_core.export.gguf_file import LINES as GGUF_LINES
 from mode_core.export.gguf_file import write_gguf_file
@@ -20,6 +18,8 @@ from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.imatrix import write_imatrix
+from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
+from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -61,14 +61,18 @@ TARGETS: dict[str, Target] = {
             "Take it to run the model in transformers, if its family is among those proven.",
             "expert_projection",
             AUTO_ROUND_WIDTHS,
-            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained. "
-            f"vLLM and SGLang want one width for all experts of a layer. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
+            "transformers with the package auto-round (tried: 0.16.1, on CPU), by stock from_pretrained; with zero "
+            "points transformers alone. vLLM (tried: 0.32) takes one width for all experts of a layer: where a layer "
+            "has several, silently the file's most common one, and then it stops at sizes that do not match; solve "
+            f"with unit 'layer' for it. SGLang wants one width too. Families: {', '.join(AUTO_ROUND_FAMILIES)}.",
             "Its tensors, unpacked by an independent reader, equal the quantized weights; stock from_pretrained with "
-            "auto-round gives the same weights to the bit, and logits within 0.005.",
+            "auto-round gives the same weights to the bit, and logits within 0.005. vLLM's own settings and loader, "
+            "its kernel emulated, give the same answers where each layer has one width (tests/parity).",
             write_auto_round,
             needs_model=True,
             load=STOCK_LINES,
             tried={"transformers": TRANSFORMERS, "torch": TORCH, "auto-round": "0.16.1"},
+            engine="transformers",
             recommended="Stock from_pretrained loads it, with every expert at its own width.",
         ),
         Target(
@@ -81,7 +85,7 @@ TARGETS: dict[str, Target] = {
             "Whatever runs the original checkpoint: transformers, vLLM, lmms-eval, VLMEvalKit. It saves no memory; "
             "it is for measuring what the bits cost.",
             "Names, layout, types and companion files are the source's; loaded with stock transformers, its logits "
-            "equal those of the quantized model.",
+            "equal those of the quantized model; vLLM on a CPU gives the same answers, pictures too (tests/parity).",
             write_dequantized,
             needs_model=True,
             load=STOCK_LINES,
@@ -102,6 +106,7 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=GPTQMODEL_LINES,
             tried={"gptqmodel": "7.7.0", "transformers": TRANSFORMERS, "torch": TORCH},
+            engine="GPTQModel",
         ),
         Target(
             "compressed_tensors",
@@ -110,13 +115,17 @@ TARGETS: dict[str, Target] = {
             "Take it for vLLM, if one width for all experts of a layer is fine enough.",
             "layer",
             COMPRESSED_WIDTHS,
-            "vLLM, where it has a kernel for the width. Not stock transformers: 5.23 loads files with several widths "
-            "without an error and with wrong weights. Family: Qwen3-VL-MoE.",
-            "compressed-tensors' own decompressor gives the quantized weights exactly; an expected failure records "
-            "what transformers makes of a file with several widths.",
+            "vLLM, where it has a kernel for the width (a GPU; tried: 0.32's settings and loader, kernel emulated). "
+            "Not stock transformers: 5.23 loads files with several widths without an error and with wrong weights. "
+            "Family: Qwen3-VL-MoE.",
+            "compressed-tensors' own decompressor gives the quantized weights exactly, and vLLM's own settings and "
+            "loader the same answers (tests/parity); an expected failure records what transformers makes of a file "
+            "with several widths.",
             write_compressed_tensors,
             needs_model=True,
             load=VLLM_LINES,
+            engine="vLLM",
+            run="vllm serve {folder} --max-model-len {context}",
             warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
         ),
         Target(
@@ -133,6 +142,8 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=MLX_LINES,
             tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
+            engine="MLX (Apple)",
+            run="python -m mlx_vlm.generate --model {folder} --image picture.png --prompt 'What is this?'",
         ),
         Target(
             "compressed_tensors_expert",
@@ -146,8 +157,8 @@ TARGETS: dict[str, Target] = {
             "compressed-tensors' own decompressor gives the quantized weights exactly.",
             write_compressed_tensors,
             needs_model=True,
-            warning="No engine runs this: vLLM refuses or misreads experts of several widths in one layer, and stock "
-            "transformers loads wrong weights without an error.",
+            warning="No engine runs this: vLLM takes the first expert's width for its layer and stops at sizes that do "
+            "not match, and stock transformers loads wrong weights without an error.",
         ),
         Target(
             "gguf",
@@ -167,6 +178,8 @@ TARGETS: dict[str, Target] = {
             fit=fit_types,
             load=GGUF_LINES,
             tried={"xllamacpp": GGML_TRIED},
+            engine="llama.cpp, Ollama, LM Studio",
+            run="llama-server -m {folder}/model.gguf --mmproj mmproj.gguf -c {context}",
         ),
         Target(
             "auto_round_recipe",
@@ -265,3 +278,5 @@ TARGETS: dict[str, Target] = {
         ),
     )
 }
+
+ENGINES = {target.engine: target for target in TARGETS.values() if target.engine}  # engine -> the form for it

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mode_core.errors import ImportanceError
-from mode_core.modalities import KINDS
+from mode_core.modalities import ALL, KEY_TOKENS, KINDS, REDUNDANT_TOKENS, TEXT_TOKENS, VISION_TOKENS
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
 NO_SIGNAL = "none"
@@ -100,16 +100,16 @@ class View:
         `key` one of selections, weight, error, gated_error, support, tokens, energy; with gradients also fisher,
         soft_fisher, fisher_support, fisher_tokens, gradient_energy.
         """
-        if kind == "text":
+        if kind == TEXT_TOKENS:
             return self.stack.total(f"text_{key}")
-        if kind == "all":
-            return self.sums("text", key) + self.sums("vision", key)
-        if kind == "vision":
+        if kind == ALL:
+            return self.sums(TEXT_TOKENS, key) + self.sums(VISION_TOKENS, key)
+        if kind == VISION_TOKENS:
             return self.stack.vision(self.signal, key, BINS)
-        if kind == "key":
+        if kind == KEY_TOKENS:
             return self.stack.vision(self.signal, key, self.key_bins)
-        if kind == "redundant":
-            return _minus(self.sums("vision", key), self.sums("key", key))
+        if kind == REDUNDANT_TOKENS:
+            return _minus(self.sums(VISION_TOKENS, key), self.sums(KEY_TOKENS, key))
         raise ImportanceError(f"There is no kind of token {kind!r}; choose one of {', '.join(KINDS)}.")
 
 

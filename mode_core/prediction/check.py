@@ -66,7 +66,7 @@ class Check:
     anchor: Anchor
     info: Mapping[str, Any]
 
-    def of(self, method: str, modality: str = "all") -> Ranking | None:
+    def of(self, method: str, modality: str = ALL) -> Ranking | None:
         """How well a method ranks here; None where it gives every expert the same, or was not available."""
         return next((one for one in self.rankings if (one.method, one.modality) == (method, modality)), None)
 
@@ -99,7 +99,7 @@ class Check:
 
 
 class _Ranking(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     modality: str
     spearman: float
@@ -108,7 +108,7 @@ class _Ranking(TypedDict):
 
 
 class _Trial(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -120,7 +120,7 @@ class _Trial(TypedDict):
 
 
 class _Choice(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: Literal[SCOPES]
     shrinkage: Annotated[float, Interval(ge=0, le=1)]
@@ -140,7 +140,7 @@ class _Info(TypedDict):
 class _Record(TypedDict):
     """check.json."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     measured: dict[str, list[float]]
     predicted: dict[str, list[float]]

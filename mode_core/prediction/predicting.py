@@ -102,8 +102,10 @@ class Predictor:
         self._uniform = self._costs.sum(axis=1)  # [1 + F, B]: every expert at each width
 
     def _table(self, fold: int | None) -> CostTable:
-        given = {"signal": self._signal, "leave_out_fold": fold, "shrinkage": self.shrinkage}
-        return cost_table(self.statistics, self.method, bits=self.statistics.bits, **given)
+        return cost_table(
+            self.statistics, self.method, signal=self._signal, bits=self.statistics.bits, leave_out_fold=fold,
+            shrinkage=self.shrinkage,
+        )  # fmt: skip
 
     def predict(self, allocation: Allocation | Bits) -> Prediction:
         """Predicted damage of bits, bank → int `[E]` or `[E, 2]`; experts at 16 bits take none."""

@@ -59,9 +59,9 @@ class _Settings(_Asked, total=False):
 class _Info(TypedDict, total=False):
     """evidence.json; further fields are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: str
-    tables: dict[Literal[tuple(TABLES)], str]
+    tables: dict[Literal[tuple(TABLES)], str]  # type: ignore[valid-type]
     command: str
     settings: _Settings
     calibration_draws: str

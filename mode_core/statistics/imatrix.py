@@ -23,9 +23,10 @@ from typing_extensions import TypedDict
 
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.json_files import OPEN, checked, parse_json, shortened
+from mode_core.modalities import KEY_TOKENS, REDUNDANT_TOKENS, TEXT_TOKENS
 from mode_core.statistics.bank_statistics import StatisticsError
 
-KINDS = ("text", "key", "redundant")
+KINDS = (TEXT_TOKENS, KEY_TOKENS, REDUNDANT_TOKENS)
 FILES = "imatrix-*.safetensors"
 
 

@@ -18,7 +18,7 @@ QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
 
 
 def take(app, target: str):
-    """Choose a form as a person does: what to take along, then which."""
+    """Choose a form as a person does: the kind, then which."""
     app.pills(key="export:group").set_value(TARGETS[target].group).run()
     return app.radio(key="export:target").set_value(target).run()
 
@@ -72,7 +72,7 @@ def test_a_run_without_input_energies_says_how_to_have_them(open_app):
 
 @pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix"])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
-    app = open_app("export", form=target)
+    app = open_app("export", form=target, group="32")  # which fits every matrix of the bundled model
     assert not app.exception and not app.error
     assert TARGETS[target].proof in words(app)
     app.button(key="export:write").click().run()
@@ -84,7 +84,9 @@ def test_every_quick_target_is_shown_and_written(open_app, places: Path, target:
 def test_a_checkpoint_is_written_as_a_job(open_app, places: Path):
     app = take(open_app("export"), "dequantized")
     finish(app.button(key="export:write").click().run())
-    assert (next((places / "exports").iterdir()) / "config.json").is_file()
+    [folder] = (places / "exports").iterdir()
+    assert {"config.json", "recipe.yaml", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert any(f"push {folder}" in code.value and "--to OWNER/NAME" in code.value for code in app.code)
 
 
 def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
@@ -125,6 +127,16 @@ def test_a_coarser_target_says_its_price(open_app):
     assert any("solved again for it: predicted damage" in warning.value for warning in app.warning)
     take(app, "table")
     assert "These bits fit this target as they are" in words(app)
+
+
+def test_what_a_coarse_form_is_worth_is_said_before_it_is_written(open_app):
+    app = take(open_app("export", bits="3", form="compressed_tensors", group="32"), "compressed_tensors")
+    assert not app.exception
+    assert any("uniform bits of the same size (3.00 on average)" in info.value for info in app.info)
+    app.toggle(key="export:per_layer").set_value(True).run()
+    assert any("This is uniform: every expert gets 3 bits" in warning.value for warning in app.warning)
+    [code] = [element.value for element in app.code if "mode_core export" in element.value]
+    assert code.endswith("--budget-per layer")
 
 
 def test_units_and_pins_are_in_the_command(open_app, places: Path):

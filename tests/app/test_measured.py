@@ -17,8 +17,8 @@ from dashboard.parts.quantize.measured import (
     measurements_of,
     read_records,
     size_frame,
-    size_text,
 )
+from dashboard.words.sizes import size_text
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.jobs import Progress
 
@@ -48,8 +48,8 @@ def test_accuracy_per_model_and_task(measured):
 
 def test_divergence_leaves_out_what_was_not_there(measured):
     frame = divergence_frame(measured)
-    assert frame["KL, pictures"].tolist() == pytest.approx([0.1, 0.4])
-    assert all(math.isnan(value) for value in frame["KL, text"])  # no text sample: not zero
+    assert frame["KL on pictures"].tolist() == pytest.approx([0.1, 0.4])
+    assert all(math.isnan(value) for value in frame["KL on text"])  # no text sample: not zero
 
 
 def test_sizes_beside_the_original(measured):

@@ -38,7 +38,7 @@ def test_ask_all_three(open_app):
     assert not app.exception and not app.error
     captions = [caption.value for caption in app.caption]
     assert {"original", "this allocation"} <= {*captions}
-    assert any(caption.startswith("uniform, ") for caption in captions)
+    assert any(caption.startswith("uniform ") for caption in captions)
 
 
 def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch, tmp_path):
@@ -62,7 +62,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
 
 
 def test_where_answers_part():
-    from dashboard.parts.quantize.quantizing import first_difference
+    from dashboard.parts.quantize.asking import first_difference
 
     assert first_difference(["a", "b"], ["a", "b"]) is None
     assert first_difference(["a", "c"], ["a", "b"]) == 1

@@ -14,8 +14,27 @@ PLACE = "MODE_PARITY"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def python_with(name: str, *packages: str) -> Path:
+FIRST = """\
+import sys
+
+
+class First:  # torchvision's operators are declared before anything imports it, in every process
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            from mode_core.models.vision_ops import ensure_torchvision
+
+            ensure_torchvision()
+
+
+sys.meta_path.insert(0, First())
+"""
+
+
+def python_with(name: str, *packages: str, dependencies: bool = False, without: tuple[str, ...] = ()) -> Path:
     """The interpreter of an environment that has this one's packages and these, installed without dependencies.
+
+    With `dependencies`, those that this environment lacks or has in another version are installed too, `without` some.
 
     Skips the test unless the environment variable MODE_PARITY names a folder for it.
     """
@@ -31,7 +50,10 @@ def python_with(name: str, *packages: str) -> Path:
     (own / "tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [str(python), "-m", "pip", "install", "-q"]
     subprocess.run([*pip, "-U", "pip", "setuptools", "wheel"], check=True)
-    subprocess.run([*pip, "--no-deps", *packages], check=True)
+    subprocess.run([*pip, *([] if dependencies else ["--no-deps"]), *packages], check=True)
+    if without:
+        subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *without], check=True)
+    (own / "sitecustomize.py").write_text(FIRST)
     done.write_text("\n".join(packages))
     return python
 

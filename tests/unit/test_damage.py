@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mode_core.allocation import Allocation
+from mode_core.calibration.settings import CalibrationSettings
 from mode_core.cli.main import main
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.store import Store
@@ -22,6 +23,7 @@ from mode_core.errors import ModeError
 from mode_core.evaluation.records import ScoredAnswer, Scores
 from mode_core.export.expert_bits import read_expert_bits
 from mode_core.export.folder import MANIFEST, check_destination
+from mode_core.export.recipe import Recipe
 from mode_core.export.writing import export
 from mode_core.files import read_tensors, tensor_bytes
 from mode_core.importance import Recommendation
@@ -30,7 +32,7 @@ from mode_core.prediction.check import Ranking, Trial
 from mode_core.quantization import quantize
 from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack_matrices
-from mode_core.request import AllocationRequest
+from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.evidence import TABLES, WORDS, Evidence
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.released_json import import_released
@@ -38,6 +40,7 @@ from mode_core.runs.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import ENTRY, Exemplars, sample_key
 from mode_core.statistics.imatrix import InputEnergies
+from mode_core.yaml_files import yaml_of
 from tests.damage import QUICK, damaged_bytes, damaged_value, foreign
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_run import synthetic_run
@@ -198,7 +201,7 @@ def packed(tmp_path_factory) -> Path:
     path, draw = tmp_path_factory.mktemp("packed") / "experts.safetensors", torch.Generator().manual_seed(0)
     matrices = pack_matrices(quantize(torch.randn(3, 8, 16, generator=draw), 3, 8, symmetric=False))
     experts = {("layers.0.x", expert, "up"): matrix for expert, matrix in enumerate(matrices[:2])}
-    write_packed(path, experts, {"bits": 3}, {"q": matrices[2]})
+    write_packed(path, experts, Quantizer(), {"q": matrices[2]})
     return path
 
 
@@ -290,6 +293,26 @@ def test_manifests_and_bits_of_an_export(data, tmp_path_factory):
     foreign(lambda: read_expert_bits(folder / "bits.json"), (ModeError,))
 
 
+@QUICK
+@given(data=st.data())
+def test_recipes_of_a_run(data, tmp_path_factory):
+    record = {
+        "format": "mode-recipe/1",
+        "model": {"source": "a", "revision": "b", "dtype": "auto"},
+        "samples": {"path": "c", "limit": 3, "first": False, "seed": 0, "digest": "d"},
+        "calibration": CalibrationSettings().to_dict(),
+        "allocation": {"request": AllocationRequest().to_dict(), "quantizer": Quantizer().to_dict()},
+        "export": {"target": "table", "quantizer": Quantizer().to_dict(), "options": {}, "stream": False},
+        "bits": "e",
+    }
+    Recipe.of(record)
+    path = tmp_path_factory.getbasetemp() / "recipe.yaml"  # JSON is YAML too
+    path.write_bytes(json.dumps(record).encode())
+    by_value = data.draw(st.booleans())
+    content = data.draw(damaged_value(record) if by_value else damaged_bytes(yaml_of(record).encode()))
+    tried(path, content, lambda: Recipe.read(path))
+
+
 def test_a_header_that_claims_a_million_experts_takes_no_memory(tmp_path):
     made = synthetic_statistics(banks=1, experts=2, tokens=50)
     made.save(tmp_path / "s.safetensors")
@@ -356,7 +379,7 @@ def test_a_newer_format_is_told_from_damage_and_from_another_kind(run, tmp_path)
         ({"format": "mode-allocation/2"}, "has the format mode-allocation/2; this version reads mode-allocation/1"),
         ({"format": "mode-allocation/10"}, "Update this software"),
         ({"format": "mode-run/1"}, "is JSON, but no allocation"),
-        ({"extra": 1}, "is damaged: extra: extra inputs are not permitted"),
+        ({"extra": 1}, "is damaged: extra: there is no such field"),
         ({"widths": None}, "is damaged: widths: input should be a valid list; it holds None"),
     ):
         (tmp_path / "a.json").write_text(json.dumps(record | changes))

@@ -58,8 +58,8 @@ def table(known: Mapping[str, Allocation]) -> pd.DataFrame:
             names.short_method(one.method) or "–",
             one.average_bits,
             one.bytes and one.bytes / 1e6,
-            one.scope,
-            one.unit,
+            names.SCOPES[one.scope],
+            names.UNITS[one.unit],
         )
         for name, one in known.items()
     ]

@@ -37,7 +37,7 @@ def part() -> None:
     )  # fmt: skip
     chosen = [entries[place] for place in picked.selection.rows if place < len(entries)]
     if not chosen:
-        st.caption("Choose one run to open, rename, take along or delete it; choose several to merge them.")
+        st.caption("Choose one run to open, rename, download or delete it; choose several to merge them.")
     elif len(chosen) == 1:
         _one(chosen[0])
     else:

@@ -20,6 +20,7 @@ from mode_core.samples import (
     samples_digest,
     samples_from_uploads,
 )
+from mode_core.samples.images import thumbnail
 from mode_core.samples.records import IMAGE_SUFFIXES
 from mode_core.samples.tables import TABLE_SUFFIXES
 
@@ -194,9 +195,7 @@ def _show_refused(refused: Sequence[str], good: int) -> None:
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(name: str, data: bytes):
-    picture = ImageSource(name, data=data).load()
-    picture.thumbnail((2 * PICTURE_WIDTH, 2 * PICTURE_WIDTH))
-    return picture
+    return thumbnail(ImageSource(name, data=data), 2 * PICTURE_WIDTH)
 
 
 def _preview(samples: Sequence[Sample]) -> None:

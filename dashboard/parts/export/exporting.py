@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,29 +12,31 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
+from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
+from mode_core.errors import ImportanceError, PredictionError
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
-from mode_core.export.refit import UNIT_WORDS, fit
-from mode_core.export.target import missing_package
+from mode_core.export.refit import COARSE, LAYER, MODEL, UNIT_WORDS, fit, told_beside_uniform
+from mode_core.export.target import Fitted, missing_package
 from mode_core.export.writing import check_widths
 from mode_core.jobs import Job
 
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
-PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
+PER_LAYER = "export:per_layer"
 
 
 def group_part() -> str:
-    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
     return st.pills(  # not a segmented control: these wrap where the page is narrow
-        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        "Kind of export", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
         on_change=lambda: _first_of(st.session_state["export:group"]),
     )  # fmt: skip
 
@@ -50,7 +51,19 @@ def form_part(group: str) -> Target:
     target = forms[name]
     if target.warning:
         st.warning(target.warning, icon=":material/warning:")
+    if target.finest_unit in COARSE:
+        st.toggle(
+            "A budget for each layer", key=PER_LAYER, persist_state="session",
+            help=f"This form holds one width for {UNIT_WORDS[target.finest_unit]}. With a budget of its own a layer "
+            "has little or nothing to choose, so layers share the whole model's unless you insist.",
+        )  # fmt: skip
     return target
+
+
+def told(target: Target) -> dict[str, str]:
+    """What the form is told beside the bits; only what is not on its default."""
+    insisted = target.finest_unit in COARSE and st.session_state.get(PER_LAYER)
+    return {"budget_per": LAYER} if insisted else {}
 
 
 def _first_of(group: str) -> None:
@@ -97,7 +110,8 @@ def _price(target: Target, chosen: Allocation) -> None:
     if target.fit is not None:
         st.caption("Types are chosen at their real bits, within the same bytes, when the file is written.")
         return
-    fitted = fit(chosen, target, statistics=current_run.statistics(), sizes=solving.split_sizes())
+    known = {"statistics": current_run.statistics(), "sizes": solving.split_sizes()}
+    fitted = fit(chosen, target, **known, budget_per=told(target).get("budget_per", MODEL))
     check_widths(target, fitted.allocation)
     if fitted.price is None:
         st.caption(":material/check: These bits fit this target as they are.")
@@ -111,8 +125,18 @@ def _price(target: Target, chosen: Allocation) -> None:
             "(estimates).",
             icon=":material/price_change:",
         )
+    if worth := _beside_uniform(fitted):
+        (st.warning if fitted.width is not None else st.info)(worth, icon=":material/balance:")
     for note in fitted.notes:
         st.caption(plain(note))
+
+
+def _beside_uniform(fitted: Fitted) -> str:
+    """What a coarse unit is worth, before anything is written; why not, where the run cannot tell."""
+    try:
+        return told_beside_uniform(fitted, estimating.predict)
+    except (ImportanceError, PredictionError) as refused:
+        return f"What this is worth beside uniform bits cannot be predicted: {plain(refused)}"
 
 
 def _preview(target: Target, chosen: Allocation) -> None:
@@ -166,13 +190,17 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             with row:
                 _offer_checkpoint(folder, size)
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
+            st.caption("Its README.md is a model card, recipe.yaml makes it again. To publish it, in a terminal:")
+            push = ["push", folders.relative(folder), "--to", "OWNER/NAME"]
+            st.code(shlex.join([*PROGRAM, *push]), language=None, wrap_lines=True)
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    return export(target.name, chosen, folder, run=current_run.run(), quantizer=solving.quantizer())
+    given = {"run": current_run.run(), "quantizer": solving.quantizer(), "options": told(target)}
+    return export(target.name, chosen, folder, **given)
 
 
 def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
@@ -180,7 +208,8 @@ def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     run = current_run.run()
     return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, solving.quantizer(), quantizing.calibration_samples(), trusted=trust.may_run(run.model_source),
+        folder, solving.quantizer(), quantizing.calibration_samples(), options=told(target),
+        trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
 
@@ -199,16 +228,3 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip
-
-
-def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
-    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
-    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
-    kept = f"{out}.allocation.json"
-    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
-    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments()
-    if target.needs_model and trust.may_run(current_run.run().model_source):
-        write.append("--trust-remote-code")
-    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from dashboard.words import names
 from mode_core.errors import ScoresError
 from mode_core.evaluation.intervals import bootstrap_interval
 from mode_core.evaluation.records import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Scores
+
+KL_COLUMNS, SAME_COLUMNS = ([f"{what} {words}" for words in names.ON.values()] for what in ("KL", "same token"))
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,9 @@ def divergence_frame(measured: Measurement) -> pd.DataFrame:
     for model in (ALLOCATION, UNIFORM):
         scores = measured.scores[model]
         kl, same = scores.kl_by_modality, scores.agreement_by_modality
-        cells = [table.get(modality, np.nan) for table in (kl, same) for modality in ("text", "vision")]
+        cells = [table.get(modality, np.nan) for table in (kl, same) for modality in names.ON]
         rows.append((measured.label(model), *cells))
-    columns = ["model", "KL, text", "KL, pictures", "same token, text", "same token, pictures"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["model", *KL_COLUMNS, *SAME_COLUMNS])
 
 
 def size_frame(measured: Measurement) -> pd.DataFrame:
@@ -144,14 +146,6 @@ def size_frame(measured: Measurement) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["model", "predicted bytes", "measured bytes"])
     frame["of original"] = frame["measured bytes"] / frame["measured bytes"].iloc[0]
     return frame
-
-
-def size_text(size: float) -> str:
-    """Bytes as people read them: '32.5 kB', '12.3 MB', '4.20 GB' (powers of 1000)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size:.0f} bytes"
 
 
 def loss_sentence(measured: Measurement, model: str) -> tuple[str, str]:

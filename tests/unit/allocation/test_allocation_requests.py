@@ -188,3 +188,26 @@ def test_an_allocation_survives_its_file(costs, tmp_path):
     assert again.objective == found.objective and again.widths == found.widths and again.proven_optimal
     assert all((again.bits[name] == bits).all() for name, bits in found.bits.items())
     assert found.bits[next(iter(costs))][3] == 4
+
+
+@pytest.mark.parametrize("scope", ["bank", "model"])
+def test_one_width_alone_and_too_few_bytes_is_refused(scope: str) -> None:
+    costs, sizes = {"a": np.ones([4, 1]), "b": np.ones([2, 1])}, {"a": np.array([10]), "b": np.array([30])}
+    solver = Solver(costs, (3,), scope, sizes=sizes)
+    assert solver.solve(None, budget_bytes=100).bytes == 100
+    with pytest.raises(
+        AllocationError, match=r"budget_bytes must be at least 100, as there is one width alone.*got 99"
+    ):
+        solver.solve(None, budget_bytes=99)
+    with pytest.raises(AllocationError, match=r"at least 107, 7 of them for all that is not a routed expert"):
+        solver.solve(None, budget_bytes=106, fixed_bytes=7)
+    exact = Solver(costs, (3,), scope, equality=True, sizes=sizes)
+    with pytest.raises(AllocationError, match=r"budget_bytes must lie in \[100, 100\]; got 101"):
+        exact.solve(None, budget_bytes=101)
+
+
+def test_pins_that_leave_nothing_to_choose_do_not_hide_too_few_bytes() -> None:
+    costs, sizes = {"a": np.ones([2, 2])}, {"a": np.array([10, 20])}
+    solver = Solver(costs, (2, 4), pinned={"a": {0: 4, 1: 4}}, sizes=sizes)
+    with pytest.raises(AllocationError, match=r"must lie in \[40, 40\] with the experts that are pinned; got 39"):
+        solver.solve(None, budget_bytes=39)

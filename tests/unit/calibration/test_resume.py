@@ -71,7 +71,7 @@ def whole(tiny_model, samples_folder, tmp_path_factory) -> Run:
 
 
 def assert_same(run: Run, whole: Run) -> None:
-    """Counts equal, sums within float64 rounding, and everything else that a run keeps the same."""
+    """Counts equal, sums within float32 rounding (how operands lie in memory differs by process), the rest the same."""
     assert run.state == whole.state == "done"
     mine, other = run.statistics, whole.statistics
     assert mine.samples == other.samples and mine.settings == other.settings
@@ -79,7 +79,7 @@ def assert_same(run: Run, whole: Run) -> None:
         for key, array in bank.arrays.items():
             if any(word in key for word in ("selections", "support", "tokens")):
                 np.testing.assert_array_equal(mine.banks[name].arrays[key], array, err_msg=key)
-            np.testing.assert_allclose(mine.banks[name].arrays[key], array, rtol=1e-12, atol=1e-12, err_msg=key)
+            np.testing.assert_allclose(mine.banks[name].arrays[key], array, rtol=1e-7, atol=1e-12, err_msg=key)
     assert run.info["refused"] == whole.info["refused"] and len(whole.info["refused"]) == 1
     assert run.info["tokens"] == whole.info["tokens"] and run.info["samples"] == whole.info["samples"]
     plain = [[{k: v for k, v in r.items() if k != "thumbnails"} for r in x.sample_records()] for x in (run, whole)]

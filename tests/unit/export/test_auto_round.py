@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,16 @@ def loaded(packable_model):
     return packable_model
 
 
+def last_bank_at_3(allocation):
+    """The same with one width for the last bank, which then has an entry of its own."""
+    *_, last = allocation.bits
+    return replace(allocation, bits=allocation.bits | {last: np.full_like(allocation.bits[last], 3)})
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_tensors_unpack_to_the_quantized_weights(loaded, tmp_path, symmetric) -> None:
-    allocation = packable_allocation(loaded, WIDTHS)
-    export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP, symmetric=symmetric)
+    allocation = last_bank_at_3(packable_allocation(loaded, WIDTHS))
+    result = export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP, symmetric=symmetric)
     tensors = load_file(tmp_path / "out" / "model.safetensors")
     settings = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
     quantized = quantize_experts(loaded, allocation, group_size=GROUP, symmetric=symmetric)
@@ -47,7 +54,12 @@ def test_tensors_unpack_to_the_quantized_weights(loaded, tmp_path, symmetric) ->
                     continue
                 expected = quantized.packed[name, expert, projection].dequantize().numpy()
                 np.testing.assert_array_equal(read_matrix(tensors, module, width, symmetric), expected)
-    assert settings["extra_config"].keys() == modules
+    *_, last = allocation.bits
+    assert settings["extra_config"].keys() == {*modules, last}
+    assert settings["extra_config"][last]["bits"] == 3
+    told = " ".join(result.manifest["notes"])
+    assert "one width and group size for all matrices of a layer, silently the" in told
+    assert ("refuses zero points" in told) == (not symmetric)
     stored = {name.rsplit(".", 1)[0] for name in tensors if ".experts." in name}
     assert stored == modules
     others = {name for name, _ in loaded.model.named_parameters() if ".experts." not in name}
@@ -94,7 +106,7 @@ def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
     from mode_core.models import load_model
 
     allocation, grids = (
-        packable_allocation(loaded, WIDTHS),
+        last_bank_at_3(packable_allocation(loaded, WIDTHS)),
         [{"group_size": GROUP, "symmetric": turn} for turn in (True, False)],
     )
     folders = [str(tmp_path / str(number)) for number in range(len(grids))]
@@ -137,6 +149,21 @@ def test_from_the_checkpoint_s_folder_the_same_files_come_out(loaded, tmp_path) 
         json.loads((tmp_path / p / "config.json").read_text())["quantization_config"] for p in ("whole", "read")
     ]
     assert settings[0] == settings[1]
+
+
+def test_a_file_for_vllm_names_its_banks_where_one_entry_holds_for_all(loaded, tmp_path) -> None:
+    bits = {name: np.full(bank.experts, 2 + number) for number, (name, bank) in enumerate(loaded.banks.items())}
+    allocation = replace(packable_allocation(loaded, WIDTHS, by_projection=False), bits=bits)
+    result = export("auto_round", allocation, tmp_path / "out", loaded=loaded, group_size=GROUP)
+    entries = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["extra_config"]
+    assert {name: entries[name]["bits"] for name in bits} == {name: own[0] for name, own in bits.items()}
+    assert not any("vLLM" in note for note in result.manifest["notes"])
+    wide = export(
+        "auto_round", allocation, tmp_path / "wide", loaded=loaded, group_size=96
+    )  # 64 columns: shorter groups
+    entries = json.loads((tmp_path / "wide" / "config.json").read_text())["quantization_config"]["extra_config"]
+    assert not entries.keys() & bits.keys()
+    assert any("group size that fits gate, up and down" in note for note in wide.manifest["notes"])
 
 
 def test_refusals(loaded, tiny_model, tmp_path) -> None:

@@ -119,7 +119,7 @@ def test_patterns_match_the_names_of_both_engines(packable_model, tmp_path) -> N
             (group,) = groups_for(settings, f"{head}.layers.{layer}.mlp.experts.5.down_proj")
             assert group["weights"]["num_bits"] == width
             assert not groups_for(settings, f"{head}.layers.1{layer}.mlp.experts.5.down_proj")
-    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; use --group-size 32 or"):
+    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; choose group size 32 or"):
         export("compressed_tensors", allocation, tmp_path / "other", loaded=packable_model, group_size=96)
 
 

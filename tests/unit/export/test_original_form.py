@@ -15,24 +15,24 @@ from safetensors.torch import load_file
 
 from mode_core.export import TARGETS, ExportError, export
 from mode_core.export.naming import model_names
-from mode_core.export.published import PUBLISHED
+from mode_core.export.published_forms import PUBLISHED
 from mode_core.models import ModelError
 from mode_core.quantization import quantize_experts
 from tests import published
-from tests.conftest import BUNDLED, ROOT, packable_allocation
+from tests.conftest import ROOT, packable_allocation
 
 GRID = {"group_size": 32}
 UNIFORM = ("compressed_tensors", "mlx")  # targets with one width for a layer or its projection
 CHECKPOINTS = [name for name, target in TARGETS.items() if target.needs_model and target.fit is None]  # no GGUF file
-SOURCE = BUNDLED / "model"
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    """The bundled model as transformers 5 saved it, and as it would lie on the hub, in two forms."""
+def folders(bundled_model, tmp_path_factory) -> dict[str, Path]:
+    """The bundled model as transformers 5 saves it, and as it would lie on the hub, in two forms."""
     place = tmp_path_factory.mktemp("published")
-    hub, shards = published.as_on_the_hub(SOURCE, place / "hub"), published.in_shards(SOURCE, place / "shards")
-    return {"resaved": SOURCE, "hub": hub, "shards": shards}
+    resaved = published.resaved(bundled_model, place / "resaved")
+    hub, shards = published.as_on_the_hub(resaved, place / "hub"), published.in_shards(resaved, place / "shards")
+    return {"resaved": resaved, "hub": hub, "shards": shards}
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +180,7 @@ def test_a_folder_that_transformers_5_saved_is_written_as_published(folders, loa
     name = "model.language_model.layers.0.mlp.experts.gate_up_proj"
     assert tuple(written[name].shape) == (32, 128, 64)  # [experts, hidden, 2 × intermediate], as on the hub
     text = json.loads((tmp_path / "out" / "config.json").read_text())["text_config"]
-    before = json.loads((SOURCE / "config.json").read_text())["text_config"]
+    before = json.loads((folders["resaved"] / "config.json").read_text())["text_config"]
     assert text == before | {"norm_topk_prob": True}
     (note,) = result.manifest["notes"]
     assert note.startswith("The source was saved by transformers 5") and "Qwen/Qwen3-VL-30B-A3B-Instruct" in note
@@ -225,10 +225,12 @@ def test_the_table_of_turned_families_is_that_of_transformers() -> None:
 
 @pytest.mark.parametrize("form", ["apart", "fp8"])
 def test_experts_apart_are_written_as_published_so_that_stock_transformers_reads_them(
-    loaded, tiny_samples, tmp_path, monkeypatch, form
+    folders, loaded, tiny_samples, tmp_path, monkeypatch, form
 ) -> None:
     """transformers has fused experts in this family, and starts experts by other names at random."""
-    source = (published.in_fp8 if form == "fp8" else published.with_experts_apart)(SOURCE, tmp_path / "source")
+    source = (published.in_fp8 if form == "fp8" else published.with_experts_apart)(
+        folders["resaved"], tmp_path / "source"
+    )
     allocation = allocation_for(loaded["hub"], "dequantized")
     from mode_core.models import load_model
 
@@ -238,7 +240,7 @@ def test_experts_apart_are_written_as_published_so_that_stock_transformers_reads
     stored, written = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     both = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
     assert both[0] == both[1]
-    assert written.keys() == load_file(SOURCE / "model.safetensors").keys()
+    assert written.keys() == load_file(folders["resaved"] / "model.safetensors").keys()
     assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert "quantization_config" not in config and config["text_config"]["norm_topk_prob"] is True
@@ -302,8 +304,8 @@ def test_tensors_that_the_class_does_not_use_are_kept_and_named(folders, loaded,
         result = export(target, allocation_for(loaded["hub"], target), out, checkpoint=source, **GRID)
         written = load_file(out / "model.safetensors")
         assert all(torch.equal(written[name], tensor) for name, tensor in extra.items())
-        note = result.manifest["notes"][-1]
-        assert note.startswith("4 tensors that the model's class does not use are kept as they are: mtp.layers.0.")
+        kept = "4 tensors that the model's class does not use are kept as they are: mtp.layers.0."
+        [note] = [one for one in result.manifest["notes"] if one.startswith(kept)]
         assert note.endswith("2.gate_proj.weight and 1 more.")
         assert note in (out / "README.md").read_text(encoding="utf-8")
 

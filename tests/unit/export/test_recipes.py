@@ -79,3 +79,20 @@ def test_a_recipe_needs_shapes(packable_model, tmp_path) -> None:
     allocation = dataclasses.replace(packable_allocation(packable_model, WIDTHS))
     with pytest.raises(ExportError, match="give the run or the model"):
         export("llm_compressor_recipe", allocation, tmp_path / "out")
+
+
+def test_the_recipe_has_one_group_size_for_a_layer(packable_model, tmp_path) -> None:
+    allocation = packable_allocation(packable_model, WIDTHS)
+    with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; choose group size 32 or"):
+        export("llm_compressor_recipe", allocation, tmp_path / "out", loaded=packable_model, group_size=96)
+
+
+@pytest.mark.parametrize("head", ["model.language_model", "language_model.model"])  # transformers', vLLM's
+def test_patterns_of_the_recipe_match_the_names_of_both_engines(packable_model, tmp_path, head) -> None:
+    allocation = packable_allocation(packable_model, WIDTHS)
+    export("llm_compressor_recipe", allocation, tmp_path / "out", loaded=packable_model, group_size=GROUP)
+    groups = recipe_of(tmp_path / "out" / "recipe.yaml")["config_groups"].values()
+    for module, width in matrices(allocation, packable_model):
+        name = module.replace("model.language_model", head)
+        held = [g["weights"]["num_bits"] for g in groups for t in g["targets"] if re.match(t.removeprefix("re:"), name)]
+        assert held == ([] if width == 16 else [width]), name

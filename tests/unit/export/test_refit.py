@@ -8,9 +8,11 @@ import pytest
 
 from mode_core.allocation import allocate
 from mode_core.export import TARGETS, ExportError, export
-from mode_core.export.refit import costs_of, fit
+from mode_core.export.refit import costs_of, fit, told_beside_uniform
+from mode_core.export.target import Fitted
 from mode_core.importance import cost_table
 from mode_core.quantization import expert_bytes
+from mode_core.request import AllocationRequest
 from tests.synthetic import synthetic_statistics
 
 STATISTICS = synthetic_statistics(banks=3, experts=8, seed=4)
@@ -69,10 +71,63 @@ def test_a_budget_in_bytes_is_kept() -> None:
         fit(asked, BY_LAYER, COSTS)
 
 
-def test_a_budget_of_its_own_for_every_layer_is_told() -> None:
-    fitted = fit(allocate(COSTS, average_bits=2.5), BY_LAYER, COSTS)
-    assert fitted.allocation.average_bits == 2.0
-    assert "0.50 bits per weight stay unused" in fitted.notes[0]
+def test_coarse_units_share_the_model_s_budget_unless_a_person_insists() -> None:
+    asked = allocate(COSTS, average_bits=2.5)
+    shared = fit(asked, BY_LAYER, COSTS)
+    assert shared.allocation.objective == pytest.approx(best_by_layer(COSTS, 2.5)[0])
+    assert shared.allocation.scope == "model"
+    assert shared.notes[0].startswith("The layers share one budget")
+    alone = fit(asked, BY_LAYER, COSTS, budget_per="layer")
+    assert alone.width == 2
+    assert alone.allocation.objective > shared.allocation.objective
+    assert "0.50 bits per weight stay unused" in alone.notes[0]
+    with pytest.raises(ExportError, match="A budget is per model or per layer, not per 'bank'"):
+        fit(asked, BY_LAYER, COSTS, budget_per="bank")
+
+
+def test_a_share_of_the_bytes_that_is_spoken_for_stays_so() -> None:
+    sizes = {bank.name: expert_bytes(bank.shape, WIDTHS, 16, by_projection=True) for bank in STATISTICS}
+    total = 8 * int(sum(table.sum(axis=1)[1] for table in sizes.values()))
+    asked = allocate(COSTS, scope="model", sizes=sizes, budget_bytes=total + 1000, fixed_bytes=1000)
+    assert fit(asked, BY_LAYER, COSTS, sizes=sizes).allocation.bytes <= total
+
+
+def test_costs_that_do_not_compare_across_layers_say_so_where_layers_share_a_budget() -> None:
+    costs = cost_table(STATISTICS, "mode")
+    notes = fit(allocate(costs, average_bits=2.5), BY_LAYER, costs).notes
+    assert any("favours layers with large outputs" in note for note in notes)
+
+
+def test_what_a_coarse_unit_is_worth_is_said_beside_uniform_bits_of_its_size(bundled_run, tmp_path) -> None:
+    asked = AllocationRequest("mode_soft_fisher", shrinkage=0.5, budget=3.0).solve(bundled_run.statistics)
+    told: list[Fitted] = []
+    target, predict = TARGETS["compressed_tensors"], bundled_run.predictor().predict
+    fitted = fit(asked, target, statistics=bundled_run.statistics)
+    sentence = told_beside_uniform(fitted, predict)
+    plain = {bank: np.full_like(bits, 3) for bank, bits in fitted.allocation.bits.items()}
+    assert fitted.allocation.average_bits == 3.0 and fitted.width is None
+    for kind, found in predict(fitted.allocation).kl.items():
+        assert f"{kind} {found.value:.2g} against {predict(plain).kl[kind].value:.2g}" in sentence
+    assert "uniform bits of the same size (3.00 on average)" in sentence
+    out = tmp_path / "out"
+    result = export("mlx_config", asked, out, run=bundled_run, before=lambda now: told.append(now) or no_file(out))
+    assert told[0].notes[0].startswith("Predicted KL") and result.manifest["notes"][0] == told[0].notes[0]
+
+
+def no_file(folder) -> None:
+    assert not folder.exists()
+
+
+def test_what_equals_uniform_is_called_so(bundled_run) -> None:
+    asked = AllocationRequest("mode_soft_fisher", budget=3.0).solve(bundled_run.statistics)
+    insisted = fit(asked, BY_LAYER, statistics=bundled_run.statistics, budget_per="layer")
+    assert told_beside_uniform(insisted, bundled_run.predictor().predict).startswith(
+        "This is uniform: every expert gets 3 bits"
+    )
+    solved_so = AllocationRequest("mode_soft_fisher", budget=3.0, unit="layer").solve(bundled_run.statistics)
+    kept = fit(solved_so, BY_LAYER, statistics=bundled_run.statistics)
+    assert kept.price is None and told_beside_uniform(kept, bundled_run.predictor().predict).startswith("This is unif")
+    assert told_beside_uniform(fit(asked, TARGETS["auto_round"], statistics=bundled_run.statistics), None) == ""
 
 
 def test_costs_of_something_else_are_refused() -> None:

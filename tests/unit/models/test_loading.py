@@ -172,12 +172,12 @@ def test_damaged_files_beside_the_weights(copy, file, text, words):
 
 
 def test_a_configuration_of_a_larger_model_is_refused_before_it_is_made_up(copy, monkeypatch):
-    from mode_core.models import arriving
+    from mode_core.models import weight_loading
 
     config = json.loads((copy / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 40
     (copy / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(arriving.Arriving, "__getitem__", None)  # no weight is read
+    monkeypatch.setattr(weight_loading.Arriving, "__getitem__", None)  # no weight is read
     with pytest.raises(ModelError, match=r"layers.39.* and \d+ more|tensors \(.*layers.1\d.* more\): missing"):
         load_model(copy, device="cpu")
 

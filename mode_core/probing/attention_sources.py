@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mode_core.errors import CalibrationError
 from mode_core.models import LoadedModel
-from mode_core.models.finding import layer_prefix
+from mode_core.models.bank_search import layer_prefix
 from mode_core.probing.attention import weighted_rows
 
 SCALED_DOT_PRODUCT = "_scaled_dot_product_attention"

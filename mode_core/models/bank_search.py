@@ -35,6 +35,7 @@ TOP_K_NAMES = (
     "moe_topk",
     "top_k_experts",
 )
+SENSES = ("vision_config", "audio_config")  # configurations of what looks and listens
 SMALLEST_FLOAT = 2  # bytes; experts stored in less are quantized already
 
 
@@ -44,7 +45,9 @@ def find_banks(model: nn.Module) -> dict[str, ExpertBank]:
     Raises:
         ModelError: there is none, or one is stored in a way that cannot be read; the text says what was found.
     """
-    banks = [bank for name, module in model.named_modules() if (bank := _read_bank(model, name, module))]
+    senses = _other_senses(model)
+    inside = [(name, module) for name, module in model.named_modules() if not name.startswith(senses)]
+    banks = [bank for name, module in inside if (bank := _read_bank(model, name, module))]
     if not banks:
         seen = [_described(name, module) for name, module in model.named_modules() if name.endswith("experts")]
         raise ModelError(
@@ -56,8 +59,17 @@ def find_banks(model: nn.Module) -> dict[str, ExpertBank]:
     return {bank.name: bank for bank in sorted(banks, key=lambda bank: bank.layer)}
 
 
+def _other_senses(model: nn.Module) -> tuple[str, ...]:
+    """Where the parts that look and listen lie: their experts (dots3's) see patches, not the tokens of a sample."""
+    whole = getattr(model, "config", None)
+    kinds = {type(part) for key in SENSES if (part := getattr(whole, key, None)) is not None}
+    return tuple(
+        f"{name}." for name, part in model.named_modules() if name and type(getattr(part, "config", 0)) in kinds
+    )
+
+
 def _read_bank(model: nn.Module, name: str, module: nn.Module) -> ExpertBank | None:
-    if _is_fused(module):
+    if _is_fused(name, module):
         storage, reached = _fused(name, module)
     elif names := _listed(model, name, module):
         storage, reached = ListedStorage(module, names), Reached.LIST
@@ -70,8 +82,9 @@ def _read_bank(model: nn.Module, name: str, module: nn.Module) -> ExpertBank | N
     return ExpertBank(name, _layer_number(name), module, *shape, storage=storage, reached=reached)
 
 
-def _is_fused(module: nn.Module) -> bool:
-    own = module._parameters
+def _is_fused(name: str, module: nn.Module) -> bool:
+    """Shared experts in one module (Inkling's) are no bank: no router chooses among them."""
+    own = module._parameters if not name.rpartition(".")[2].startswith("shared") else {}
     down = own.get("down_proj")
     up = own.get("gate_up_proj") if "gate_up_proj" in own else own.get("up_proj")
     return down is not None and up is not None and down.dim() == 3 and up.dim() == 3

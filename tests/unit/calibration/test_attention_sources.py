@@ -11,9 +11,9 @@ from mode_core.errors import CalibrationError
 from mode_core.models import PADDING, TEXT, VISION, Reached
 from mode_core.models.encoding import Encoded
 from mode_core.probing import probe as probing
-from mode_core.probing.attending import Read, find_attention, read_past_interface, serving
+from mode_core.probing.attention_sources import Read, find_attention, read_past_interface, serving
+from mode_core.probing.bank_positions import Parts
 from mode_core.probing.interface import PROBES, Kernel
-from mode_core.probing.partial import Parts
 from mode_core.probing.probe import Probe
 
 

@@ -54,6 +54,7 @@ def usable(
     left = SampleList([sample for sample in samples if sample.id not in refused])
     left.errors = [*getattr(samples, "errors", ()), *(f"{name}: {reason}" for name, reason in refused.items())]
     left.notes, left.drawn = getattr(samples, "notes", []), getattr(samples, "drawn", None)
+    left.origin = getattr(samples, "origin", None)
     return left
 
 

@@ -1,4 +1,4 @@
-"""What the verb calibrate offers for long work: continuing, checkpoints, memory limits, several processes."""
+"""What the verb calibrate offers for long work: continuing, memory limits, several processes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of long work, in a group of their own."""
     group = parser.add_argument_group("long work")
     group.add_argument("--resume", action="store_true", help="continue the run in --out where it was interrupted")
-    group.add_argument(
-        "--checkpoint-samples",
-        type=int,
-        default=64,
-        metavar="N",
-        help="write what was measured every N samples (default: 64)",
-    )
-    group.add_argument(
-        "--checkpoint-seconds",
-        type=float,
-        default=60.0,
-        metavar="S",
-        help="and every S seconds, whichever comes first (default: 60)",
-    )
+    add_memory(group)
+
+
+def add_memory(group: argparse._ActionsContainer) -> None:
+    """The options of models larger than the memory."""
     group.add_argument(
         "--max-memory",
         metavar="SIZE",
@@ -44,11 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where offloaded weights are kept meanwhile (default: a temporary folder)",
     )
-
-
-def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What these options say of `CalibrationSettings`."""
-    return {"checkpoint_samples": options.checkpoint_samples, "checkpoint_seconds": options.checkpoint_seconds}
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dashboard.parts.learn.lesson_controls import (
     rival_control,
 )
 from dashboard.parts.learn.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
-from dashboard.parts.learn.lesson_ground import Ground, View, empty
+from dashboard.parts.learn.lesson_ground import Ground, Scene, empty
 from dashboard.parts.tokens import token_view
 from dashboard.state import address, comparisons, current_run, kept_samples, solving
 from dashboard.words import names
@@ -34,13 +34,13 @@ from mode_core.importance import bias
 from mode_core.importance.key_tokens import token_ranks
 
 
-def router(ground: Ground) -> View:
+def router(ground: Ground) -> Scene:
     """Few experts do most of the work."""
     shares = ground.shares("all")
     found = half_of_work(shares)
     parts = (0.06, 0.125, 0.25, 0.5)
     choices = list(dict.fromkeys(max(1, round(part * ground.experts)) for part in parts))
-    return View(
+    return Scene(
         lambda shown: pictures.router_load(shares, found, shown),
         f"Layer {tick(ground)} has {ground.experts} experts. How few of them do half of its work?",
         tuple(map(str, choices)),
@@ -52,7 +52,7 @@ def router(ground: Ground) -> View:
     )
 
 
-def frequency(ground: Ground) -> View:
+def frequency(ground: Ground) -> Scene:
     """Counting all tokens starves experts that text needs."""
     text, every = ground.shares("text"), ground.shares("all")
     if np.isnan(text).any() or np.isnan(ground.shares("vision")).any():
@@ -66,7 +66,7 @@ def frequency(ground: Ground) -> View:
         address.put(view="rank")
         current_run.select(bank=ground.bank, expert=worst)
 
-    return View(
+    return Scene(
         lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown),
         f"Here are {vision / max(words, 1):.1f} vision tokens for each of text. Of the {ground.top} busiest experts "
         "for text, how many fall into the lower half when all are counted together?",
@@ -75,13 +75,11 @@ def frequency(ground: Ground) -> View:
         f"**{fallen} of {ground.top}**; expert {worst} falls furthest.",
         lambda _: layer_control(ground.grid.axes, ground.bank),
         prepare,
-        lambda: pd.DataFrame(
-            {"expert": np.arange(text.size), "rank_for_text": by_text, "rank_counted_together": by_all}
-        ),
+        lambda: pd.DataFrame({"expert": np.arange(text.size), "rank for text": by_text, "rank for all tokens": by_all}),
     )
 
 
-def redundancy(ground: Ground) -> View:
+def redundancy(ground: Ground) -> Scene:
     """Few vision tokens hold most of the attention."""
     scores = kept_samples.token_scores()
     shown_sample = address.chosen("sample", list(scores), next(iter(scores), None)) if scores else None
@@ -107,7 +105,7 @@ def redundancy(ground: Ground) -> View:
         return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=pictures.HEIGHT - 42)
 
     options = (5, 15, 30, 45)
-    return View(
+    return Scene(
         picture,
         f"“{record.get('text', '')}” What share of the {values.size} vision tokens holds half of the attention that "
         "the text pays to the picture?",
@@ -119,14 +117,14 @@ def redundancy(ground: Ground) -> View:
     )
 
 
-def denoised(ground: Ground) -> View:
+def denoised(ground: Ground) -> Scene:
     """Without redundant tokens other experts are busy."""
     vision, key = ground.shares("vision"), ground.shares("key")
     if np.isnan(vision).any() or np.isnan(key).any():
         return empty("No vision tokens came to this layer, so there is nothing to leave out.")
     stay, top = stay_among(vision, key, ground.top), ground.top
     edges = (0, round(0.5 * top), round(0.75 * top), top)
-    return View(
+    return Scene(
         lambda shown: pictures.key_dumbbells(vision, key, top, shown),
         f"Only {100 * address.choices().request.key_ratio:.0f} % of the vision tokens are kept. How many of the {top} "
         f"busiest experts stay among the {top} busiest?",
@@ -139,7 +137,7 @@ def denoised(ground: Ground) -> View:
     )
 
 
-def sensitivity(ground: Ground) -> View:
+def sensitivity(ground: Ground) -> Scene:
     """One bit less, several times the error."""
     now = address.choices().request
     found = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
@@ -150,7 +148,7 @@ def sensitivity(ground: Ground) -> View:
         return empty("Sensitivity was not measured in this run, or at one width only.")
     many, few, factor = step
     options = (2, 4, 8, 16)
-    return View(
+    return Scene(
         lambda shown: pictures.error_fan(found.bits, errors, theme.KIND_NAMES[kind], shown),
         f"From {many} to {few} bits: how many times the error, for a typical expert?",
         tuple(f"{value} ×" for value in options),
@@ -166,7 +164,7 @@ def sensitivity(ground: Ground) -> View:
     )
 
 
-def program(ground: Ground) -> View:
+def program(ground: Ground) -> Scene:
     """Bits go where most is at stake."""
     try:
         allocation = comparisons.per_expert()
@@ -180,7 +178,7 @@ def program(ground: Ground) -> View:
     middle = min(widths, key=lambda width: abs(width - solving.bits_asked()))
     count, options = int((bits == middle).sum()), (0.1, 0.35, 0.65, 0.95)
     words = ("a few", "a third", "two thirds", "nearly all")
-    return View(
+    return Scene(
         lambda shown: pictures.spent_bits(stake, bits, widths, shown),
         f"{solving.bits_asked():.3g} bits on average to spend on {ground.experts} experts, widths "
         f"{', '.join(map(str, widths))}. How many get exactly {middle} bits?",
@@ -193,7 +191,7 @@ def program(ground: Ground) -> View:
     )
 
 
-def evidence(ground: Ground) -> View:
+def evidence(ground: Ground) -> Scene:
     """What was measured: the method against counting, at the same budgets, on the same items."""
     try:
         found = comparisons.evidence()
@@ -215,7 +213,7 @@ def evidence(ground: Ground) -> View:
     middle = rows.iloc[(rows["average_bits"] - 2.5).abs().argmin()]
     right = 0 if middle["high"] < 0 else 2 if middle["low"] > 0 else 1
     verdict = ("is surely better than", "cannot be told apart from", "is surely worse than")[right]
-    return View(
+    return Scene(
         lambda shown: (
             charts.paired_by_budget(found.paired, ours, rival, "kl", names.short_method)
             if shown
@@ -235,7 +233,7 @@ def evidence(ground: Ground) -> View:
     )
 
 
-VIEWS: dict[str, Callable[[Ground], View]] = {
+SCENES: dict[str, Callable[[Ground], Scene]] = {
     "router": router,
     "frequency": frequency,
     "redundancy": redundancy,

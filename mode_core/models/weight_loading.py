@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mode_core.models.bank_search import find_banks
 from mode_core.models.errors import ModelError
-from mode_core.models.finding import find_banks
 from mode_core.models.outline import attempt, built, stored_dtype
 from mode_core.models.storage import LISTED_NAMES, FusedStorage
 

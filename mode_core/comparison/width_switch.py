@@ -14,9 +14,9 @@ from mode_core.allocation.records import Allocation
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.apply import quantize_experts
-from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.settings import Quantizer
-from mode_core.quantization.widths import UNTOUCHED
+from mode_core.quantization.widths import UNTOUCHED, by_side
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -61,23 +61,19 @@ class RoundedExperts:
         the model meanwhile.
 
         Raises:
-            SettingsError: a width that was not prepared, or a model that is quantized already.
+            SettingsError: a width that was not prepared. QuantizationError: a model that is quantized already.
         """
-        columns = {key: self._columns(key, np.asarray(bits[key[0]])) for key in self._weights}
-        with model_lock(self.loaded):
-            if is_quantized(self.loaded):
-                raise SettingsError("The model is quantized already; restore it first.")
-            mark_quantized(self.loaded, True)
+        columns = {key: self._columns(key, bits[key[0]]) for key in self._weights}
+        with original(self.loaded, changing=True):
             try:
                 self._write(columns)
                 yield
             finally:
                 self._write({key: torch.full_like(column, len(self.widths) - 1) for key, column in columns.items()})
-                mark_quantized(self.loaded, False)
 
     def _columns(self, key: tuple[str, str], bits: np.ndarray) -> Tensor:
         """Width index of every expert of one bank's projection, `[E]`."""
-        own = bits if bits.ndim == 1 else bits[:, 1 if key[1] == "down" else 0]
+        own = by_side(bits)[:, int(key[1] == "down")]
         column = np.searchsorted(self.widths, own)
         if (np.asarray(self.widths)[np.minimum(column, len(self.widths) - 1)] != own).any():
             raise SettingsError(

@@ -21,9 +21,9 @@ from mode_core.calibration.rounding import BankGrids, find_grids
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.regrid import regrid
-from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, group_length
+from mode_core.quantization.widths import GROUP_SIZE, UNTOUCHED, by_side, group_length
 
 if TYPE_CHECKING:
     from mode_core.models import ExpertBank, LoadedModel
@@ -65,25 +65,21 @@ class RoundedInPassing:
         model meanwhile.
 
         Raises:
-            SettingsError: a width that was not prepared, or a model that is quantized already.
+            SettingsError: a width that was not prepared. QuantizationError: a model that is quantized already.
         """
         for name, own in bits.items():
             if strange := set(np.unique(own).tolist()) - {*self.widths, UNTOUCHED}:
                 raise SettingsError(f"Bank {name} asks for widths {sorted(strange)}; prepared are {self.widths}.")
-        with model_lock(self.loaded), ExitStack() as undo:
-            if is_quantized(self.loaded):
-                raise SettingsError("The model is quantized already; restore it first.")
-            mark_quantized(self.loaded, True)
-            undo.callback(mark_quantized, self.loaded, False)
+        with original(self.loaded, changing=True), ExitStack() as undo:
             for name, bank in self.loaded.banks.items():
                 for module, held in holders(bank).items():
-                    undo.enter_context(self._replaced(bank, module, held, np.asarray(bits[name])))
+                    undo.enter_context(self._replaced(bank, module, held, bits[name]))
             yield
 
     @contextmanager
     def _replaced(self, bank: ExpertBank, module: nn.Module, held: list[Held], bits: np.ndarray) -> Iterator[None]:
         """The module's forward rounds before, and puts the original back behind."""
-        widths = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+        widths = by_side(bits)
         wanted = {}
         for projection, expert in held:
             width = int(widths[expert, 1 if projection == "down" else 0])

@@ -41,6 +41,7 @@ def forms(chosen: Allocation) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         target = exporting.form_part(group)
+        exporting.options_part(target)
         folder = commands.folder_of(target, chosen)
         exporting.take_part(target, chosen, folder)
     with right:

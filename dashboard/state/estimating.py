@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,12 @@ class _Known:
 @remembered(8)
 def _known(key: tuple, _run: Run) -> _Known:
     refused: list[str] = []
-    check, anchor = (_sound(read, refused) for read in (_run.check, _run.anchor))
-    return _Known(check, anchor, list(dict.fromkeys(refused)))
+    check, path = _sound(_run.check, refused), _run.path / ANCHOR_FILE
+    anchor = check.anchor if check else _sound(Anchor.load, refused, path) if path.is_file() else None
+    return _Known(check, anchor, refused)
 
 
-def _sound(read: Callable[..., Any], refused: list[str], *given: str) -> Any:
+def _sound(read: Callable[..., Any], refused: list[str], *given: str | Path) -> Any:
     """What can be read; else None, and why it cannot in `refused`."""
     try:
         return read(*given)

@@ -17,7 +17,7 @@ MOST_HATCHED = 1500  # marks that a browser draws without being felt
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
 
-RESERVE = 430  # pixels of the window that the budget, its sentence and its figures take above the map
+RESERVE = 556  # pixels of the window that stand above the map: card, sentence, slider, figures, folded settings
 
 
 def map_height(axes: Axes) -> int:

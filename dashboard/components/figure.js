@@ -2,6 +2,7 @@
 // Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
+const TOUCHED = matchMedia("(pointer: coarse)").matches; // by a finger: no zoom by hand, and no bar that lies over titles
 
 async function plotly() {
   for (const start = performance.now(); performance.now() - start < PATIENCE; ) {
@@ -156,7 +157,7 @@ async function redraw(chart, width) {
   const began = performance.now();
   const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
-  if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a swipe over it scrolls the page
+  if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
   holder.style.height = `${layout.height}px`;
   await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
   Object.assign(chart, { drawn: figure, width, height: height(chart) });
@@ -266,7 +267,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
   Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
   if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
-  const own = { responsive: false, displayModeBar: "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
+  const shown = TOUCHED ? false : "hover";
+  const own = { responsive: false, displayModeBar: shown, scrollZoom: false, modeBarButtonsToAdd: [LINK] };
   chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from mode_core.cli.main import build_parser, main
@@ -51,6 +52,28 @@ def test_calibrate_leaves_a_run_that_opens(calibrated: Path):
     assert run.statistics.bits == (1, 2, 3, 4)
 
 
+def test_gradients_are_measured_where_memory_allows_and_nobody_says_no(
+    calibrated: Path, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch
+):
+    assert Run.open(calibrated).statistics.extras == ("gradients",)
+    command = ["calibrate", *model_and(tiny_model_folder, sample_folder), "--limit", "2", "--measure-bits", "2"]
+    free = psutil.virtual_memory()._replace(available=1000)
+    for name, options, memory, reason in (
+        ("asked", ["--no-gradients"], None, None),
+        ("small", [], free, "as much again; --gradients insists"),
+        ("offloaded", ["--max-memory", "300KB"], None, "as much again; --gradients insists"),
+    ):
+        with monkeypatch.context() as patch:
+            if memory is not None:
+                patch.setattr(psutil, "virtual_memory", lambda: free)
+            assert main([*command, *options, "--out", str(tmp_path / name), "--json", "--quiet"]) == 0
+        told = result(capsys).get("gradients")
+        assert told is None if reason is None else told.endswith(reason)
+        assert Run.open(tmp_path / name).statistics.extras == ()
+    resumed = [*command, "--out", str(tmp_path / "small"), "--resume", "--json", "--quiet"]
+    assert main(resumed) == 0 and result(capsys)["gradients"] == "not measured, as the run was begun"
+
+
 def test_allocate_keeps_the_budget_and_says_what_it_proved(calibrated: Path, capsys):
     assert main(["allocate", "--run", str(calibrated), "--average-bits", "2.5", "--json", "--quiet"]) == 0
     told = result(capsys)
@@ -86,7 +109,7 @@ def test_kl_of_the_answer_is_measured_only_once_its_cost_is_agreed_to(
     run = Run.open(out)
     ids = run.info["logit_kl"]["ids"]
     assert ids == list(run.statistics.samples) and run.info["logit_kl"] == told | {"ids": ids}
-    assert run.statistics.extras == ("logit_kl",) and len(run.statistics.signals) == 5
+    assert "logit_kl" in run.statistics.extras and len(run.statistics.signals) == 5
     before = run.statistics.digest()
     assert main([*command, "--yes", "--resume"]) == 0  # all is there: KL stays as it is, and is not measured again
     assert result(capsys)["logit_kl"]["passes"] == 0 and Run.open(out).statistics.digest() == before

@@ -122,7 +122,7 @@ class _Trial(TypedDict):
 class _Choice(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
-    scope: Literal[SCOPES]
+    scope: Literal[SCOPES]  # type: ignore[valid-type]
     shrinkage: Annotated[float, Interval(ge=0, le=1)]
     why: str
 
@@ -130,7 +130,7 @@ class _Choice(TypedDict):
 class _Info(TypedDict):
     """Of how it was checked, what is read again."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     low_bits: NotRequired[Width]
     revision: NotRequired[str | None]
     samples: NotRequired[dict[str, Count]]

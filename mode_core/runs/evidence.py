@@ -46,7 +46,7 @@ SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they woul
 class _Asked(TypedDict, total=False):
     """Of what every method was asked with, what is told."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     widths: list[Width]
 
 

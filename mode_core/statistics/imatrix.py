@@ -31,7 +31,7 @@ FILES = "imatrix-*.safetensors"
 
 
 class _Settings(TypedDict):
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     model: str
     key_ratio: float
     signal: str
@@ -106,7 +106,7 @@ class InputEnergies:
         )
         for key in sums.keys() | counts.keys():
             mine, theirs = (getattr(part.get(key), "shape", ()) for part in (sums, counts))
-            if len(mine) != 3 or mine[0] != len(KINDS) or mine[:2] != theirs or sums[key].dtype.kind != "f":
+            if len(mine) != 3 or mine[0] != len(KINDS) or mine[:2] != theirs or sums[key].dtype.kind != "f":  # type: ignore[misc]
                 raise StatisticsError(f"{path} is damaged: {shortened(key)}: its sums and counts do not fit; redo it.")
         found = cls(sums, counts, header["settings"], tuple(header["samples"]))
         return found if set(found.samples) == wanted else None

@@ -21,6 +21,7 @@ def page() -> None:
     st.caption("The experts are rounded to the bits of the Budget page, really packed, and put into the model. "
                "Nothing runs until you press a button.")  # fmt: skip
     current_run.run()
+    top = st.container()
     quantizing.settings_part()
     try:
         chosen, uniform = plan.part()
@@ -32,6 +33,8 @@ def page() -> None:
     if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
         jobs_panel.panel(job)
     measuring.part(chosen, uniform, ready)
+    results.history_part()
+    results.verdict_part(top)
     results.part()
     results.kept_part()
     asking.part(chosen, uniform, ready)

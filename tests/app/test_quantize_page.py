@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dashboard.parts.quantize import measuring, verdict
 from dashboard.parts.quantize.measured import Measurement, measurements_of, read_records
 from dashboard.state import folders
+from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words
 
@@ -67,3 +69,54 @@ def test_where_answers_part():
     assert first_difference(["a", "b"], ["a", "b"]) is None
     assert first_difference(["a", "c"], ["a", "b"]) == 1
     assert first_difference(["a"], ["a", "b"]) == 1 and first_difference(["a", "b"], ["a"]) == 1
+
+
+def kept_measurement(places, ours: list[str], theirs: list[str], made: float = 1.0, seal: str = "seal") -> None:
+    """A measurement on the first bundled items with a picture, kept in the run: what each model said to them."""
+    items = [sample for sample in measuring.answerable() if len(sample.images) == 1][: len(ours)]
+    said = {"original": ["as before"] * len(items), "allocation": ours, "uniform": theirs}
+    far = {"original": None, "allocation": 0.1, "uniform": 0.3}
+
+    def scores(model: str) -> Scores:
+        rows = zip(items, said[model], strict=True)
+        return Scores(tuple(
+            ScoredAnswer(one.id, "vision", "t", one.text, "as before", text, text == "as before", far[model])
+            for one, text in rows
+        ))  # fmt: skip
+
+    sizes = {"original": 1600, "allocation": 300_000, "uniform": 310_000}
+    request = {"method": "mode", "key_ratio": 0.2, "budget": 3.0, "widths": [2, 3, 4]}
+    one = Measurement({model: scores(model) for model in said}, sizes, sizes, 3.0, seal, {"request": request}, made)
+    for name, record in one.records().items():
+        Run.open(places / "runs" / NAME).save_evaluation(name, record)
+
+
+def test_the_verdict_stands_on_top_and_the_items_that_broke_below(open_app, places):
+    kept_measurement(places, ["as before"] * 8, ["other"] * 2 + ["as before"] * 6)
+    app = open_app("quantize")
+    assert not app.exception
+    [told] = [box.value for box in app.info if "against" in box.value]  # of other settings, so it takes no side
+    assert told.startswith("Of other settings") and "300 kB" in told and "310 kB" in told and "on 8 items" in told
+    assert "**surely better by distance to the original** (KL -0.2 nats, -0.2 to -0.2)" in told
+    assert "**not told apart by exact answers** (+25.0 points" in told and "only 2 of 8 items differ" in told
+    who = app.segmented_control(key="broken:who")
+    assert who.options == ["All that differ: 2", "This allocation parts: 0", "Uniform parts: 2", "Both part: 0"]
+    assert words(app).count(":orange-background[other]") == 2
+    assert [option.startswith("they part · ") for option in app.selectbox(key="ask:sample").options[:3]] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_history_leads_to_an_earlier_measurement(open_app, places):
+    kept_measurement(places, ["as before"] * 8, ["other"] * 8, made=1.0, seal="older")
+    kept_measurement(places, ["other"] * 8, ["as before"] * 8, made=2.0, seal="newer")
+    app = open_app("quantize")
+    assert "**surely worse by exact answers**" in "".join(box.value for box in app.info)
+    app.session_state["quantize:shown"] = "older"
+    app.run()
+    assert not app.exception and "**surely better by exact answers**" in "".join(box.value for box in app.info)
+    both = verdict.history(kept_measurements(), "newer")
+    assert both["by answers"].tolist() == ["surely worse", "surely better"]
+    assert both["present settings"].tolist() == [True, False]

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
-from dashboard.parts.quantize import quantizing
+from dashboard.parts.quantize import quantizing, results, verdict
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM
 from dashboard.parts.quantize.measuring import answerable
 from dashboard.state import current_run, estimating, process_wide, solving
@@ -49,6 +49,9 @@ def part(chosen: Allocation, uniform: Allocation, ready: bool) -> None:
 def picture_part() -> tuple[ImageSource | None, str]:
     """A bundled picture (with its own question) or an uploaded one."""
     samples = [sample for sample in answerable() if len(sample.images) == 1]
+    found = results.shown()
+    apart = {row.id for row in verdict.broken(found)[verdict.WHO[0]]} if found else set()
+    samples.sort(key=lambda sample: sample.id not in apart)  # stable: those on which they part come first
     options = ["Bundled", "Upload", "None"] if samples else ["Upload", "None"]
     which = st.segmented_control(
         "Picture", options, default=options[0], required=True, key="ask:which", persist_state="session"
@@ -59,7 +62,11 @@ def picture_part() -> tuple[ImageSource | None, str]:
         file = st.file_uploader("A picture", [suffix[1:] for suffix in IMAGE_SUFFIXES], key="ask:upload")
         source, question = (ImageSource(file.name, data=file.getvalue()) if file else None), ""
     else:
-        names = {f"{sample.task or 'picture'} · {sample.text[:60]} · {sample.id}": sample for sample in samples}
+        mark = "they part · "
+        names = {
+            f"{mark * (sample.id in apart)}{sample.task or 'picture'} · {sample.text[:60]} · {sample.id}": sample
+            for sample in samples
+        }
         sample = names[st.selectbox("Which", list(names), key="ask:sample", persist_state="session")]
         source, question = sample.images[0], sample.text
         if sample.answer:

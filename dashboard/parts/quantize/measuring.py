@@ -30,6 +30,12 @@ def answerable() -> list[Sample]:
     return evaluation_samples(folders.EVALUATION.stat().st_mtime_ns)
 
 
+def at_hand() -> dict[str, Sample]:
+    """Sample id → sample, of the bundled items and of the person's own file: to show what was measured on."""
+    own = st.session_state.get("uploads:evaluation:read", (None, ()))[1]
+    return {sample.id: sample for sample in (*answerable(), *own)}
+
+
 def spread(samples: list[Sample], count: int) -> list[Sample]:
     """`count` of the samples, evenly over the list, so that every task has its share."""
     return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.charts import accuracy_by_task
 from dashboard.components import chart
-from dashboard.parts.quantize import measured
+from dashboard.parts.quantize import breaking, measured, verdict
 from dashboard.parts.quantize.measured import MODELS, ORIGINAL, Measurement
 from dashboard.state import process_wide, solving
 from dashboard.state.choices import describe
@@ -20,19 +20,59 @@ NATS = st.column_config.NumberColumn(format="%.4f")
 DIVERGENCE = dict.fromkeys(measured.KL_COLUMNS, NATS) | dict.fromkeys(measured.SAME_COLUMNS, SHARE)
 SIZE = {name: st.column_config.NumberColumn(format="localized") for name in ("predicted bytes", "measured bytes")}
 SIZE["of original"] = SHARE
+HISTORY = {"made": st.column_config.DatetimeColumn(format="D MMM, HH:mm")}
+HISTORY |= {"KL here": NATS, "KL uniform": NATS, "answers here": SHARE, "answers uniform": SHARE}
+
+
+TONES = {
+    "better": (st.success, ":material/check_circle:"),
+    "worse": (st.warning, ":material/trending_down:"),
+    "level": (st.info, ":material/balance:"),
+}
+
+
+def verdict_part(top: st.delta_generator.DeltaGenerator) -> None:
+    """At the top of the page: which of the two that compete is better, of what is measured."""
+    if (found := shown()) is None:
+        return
+    told, tone = verdict.sentence(found)
+    stale = found.fingerprint != solving.fingerprint()
+    box, icon = TONES["level" if stale else tone]
+    with top:
+        box(f"{'Of other settings, measured before. ' if stale else ''}{told}", icon=icon)
+
+
+def history_part() -> None:
+    """Every measurement that this run keeps, and which of them is shown."""
+    known = process_wide.measurements()
+    if len(known) < 2:
+        return
+    with st.expander(f"History of {len(known)} measurements", key="quantize:history", on_change="rerun") as opened:
+        if not opened.open:
+            return
+        st.dataframe(verdict.history(known, solving.fingerprint()), hide_index=True, column_config=HISTORY)
+        labels = {found.fingerprint: f"{_when(found)}: {describe(found.settings)}" for found in known}
+        usual = "that of the present settings, else the newest"
+        st.selectbox(
+            "Shown below and above", ["", *labels], format_func=lambda one: labels.get(one, usual),
+            key="quantize:shown", persist_state="session",
+        )  # fmt: skip
+
+
+def _when(found: Measurement) -> str:
+    return time.strftime("%d %b, %H:%M", time.localtime(found.made))
 
 
 def part() -> None:
     """What was measured, marked stale where the settings have changed since."""
     for name, why in process_wide.damaged_measurements().items():
-        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
-    found = _latest()
+        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
+    found = shown()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
         return
     stale = found.fingerprint != solving.fingerprint()
-    when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
-    about = f"Measured on {when} with: {plain(describe(found.settings))}."
+    about = f"Measured on {_when(found)} with: {plain(describe(found.settings))}."
     if stale:
         st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
     else:
@@ -60,13 +100,15 @@ def part() -> None:
     left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)
     right.markdown("**Size of all experts**, predicted beside measured")
     right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
+    breaking.part(found)
 
 
-def _latest() -> Measurement | None:
-    """The measurement to show: of the present settings where there is one, else the newest of this run."""
+def shown() -> Measurement | None:
+    """The measurement to show: the one chosen in the history, else of the present settings, else the newest."""
     known = process_wide.measurements()
-    now = solving.fingerprint()
-    return next((found for found in known if found.fingerprint == now), known[0] if known else None)
+    wanted = (st.session_state.get("quantize:shown"), solving.fingerprint())
+    chosen = (found for seal in wanted for found in known if found.fingerprint == seal)
+    return next(chosen, known[0] if known else None)
 
 
 def kept_part() -> None:

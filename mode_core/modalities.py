@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 KEY_RATIO = 0.20  # share of vision tokens that are key, of the paper and its released code
 SIGNAL = "text_attention"  # what ranks them there
+UNRANKED = "none"  # in its place: nothing ranks them, and all are key
 TEXT_TOKENS, VISION_TOKENS, KEY_TOKENS, REDUNDANT_TOKENS, ALL = "text", "vision", "key", "redundant", "all"
 
 

@@ -32,7 +32,7 @@ def begin(samples: list[Sample]) -> None:
     source = model_picker.pick()
     if source:
         trust.switch(source)
-    settings, kl = calibrating.settings_part() or (None, None)
+    settings, kl = calibrating.settings_part(source) or (None, None)
     name = naming.part()
     busy = (job := process_wide.watched_job()) is not None and job.active
     fits = bool(source and samples) and calibrating.estimate_part(source, samples, settings, kl)

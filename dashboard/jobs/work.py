@@ -317,7 +317,7 @@ def export_whole(
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Any:
-    """Write a target that needs the model's weights; returns the `ExportResult`."""
+    """Write a target that needs the model's weights, told its own `options`; returns the `ExportResult`."""
     from mode_core.export import export
 
     stages = Stages(progress, (1, 4))

@@ -24,7 +24,7 @@ PLACE = (  # names in the URL beside those of the choices
     *("sample", "shown"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
-    *("form",),  # Export
+    *("form", "types", "rest", "imatrix", "weighting"),  # Export
 )
 MOST_UNDONE = 50
 _KEPT_ON_ANOTHER_RUN = (

@@ -1,5 +1,5 @@
-"""Results that are kept for the whole process. Streamlit's own cache takes a millisecond to make a key of a request, of
-which a step of a dragged slider has dozens; and any visitor can clear it."""
+"""Results that are kept for the whole process. Streamlit's own cache takes a third of a millisecond to make a key of a
+request, some forty times at every step of a dragged slider; and any visitor can clear it."""
 
 from __future__ import annotations
 

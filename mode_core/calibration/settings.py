@@ -68,8 +68,9 @@ class CalibrationSettings(Settings):
     exemplars: int = setting(8, "--exemplars", "tokens of each modality to keep per expert", type=int)
     seed: int = setting(0, "--seed", "of the answers that the model draws", type=int)
     gradients: bool = setting(
-        False, "--gradients", "add the backward pass that fisher, mode_fisher, veq and the like need",
-        lambda _: [], action="store_true",
+        False, "--gradients", "add the backward pass that fisher, mode_soft_fisher, veq and the like need, the best "
+        "estimates below 4 bits; about five times the time", lambda wanted: ["--gradients" if wanted else
+        "--no-gradients"], action="boolean", unset="on where the model lies in memory with room to spare",
     )  # fmt: skip
     gradient_tokens: int = setting(32, "--gradient-tokens", "most tokens of those answers", least=1, type=int)
     gradient_draws: int = setting(1, "--gradient-draws", "random projections that are averaged", least=1, type=int)

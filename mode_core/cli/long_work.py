@@ -16,6 +16,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def processes_at_once() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of long work, in a group of their own."""
     group = parser.add_argument_group("long work")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +18,10 @@ from mode_core.cli.arguments import read_settings
 from mode_core.errors import AllocationError, ScoresError, SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
+
+if TYPE_CHECKING:
+    from mode_core.calibration import CalibrationSettings
+    from mode_core.models import LoadedModel
 
 Result = dict[str, object]
 
@@ -59,29 +66,49 @@ def run_allocation(run: Run, name: str) -> Allocation:
 
 def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """What a run holds under a name, whether the command line or the dashboard made it."""
+    from mode_core.evaluation import Scores
+
     run, damaged = Run.open(options.run), {}
     allocations = {
         name: f"{one.method or 'uniform'}, {one.average_bits:.4g} bits on average, scope {one.scope}, unit {one.unit}"
         for name, one in run.allocations(damaged).items()
     }
-    evaluations = {name: _summary(record) for name, record in run.evaluations(damaged).items()}
+    evaluations = {}
+    for name, record in run.evaluations(damaged).items():
+        try:
+            evaluations[name] = Scores.from_dict(record, f"The evaluation {name!r}").summary()
+        except ScoresError as refused:
+            damaged[name] = str(refused)
     found = {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
     return found | ({"damaged": damaged} if damaged else {})
-
-
-def _summary(record: dict[str, object]) -> object:
-    from mode_core.evaluation import Scores
-
-    try:
-        return Scores.from_dict(record).summary()
-    except ScoresError as refused:
-        return f"damaged: {refused}"
 
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """Samples and a model → a run; by several processes together where torchrun started them."""
     with long_work.processes(options):
         return _calibrate(options, progress, cancel)
+
+
+def _with_gradients(
+    settings: CalibrationSettings, options: argparse.Namespace, loaded: LoadedModel
+) -> tuple[CalibrationSettings, str]:
+    """The settings with gradients on where nobody said and memory allows, and what is told of it ("": it was said)."""
+    from mode_core.calibration.gradients import gradients_unasked
+
+    if options.gradients is not None or not settings.sensitivity:
+        return settings, ""
+    started = options.resume and (Path(options.out) / "run.json").is_file()
+    begun = Run(options.out).info.get("settings", {}) if started else {}
+    if begun and not begun.get("gradients"):
+        return settings, "not measured, as the run was begun"
+    if not begun and long_work.processes_at_once() > 1:
+        return settings, "not measured by several processes unless all are told to: --gradients"
+    if not begun and not gradients_unasked(loaded):
+        return settings, "not measured: they need the model in memory and as much again; --gradients insists"
+    told = "measured, for the best estimates below 4 bits, in about five times the time (--no-gradients: without)"
+    if not options.quiet and not long_work.rank():
+        print(f"Gradients are {told}.", file=sys.stderr)
+    return replace(settings, gradients=True), told
 
 
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
@@ -96,6 +123,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
+    settings, why = _with_gradients(settings, options, loaded)
     if kl_settings is not None:
         cli_logit_kl.check_agreed(options, loaded, samples, settings.bits, kl_settings)
     more = {}
@@ -119,6 +147,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
         **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
+        **({"gradients": why} if why else {}),
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

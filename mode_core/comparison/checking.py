@@ -35,7 +35,7 @@ from mode_core.errors import CheckError, SettingsError
 from mode_core.importance import METHODS, Recommendation, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.modalities import ALL, MODALITIES
+from mode_core.modalities import ALL, MODALITIES, UNRANKED
 from mode_core.prediction import Anchor, Check, Ranking, Trial
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
@@ -166,7 +166,7 @@ def predicted_damage(
     statistics: ExpertStatistics, method: str, groups: Mapping[str, np.ndarray], width: int
 ) -> np.ndarray:
     """Summed cost of each group at a width, `[G]`; costs that do not compare across banks in means of their bank."""
-    signal = (*statistics.signals, "none")[0]
+    signal = (*statistics.signals, UNRANKED)[0]
     costs = cost_table(statistics, method, bits=(width,), signal=signal)
     each = {name: table[:, 0] for name, table in costs.items()}
     if not METHODS[method].comparable:

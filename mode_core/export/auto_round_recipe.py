@@ -1,7 +1,7 @@
 """A recipe for AutoRound: `layer_config.json`, `calibration.json` of the run's own samples, and the script that runs.
 
-As AutoRound 0.16.1 reads it. Widths at the top must be ones that it packs (16 there makes a checkpoint that nothing
-loads); all that is no routed expert is listed at 16 bits; and a group must divide the row that it lies in, or the
+As AutoRound 0.16.1 reads it. The width at the top must be one that it packs (16 there makes a checkpoint that nothing
+loads), all that is no routed expert is listed at 16 bits, and a group must divide the row that it lies in, or the
 matrix is "newly initialised" on loading.
 """
 
@@ -28,8 +28,8 @@ LAYER_CONFIG, CALIBRATION, SCRIPT = "layer_config.json", "calibration.json", "qu
 MOST_SAMPLES = 128  # AutoRound's own number
 NO_EXPERT = r"^(?!.*experts[.][0-9]+[.])"  # matches the name of every linear layer but a routed expert's
 NO_SAMPLES = (
-    "The run does not say where its samples lie, so calibration.json is missing: give them (--calibration FOLDER), or "
-    "run quantize.py with --data of your own in its form."
+    "The run does not say where its samples lie, so calibration.json is missing: export on the command line with "
+    "--calibration FOLDER, or run quantize.py with --data of your own in its form."
 )
 _SCRIPT = Template('''\
 """AutoRound (tried: 0.16.1) at the bits of layer_config.json; everything but routed experts stays at 16 bits.
@@ -86,6 +86,7 @@ def main() -> None:
         given.model, **TOP, layer_config=experts | BESIDE, dataset=data, nsamples=len(data), batch_size=1,
         seqlen=max(one["input_ids"].shape[1] for one in data), iters=given.steps, low_gpu_mem_usage=True,
         device_map=int(given.device) if given.device.isdigit() else given.device,
+        enable_torch_compile=given.device != "cpu",
     )
     tuner.quantize_and_save(given.out, format="auto_round")
 

@@ -72,7 +72,7 @@ def write_card(
         f"Engines: {target.engines}",
         *([f"**{target.warning}**"] if target.warning else []),
         "## What it costs",
-        *_cost(asked, fitted, run),
+        *_cost(target, asked, fitted, run),
         "## How it was made",
         "\n".join(f"- {line}" for line in _steps(asked, fitted, run)),
         f"`{RECIPE}` repeats it: `python -m mode_core run {RECIPE} --run runs/again --out exports/again`."
@@ -113,13 +113,10 @@ def _lines(how: dict[str, object]) -> tuple[str, ...]:
     )
 
 
-def _cost(asked: Request, fitted: Fitted, run: Run | None) -> Iterator[str]:
+def _cost(target: Target, asked: Request, fitted: Fitted, run: Run | None) -> Iterator[str]:
     """Tables of what was measured of these very bits, one for each evaluation that the run keeps; and estimates."""
-    tables = (
-        []
-        if run is None or digest_of_bits(fitted.allocation) != digest_of_bits(asked.allocation)
-        else list(_tables(asked, run))
-    )
+    same = digest_of_bits(fitted.allocation) == digest_of_bits(asked.allocation) and not target.reroutes
+    tables = list(_tables(asked, run)) if run is not None and same else []
     yield from tables or ["These bits were not evaluated where this was written."]
     if fitted.price is not None:
         yield "The unit is coarser than that asked for; the manifest's `price_of_unit` estimates what that adds."

@@ -24,15 +24,20 @@ NAMED = 3  # tensors named in a note
 
 
 def write_checkpoint(
-    weights: Weights, folder: Path, experts: Tensors, changes: Mapping[str, object] | None = None
+    weights: Weights,
+    folder: Path,
+    experts: Tensors,
+    changes: Mapping[str, object] | None = None,
+    others: Tensors | None = None,
 ) -> tuple[str, ...]:
     """Write a whole checkpoint: everything outside the experts as the source has it, and `experts(weights)`.
 
-    `changes` are entries of config.json that the target needs.
+    `changes` are entries of config.json that the target needs, `others` what lies outside the experts, if not
+    the source's own.
     """
     writer = ShardWriter(folder, weights.request.shard_bytes)
     with weights.ready():
-        for tensors in (weights.others(), experts(weights)):
+        for tensors in (others(weights) if others else weights.others(), experts(weights)):
             for name, tensor in tensors:
                 writer.add(name, tensor)
         writer.close()

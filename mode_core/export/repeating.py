@@ -58,8 +58,8 @@ def repeat(
     from mode_core.models import usable
 
     record, step = recipe.record, recipe.record["export"]
-    samples = _samples(record["samples"], "samples")
-    looked_at = _samples(step["samples"], "export.samples") if step.get("samples") else None
+    samples = recorded_samples(record["samples"], "samples")
+    looked_at = recorded_samples(step["samples"], "export.samples") if step.get("samples") else None
     source = _here(record["model"]["source"])
     loaded = load(source, dtype=record["model"]["dtype"])
     _check_revision(record["model"], loaded)
@@ -83,8 +83,12 @@ def repeat(
     return Repeated(run, result, None if told is None else told == digest_of_bits(result.fitted.allocation))
 
 
-def _samples(told: Mapping[str, Any], field: str) -> SampleList:
-    """The samples that a recipe names, where they are the ones."""
+def recorded_samples(told: Mapping[str, Any], field: str) -> SampleList:
+    """The samples that a recipe names, or run.json; where they are the ones.
+
+    Raises:
+        ExportError: it does not say where they lie, or others lie there.
+    """
     if told["path"] is None:
         raise ExportError(
             f"The recipe does not say where its samples lie ({field}.path): they were uploaded, or read by an earlier "
@@ -96,7 +100,7 @@ def _samples(told: Mapping[str, Any], field: str) -> SampleList:
     if told.get("digest", digest := samples_digest(found)) != digest:
         raise ExportError(
             f"The samples at {told['path']} have the digest {digest}, those of the recipe {told['digest']}: others, or "
-            f"in another order. Give the recipe's own, or take the line {field}.digest out to use these."
+            f"in another order. Give those, or take the line {field}.digest out to use these."
         )
     return found
 

@@ -37,7 +37,7 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
     """Σ over kinds of weight · frequency · damage, `[N, E, B]`, and who was not reached, `[N, E]`.
 
     An expert that fewer than `min_support` measured tokens of these kinds reached gets the estimated damage,
-    with the frequency that a single token of each kind would have: never zero, and small where data are many.
+    with at least the frequency that a single token of each kind would have: never zero, and small where data are many.
     """
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
     cost = sum(
@@ -49,7 +49,7 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
         least = sum(weight * one_token_share(view, kind) for kind, weight in kinds)
         least = np.where(least > 0, least, 1 / view.stack.shape.experts)
         free = least[..., None] * estimated(view, metric, options.min_support)
-        cost = np.where(unsupported[..., None], free, cost)
+        cost = np.where(unsupported[..., None], np.maximum(free, cost), cost)
     return cost, unsupported
 
 

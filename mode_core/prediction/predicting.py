@@ -31,7 +31,7 @@ from mode_core.errors import PredictionError
 from mode_core.importance import CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
-from mode_core.modalities import SIGNAL
+from mode_core.modalities import SIGNAL, UNRANKED
 from mode_core.prediction.anchor import Anchor
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
@@ -96,7 +96,7 @@ class Predictor:
             raise PredictionError(
                 f"The anchor was measured at {min(strange)} bits, the run's damage was not; measure it again."
             )
-        self._signal = SIGNAL if SIGNAL in statistics.signals else (*statistics.signals, "none")[0]
+        self._signal = SIGNAL if SIGNAL in statistics.signals else (*statistics.signals, UNRANKED)[0]
         self._tables = [self._table(fold) for fold in (None, *used_folds(statistics))]
         self._costs = self._flat(self._tables)
         self._uniform = self._costs.sum(axis=1)  # [1 + F, B]: every expert at each width

@@ -20,8 +20,18 @@ class _Model(TypedDict, total=False):
     revision: str | None
 
 
+class _Origin(TypedDict, total=False):
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    path: Name
+    images: Name | None
+    limit: Count | None
+    first: bool
+    seed: Count
+
+
 class _Samples(TypedDict, total=False):
     __pydantic_config__ = OPEN  # type: ignore[misc]
+    origin: _Origin
     given: Count
     measured: Count
     digest: str

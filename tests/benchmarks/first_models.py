@@ -1,4 +1,4 @@
-"""What the models to begin with take: bytes and the estimate of memory by configuration, and a check of it by measuring.
+"""What the models to begin with take: bytes and the estimate of memory by configuration, and a check by measuring.
 
     python -m tests.benchmarks.first_models
     python -m tests.benchmarks.first_models --measure deepseek_ocr2 [--samples 2] [--bits 3] [--folder /tmp]
@@ -155,8 +155,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="first-models-", dir=options.folder) as place:
         if options.measure:
-            return measure(options.measure, Path(place), options.samples, options.bits)
-        for name in MODELS:
+            measure(options.measure, Path(place), options.samples, options.bits)
+        for name in () if options.measure else MODELS:
             found = estimates(configured(name, Path(place) / name))
             print(name, {key: round(value, 2) for key, value in found.items()})
 

@@ -17,9 +17,11 @@ from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
+from mode_core import bundled
 from mode_core.allocation import Allocation
 from mode_core.errors import ImportanceError, PredictionError
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
+from mode_core.export.imatrix import FILE as IMATRIX
 from mode_core.export.refit import COARSE, LAYER, MODEL, UNIT_WORDS, fit, told_beside_uniform
 from mode_core.export.target import Fitted, missing_package
 from mode_core.export.writing import check_widths
@@ -30,6 +32,20 @@ MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a dow
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
 FIRST = next(iter(TARGETS))
 PER_LAYER = "export:per_layer"
+OPTIONS = {  # of single forms: what they are called, and what they do
+    "types": ("Types of the experts", "Codes are our own rounding, kept exactly. K and IQ types are ggml's, which "
+              "rounds the weights itself. They are chosen at their real bits, within the same bytes."),
+    "rest": ("Everything else", "Attention, embeddings and the like: as they were, or in a smaller type."),
+    "imatrix": ("Importance matrix", "What K and IQ types are rounded with: an export of the form 'An importance "
+                "matrix that has seen pictures'. IQ2 types need one."),
+    "weighting": ("Which tokens count", "Without redundant vision tokens, the background of a picture; or all alike."),
+}  # fmt: skip
+OFFERED = {
+    ("types", "codes"): "codes: what our quantizer rounded", ("types", "all"): "all: K and IQ types too",
+    ("types", "plan"): "plan: the smallest that holds each width", ("rest", ""): "as it was",
+    ("imatrix", ""): "none", ("weighting", "modality"): "text and key vision tokens",
+    ("weighting", "plain"): "all tokens",
+}  # fmt: skip
 
 
 def group_part() -> str:
@@ -60,10 +76,34 @@ def form_part(group: str) -> Target:
     return target
 
 
+def options_part(target: Target) -> None:
+    """What this form alone can be told."""
+    for name, values in _offered(target).items():
+        label, help_ = OPTIONS[name]
+        st.selectbox(
+            label, values, format_func=lambda value, name=name: OFFERED.get((name, value), value), help=help_,
+            **address.bind_place(name, values, values[0], key=f"export:{name}"),
+        )  # fmt: skip
+
+
+def _offered(target: Target) -> dict[str, list[str]]:
+    """The values of a form's own options, the default first; of matrices those among the exports, by their paths."""
+    found = [folders.relative(path) for path in sorted(folders.exports_folder().glob(f"*/{IMATRIX}"))]
+    return {name: [*values, *(found if name == "imatrix" else ())] for name, values in target.offers.items()}
+
+
 def told(target: Target) -> dict[str, str]:
     """What the form is told beside the bits; only what is not on its default."""
+    said = {name: address.chosen(name, values, values[0]) for name, values in _offered(target).items()}
     insisted = target.finest_unit in COARSE and st.session_state.get(PER_LAYER)
-    return {"budget_per": LAYER} if insisted else {}
+    said = {name: value for name, value in said.items() if value != _offered(target)[name][0]}
+    return said | ({"budget_per": LAYER} if insisted else {})
+
+
+def _with_places(target: Target) -> dict[str, str]:
+    """`told`, with paths that hold from wherever the dashboard was started."""
+    said = told(target)
+    return said | {name: str(bundled.HOME / said[name]) for name in ("imatrix",) if name in said}
 
 
 def _first_of(group: str) -> None:
@@ -199,7 +239,9 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    given = {"run": current_run.run(), "quantizer": solving.quantizer(), "options": told(target)}
+    run = current_run.run()
+    samples = quantizing.own_samples(run) if target.takes_samples else None
+    given = {"run": run, "quantizer": solving.quantizer(), "samples": samples, "options": _with_places(target)}
     return export(target.name, chosen, folder, **given)
 
 
@@ -208,7 +250,7 @@ def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     run = current_run.run()
     return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, solving.quantizer(), quantizing.calibration_samples(), options=told(target),
+        folder, solving.quantizer(), quantizing.calibration_samples(), options=_with_places(target),
         trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.parts.calibrate import sample_picker
-from dashboard.state import address, current_run, solving
+from dashboard.state import address, current_run, folders, solving
+from mode_core.export.auto_round_recipe import MOST_SAMPLES
 from mode_core.quantization.quantizers import QUANTIZERS
+from mode_core.runs.run import Run, portable_source
 from mode_core.samples import Sample
 
 GROUPS = (32, 64, 128, -1)
@@ -60,3 +62,10 @@ def calibration_samples() -> list[Sample] | None:
     """What the chosen quantizer looks at of the bundled calibration samples; None where it looks at none."""
     quantizer = solving.quantizer()
     return sample_picker.bundled_calibration(quantizer.samples) if quantizer.kind.needs_samples else None
+
+
+def own_samples(run: Run) -> list[Sample] | None:
+    """The samples that a run was measured on, where those are bundled ones; no other place is read for a visitor."""
+    origin = run.info.get("samples", {}).get("origin", {})
+    bundled = origin.get("path") == portable_source(folders.CALIBRATION)
+    return sample_picker.bundled_calibration(origin.get("limit") or MOST_SAMPLES) if bundled else None

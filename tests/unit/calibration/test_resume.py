@@ -105,7 +105,17 @@ def test_killed_and_continued(tiny_model_folder, samples_folder, whole, tmp_path
     assert half.state == "half done" and len(half.statistics.samples) == 5  # of the 7 that it had measured
     assert (out / "rounding").is_dir()
     options = ["--measure-bits", "2", "4", "--group-size", "16", "--batch-size", "2", "--exemplars", "3"]
-    options += ["--signals", "text_attention", "diversity", "--device", "cpu", "--out", str(out), "--quiet"]
+    options += [
+        "--signals",
+        "text_attention",
+        "diversity",
+        "--device",
+        "cpu",
+        "--no-gradients",
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     source = ["--model", str(tiny_model_folder), "--samples", str(samples_folder)]
     assert main(["calibrate", *source, *options]) == 1
     assert "is not empty" in capsys.readouterr().err

@@ -80,7 +80,17 @@ def run(case, tmp_path_factory) -> Run:
     if case.run is None:
         out = tmp_path_factory.mktemp("run") / case.family.name
         command = ["calibrate", "--model", case.folder, "--samples", case.samples, "--out", out, "--device", "cpu"]
-        options = ["--batch-size", 4, "--group-size", GROUP, "--measure-bits", *BITS, "--signals", "all"]
+        options = [
+            "--batch-size",
+            4,
+            "--group-size",
+            GROUP,
+            "--measure-bits",
+            *BITS,
+            "--signals",
+            "all",
+            "--no-gradients",
+        ]
         trust = ["--trust-remote-code"] if case.family.remote else []
         trust += [] if case.family.pictures else ["--no-anchor"]
         assert main([*map(str, [*command, *options, *trust]), "--quiet", "--json"]) == 0

@@ -108,4 +108,4 @@ def in_words(refused: BaseException) -> str:
     if not isinstance(refused, OSError) or refused.strerror is None:
         return str(refused)
     path = f"{refused.filename}: " if refused.filename is not None else ""
-    return f"{path}{refused.strerror}. {WAYS_OUT.get(refused.errno, '')}".rstrip()
+    return f"{path}{refused.strerror}. {WAYS_OUT.get(refused.errno or 0, '')}".rstrip()

@@ -14,11 +14,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Interval, Le, Len, Predicate
+from typing_extensions import TypedDict
 
 from mode_core.errors import ModeError
 from mode_core.files import atomic_write
@@ -118,11 +120,32 @@ def _adapter(shape: Any) -> Any:
     return TypeAdapter(shape)
 
 
-def checked(record: object, shape: Any, where: object, error: type[ModeError]) -> Any:
+def shape_of(kind: Any) -> Any:
+    """The `TypedDict` of a dataclass of settings as its `to_dict` gives it: every field may be missing, no other may
+    be there, tuples are lists."""
+    if is_dataclass(kind):
+        parts = {name: NotRequired[shape_of(each)] for name, each in _hints(kind).items()}  # type: ignore
+        shape = TypedDict(kind.__name__, parts)  # type: ignore[misc]
+        shape.__pydantic_config__ = CLOSED  # type: ignore[attr-defined]
+        return shape
+    if get_origin(kind) is tuple:
+        first, *more = get_args(kind)
+        many = list[shape_of(first)]  # type: ignore
+        return many if more == [...] else Annotated[many, Len(1 + len(more), 1 + len(more))]  # type: ignore
+    return kind
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    own = get_type_hints(kind)
+    return {field.name: own[field.name] for field in fields(kind)}
+
+
+def checked(record: object, shape: Any, where: object, error: type[ModeError], is_what: str = "is damaged") -> Any:
     """`record` where it has the fields and types of `shape`.
 
     Raises:
-        `error`: with `where`, the first field that is wrong, what is wrong with it, and what it holds.
+        `error`: with `where`, the first field that is wrong, what is wrong with it, and what it holds; `is_what` says
+            what follows from it.
     """
     from pydantic import ValidationError
 
@@ -131,9 +154,13 @@ def checked(record: object, shape: Any, where: object, error: type[ModeError]) -
     except ValidationError as refused:
         first = refused.errors(include_url=False)[0]
         field = ".".join(str(part)[:60] for part in first["loc"]) or "the whole"
-        held = "" if first["type"] in ("missing", "extra_forbidden") else f"; it holds {shortened(first['input'])}"
+        if first["type"] == "extra_forbidden":
+            raise error(
+                f"{where} {is_what}: {field}: there is no such field; take it out, or correct its name."
+            ) from None
+        held = "" if first["type"] == "missing" else f"; it holds {shortened(first['input'])}"
         wrong = re.sub("predicate '(.*)' failed", r"input should be a \1", first["msg"][0].lower() + first["msg"][1:])
-        raise error(f"{where} is damaged: {field}: {wrong.replace('_', ' ')}{held}.") from None
+        raise error(f"{where} {is_what}: {field}: {wrong.replace('_', ' ')}{held}.") from None
 
 
 def shortened(value: object, most: int = 60) -> str:

@@ -5,14 +5,27 @@ Sizes are in bytes; GPUs are named by their GiB (2^30 bytes), as their makers do
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mode_core.errors import SettingsError
 
 GIB = 1 << 30
-GPUS = (8, 12, 16, 24, 32, 40, 48, 80)  # GiB of common cards
+GPUS = {  # GiB -> common cards that have so much; their makers write GB
+    8: "RTX 4060, RTX 3070",
+    12: "RTX 4070, RTX 3060",
+    16: "RTX 5080, RTX 4080, T4, V100",
+    24: "RTX 4090, RTX 3090, L4, A10",
+    32: "RTX 5090, V100",
+    40: "A100 40 GB",
+    48: "L40S, A6000, RTX 6000 Ada",
+    80: "H100, A100 80 GB",
+    96: "RTX PRO 6000, H100 NVL",
+    141: "H200",
+}
 RESERVE = 0.06  # share of a card that drivers, activations and fragments take; an assumption, shown as such
 
 
@@ -94,3 +107,33 @@ def _number(text: Mapping[str, Any], name: str) -> int:
             f"The model's configuration tells no {name} (found {value!r}), so no cache can be estimated."
         )
     return value
+
+
+def around_experts(folder: Path) -> int | None:
+    """Bytes of what surrounds the routed experts, as a checkpoint's safetensors files store it, by their headers alone;
+    None where there are none. Told by name: what lies below a step "experts" is a routed expert's.
+
+    Raises:
+        SettingsError: a file that is no safetensors file.
+    """
+    if not (files := sorted(folder.glob("*.safetensors"))):
+        return None
+    total = 0
+    for file in files:
+        for name, tensor in _header(file).items():
+            if name != "__metadata__" and "experts" not in name.split("."):
+                begin, end = tensor["data_offsets"]
+                total += end - begin
+    return total
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The names and places of a safetensors file's tensors: JSON behind eight bytes that tell its length."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        try:
+            if length > 100_000_000:
+                raise ValueError(length)
+            return dict(json.loads(opened.read(length)))
+        except ValueError:
+            raise SettingsError(f"{file.name} is no safetensors file: its header cannot be read.") from None

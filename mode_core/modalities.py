@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 KEY_RATIO = 0.20  # share of vision tokens that are key, of the paper and its released code
 SIGNAL = "text_attention"  # what ranks them there
-ALL = "all"
+UNRANKED = "none"  # in its place: nothing ranks them, and all are key
+TEXT_TOKENS, VISION_TOKENS, KEY_TOKENS, REDUNDANT_TOKENS, ALL = "text", "vision", "key", "redundant", "all"
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class Kind:
     modality: str
 
 
-MODALITIES = {one.name: one for one in (Modality("text", "text"), Modality("vision", "key"))}
+MODALITIES = {one.name: one for one in (Modality(TEXT_TOKENS, TEXT_TOKENS), Modality(VISION_TOKENS, KEY_TOKENS))}
 KINDS = {
     one.name: one
     for one in (
-        Kind("text", "text tokens", "text"),
-        Kind("vision", "all vision tokens", "vision"),
-        Kind("key", "key vision tokens", "vision"),
-        Kind("redundant", "redundant vision tokens", "vision"),
+        Kind(TEXT_TOKENS, "text tokens", TEXT_TOKENS),
+        Kind(VISION_TOKENS, "all vision tokens", VISION_TOKENS),
+        Kind(KEY_TOKENS, "key vision tokens", VISION_TOKENS),
+        Kind(REDUNDANT_TOKENS, "redundant vision tokens", VISION_TOKENS),
         Kind(ALL, "aggregate (text + all vision)", ALL),
     )
 }

@@ -19,8 +19,7 @@ from mode_core.errors import SettingsError
 from mode_core.importance import METHODS, CostTable, cost_table
 from mode_core.importance.costs import check_settings
 from mode_core.importance.projections import by_projection
-from mode_core.importance.stacks import NO_SIGNAL
-from mode_core.modalities import KEY_RATIO, SIGNAL
+from mode_core.modalities import KEY_RATIO, SIGNAL, UNRANKED
 from mode_core.quantization.settings import GptqSettings, Quantizer
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
 from mode_core.settings import Settings, setting
@@ -144,7 +143,7 @@ class AllocationRequest(Settings):
     @property
     def _followed(self) -> dict[str, Any]:
         """What the method's costs follow, and all else where no statistics can be without it."""
-        plain = {"key_ratio": KEY_RATIO, "signal": NO_SIGNAL, "vision_weight": 1.0}
+        plain = {"key_ratio": KEY_RATIO, "signal": UNRANKED, "vision_weight": 1.0}
         return plain | {name: getattr(self, name) for name in METHODS[self.method].follows}
 
     def costs(self, statistics: ExpertStatistics, leave_out_fold: int | None = None, seed: int = 0) -> CostTable:

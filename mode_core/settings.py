@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
-from mode_core.errors import SettingsError
+from mode_core.errors import ModeError, SettingsError
+from mode_core.json_files import shortened
 
 
 def _plain(value: Any) -> list[str]:
@@ -21,15 +23,35 @@ def _plain(value: Any) -> list[str]:
 
 
 def setting(
-    default: Any, flag: str = "", words: str = "", say: Callable[[Any], list[str]] | None = None, **argument: Any
+    default: Any,
+    flag: str = "",
+    words: str = "",
+    say: Callable[[Any], list[str]] | None = None,
+    least: float | None = None,
+    **argument: Any,
 ) -> Any:
     """A field with its flag: `words` are its help, `say` turns a value that is not the default into words after the
-    flag (None: into `str` of each; a list that begins with a dash stands for itself), `argument` goes to argparse."""
-    return field(default=default, metadata={"flag": flag, "words": words, "say": say or _plain, "argument": argument})
+    flag (None: into `str` of each; a list that begins with a dash stands for itself), `least` is the smallest number
+    that makes sense, `argument` goes to argparse."""
+    told = {"flag": flag, "words": words, "say": say or _plain, "least": least, "argument": argument}
+    return field(default=default, metadata=told)
 
 
+@dataclass(frozen=True)
 class Settings:
-    """A frozen dataclass of `setting`s that travels: as a dictionary, a digest, and words of the command line."""
+    """A frozen dataclass of `setting`s that travels: as a dictionary, a digest, and words of the command line.
+
+    Raises:
+        SettingsError: at birth, a number below the least that makes sense, or no finite one.
+    """
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            least, value = one.metadata.get("least"), getattr(self, one.name)
+            if least is not None and value is not None and not least <= value < math.inf:
+                unset = one.metadata["argument"].get("unset")
+                other = f", or None for {unset}" if one.default is None else ""
+                raise SettingsError(f"{one.name} must be at least {least}{other}; got {value!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -45,7 +67,12 @@ class Settings:
         known = [one.name for one in fields(cls)]
         if unknown := [name for name in record if name not in known]:
             raise SettingsError(f"{cls.__name__} has no {unknown[0]!r}; expected some of {', '.join(known)}.")
-        return cls(**record)
+        try:
+            return cls(**record)
+        except (TypeError, LookupError, AttributeError, OverflowError, ValueError) as odd:  # another type
+            if isinstance(odd, ModeError):
+                raise
+            raise SettingsError(f"{cls.__name__} cannot be made of {shortened(dict(record), 200)}: {odd}.") from None
 
     @cached_property
     def digest(self) -> str:

@@ -1,8 +1,8 @@
 """The bundled model in the form in which its family is published, and the run that tells of it.
 
 transformers 5 saves this family's experts turned and without `norm_topk_prob`, which vLLM refuses and llama.cpp's
-converter misreads (`mode_core.export.published`). Training ends with `publish`. The model's revision is a digest of its
-files, so a run that was made before is told the new one, as not one weight has changed:
+converter misreads (`mode_core.export.published_forms`). Training ends with `publish`. The model's revision is a digest
+of its files, so a run that was made before is told the new one, as not one weight has changed:
 
     python -m sample_data.layout
 """

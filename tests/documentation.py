@@ -9,12 +9,40 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mode_core.export import TARGETS
 from mode_core.importance import METHODS
 from mode_core.importance.methods import GROUPS, NEEDS
 from mode_core.probing.signals import NO_SIGNAL, SIGNALS
 from mode_core.quantization.quantizers import QUANTIZERS
+from mode_core.quantization.widths import UNTOUCHED, WIDTHS
 
 ROOT = Path(__file__).resolve().parents[1]
+UNITS = {
+    "layer": "layer",
+    "projection": "layer × projection",
+    "expert": "expert",
+    "expert_projection": "expert × projection",
+}
+PROVEN_BY = {  # target -> files of tests/unit/export, or with their folder
+    "auto_round": ("test_auto_round.py", "test_auto_round_families.py"),
+    "dequantized": ("test_dequantized.py", "test_original_form.py", "test_checkpoint.py"),
+    "pruned": ("test_pruned.py",),
+    "gptqmodel": ("test_gptqmodel.py", "tests/parity/test_gptqmodel.py"),
+    "compressed_tensors": ("test_compressed_tensors.py",),
+    "mlx": ("test_mlx.py", "tests/parity/test_mlx_vlm.py"),
+    "compressed_tensors_expert": ("test_compressed_tensors.py",),
+    "gguf": ("test_gguf_file.py", "test_gguf_families.py", "test_gguf_choice.py"),
+    "auto_round_recipe": ("test_recipes.py", "tests/parity/test_auto_round_recipe.py"),
+    "gptqmodel_config": ("test_gptqmodel.py", "tests/parity/test_gptqmodel.py"),
+    "llm_compressor_recipe": ("test_recipes.py", "tests/parity/test_llm_compressor.py"),
+    "gguf_script": ("test_gguf.py",),
+    "exllamav3_recipe": ("test_exllamav3.py",),
+    "exllamav3_recipe_expert": ("test_exllamav3.py",),
+    "mlx_config": ("test_mlx.py",),
+    "imatrix": ("test_imatrix.py",),
+    "expert_bits": ("test_export.py",),
+    "table": ("test_export.py",),
+}
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -44,10 +72,33 @@ def quantizers() -> Iterator[Sequence[str]]:
         yield f"`{kind.name}`", kind.looks_at, kind.zero_points, needs
 
 
+def targets() -> Iterator[Sequence[str]]:
+    """What can be written, how fine its bits are, and how it was proven."""
+    yield "target", "finest unit", "widths", "proof", "tests"
+    for target in TARGETS.values():
+        tests = ", ".join(f"`{file}`" for file in PROVEN_BY[target.name])
+        yield f"`{target.name}`", UNITS[target.finest_unit], widths(target.widths), target.proof, tests
+
+
+def widths(offered: Sequence[int]) -> str:
+    """`(2, 3, 4, 8, 16)` → `2–4, 8`; 16, left as it was, goes everywhere."""
+    given = sorted(set(offered) - {UNTOUCHED})
+    if set(given) >= set(WIDTHS):
+        return "all" if 0 in given else "all but 0"
+    runs: list[list[int]] = []
+    for width in given:
+        if runs and width == runs[-1][-1] + 1:
+            runs[-1].append(width)
+        else:
+            runs.append([width])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
 TABLES = {
     "methods": (methods, "mode_core/importance/README.md"),
     "signals": (signals, "mode_core/calibration/README.md"),
     "quantizers": (quantizers, "mode_core/quantization/README.md"),
+    "targets": (targets, "mode_core/export/README.md"),
 }
 
 

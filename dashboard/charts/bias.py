@@ -1,48 +1,47 @@
-"""How far counting all tokens together strays from what text (or key vision) tokens need, bank by bank."""
+"""How far apart the experts that kinds of token use are, layer by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
 
+_COLOURS = (theme.KIND_COLOURS["vision"], theme.KIND_COLOURS["key"], theme.KIND_COLOURS["all"])
 
-def bias_bars(
-    ticks: Sequence[str], divergence: dict[str, Sequence[float]], title: str = "Bias of counting"
-) -> go.Figure:
-    """Grouped bars, one group a bank: Jensen–Shannon divergence in bits, 0 (equal) to 1 (nothing in common).
+
+def divergence_by_layer(ticks: Sequence[str], divergence: Mapping[str, Sequence[float]]) -> go.Figure:
+    """A line for each pair of kinds: Jensen–Shannon divergence in bits, 0 (equal) to 1 (nothing in common), by bank.
 
     `divergence` maps what is compared, in words, to `[L]` values; NaN where a bank saw no such token.
     """
-    colours = (theme.KIND_COLOURS["text"], theme.KIND_COLOURS["key"], theme.KIND_COLOURS["all"])
     traces = [
-        go.Bar(
+        go.Scatter(
             x=list(ticks),
             y=np.asarray(values, float),
             name=name,
-            marker={"color": colours[place % len(colours)]},
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5},
+            marker={"size": 5},
             hovertemplate=f"layer %{{x}}<br>{name}: %{{y:.3f}} bits<extra></extra>",
         )
-        for place, (name, values) in enumerate(divergence.items())
+        for colour, (name, values) in zip(_COLOURS, divergence.items(), strict=False)
     ]
     return theme.figure(
         traces,
-        f"Bars per layer: Jensen–Shannon divergence of {' and of '.join(divergence)}.",
+        f"Lines over layers: Jensen–Shannon divergence of {' and of '.join(divergence)}.",
         _summary(ticks, divergence),
-        title={"text": title},
-        barmode="group",
-        bargap=0.25,
-        height=260,
-        margin={"l": 52, "r": 16, "t": 60, "b": 42},
+        title={"text": "How far apart kinds of token are, by layer"},
+        height=320,
+        margin={"l": 52, "r": 16, "t": 64, "b": 42},
         xaxis={"title": {"text": "layer"}, "type": "category", "showgrid": False, "nticks": 13},
-        yaxis={"title": {"text": "divergence, bits"}, "rangemode": "tozero", "nticks": 6},
+        yaxis={"title": {"text": "Jensen–Shannon divergence, bits"}, "rangemode": "tozero", "nticks": 6},
     )
 
 
-def _summary(ticks: Sequence[str], divergence: dict[str, Sequence[float]]) -> str:
+def _summary(ticks: Sequence[str], divergence: Mapping[str, Sequence[float]]) -> str:
     name, values = next(iter(divergence.items()))
     values = np.asarray(values, float)
     if not np.isfinite(values).any():

@@ -9,21 +9,31 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.charts.grids import Axes
-from dashboard.charts.panels import BOTTOM, TOP, frames
+from dashboard.charts.panels import BOTTOM, TOP
+from mode_core.importance import CostTable
 
 HATCH = ((4, "#ffffff"), (1.8, "#d55e00"))  # widths and colours of a stroke and its halo, seen on every width
 MOST_HATCHED = 1500  # marks that a browser draws without being felt
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
 
+RESERVE = 556  # pixels of the window that stand above the map: card, sentence, slider, figures, folded settings
+
+
 def map_height(axes: Axes) -> int:
-    """Pixels of the map and of what stands beside it, by the number of banks."""
+    """Pixels of the map and of what stands beside it, by the number of banks, where there is no window."""
     return int(np.clip(9 * len(axes.names), 150, 432)) + TOP + BOTTOM
+
+
+def in_window(axes: Axes) -> dict:
+    """`meta` of both: as tall as the window has room for, so that the map is in view whole while a slider is held."""
+    return {"tall": [150 + TOP + BOTTOM, max(150, 16 * len(axes.names)) + TOP + BOTTOM], "reserve": RESERVE}
 
 
 def no_bits(axes: Axes, why: str) -> go.Figure:
     """In place of the map, as tall: why there is no allocation."""
-    return theme.empty(why, "Bits of every expert", map_height(axes))
+    nothing = theme.empty(why, "Bits of every expert", map_height(axes))
+    return nothing.update_layout(meta=nothing.layout.meta | in_window(axes))
 
 
 def bit_map(
@@ -31,14 +41,15 @@ def bit_map(
     bits: Mapping[str, np.ndarray],
     widths: Sequence[int],
     before: Mapping[str, np.ndarray] | None = None,
-    selected: tuple[int, int] | None = None,
     unsettled: Mapping[str, np.ndarray] | None = None,
+    costs: CostTable | None = None,
 ) -> go.Figure:
     """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
 
     `before` adds what each expert had at the last setting to its hover text, and a dot where it
     moved (up to `MOST_DOTS` of them). `unsettled`, bank → `[E]`: share of the folds of samples without which an
     expert gets other bits; where that is above 0 the cell is hatched, the `MOST_HATCHED` least settled of them.
+    `costs` adds the predicted damage at every width to the hover text: why it is this one.
 
     Raises:
         ValueError: a width in `bits` that is not among `widths`.
@@ -53,6 +64,11 @@ def bit_map(
     then = now if before is None else axes.stack(before)
     moved = np.isfinite(now) & (then != now)
     traces: list = [_map(axes, steps, now, then, scale, list(step), before is not None)]
+    if costs is not None:
+        known = [width for width in ordered.astype(int).tolist() if width in costs.bits]
+        told = f"<br>predicted damage at {', '.join(map(str, known))} bits:<br>%{{hovertext}}<extra>"
+        traces[0].hovertext = _costs_told(axes, costs, known)
+        traces[0].hovertemplate = traces[0].hovertemplate.replace("<extra>", told)
     if 0 < moved.sum() <= MOST_DOTS:
         rows, columns = np.nonzero(moved)
         traces.append(_dots(axes, rows, columns))
@@ -71,10 +87,18 @@ def bit_map(
         margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
         xaxis=axes.x_axis(title={"text": "expert"}),
         yaxis=axes.y_axis(title={"text": "layer"}),
-        shapes=frames(axes, selected, None, 1),
+        meta=in_window(axes),
         showlegend=bool(hatched),
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
+
+
+def _costs_told(axes: Axes, costs: CostTable, widths: Sequence[int]) -> list[list[str]]:
+    """Predicted damage of every expert at each width, in words as short as they can be: `[L][E]`."""
+    columns = [costs.bits.index(width) for width in widths]
+    return [
+        [", ".join(f"{cost:.2g}" for cost in own) for own in costs[bank][:, columns].tolist()] for bank in axes.names
+    ]
 
 
 def _told(unsettled: Mapping[str, np.ndarray] | None) -> str:
@@ -152,7 +176,7 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
                 x=100 * counts / totals,
                 customdata=counts,
                 orientation="h",
-                name=f"{width} bits",
+                name=f"{width}",
                 marker={"color": theme.width_colour(width), "line": {"width": 0}},
                 hovertemplate=f"%{{y}}<br>{width} bits: %{{customdata}} experts (%{{x:.0f}} %)<extra></extra>",
             )
@@ -161,12 +185,18 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
         traces,
         "Stacked bars: share of the experts of each layer at each bit-width.",
         "",
-        title={"text": "Experts at each width, by layer"},
+        title={"text": "Experts by width"},
         barmode="stack",
         bargap=0.12,
         height=map_height(axes),
+        meta=in_window(axes),
         margin={"l": 44, "r": 10, "t": TOP, "b": BOTTOM},
         xaxis={"range": [0, 100], "title": {"text": "% of the layer's experts"}, "showgrid": False},
         yaxis=axes.y_axis(title={"text": "layer"}),
-        showlegend=False,
+        legend={
+            "x": 1,
+            "xanchor": "right",
+            "traceorder": "normal",
+            "title": {"text": "bits:", "side": "left", "font": {"size": 12}},
+        },
     )

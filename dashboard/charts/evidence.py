@@ -13,12 +13,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from dashboard.words.names import ITEMS
 from dashboard.words.plain import plain_label
 
 MEAN = -1  # calibration number of rows that are means over calibration draws
 METRICS = {"accuracy": "exact answers, %", "kl": "KL to the original, nats", "agreement": "same next token, %"}
 SCALES = {"accuracy": 100.0, "kl": 1.0, "agreement": 100.0}
-MODALITIES = {"all": "all items", "text": "text-only items", "vision": "items with a picture"}
 BETTER, WORSE = "#0072b2", "#d55e00"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9467bd")
 FIXED = {  # a method keeps its colour and symbol on every chart
@@ -73,9 +73,9 @@ def scores_by_budget(
         axis = theme.log_axis(rows["value"].to_numpy(float), METRICS[metric])
     return theme.figure(
         traces,
-        f"Lines with intervals: {METRICS[metric]} on {MODALITIES[modality]} at each budget, one line a method.",
+        f"Lines with intervals: {METRICS[metric]} on {ITEMS[modality]} at each budget, one line a method.",
         _best(rows, metric, methods, label),
-        title={"text": f"{METRICS[metric]}, on {MODALITIES[modality]}"},
+        title={"text": f"{METRICS[metric]}, on {ITEMS[modality]}"},
         height=420,
         margin={"l": 64, "r": 16, "t": 40 + 22 * -(-len(methods) // 3), "b": 44},
         xaxis={"title": {"text": "bits on average over the experts' weights"}, "showgrid": False},
@@ -206,9 +206,9 @@ def paired_by_budget(
                 mode="markers",
                 marker={"color": colour, "size": 9, "symbol": symbol},
                 error_y={"type": "data", "array": high - value, "arrayminus": value - low, "width": 4},
-                name=MODALITIES[modality],
+                name=ITEMS[modality],
                 customdata=np.stack([own["average_bits"].to_numpy(float), low, high], axis=-1) if len(own) else None,
-                hovertemplate=f"{MODALITIES[modality]}, %{{customdata[0]:.4g}} bits<br>%{{y:+.3g}} "
+                hovertemplate=f"{ITEMS[modality]}, %{{customdata[0]:.4g}} bits<br>%{{y:+.3g}} "
                 "(%{customdata[1]:+.3g} to %{customdata[2]:+.3g})<extra></extra>",
             )
         )

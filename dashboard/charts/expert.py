@@ -94,39 +94,49 @@ def _starved(shares: Mapping[str, np.ndarray]) -> str:
     return f"{low} of the {top} busiest experts for text are in the lower half by count of all tokens."
 
 
-def expert_frequencies(shares: Mapping[str, float], counts: Mapping[str, float], even: float) -> go.Figure:
-    """One expert's share (%) of every kind of token, with and without redundant vision tokens.
+def expert_frequencies(
+    shares: Mapping[str, float], counts: Mapping[str, float], even: float, ranks: Mapping[str, int]
+) -> go.Figure:
+    """One expert's share (%) of every kind of token, with and without redundant vision tokens, and its rank there.
 
-    `shares[kind]` is a fraction or NaN (no such token in its layer); `even` is 1 / experts.
+    `shares[kind]` is a fraction or NaN (no such token in its layer, and no rank); `even` is 1 / experts.
     """
     kinds = [kind for kind in KINDS if kind in shares]
-    names = [theme.KIND_NAMES[kind] for kind in kinds]
     values = [100 * shares[kind] for kind in kinds]
-    missing = [np.isnan(value) for value in values]
+    gone = [np.isnan(value) for value in values]
+    told = [
+        f"{theme.KIND_NAMES[kind]}: <b>{'none came here' if none else f'{value:.2f} %, rank {ranks[kind]}'}</b>"
+        for kind, value, none in zip(kinds, values, gone, strict=True)
+    ]
     bar = go.Bar(
-        y=names,
-        x=[0 if gone else value for value, gone in zip(values, missing, strict=True)],
+        y=kinds,
+        x=[0 if none else value for value, none in zip(values, gone, strict=True)],
         orientation="h",
         marker={"color": [theme.KIND_COLOURS[kind] for kind in kinds]},
-        text=["no such tokens" if gone else f"{value:.2f} %" for value, gone in zip(values, missing, strict=True)],
-        textposition="outside",
-        cliponaxis=False,
+        width=0.34,
+        offset=0.1,
         customdata=[counts[kind] for kind in kinds],
-        hovertemplate="%{y}: %{x:.2f} %, %{customdata:,.0f} tokens<extra></extra>",
+        hovertemplate="%{x:.2f} %, %{customdata:,.0f} tokens<extra></extra>",
     )
-    top = 1.35 * max([100 * even, *(value for value in values if not np.isnan(value))])
-    mark = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 100 * even, "x1": 100 * even}
+    notes = [
+        {"x": 0, "xref": "paper", "xanchor": "left", "y": place, "yanchor": "bottom", "text": text, "showarrow": False}
+        for place, text in enumerate(told)
+    ]
+    mark = {"type": "line", "x0": 100 * even, "x1": 100 * even}
+    mark |= {"line": {"color": theme.QUIET, "width": 1.5, "dash": "dot"}}
+    plain = "; ".join(text.replace("<b>", "").replace("</b>", "") for text in told)
     return theme.figure(
         [bar],
-        "Bars: the share of one expert in every kind of token.",
+        f"Bars: the share of one expert in every kind of token. {plain}.",
         "",
-        title={"text": "Share of each kind of token (dotted: even)"},
+        title={"text": "Share of tokens, % (dotted: even)"},
         height=250,
-        margin={"l": 170, "r": 16, "t": 40, "b": 42},
-        bargap=0.35,
-        shapes=[mark | {"line": {"color": theme.QUIET, "width": 1, "dash": "dot"}}],
-        xaxis={"range": [0, top], "title": {"text": "share, %"}, "nticks": 5},
-        yaxis={"autorange": "reversed", "ticklabelstandoff": 6},
+        margin={"l": 8, "r": 12, "t": 34, "b": 28},
+        annotations=notes,
+        showlegend=False,
+        shapes=[mark | {"y0": place + 0.05, "y1": place + 0.49} for place in range(len(kinds))],
+        xaxis={"rangemode": "tozero", "nticks": 5, "showgrid": False},
+        yaxis={"range": [len(kinds) - 0.4, -0.5], "visible": False, "type": "category"},
     )
 
 
@@ -148,12 +158,11 @@ def error_by_width(
         traces,
         "Lines: squared output error of one expert against the bit-width, beside the median of its layer.",
         "" if known else "No token reached this expert, so its error was not measured.",
-        title={"text": "Error by width (dotted: median of the layer)"},
-        height=250,
-        margin={"l": 60, "r": 16, "t": 40, "b": 42},
-        showlegend=False,
+        title={"text": "Sensitivity by width (dotted: median of the layer)"},
+        height=270,
+        margin={"l": 60, "r": 16, "t": 64, "b": 42},
         xaxis={"title": {"text": "bits"}, "tickvals": list(bits), "showgrid": False},
-        yaxis=theme.log_axis(np.stack([*errors.values(), *median.values()]), "squared error"),
+        yaxis=theme.log_axis(np.stack([*errors.values(), *median.values()]), "mean squared error"),
     )
 
 
@@ -166,5 +175,6 @@ def _line(bits: Sequence[int], values: np.ndarray, colour: str, name: str, width
         line=line,
         marker={"size": 7 if dash == "solid" else 3},
         name=name,
+        showlegend=dash == "solid",
         hovertemplate=f"{name}<br>%{{x}} bits: %{{y:.3g}}<extra></extra>",
     )

@@ -1,127 +1,156 @@
-"""Who uses which expert: aligned heatmaps of text, all vision and key vision tokens, on one scale."""
+"""Who uses which expert: maps of text, raw vision and denoised vision on one scale, as multiples of an even share."""
 
 from __future__ import annotations
 
 import numpy as np
-import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.charts.grids import reorder, specialisation_order
+from dashboard.charts.grids import reorder
 from dashboard.charts.measures import FrequencyGrid
-from dashboard.charts.panels import blank, frames, stacked_layout, suffix, within
+from dashboard.charts.panels import Panel, bar, within
 from mode_core.importance.bias import busiest_ranks
 
-VIEWS = {"share": "Share", "load": "Load × uniform", "rank": "Rank", "difference": "Difference"}
-ORDERS = {"index": "Expert number", "specialisation": "Text to key vision"}
+VIEWS = {"load": "Load", "rank": "Rank", "ratio": "Ratio", "specialisation": "Specialisation"}
 PANELS = ("text", "vision", "key")
-TITLES = {"text": "Text tokens", "vision": "All vision tokens", "key": "Key vision tokens", "all": "aggregate"}
-_DIFFERENCES = (("text", "all"), ("key", "vision"), ("text", "key"))
+TITLES = {
+    "text": "Text",
+    "vision": "Raw vision",
+    "key": "Denoised vision",
+    "all": "all counted together",
+}
+RATIOS = (("text", "all"), ("key", "vision"), ("text", "key"))
+MOST_DOUBLINGS = 3  # of the scale: an eighth and eight times
+_FRACTIONS = {-1: "½", -2: "¼", -3: "⅛"}
 
 
-def frequency_heatmaps(
-    grid: FrequencyGrid, view: str = "share", order: str = "index", selected: tuple[int, int] | None = None
-) -> go.Figure:
-    """Three heatmaps under each other (x expert, y layer), linked in zoom, on one colour scale.
-
-    Args:
-        view: one of `VIEWS`. `difference` shows text − aggregate, key − all vision, text − key, in points.
-        order: one of `ORDERS`; `specialisation` orders each row from text-like to key-vision-like experts.
-        selected: (bank row, expert) to frame in every panel.
+def frequency_panels(grid: FrequencyGrid, view: str, columns: np.ndarray | None) -> list[Panel]:
+    """The maps of one of `VIEWS`, experts of each layer in the order of `columns` (`[L, E]`, None: by number).
 
     Raises:
-        ValueError: an unknown view or order.
+        ValueError: an unknown view.
     """
-    if view not in VIEWS or order not in ORDERS:
-        raise ValueError(f"Expected a view of {list(VIEWS)} and an order of {list(ORDERS)}; got {view!r}, {order!r}.")
-    columns = None if order == "index" else specialisation_order(grid.shares["text"], grid.shares["key"])
-    panels = _panels(grid, view)
-    traces: list[go.Heatmap] = []
-    for place, (_, values, kind) in enumerate(panels):
-        traces.append(_heatmap(grid, values, kind, view, columns, place))
-        missing = np.isnan(grid.shares[kind]).all(axis=1, keepdims=True) & within(grid.axes)
-        traces += blank(grid.axes, missing, place, f"no {theme.KIND_NAMES[kind]} routed")
-    titles = [title for title, _, _ in panels]
-    across = "expert" if columns is None else "experts of each layer, from text-like to key-vision-like"
-    layout = stacked_layout(grid.axes, titles, across)
-    layout["shapes"] = frames(grid.axes, selected, columns, len(panels))
-    alt = f"Three heatmaps under each other, {', '.join(titles)}: experts across, layers down."
-    return theme.figure(traces, alt, _summary(grid), coloraxis=_scale(grid, view), **layout)
+    if view not in VIEWS:
+        raise ValueError(f"Expected a view of {list(VIEWS)}; got {view!r}.")
+    if view == "specialisation":
+        return [_specialisation(grid, columns)]
+    if view == "ratio":
+        return [_ratio(grid, one, other, columns) for one, other in RATIOS]
+    return [_of_one_kind(grid, kind, view, columns) for kind in PANELS]
 
 
-def _panels(grid: FrequencyGrid, view: str) -> list[tuple[str, np.ndarray, str]]:
-    """(title, values `[L, E]`, kind whose tokens the hover counts) of each panel."""
-    if view == "difference":
-        return [
-            (f"{TITLES[a]} − {TITLES[b].lower()}", 100 * (grid.shares[a] - grid.shares[b]), a) for a, b in _DIFFERENCES
-        ]
-    shares = grid.shares
-    make = {
-        "share": lambda kind: 100 * shares[kind],
-        "load": grid.load,
-        "rank": lambda kind: busiest_ranks(shares[kind]),
-    }
-    return [(TITLES[kind], make[view](kind), kind) for kind in PANELS]
+def _of_one_kind(grid: FrequencyGrid, kind: str, view: str, columns: np.ndarray | None) -> Panel:
+    load = grid.load(kind)
+    z = _doublings(load) if view == "load" else busiest_ranks(grid.shares[kind])
+    rank = "rank %{z:.0f} in its layer, " if view == "rank" else ""
+    hover = f"{rank}%{{text:.2f}}× an even share of {theme.KIND_NAMES[kind]}"
+    missing = np.isnan(grid.shares[kind])
+    title = f"{TITLES[kind]}</b> · {theme.KIND_NAMES[kind]}<b>"
+    return _panel(grid, title, TITLES[kind].lower(), z, load, grid.counts[kind], hover, missing, columns)
 
 
-def _heatmap(
-    grid: FrequencyGrid, values: np.ndarray, kind: str, view: str, columns: np.ndarray | None, place: int
-) -> go.Heatmap:
-    """One panel. Hover facts are 2-D arrays, one channel each: the browser unpacks those several times faster."""
-    experts = np.broadcast_to(np.arange(values.shape[1], dtype=np.float32), values.shape)
-    second = grid.load(kind) if view == "share" else np.float32(100) * grid.shares[kind]
-    name = theme.KIND_NAMES[kind]
-    facts = {
-        "share": f"%{{z:.2f}} % of {name}, %{{text:.2f}}× uniform",
-        "load": f"%{{z:.2f}}× uniform, %{{text:.2f}} % of {name}",
-        "rank": f"rank %{{z:.0f}} for {name}, %{{text:.2f}} %",
-        "difference": f"%{{z:+.2f}} points, now %{{text:.2f}} % of {name}",
-    }[view]
-    hover = f"<b>expert %{{customdata:.0f}}</b> · %{{y}}<br>{facts}<br>%{{hovertext:,.0f}} tokens<extra></extra>"
-    z, second, counts, experts = (reorder(array, columns) for array in (values, second, grid.counts[kind], experts))
-    return go.Heatmap(
-        z=z,
-        text=second,
-        hovertext=counts,
-        customdata=np.ascontiguousarray(experts),
-        hovertemplate=hover,
-        y=grid.axes.labels,
-        coloraxis="coloraxis",
-        hoverongaps=False,
-        xaxis=f"x{suffix(place)}",
-        yaxis=f"y{suffix(place)}",
+def _ratio(grid: FrequencyGrid, one: str, other: str, columns: np.ndarray | None) -> Panel:
+    """How many times the share among tokens of `one` kind is the share among the `other`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        times = grid.shares[one] / grid.shares[other]
+    title = f"{TITLES[one]} ÷ {TITLES[other].lower()}"
+    hover = f"%{{text:.2f}}× in {TITLES[one].lower()} what it is in {TITLES[other].lower()}"
+    return _panel(
+        grid, title, title.lower(), _doublings(times), times, grid.counts[one], hover, np.isnan(times), columns
     )
 
 
-def _scale(grid: FrequencyGrid, view: str) -> dict:
-    """One colour axis for all panels. Its range does not depend on the key ratio, so dragging never rescales."""
-    unit = {"share": "%", "load": "× uniform", "rank": "rank", "difference": "points"}[view]
-    bar = {"title": {"text": unit, "side": "top"}, "x": 1.0, "xanchor": "left", "xpad": 8, "len": 1.0}
+def _specialisation(grid: FrequencyGrid, columns: np.ndarray | None) -> Panel:
+    """Text ÷ denoised vision, the greyer the less of both an expert gets: a ratio of next to nothing says nothing."""
+    panel = _ratio(grid, "text", "key", columns)
+    load = np.clip(np.fmax(grid.load("text"), grid.load("key")), 0, 1)
+    veil = {
+        "type": "heatmap",
+        "z": reorder(load, columns),
+        "y": grid.axes.labels,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "rgba(128,128,128,0.92)"], [1, "rgba(128,128,128,0)"]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    title = f"{panel.title}</b> · fading to grey where both are rare<b>"
+    return Panel(title, panel.heatmap, panel.missing, panel.why, (veil,), tall=3)
+
+
+def _panel(
+    grid: FrequencyGrid,
+    title: str,
+    says: str,
+    z: np.ndarray,
+    value: np.ndarray,
+    counts: np.ndarray,
+    hover: str,
+    missing: np.ndarray,
+    columns: np.ndarray | None,
+) -> Panel:
+    """Hover facts are 2-D arrays, one channel each: the browser unpacks those several times faster. `name` and `meta`
+    are how the value of one cell is said aloud."""
+    experts = np.broadcast_to(np.arange(z.shape[1], dtype=np.float32), z.shape)
+    z, value, counts, experts, missing = (
+        reorder(array, columns) for array in (z, value, counts, experts, missing & within(grid.axes))
+    )
+    heatmap = {
+        "type": "heatmap",
+        "z": z,
+        "text": value,
+        "hovertext": counts,
+        "customdata": np.ascontiguousarray(experts),
+        "hovertemplate": f"<b>expert %{{customdata:.0f}}</b> · %{{y}}<br>{hover}<br>%{{hovertext:,.0f}} tokens"
+        "<extra></extra>",
+        "y": grid.axes.labels,
+        "coloraxis": "coloraxis",
+        "hoverongaps": False,
+        "name": says,
+        "meta": "times",
+    }
+    return Panel(title, heatmap, missing, f"{says}: no such token was routed here")
+
+
+def _doublings(times: np.ndarray) -> np.ndarray:
+    """Base-2 logarithm, float32: 0 is 1×; what is further off than the scale could ever show stands just beyond it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.log2(times), -16, 16).astype(np.float32)
+
+
+def frequency_scale(grid: FrequencyGrid, view: str, panels: list[Panel], bands: list[tuple[float, float]]) -> dict:
+    """One colour axis for all maps. Its range does not depend on the key ratio, so dragging never rescales."""
     if view == "rank":
         top = max(grid.axes.experts)
-        return {"colorscale": theme.SHARE_SCALE, "reversescale": True, "cmin": 1, "cmax": top, "colorbar": bar}
-    text, vision, every = (grid.shares[kind] for kind in ("text", "vision", "all"))
-    if view == "difference":
-        end = _top(100 * np.abs(np.stack([text - every, text - vision])))
-        return {"colorscale": theme.DIFFERENCE_SCALE, "cmin": -end, "cmax": end, "cmid": 0, "colorbar": bar}
-    steady = (grid.load("text"), grid.load("vision")) if view == "load" else (100 * text, 100 * vision)
-    return {"colorscale": theme.SHARE_SCALE, "cmin": 0, "cmax": _top(np.stack(steady)), "colorbar": bar}
+        ticks = sorted({1, *np.linspace(1, top, 5).astype(int).tolist()})
+        return {"colorscale": theme.SHARE_SCALE, "reversescale": True, "cmin": 1, "cmax": top,
+                "colorbar": bar("rank", bands, ticks, [f"{tick}" for tick in ticks])}  # fmt: skip
+    end = _end(grid)
+    ticks = list(range(-end, end + 1))
+    texts = [f"{_FRACTIONS.get(tick, f'{2.0**tick:g}')}×" for tick in ticks]
+    shown = np.concatenate([panel.heatmap["z"][np.isfinite(panel.heatmap["z"])] for panel in panels])
+    texts[0] = "≤ " * bool((shown < -end).any()) + texts[0]
+    texts[-1] = "≥ " * bool((shown > end).any()) + texts[-1]
+    title = "× even" if view == "load" else "ratio"
+    return {"colorscale": theme.DIFFERENCE_SCALE, "cmin": -end, "cmax": end, "cmid": 0,
+            "colorbar": bar(title, bands, ticks, texts)}  # fmt: skip
 
 
-def _top(values: np.ndarray) -> float:
-    """Upper end of a scale: the 99.5th percentile, so that one busy expert does not darken all others."""
-    finite = values[np.isfinite(values)]
-    return max(float(np.percentile(finite, 99.5)), 1e-6) if finite.size else 1.0
+def _end(grid: FrequencyGrid) -> int:
+    """Doublings that the scale reaches to either side: all but one in fifty of text and raw vision lie within."""
+    steady = np.abs(np.stack([_doublings(grid.load(kind)) for kind in ("text", "vision")]))
+    known = steady[np.isfinite(steady) & (steady < 16)]
+    return int(np.clip(np.ceil(np.percentile(known, 98)), 1, MOST_DOUBLINGS)) if known.size else 1
 
 
-def _summary(grid: FrequencyGrid) -> str:
-    """The busiest expert for text, and what key vision tokens make of it."""
+def frequency_summary(grid: FrequencyGrid) -> str:
+    """The busiest expert for text, and what denoised vision makes of it."""
     text, key = grid.load("text"), grid.load("key")
     if not np.isfinite(text).any():
         return "No text token was routed in these samples."
     row, expert = np.unravel_index(np.nanargmax(text), text.shape)
     seen = key[row, expert]
-    with_key = "no key vision tokens came to its layer" if np.isnan(seen) else f"{seen:.1f}× with key vision tokens"
+    beside = "no key vision token came to its layer" if np.isnan(seen) else f"{seen:.1f}× in denoised vision"
     return (
         f"The busiest expert for text is expert {expert} of layer {grid.axes.ticks[row]}: "
-        f"{text[row, expert]:.1f}× an even share with text tokens; {with_key}."
+        f"{text[row, expert]:.1f}× an even share; {beside}."
     )

@@ -65,12 +65,12 @@ def _uniform_points(uniform: Sequence[tuple[int, float, float]], unit: str) -> g
         x=[budget for _, budget, _ in uniform],
         y=[damage for _, _, damage in uniform],
         mode="markers+text",
-        text=[f"all {width}" for width, _, _ in uniform],
+        text=[f"{width} bits" for width, _, _ in uniform],
         textposition=["top left" if place == last else "top right" for place in range(last + 1)],
         textfont={"size": 11},
         cliponaxis=False,
         marker={"size": 8, "color": theme.QUIET, "symbol": "circle"},
-        name="the same bits for all",
+        name="uniform bits",
         hovertemplate=f"%{{text}}: %{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}<extra></extra>",
     )
 
@@ -94,8 +94,8 @@ def _summary(budgets: np.ndarray, damage: np.ndarray, uniform: Sequence[tuple[in
         enough = np.flatnonzero(damage <= cost * (1 + 1e-9))
         if enough.size and budgets[enough[0]] < 0.995 * budget:
             least = f"{budgets[enough[0]]:.3g} {unit}"
-            return f"If this method's costs are right, {least} do no more damage than {width} bits for all."
-    return "By this method's costs no budget does better than the same bits for all."
+            return f"If this method's costs are right, {least} do no more damage than uniform {width} bits."
+    return "By this method's costs no budget does better than uniform bits."
 
 
 def damage_by_layer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Axes:
     names: tuple[str, ...]
     layers: tuple[int, ...]
     experts: tuple[int, ...]
+    short: tuple[str, ...] = ()  # the ticks of banks that are not in the order of the model
 
     @classmethod
     def of(cls, banks: Iterable) -> Axes:
@@ -35,9 +37,16 @@ class Axes:
         """(banks, experts of the largest bank)."""
         return len(self.names), max(self.experts)
 
-    @property
+    def taken(self, rows: np.ndarray) -> Axes:
+        """The same banks in another order, each called what it was."""
+        parts = (self.names, self.layers, self.experts, self.ticks)
+        return Axes(*(tuple(part[row] for row in rows) for part in parts))
+
+    @cached_property
     def ticks(self) -> list[str]:
         """Short name of each bank: its layer, and a letter where a layer holds several banks."""
+        if self.short:
+            return list(self.short)
         seen: dict[int, int] = {}
         short = []
         for layer in self.layers:
@@ -46,7 +55,7 @@ class Axes:
             short.append(f"{layer}" if self.layers.count(layer) == 1 else f"{layer}{chr(97 + place)}")
         return short
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """What hovering shows for each bank: `layer 3 · model.layers.3.mlp.experts`."""
         return [f"layer {tick} · {plain_label(name)}" for tick, name in zip(self.ticks, self.names, strict=True)]
@@ -78,10 +87,6 @@ class Axes:
     def x_axis(self, **more: object) -> dict:
         """Layout of the horizontal axis over expert numbers (or places, where they are ordered)."""
         return {"range": [-0.5, self.shape[1] - 0.5], "showgrid": False, "zeroline": False, **more}
-
-    def row_height(self) -> int:
-        """Pixels for one heatmap of all banks: 4 a bank, between 96 and 150."""
-        return int(np.clip(4 * len(self.names), 96, 150))
 
 
 def specialisation_order(text: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -48,6 +48,11 @@ class FrequencyGrid:
         """Share times the experts of the bank: 1 is what an even spread would give; `[L, E]`."""
         return self.shares[kind] * np.asarray(self.axes.experts, np.float32)[:, None]
 
+    def taken(self, rows: np.ndarray) -> FrequencyGrid:
+        """The same banks in another order."""
+        shares, counts = ({kind: grid[rows] for kind, grid in held.items()} for held in (self.shares, self.counts))
+        return FrequencyGrid(self.axes.taken(rows), shares, counts)
+
 
 @dataclass(frozen=True)
 class SensitivityGrid:
@@ -118,13 +123,20 @@ def divergences(grid: FrequencyGrid) -> dict[str, np.ndarray]:
     NaN where a bank saw no token of one of the two kinds.
     """
     pairs = {
-        "text against aggregate": ("text", "all"),
-        "text against key vision": ("text", "key"),
-        "key vision against all vision": ("key", "vision"),
+        "text against raw vision": ("text", "vision"),
+        "text against denoised vision": ("text", "key"),
+        "denoised against raw vision": ("key", "vision"),
     }
-    found = {}
-    for name, (first, second) in pairs.items():
-        a, b = grid.shares[first].astype(float), grid.shares[second].astype(float)
-        found[name] = bias.jensen_shannon(np.nan_to_num(a), np.nan_to_num(b))
-        found[name][np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)] = np.nan
+    return {name: _divergence(grid, *pair) for name, pair in pairs.items()}
+
+
+def text_vision_divergence(grid: FrequencyGrid) -> np.ndarray:
+    """The first of these, `[L]`: it does not depend on the key ratio."""
+    return _divergence(grid, "text", "vision")
+
+
+def _divergence(grid: FrequencyGrid, first: str, second: str) -> np.ndarray:
+    one, other = (grid.shares[kind].astype(float) for kind in (first, second))
+    found = bias.jensen_shannon(np.nan_to_num(one), np.nan_to_num(other))
+    found[np.isnan(one).all(axis=1) | np.isnan(other).all(axis=1)] = np.nan
     return found

@@ -88,9 +88,12 @@ TOOLBAR = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""
 
 
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:
-    """A figure without colours of its own (see `themed`), with its description in `layout.meta`."""
-    meta = {"alt": alt, "summary": summary}
-    return go.Figure(list(traces), {"template": {}, "meta": meta, "uirevision": "keep", **layout}, _validate=CHECKED)
+    """A figure without colours of its own (see `themed`), with its description in `layout.meta`.
+
+    `meta` may say more: `tall`, (least, most) pixels that the browser may make it in the window less `reserve`.
+    """
+    meta = {"alt": alt, "summary": summary} | layout.pop("meta", {})
+    return go.Figure(list(traces), {"template": {}, "uirevision": "keep", **layout, "meta": meta}, _validate=CHECKED)
 
 
 def themed(drawn: go.Figure, dark: bool = False) -> go.Figure:

@@ -9,7 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.charts.evidence import BAR, COLOURS, FIXED, MEAN, MODALITIES, SYMBOLS, Label
+from dashboard.charts.evidence import BAR, COLOURS, FIXED, MEAN, SYMBOLS, Label
+from dashboard.words.names import ITEMS
 from dashboard.words.plain import plain_label
 from mode_core.prediction import Ranking
 
@@ -35,7 +36,7 @@ def ranking_dots(ranking: pd.DataFrame, bits: int, modality: str, bank: str = "a
         [points],
         "Points with intervals: rank correlation of each method with the measured truth, best on top.",
         f"Nearest to the truth: {names[-1]} ({value[-1]:.2f}); furthest: {names[0]} ({value[0]:.2f}).",
-        title={"text": f"Agreement with the truth at {bits} bits, {MODALITIES[modality]}"},
+        title={"text": f"Agreement with the truth at {bits} bits, {ITEMS[modality]}"},
         height=90 + 30 * len(rows),
         margin={"l": 20 + 7 * max(map(len, names)), "r": 16, "t": 40, "b": 44},
         showlegend=False,

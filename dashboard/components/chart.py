@@ -15,8 +15,9 @@ import streamlit as st
 from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
+from dashboard.words import names
 from dashboard.words.plain import plain
-from mode_core.csv_files import csv_of
+from mode_core.csv_files import csv_of, without_formulas
 
 CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -31,15 +32,16 @@ _HTML = """
 <div class="figure" data-part="figure"></div>
 <div class="figure-foot">
   <p data-part="says"></p>
-  <span class="figure-save"><button type="button" data-format="png">PNG</button><button type="button"
-    data-format="svg">SVG</button></span>
+  <span class="figure-save"><button type="button" data-part="whole" hidden>Full screen</button><button type="button"
+    data-format="png">PNG</button><button type="button" data-format="svg">SVG</button></span>
 </div>
+<p class="figure-live" data-part="live" aria-live="polite"></p>
 """
 _live = st.components.v2.component(
     "mode_live_figure",
     html=_HTML,
     css=(_HERE / "figure.css").read_text(encoding="utf-8"),
-    js=(_HERE / "figure.js").read_text(encoding="utf-8"),
+    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "figure.js")),
     isolate_styles=False,
 )
 
@@ -51,7 +53,6 @@ def chart(
     table: Callable[[], pd.DataFrame] | None,
     caption: bool = True,
     follows: bool = False,
-    zoom: str = "",
     on_pick: Callable[[dict], None] | None = None,
 ) -> None:
     """Draw a figure of `dashboard.charts`, redrawn in place; with MODE_CONTROLS=plain by `st.plotly_chart`.
@@ -63,9 +64,9 @@ def chart(
             question whose answer they would tell (None).
         caption: show the summary under the chart.
         follows: the `follow` of a slider changes this chart while it is dragged, see `changes`.
-        zoom: charts of one name share the range of their first axes; they must have the same ones.
         on_pick: called with `{"place": [row, column], "facts": [...]}` on a click, `{"step": "left"}` on an
-            arrow key. Not with plain controls.
+            arrow key. A figure whose `meta` has a crosshair (`panels.stacked`) moves that by itself, as fast as keys
+            are pressed, and tells the place alone. Not with plain controls.
     """
     meta, dark = figure.layout.meta or {}, st.context.theme.type == "dark"
     if plain_controls():
@@ -74,7 +75,7 @@ def chart(
         if caption and meta.get("summary"):
             st.caption(plain(meta["summary"]))
     else:
-        spec, how = Spec.of(figure), {"key": key, "caption": caption, "zoom": zoom}
+        spec, how = Spec.of(figure), {"key": key, "caption": caption}
         if follows:
             st.session_state[_sent(key)] = digest = spec.digest()
             how["mark"] = digest.mark
@@ -126,13 +127,21 @@ def load_plotly() -> None:
     st.html(f"<style>{hidden}</style>")
 
 
+def in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same without the names that code and files use: columns in words, methods by their own."""
+    told = {
+        column: rows[column].map(names.method, na_action="ignore") for column in ("method", "against") if column in rows
+    }
+    return rows.assign(**told).rename(columns=lambda name: str(name).replace("_", " "))
+
+
 def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     """Rows behind a chart, made when opened; with a CSV download of all of them."""
     opened = st.expander("Table", key=f"table-{key}", on_change="rerun", type="compact")
     if not opened.open:
         return
     with opened:
-        rows = table()
+        rows = without_formulas(in_words(table()))
         st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",

@@ -2,6 +2,7 @@
 // Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
+const TOUCHED = matchMedia("(pointer: coarse)").matches; // by a finger: no zoom by hand, and no bar that lies over titles
 
 async function plotly() {
   for (const start = performance.now(); performance.now() - start < PATIENCE; ) {
@@ -34,10 +35,20 @@ const LINK = {
 };
 
 function mount(root) {
-  const [holder, says] = ["figure", "says"].map((part) => root.querySelector(`[data-part=${part}]`));
-  const chart = { holder, says, drawing: Promise.resolve(), listening: false };
+  const [holder, says, live, whole] = ["figure", "says", "live", "whole"].map((part) =>
+    root.querySelector(`[data-part=${part}]`),
+  );
+  const chart = { holder, says, live, fills: whole, drawing: Promise.resolve(), listening: false };
   chart.sizes = new ResizeObserver(() => draw(chart));
   chart.sizes.observe(holder);
+  chart.onResize = () => draw(chart);
+  addEventListener("resize", chart.onResize);
+  const stage = (chart.stage = root.closest("[class*=st-key-stage]") ?? root);
+  whole.addEventListener("click", () => fill(chart, !("whole" in stage.dataset)));
+  chart.onLeave = (event) => {
+    if (event.type === "keydown" ? event.key === "Escape" : !document.fullscreenElement) fill(chart, false);
+  };
+  for (const name of ["fullscreenchange", "keydown"]) document.addEventListener(name, chart.onLeave);
   for (const button of root.querySelectorAll("[data-format]")) {
     button.addEventListener("click", () => save(chart, button.dataset.format));
   }
@@ -56,21 +67,44 @@ function mount(root) {
     chart.settle({ slider: detail.slider, value: detail.value });
   };
   document.addEventListener("mode:settle", chart.onSettle);
-  chart.onZoom = ({ detail }) => {
-    if (!chart.zoom || detail.zoom !== chart.zoom || detail.holder === holder || !chart.drawn) return;
-    const here = ranges(holder);
-    if (JSON.stringify(here) !== JSON.stringify(detail.ranges)) window.Plotly.relayout(holder, detail.ranges);
-  };
-  document.addEventListener("mode:zoom", chart.onZoom);
   return chart;
+}
+
+// The part of the page that the chart stands in, over all of it, and the browser's window over the screen.
+function fill({ stage, holder, fills }, whole) {
+  if (whole === "whole" in stage.dataset) return;
+  fills.textContent = whole ? "Leave full screen" : "Full screen";
+  if (whole) {
+    stage.dataset.whole = "";
+    stage.style.setProperty("--ground", getComputedStyle(holder).getPropertyValue("--st-background-color"));
+    document.documentElement.requestFullscreen?.().catch(() => {}); // not allowed: the window is filled all the same
+  } else {
+    delete stage.dataset.whole;
+    if (document.fullscreenElement) document.exitFullscreen();
+  }
+  dispatchEvent(new Event("resize"));
+}
+
+const TYPES = { f4: Float32Array, f8: Float64Array, i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array,
+  i4: Int32Array, u4: Uint32Array };
+
+// Arrays come as base64 of their type: unpacked here once, and not by Plotly at every step of a drag.
+function unpacked(trace) {
+  const found = { ...trace };
+  for (const [name, packed] of Object.entries(trace)) {
+    if (!packed?.bdata || !TYPES[packed.dtype]) continue;
+    const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
+    const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
+    if (more) continue;
+    const row = (_, number) => flat.subarray(number * columns, (number + 1) * columns);
+    found[name] = columns ? Array.from({ length: rows }, row) : flat;
+  }
+  return found;
 }
 
 // What a slider changed while it is dragged, laid over the figure that the page last sent whole.
 function merged(whole, change) {
-  const data = change.data.map((trace, place) => {
-    if (trace.new) return trace;
-    return over(whole.data[place], trace);
-  });
+  const data = change.data.map(unpacked).map((trace, place) => (trace.new ? trace : over(whole.data[place], trace)));
   return { ...whole, data, layout: over(whole.layout, change.layout), alt: change.alt, summary: change.summary };
 }
 
@@ -83,40 +117,62 @@ function over(before, change) {
 function show(chart, figure) {
   chart.figure = figure;
   const { holder, says } = chart;
-  holder.setAttribute("aria-label", figure.alt);
+  holder.setAttribute("aria-label", chart.picks ? `${figure.alt} Arrow keys move on it.` : figure.alt);
+  chart.fills.hidden = !figure.layout.meta?.tall;
+  const { at } = figure.layout.meta ?? {};
+  if (!at || !(performance.now() < chart.until) || String(at) === String(chart.at)) {
+    Object.assign(chart, { at, until: 0 }); // else the page has yet to answer what was chosen since
+  }
   says.textContent = chart.caption ? figure.summary : "";
   return draw(chart);
 }
 
 function draw(chart) {
   const width = chart.holder.clientWidth;
-  if (!chart.figure || width < 40 || (chart.drawn === chart.figure && chart.width === width)) return chart.drawing;
+  if (!chart.figure || width < 40 || drawn(chart, width)) return chart.drawing;
   chart.drawing = chart.drawing.then(() => redraw(chart, width)).catch((error) => {
     chart.holder.textContent = error.message;
   });
   return chart.drawing;
 }
 
+function drawn(chart, width) {
+  return chart.drawn === chart.figure && chart.width === width && chart.height === height(chart);
+}
+
+// Of the figure: in the window, where it may take its height from that. Of the layout, which on a phone does not change
+// with the bars of the browser that come and go.
+function height({ figure, stage, holder }) {
+  const { tall, reserve } = figure.layout.meta ?? {};
+  if (!tall) return figure.layout.height;
+  const above = holder.getBoundingClientRect().top - stage.getBoundingClientRect().top + stage.scrollTop;
+  const taken = "whole" in stage.dataset ? above + 48 : reserve;
+  return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - taken));
+}
+
 async function redraw(chart, width) {
   const { figure, holder } = chart;
-  if (chart.drawn === figure && chart.width === width) return;
+  if (drawn(chart, width)) return;
   const Plotly = await plotly();
   const began = performance.now();
-  const layout = fitted(figure, width);
+  const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
+  if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
+  if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
   holder.style.height = `${layout.height}px`;
   await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
-  Object.assign(chart, { drawn: figure, width });
+  Object.assign(chart, { drawn: figure, width, height: height(chart) });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
 }
 
-// As it stands on the screen, zoomed and in the colours of the page, whose ground it gets as well.
+// As it stands on the screen but for the crosshair, zoomed and in the colours of the page, whose ground it gets as well.
 async function save(chart, format) {
   const { holder } = chart;
   if (!chart.drawn) return;
   const ground = getComputedStyle(holder).getPropertyValue("--st-background-color").trim() || "#ffffff";
   const layout = { ...holder.layout, paper_bgcolor: ground, template: chart.template };
+  if (chart.at) layout.shapes = layout.shapes.filter(({ name }) => !["row", "column"].includes(name));
   const { width, height } = holder._fullLayout;
   const scale = format === "png" ? 2 : 1;
   await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
@@ -124,8 +180,8 @@ async function save(chart, format) {
 
 // In a narrow window titles and legends take several lines: wrap them, and make room above and below the plot.
 function fitted(figure, width) {
-  if (width > 560) return figure.layout;
   const { layout, data } = figure;
+  if (width > 560) return layout;
   const margin = { l: 52, r: 16, t: 40, b: 42, ...layout.margin };
   const inner = Math.max(width - margin.l - margin.r, 100);
   const { axes, below } = axisTitles(layout, inner);
@@ -165,25 +221,20 @@ function wrapped(text, length) {
   return lines;
 }
 
-function ranges(holder) {
-  const { xaxis, yaxis } = holder._fullLayout;
-  return { "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] };
-}
-
 function listen(chart) {
   chart.listening = true;
-  chart.holder.on("plotly_relayout", () => {
-    const { zoom, holder } = chart;
-    if (zoom) document.dispatchEvent(new CustomEvent("mode:zoom", { detail: { zoom, holder, ranges: ranges(holder) } }));
-  });
-  chart.holder.on("plotly_click", ({ points }) => {
+  const { holder } = chart;
+  holder.on("plotly_click", ({ points }) => {
     const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
-    chart.pick?.({ place: [].concat(pointIndex ?? pointNumber), facts: [].concat(customdata ?? []), curve: curveNumber });
+    const place = [].concat(pointIndex ?? pointNumber);
+    if (chart.at && place.length === 2) choose(chart, place, 0);
+    else chart.pick?.({ place, facts: [].concat(customdata ?? []), curve: curveNumber });
   });
-  chart.holder.addEventListener("keydown", (event) => {
-    if (!chart.pick || !/^Arrow/.test(event.key)) return;
+  holder.addEventListener("keydown", (event) => {
+    if (!chart.pick || !MOVES[event.key]) return;
     event.preventDefault();
-    chart.pick({ step: event.key.slice(5).toLowerCase() });
+    if (chart.at) step(chart, MOVES[event.key]);
+    else chart.pick({ step: event.key.slice(5).toLowerCase() });
   });
 }
 
@@ -196,7 +247,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     chart.sizes.disconnect();
     document.removeEventListener("mode:move", chart.onMove);
     document.removeEventListener("mode:settle", chart.onSettle);
-    document.removeEventListener("mode:zoom", chart.onZoom);
+    removeEventListener("resize", chart.onResize);
+    for (const name of ["fullscreenchange", "keydown"]) document.removeEventListener(name, chart.onLeave);
     window.Plotly?.purge(chart.holder);
   };
   delete chart.holder.dataset.waits; // the page has drawn it anew, if only as it was
@@ -204,17 +256,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, zoom, mark, figure } = JSON.parse(sent);
+  const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
   const { holder } = chart;
-  if (!chart.drawn) holder.style.height = `${figure.layout.height}px`; // the place is kept until it is drawn
+  figure.data = figure.data.map(unpacked);
   holder.dataset.chart = key;
   for (const button of parentElement.querySelectorAll("[data-format]")) {
     button.setAttribute("aria-label", `Download as ${button.textContent}: ${figure.layout.title?.text || figure.alt}`);
   }
-  holder.setAttribute("role", picks ? "application" : "figure"); // not an image: it holds buttons
-  if (picks) holder.tabIndex = 0;
-  Object.assign(chart, { key, picks, caption, template, zoom, mark, whole: figure });
-  const own = { responsive: false, displayModeBar: "hover", scrollZoom: false, modeBarButtonsToAdd: [LINK] };
+  holder.setAttribute("role", picks ? "group" : "figure"); // not an image: it holds buttons
+  if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
+  Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
+  if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
+  const shown = TOUCHED ? false : "hover";
+  const own = { responsive: false, displayModeBar: shown, scrollZoom: false, modeBarButtonsToAdd: [LINK] };
   chart.config = { ...own, ...config };
   chart.pick = picks ? (what) => setTriggerValue("pick", what) : null;
   show(chart, figure);

@@ -5,7 +5,7 @@ function element(name, text) {
   return Object.assign(document.createElement(name), { textContent: text });
 }
 
-function draw(root, { strong, plain, figures }) {
+function draw(root, { strong, plain, figures, small }) {
   const parts = [];
   if (strong || plain) {
     const sentence = element("p", "");
@@ -22,6 +22,7 @@ function draw(root, { strong, plain, figures }) {
     }
     parts.push(row);
   }
+  if (small) parts.push(element("small", small));
   root.replaceChildren(...parts);
 }
 

@@ -34,19 +34,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Readout:
-    """A strong statement, how it is meant, and figures; any part may be empty."""
+    """A strong statement, how it is meant, figures, and small print below them; any part may be empty."""
 
     strong: str = ""
     plain: str = ""
     figures: tuple[Figure, ...] = ()
+    small: str = ""
 
     def to_json(self) -> str:
         """As the browser draws it."""
         return json.dumps(asdict(self))
 
 
-def readout(what: Readout, key: str, width: int = 172) -> None:
-    """Draw it; a slider's `follow` may change it under this key. Each figure takes `width` pixels, so nothing moves."""
+def readout(what: Readout, key: str, width: int = 138) -> None:
+    """Draw it; a slider's `follow` may change it under this key. Figures share the row, or as many rows as it takes for
+    each to have `width` pixels, so that nothing moves."""
     if not plain_controls():
         data = f'{{"key":{json.dumps(key)},"time":{next(_times)},"width":{width},"readout":{what.to_json()}}}'
         _live(key=key, data=data.encode())
@@ -59,3 +61,5 @@ def readout(what: Readout, key: str, width: int = 172) -> None:
         with st.container(horizontal=True, gap="small"):
             for figure in what.figures:
                 st.metric(figure.label, figure.value, figure.beside, delta_color="off", delta_arrow="off", width=width)
+    if what.small:
+        st.caption(plain(what.small))

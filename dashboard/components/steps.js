@@ -2,7 +2,7 @@
 const rows = new WeakMap();
 const MOVES = { ArrowRight: 1, PageDown: 1, ArrowLeft: -1, PageUp: -1 };
 // Where keys have a meaning of their own they keep it.
-const OWN = "input, textarea, select, [contenteditable], [role=radiogroup], [role=application], [role=slider], [role=listbox]";
+const OWN = "input, textarea, select, [contenteditable], [role=radiogroup], [data-picks], [role=slider], [role=listbox]";
 
 function mount(root) {
   const row = { list: root.querySelector("[data-part=steps]"), go: () => {} };

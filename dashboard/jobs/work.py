@@ -215,7 +215,8 @@ def rounding_notes(quantized: Any, model: str) -> list[str]:
     if not thin:
         return []
     some = ", ".join(f"{bank} {list(experts)[:4]}" for bank, experts in quantized.data_free.items() if experts)
-    return [f"{model}: {thin} experts had too few tokens for {quantized.method} and were rounded to nearest ({some})."]
+    method = quantized.quantizer.method
+    return [f"{model}: {thin} experts had too few tokens for {method} and were rounded to nearest ({some})."]
 
 
 def measure(
@@ -316,7 +317,7 @@ def export_whole(
     progress: ProgressHook,
     cancel: Cancel,
 ) -> Any:
-    """Write a target that needs the model's weights; returns the `ExportResult`."""
+    """Write a target that needs the model's weights, told its own `options`; returns the `ExportResult`."""
     from mode_core.export import export
 
     stages = Stages(progress, (1, 4))

@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard.components import live_slider
 from dashboard.state import address
 from dashboard.words.glossary import explain
+from dashboard.words.plain import plain
 
 
 def key_ratio_slider(follow: Callable[[], str]) -> None:
@@ -37,6 +38,13 @@ def next_step(label: str, page: str) -> None:
     """A quiet button that leads on to another page, with everything as it is set."""
     if st.button(label, key=f"next:{page}", type="tertiary", icon=":material/arrow_forward:"):
         address.go(page)
+
+
+def change_budget(refused: Exception) -> None:
+    """Why there is no allocation, and the way to where that is mended."""
+    st.error(plain(refused), icon=":material/error:")
+    if st.button("Change the budget", type="primary"):
+        address.go("budget")
 
 
 _SCROLL = "<script>document.getElementById({anchor})?.scrollIntoView({{ behavior: 'smooth' }})</script>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from dashboard.state import address, process_wide
@@ -58,9 +60,20 @@ def _running(job_id: str) -> None:
 
 
 def sidebar() -> None:
-    """The visitor's jobs that still run, whichever page is open, each with a way back to it."""
-    if any(job.active for job in process_wide.own_jobs()):
+    """The visitor's jobs that still run, whichever page is open, each with a way back to it; and a log of all."""
+    if not (known := process_wide.own_jobs()):
+        return
+    if any(job.active for job in known):
         st.fragment(_own_jobs, run_every=HEARTBEAT)()
+    with st.expander(f"Jobs ({len(known)})", type="compact", key="jobs-log", on_change="rerun") as log:
+        if log.open:
+            st.markdown("\n".join(_told(job) for job in known))
+
+
+def _told(job: Job) -> str:
+    """One line of the log: when it was asked for, what, how it ended, and why."""
+    when, why = time.strftime("%H:%M", time.localtime(job.created)), f": {plain(job.error)}" if job.error else ""
+    return f"- {when} {plain(job.title)}, **{job.state}**{why}"
 
 
 def _own_jobs() -> None:

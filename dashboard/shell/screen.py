@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.components import load_plotly
-from dashboard.shell import sidebar
+from dashboard.shell import doors, sidebar
 from dashboard.state import address, estimating, folders, process_wide, visitor
 from dashboard.words.plain import plain
 from mode_core.errors import FileError, ImportanceError
@@ -21,6 +21,7 @@ _PAGES = (  # file, title, icon, address
     ("export", "Export", ":material/download:"),
 )
 _DEFAULT = "experts"
+_PAGES_BY_NAME = {name: title for name, title, _ in _PAGES}
 
 
 def navigation():
@@ -80,5 +81,9 @@ def draw() -> None:
     estimating.settle()
     page = navigation()
     sidebar.draw()
+    if page.title == _PAGES_BY_NAME[_DEFAULT]:
+        doors.draw()
+    else:
+        doors.close()
     show(page)
     process_wide.keep_imports()

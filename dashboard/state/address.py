@@ -6,26 +6,29 @@ run, bank and expert, which sample, which view; each a short text under its own 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from dashboard.components import DRAGGING
+from dashboard.components.gesture import PAUSE
 from dashboard.state.choices import ESTIMATE, Choices, from_address, same_estimate, to_address
 from dashboard.state.folders import PAGES
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
-    *("view", "order", "width"),  # Experts
+    *("view", "order", "layers", "width", "tokens"),  # Experts
     *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
-    *("form",),  # Export
+    *("form", "types", "rest", "imatrix", "weighting"),  # Export
 )
+MOST_UNDONE = 50
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "controls", "view", "order", "step", "shown"),
+    *("job", "controls", "view", "order", "layers", "tokens", "step", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 
@@ -42,7 +45,13 @@ def restore() -> None:
 def _read_url(parameters: Mapping[str, str]) -> None:
     read, problems = from_address(parameters)
     held = {name: parameters[name] for name in PLACE if name in parameters}
-    st.session_state.update(choices=read, notes=problems, place=held, named=not set(ESTIMATE).isdisjoint(parameters))
+    named = not set(ESTIMATE).isdisjoint(parameters)
+    st.session_state.update(choices=read, notes=problems, place=held, named=named, linked=bool(parameters))
+
+
+def came_by_link() -> bool:
+    """Did the address say anything when this session began?"""
+    return bool(st.session_state.get("linked"))
 
 
 def begin_with(recommended: Mapping[str, Any]) -> None:
@@ -53,7 +62,7 @@ def begin_with(recommended: Mapping[str, Any]) -> None:
         return
     follows = not st.session_state.get("named") if before is None else same_estimate(now, before)
     st.session_state["start"] = start
-    show(now.changed(**recommended) if follows else now)
+    adjust(**recommended if follows else {})
 
 
 def write_url() -> None:
@@ -87,14 +96,43 @@ def start() -> Choices:
 
 def choose(**changes: Any) -> None:
     """Change some choices; the URL follows. Works in callbacks and in fragments."""
+    show(choices().changed(**changes))
+
+
+def show(chosen: Choices) -> None:
+    """Take all of these choices in place of the present ones; the URL follows, and `undo` comes back to those."""
+    if chosen != (before := choices()):
+        _remember(before, chosen)
+    st.session_state["choices"] = chosen
+    write_url()
+
+
+def adjust(**changes: Any) -> None:
+    """Change what follows from other changes, or from another run: nobody's own setting, so not undone."""
     st.session_state["choices"] = choices().changed(**changes)
     write_url()
 
 
-def show(chosen: Choices) -> None:
-    """Take all of these choices in place of the present ones; the URL follows."""
-    st.session_state["choices"] = chosen
+def _remember(before: Choices, chosen: Choices) -> None:
+    """Keep what was set before; the many steps of one drag count as one, and what they changed is one setting."""
+    kept, now = st.session_state.setdefault("set-before", []), time.monotonic()
+    changed = before.differs(chosen)
+    last = st.session_state.get("set-last", (None, 0.0))
+    if not (kept and last[0] == changed and now - last[1] < PAUSE):
+        kept.append(before)
+        del kept[:-MOST_UNDONE]
+    st.session_state["set-last"] = (changed, now)
+
+
+def undo() -> str | None:
+    """Back to what was set before the last change; what came back, in words. None where nothing was changed yet."""
+    if not (kept := st.session_state.get("set-before")):
+        return None
+    before, st.session_state["set-last"] = kept.pop(), (None, 0.0)
+    changed = choices().differs(before)
+    st.session_state["choices"] = before
     write_url()
+    return ", ".join(name.replace("_", " ") for name in changed)
 
 
 def reset() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from dashboard.words import names
 from mode_core.allocation import Allocation
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
@@ -50,6 +51,10 @@ class Choices:
             parts[part][own] = value
         whole = {part: replace(getattr(self, part), **own) for part, own in parts.items() if part and own}
         return replace(self, **whole, **parts[""])
+
+    def differs(self, other: Choices) -> tuple[str, ...]:
+        """Names of the choices that are others there."""
+        return tuple(name for name, _, _ in _PARAMETERS.values() if self.get(name) != other.get(name))
 
     def opened(self, allocation: Allocation, statistics: ExpertStatistics) -> Choices:
         """The choices that an allocation was made with, whoever made it; what surrounds it stays as it is.
@@ -159,15 +164,19 @@ def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """Settings kept with a result, in one line: 'mode, key ratio 20 %, 3 bits on average, widths 2 3 4'.
+    """Settings kept with a result, in one line: 'MODE, key ratio 20 %, 3 bits on average, widths 2 3 4'.
 
     `settings` holds a request; of earlier versions its fields one by one.
     """
     told = settings.get("request", settings)
-    size = told["budget"] / 1e6 if told.get("measure", "bits") != "bits" else None
+    size = told.get("budget", 0) / 1e6 if told.get("measure", "bits") != "bits" else None
     size = settings.get("megabytes") if settings.get("budget_unit") == "MB" else size
     bits = told.get("budget", told.get("average_bits", 0))
     budget = f"{size:.3g} MB" if size else f"{bits:.4g} bits on average"
-    parts = [str(told.get("method", "?")), f"key ratio {100 * told.get('key_ratio', 0):.0f} %", budget]
+    parts = [
+        names.short_method(str(told.get("method", "?"))),
+        f"key ratio {100 * told.get('key_ratio', 0):.0f} %",
+        budget,
+    ]
     parts.append("widths " + " ".join(str(width) for width in told.get("widths", ())))
     return ", ".join(parts)

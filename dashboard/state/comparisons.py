@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import streamlit as st
 
 from dashboard.state.address import choices
 from dashboard.state.current_run import run, run_key, statistics
+from dashboard.state.remembered import remembered
 from dashboard.state.solving import bits_asked, quantizer, request, solve
 from mode_core.allocation import Allocation
 from mode_core.importance import METHODS
@@ -28,7 +28,8 @@ def evidence(name: str = "") -> Evidence | None:
         EvidenceError: the files are incomplete or damaged.
     """
     record = run().path / "evidence" / name / "evidence.json"
-    return _evidence(run_key(), record.stat().st_mtime_ns if record.is_file() else 0, run(), name)
+    stamp = record.stat().st_mtime_ns if record.is_file() else 0
+    return _evidence((*run_key(), stamp), run(), name)
 
 
 def evidence_names() -> list[str]:
@@ -36,8 +37,8 @@ def evidence_names() -> list[str]:
     return [""] * (run().path / "evidence" / "evidence.json").is_file() + run().evidence_names()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _evidence(key: tuple, stamp: int, _run: Run, name: str) -> Evidence | None:
+@remembered(8)
+def _evidence(key: tuple, _run: Run, name: str) -> Evidence | None:
     return _run.evidence(name)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import streamlit as st
-
 from dashboard.state import folders
 from dashboard.state.address import place, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
-from mode_core.json_files import whole_number
+from dashboard.state.remembered import remembered
+from mode_core.json_files import shortened, whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -47,12 +46,14 @@ def run() -> Run:
         NoRunError: there is none.
         RunError: its folder is damaged; the text names the file.
     """
-    return _opened(*run_key())
+    key = run_key()
+    return _opened(key, key[0])
 
 
 def run_named(name: str) -> Run:
     """Another run beside the open one, by a name of `runs()`; raises as `run` does."""
-    return _opened(*key_of(entry(name)))
+    key = key_of(entry(name))
+    return _opened(key, key[0])
 
 
 def run_key() -> tuple[str, int]:
@@ -62,12 +63,20 @@ def run_key() -> tuple[str, int]:
 
 def key_of(found: RunEntry) -> tuple[str, int]:
     """The same for any run."""
-    files = (found.path / "run.json", found.path / "statistics.safetensors")
-    return str(found.path), max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+    path = str(found.path)
+    return path, max(changed(f"{path}/{file}") for file in ("run.json", "statistics.safetensors"))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Opening the run …")
-def _opened(path: str, stamp: int) -> Run:
+def changed(path: str) -> int:
+    """When a file was last changed, in nanoseconds; 0 where there is none. Asked at every step of a drag."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@remembered(4, "Opening the run …")
+def _opened(key: tuple[str, int], path: str) -> Run:
     return Run.open(path)
 
 
@@ -106,5 +115,20 @@ def select(bank: str | None = None, expert: int | None = None) -> None:
         put(expert=str(expert))
 
 
+def strange_place() -> list[str]:
+    """Why a bank or an expert that the address names is not the one that is shown: this run has no such one."""
+    banks = list(statistics().banks.values())
+    ends = {"bank": len(banks), "expert": banks[_whole(place("bank"), len(banks))].shape.experts}
+    return [
+        f"The address says {name}={shortened(text)}, and here are 0 to {end - 1}; left out."
+        for name, end in ends.items()
+        if (text := place(name)) is not None and not _below(text, end)
+    ]
+
+
+def _below(text: str, end: int) -> bool:
+    return whole_number(text) and len(text) < 10 and int(text) < end
+
+
 def _whole(text: str | None, end: int) -> int:
-    return int(text) if text and whole_number(text[:10]) and int(text[:10]) < end else 0
+    return int(text) if text and _below(text, end) else 0

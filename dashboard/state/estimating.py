@@ -3,19 +3,24 @@ samples say of both. Kept for the process, by the run and its check and anchor."
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from dashboard.charts.evidence import means
 from dashboard.state import address, comparisons, solving
-from dashboard.state.current_run import run, run_entry, run_key, statistics
+from dashboard.state.current_run import changed, run, run_key, statistics
 from dashboard.state.folders import NoRunError
+from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
+from mode_core.importance import recommended as best_known
 from mode_core.prediction import (
+    Anchor,
     Check,
     Prediction,
     Predictor,
@@ -30,6 +35,7 @@ from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
 from mode_core.statistics import ExpertStatistics
 
+NEARLY = 0.01  # share of experts
 PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": 0.2, "vision_weight": 1.0}
 
 
@@ -44,29 +50,55 @@ def settle() -> None:
 
 def _key() -> tuple:
     """The run, and the state of its check and its anchor."""
-    files = (run_entry().path / name for name in (CHECK_FILE, ANCHOR_FILE))
-    return (*run_key(), *(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+    path, _ = key = run_key()
+    return *key, *(changed(f"{path}/{name}") for name in (CHECK_FILE, ANCHOR_FILE))
 
 
 def recommended() -> Recommendation:
-    """The estimate to begin with; raises as `statistics` and `Run.check` do."""
+    """The estimate to begin with; raises as `statistics` does."""
     statistics()  # a run without any is named
     return _recommended(_key(), run())
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@remembered(8)
 def _recommended(key: tuple, _run: Run) -> Recommendation:
-    return _run.recommended()
+    return best_known(_run.statistics, _known(key, _run).check)
 
 
 def check() -> Check | None:
-    """What a check of the open run's estimates found; None where there was none."""
-    return _check(_key(), run())
+    """What a check of the open run's estimates found; None where there was none, or a damaged one."""
+    return _known(_key(), run()).check
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _check(key: tuple, _run: Run) -> Check | None:
-    return _run.check()
+def damaged() -> list[str]:
+    """What is left out of the open run's check and anchor because it cannot be read: which file, and why."""
+    return _known(_key(), run()).damaged
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A run's check and anchor, as far as they can be read."""
+
+    check: Check | None
+    anchor: Anchor | None
+    damaged: list[str]
+
+
+@remembered(8)
+def _known(key: tuple, _run: Run) -> _Known:
+    refused: list[str] = []
+    check, path = _sound(_run.check, refused), _run.path / ANCHOR_FILE
+    anchor = check.anchor if check else _sound(Anchor.load, refused, path) if path.is_file() else None
+    return _Known(check, anchor, refused)
+
+
+def _sound(read: Callable[..., Any], refused: list[str], *given: str | Path) -> Any:
+    """What can be read; else None, and why it cannot in `refused`."""
+    try:
+        return read(*given)
+    except FileError as why:
+        refused.append(str(why))
+        return None
 
 
 def predict(allocation: Allocation) -> Prediction:
@@ -78,9 +110,9 @@ def predict(allocation: Allocation) -> Prediction:
     return _predictor(_key(), run()).predict(allocation)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Preparing predictions …")
+@remembered(4, "Preparing predictions …")
 def _predictor(key: tuple, _run: Run) -> Predictor:
-    return _run.predictor()
+    return Predictor(_run.statistics, _known(key, _run).anchor, _recommended(key, _run))
 
 
 def as_in_paper() -> Allocation:
@@ -94,7 +126,7 @@ def ranks_at(method: str) -> tuple[float, float, float] | None:
     if (found := check()) is not None:
         one = found.of(method, "text") or found.of(method)
         return None if one is None else (one.spearman, one.low, one.high)
-    evidence = comparisons.evidence()
+    evidence = _sound(comparisons.evidence, [])  # the Compare page says what is wrong with it
     if evidence is None or evidence.ranking.empty:
         return None
     rows = evidence.ranking.query("method == @method and calibration == -1 and bank == 'all' and modality == 'text'")
@@ -117,16 +149,18 @@ def shrunk(method: str, bits: float) -> Shrunk | None:
     return _shrunk(_key(), run(), method, round(bits, 2))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
-    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(_run.check(), method, bits)
+    known = _known(key, _run)
+    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(known.check, method, bits)
     return found if found is not None and len(found.kl) > 1 else None
 
 
 def _shrunk_by_evidence(held: Run, method: str, bits: float) -> Shrunk | None:
-    if "shrinkage" not in held.evidence_names():
+    found = _sound(held.evidence, [], "shrinkage") if "shrinkage" in held.evidence_names() else None
+    if found is None:
         return None
-    every = means(held.evidence("shrinkage").scores, "kl", "text")
+    every = means(found.scores, "kl", "text")
     rows = every[(every["method"] == method) & (every["scope"] == METHODS[method].scopes[0])]
     if rows.empty:
         return None
@@ -169,12 +203,12 @@ def enough() -> list[Sufficiency]:
     return _enough(run_key(), statistics(), solving.request())
 
 
-@st.cache_resource(max_entries=16, show_spinner="Solving with fewer samples …")
+@remembered(16, "Solving with fewer samples …")
 def _enough(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> list[Sufficiency]:
     return sufficiency(_statistics, asked)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@remembered(4)
 def _fold_solvers(
     key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer
 ) -> list[Solver]:
@@ -188,7 +222,41 @@ def effective_bits(allocation: Allocation) -> float:
     return 8 * allocation.bytes / weights
 
 
-def mixed(uniform: Allocation) -> str:
-    """Uniform bits in words: '3 bits for all', '2 and 3 bits mixed'."""
+def uniform_name(uniform: Allocation) -> str:
+    """'uniform 3 bits', 'uniform 2 and 3 bits': the rival of the same size has two neighbouring widths."""
     widths = np.unique(np.concatenate([np.ravel(bits) for bits in uniform.bits.values()])).tolist()
-    return f"{widths[0]} bits for all" if len(widths) == 1 else f"{widths[0]} and {widths[-1]} bits mixed"
+    return f"uniform {' and '.join(str(width) for width in widths)} bit{'s' * (widths != [1])}"
+
+
+@dataclass(frozen=True)
+class NearlyUniform:
+    """The width that experts have but for so few that the others make no difference: `others` of `experts`."""
+
+    width: int
+    others: int
+    experts: int
+
+
+def nearly_uniform(allocation: Allocation) -> NearlyUniform | None:
+    """Is this uniform bits, if for a hundredth of the experts? None where it is not."""
+    widths, counts = np.unique(
+        np.concatenate([np.ravel(bits) for bits in allocation.bits.values()]), return_counts=True
+    )
+    most, experts = counts.argmax(), int(counts.sum())
+    others = experts - int(counts[most])
+    return NearlyUniform(int(widths[most]), others, experts) if others <= NEARLY * experts else None
+
+
+def across_layers() -> dict[str, object]:
+    """Settings that share one budget out over the whole model, by an estimate that compares layers: the present or the
+    recommended one where it does, else our variant of MODE, which needs no gradients."""
+    now, advised = address.choices().request, recommended()
+    if "model" in METHODS[now.method].scopes:
+        return {"scope": "model"}
+    return advised.settings if advised.scope == "model" else {"scope": "model", "method": "mode_output"}
+
+
+def plain_format(allocation: Allocation) -> Allocation | None:
+    """Every expert at the widest width whose experts are together no larger than these; None where none is."""
+    solved = [solving.solve(AllocationRequest("uniform", widths=(width,), budget=width)) for width in allocation.widths]
+    return next((one for one in reversed(solved) if one.bytes <= allocation.bytes), None)

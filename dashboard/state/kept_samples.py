@@ -11,6 +11,8 @@ import streamlit as st
 from PIL import Image
 
 from dashboard.state.current_run import run, run_key
+from dashboard.state.remembered import remembered
+from dashboard.words.plain import plain
 from mode_core.runs.run import Run, TokenScores
 
 QUALITY = 82  # of the JPEG that goes to the browser with every redraw
@@ -30,12 +32,12 @@ def token_scores() -> dict[str, TokenScores]:
     return _scores(run_key(), run())
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@remembered(4)
 def _records(key: tuple, _run: Run) -> dict[str, dict[str, Any]]:
     return {record["id"]: record for record in _run.sample_records()}
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@remembered(4)
 def _scores(key: tuple, _run: Run) -> dict[str, TokenScores]:
     return _run.token_scores()
 
@@ -46,7 +48,7 @@ def picture(path: str) -> tuple[str, float] | None:
     if not file.is_file():
         return None
     if (found := _encoded(path, file.stat().st_mtime_ns)) is None:
-        st.caption(f":material/broken_image: damaged: {file.name}")
+        st.caption(f":material/broken_image: damaged: {plain(file.name)}")
     return found
 
 

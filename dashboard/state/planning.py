@@ -14,7 +14,7 @@ from dashboard.state.address import choices
 from dashboard.state.current_run import run
 from mode_core.allocation import Price
 from mode_core.allocation import prices as solve_all
-from mode_core.memory import Fit, fit, kv_cache_bytes
+from mode_core.memory import Fit, around_experts, fit, kv_cache_bytes
 from mode_core.request import Quantizer
 
 
@@ -54,6 +54,29 @@ def surroundings() -> tuple[int, int]:
     trusted = trust.may_run(source)
     rest = _rest(source, trusted, solving.quantizer())
     return rest, kv_cache_bytes(_config(source, trusted), now.context)
+
+
+def around() -> int | None:
+    """Bytes of what surrounds the routed experts: as the checkpoint stores it, or, where a width is chosen for a part
+    of it, at that width; None where the model is not here.
+
+    Raises:
+        ModelError, ValueError, OSError: as `card_fit`.
+    """
+    source, now = run().model_source, solving.quantizer()
+    if now.attention_bits or now.shared_bits:
+        return surroundings()[0]
+    return _stored(source, _config_stamp(source)) if source else None
+
+
+def _config_stamp(source: str) -> int:
+    file = Path(source) / "config.json"
+    return file.stat().st_mtime_ns if file.is_file() else 0
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _stored(source: str, stamp: int) -> int | None:
+    return around_experts(Path(model_sources.allowed(source))) if stamp else None
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the model's configuration …")

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
-from dashboard.parts.budget.sweep import Sweep
-from dashboard.parts.budget.sweep import sweep as compute_sweep
 from dashboard.state.address import choices
 from dashboard.state.current_run import run_entry, run_key, statistics
+from dashboard.state.remembered import remembered
+from dashboard.state.sweep import Sweep
+from dashboard.state.sweep import sweep as compute_sweep
 from mode_core.allocation import Allocation, Solver
 from mode_core.importance import METHODS, CostTable, Frequencies
 from mode_core.importance import frequencies as compute_frequencies
@@ -38,9 +38,7 @@ def request() -> AllocationRequest:
 
 def quantizer() -> Quantizer:
     """How weights are rounded: as chosen, else as the run's sensitivity was measured."""
-    chosen = choices().quantizer
-    chosen = replace(chosen, samples=CALIBRATED_ON) if chosen.kind.needs_samples else chosen
-    return chosen.fitted(statistics())
+    return _fitted(run_key(), statistics(), choices().quantizer)
 
 
 def frequencies() -> dict[str, Frequencies]:
@@ -75,7 +73,7 @@ def solve(asked: AllocationRequest) -> Allocation:
     Raises:
         AllocationError: the budget cannot be met with these widths; the text has the feasible range.
     """
-    return asked.within(solver_of(asked), quantizer())
+    return _solved(run_key(), statistics(), asked, quantizer())
 
 
 def allocation() -> Allocation:
@@ -138,27 +136,38 @@ def split_sizes() -> dict[str, np.ndarray]:
     return _sizes(run_key(), statistics(), widths(), quantizer().of_experts, True)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(16)
+def _fitted(key: tuple, _statistics: ExpertStatistics, chosen: Quantizer) -> Quantizer:
+    chosen = replace(chosen, samples=CALIBRATED_ON) if chosen.kind.needs_samples else chosen
+    return chosen.fitted(_statistics)
+
+
+@remembered(64)
 def _frequencies(key: tuple, _statistics: ExpertStatistics, key_ratio: float, signal: str) -> dict[str, Frequencies]:
     return compute_frequencies(_statistics, key_ratio=key_ratio, signal=signal)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _costs(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest) -> CostTable:
     return asked.costs(_statistics)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _sizes(
     key: tuple, _statistics: ExpertStatistics, bits: tuple[int, ...], quantizer: Quantizer, split: bool
 ) -> dict[str, np.ndarray]:
     return quantizer.sizes(_statistics, bits, split)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@remembered(64)
 def _solver(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer) -> Solver:
     sizes = _sizes(key, _statistics, asked.widths, quantizer, "projection" in asked.unit)
     return asked.solver(_statistics, quantizer, _costs(key, _statistics, asked.costs_alone), sizes)
+
+
+@remembered(64)
+def _solved(key: tuple, _statistics: ExpertStatistics, asked: AllocationRequest, quantizer: Quantizer) -> Allocation:
+    return asked.within(_solver(key, _statistics, asked.unbudgeted, quantizer.of_experts), quantizer)
 
 
 def sweep(settings: tuple[tuple[float, str], ...]) -> Sweep:
@@ -167,7 +176,7 @@ def sweep(settings: tuple[tuple[float, str], ...]) -> Sweep:
     return _sweep(run_key(), statistics(), settings, asked, quantizer().of_experts)
 
 
-@st.cache_resource(max_entries=16, show_spinner="Solving for every key ratio …")
+@remembered(16, "Solving for every key ratio …")
 def _sweep(
     key: tuple, _statistics: ExpertStatistics, settings: tuple, asked: AllocationRequest, quantizer: Quantizer
 ) -> Sweep:

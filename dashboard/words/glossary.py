@@ -22,12 +22,6 @@ TERMS: dict[str, str] = {
     "The paper takes 20 %. The model is not run again when it changes.",
     "redundancy signal": "What ranks the vision tokens of a picture from key to redundant. The paper's: how much "
     "attention the text pays to each of them, in the same layer.",
-    "text_attention": "Attention from the text tokens, in each layer: the paper's signal.",
-    "judge_layer_attention": "The same attention, but of one early layer and used for all layers (as FastV does).",
-    "rater_attention": "Attention from those text tokens only that relate to the picture (as SparseVLM does).",
-    "duplication": "How unlike all other vision tokens a token is; near copies are redundant.",
-    "diversity": "Order of a greedy choice of tokens that lie far from each other (as DivPrune does).",
-    "none": "No ranking: all vision tokens count as key.",
     "frequency": "Share of a bank's top-k selections that fall on an expert; over a bank the shares sum to 1.",
     "aggregate frequency": "Frequency over all tokens counted together. Vision tokens outnumber text tokens, so what "
     "text needs is outvoted.",

@@ -1,10 +1,26 @@
-"""What methods, signals and banks are called on every page; a name that is not known stands for itself."""
+"""What methods, signals, modalities, scopes, units and banks are called on every page; a name that is not known stands
+for itself."""
 
 from __future__ import annotations
 
-from dashboard.charts.grids import Axes
+from typing import TYPE_CHECKING
+
 from mode_core.importance import METHODS
+from mode_core.modalities import ALL
 from mode_core.probing.signals import NO_SIGNAL, SIGNALS
+
+if TYPE_CHECKING:
+    from dashboard.charts.grids import Axes
+
+ON = {"text": "on text", "vision": "on pictures"}  # modality -> where a KL was measured, in the order of the screen
+ITEMS = {ALL: "all items", "text": "text-only items", "vision": "items with a picture"}
+SCOPES = {"bank": "Each layer", "model": "Whole model"}
+UNITS = {
+    "expert_projection": "Expert's half",
+    "expert": "Expert",
+    "projection": "Layer's half",
+    "layer": "Layer",
+}
 
 
 def signal(name: str) -> str:

@@ -29,9 +29,9 @@ def starved_table(grid: FrequencyGrid) -> pd.DataFrame:
     """The experts that counting all tokens would starve, furthest fallen first, with both of their ranks."""
     rows, experts = np.nonzero(starved_cells(grid))
     held = {"layer": np.asarray(grid.axes.layers)[rows], "bank": np.asarray(grid.axes.names)[rows], "expert": experts}
-    for kind, name in (("text", "rank_for_text"), ("all", "rank_counted_together")):
+    for kind, name in (("text", "rank for text"), ("all", "rank for all tokens")):
         held[name] = busiest_ranks(grid.shares[kind])[rows, experts].astype(int)
-    fallen = held["rank_for_text"] - held["rank_counted_together"]
+    fallen = held["rank for text"] - held["rank for all tokens"]
     return pd.DataFrame(held).iloc[np.argsort(fallen, kind="stable")].reset_index(drop=True)
 
 

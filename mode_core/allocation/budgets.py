@@ -86,8 +86,8 @@ class Budgets:
         least, most = self.relaxation.least_weight, self.relaxation.most_weight
         low, high = (capacity < least).any(), (capacity > most).any()
         if self.measure == "bytes":  # where nothing is left to choose, capacities say nothing of the amount
-            exact = (amount - fixed) / self.step
-            low, high = low or exact < least.sum() * (1 - WHOLE), high or exact > most.sum() * (1 + WHOLE)
+            steps = (amount - fixed) / self.step
+            low, high = low or steps < least.sum() * (1 - WHOLE), high or steps > most.sum() * (1 + WHOLE)
         if low or (self.equality and high):
             raise AllocationError(self._out_of_range(amount, capacity, fixed))
         if self.equality and self.measure == "bits":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mode_core.allocation.solver import Solver
-from mode_core.importance.records import CostTable
 
 POINTS = 257
 
@@ -33,27 +31,12 @@ class Frontier:
     unit: str = "expert"
 
 
-def frontier(
-    costs: CostTable | Mapping[str, np.ndarray] | Solver,
-    bits: Sequence[int] | None = None,
-    scope: str = "bank",
-    unit: str = "expert",
-    pinned: Mapping[str, Mapping[int, int]] | None = None,
-    sizes: Mapping[str, np.ndarray] | None = None,
-    weights: Mapping[str, object] | None = None,
-    points: int = POINTS,
-) -> Frontier:
+def frontier(solver: Solver, points: int = POINTS) -> Frontier:
     """Least damage at `points` budgets, evenly from the least to the most average bits: a `Frontier`.
 
-    Arguments as in `allocate`. A prepared `Solver` may be given in place of the costs; its sort is then used
-    and the other arguments but `points` are not. Counts per width (`at_least`, `at_most`) are not in the curve.
+    Counts per width (`at_least`, `at_most`) are not in the curve.
     """
-    ready = (
-        costs
-        if isinstance(costs, Solver)
-        else Solver(costs, bits, scope, unit, False, None, None, pinned, sizes, weights)
-    )
-    units, budgets = ready.units, ready.falling()
+    units, budgets = solver.units, solver.falling()
     relaxation = budgets.relaxation
     low, high = (
         bound.sum() * budgets.step / units.weights.sum() for bound in (relaxation.least_weight, relaxation.most_weight)
@@ -69,6 +52,6 @@ def frontier(
         uniform_objective=units.cost.sum(axis=0),
         bytes=None if units.bytes is None else relaxation.total(units.bytes, capacity),
         uniform_bytes=None if units.bytes is None else units.bytes.sum(axis=0),
-        scope=ready.scope,
+        scope=solver.scope,
         unit=units.unit,
     )

@@ -16,6 +16,7 @@ from mode_core.json_files import (
     OPEN,
     Amount,
     Count,
+    Digits,
     Name,
     Width,
     check_format,
@@ -24,6 +25,7 @@ from mode_core.json_files import (
     shortened,
     write_json,
 )
+from mode_core.quantization.widths import by_side
 
 FORMAT = "mode-allocation/1"
 
@@ -37,12 +39,16 @@ class _Settings(TypedDict, total=False):
     signal: str
     vision_weight: Amount
     min_support: Count
+    shrinkage: Amount
+    seed: Count
     average_bits: Amount
     budget_bytes: Amount
     fixed_bytes: Count
     warning: str
     uniform: Width
-    pinned: dict[Name, dict[str, Width]]
+    pinned: dict[Name, dict[Digits, Width]]
+    request: dict[str, Any]
+    quantizer: dict[str, Any]
 
 
 class _Record(TypedDict):
@@ -89,8 +95,7 @@ class Allocation:
 
     def by_side(self) -> dict[str, np.ndarray]:
         """Bits of gate and up, and of down, whatever the unit: bank name → int `[E, 2]`."""
-        return {bank: np.stack([bits, bits], axis=1) if np.ndim(bits) == 1 else np.asarray(bits)
-                for bank, bits in self.bits.items()}  # fmt: skip
+        return {bank: by_side(bits) for bank, bits in self.bits.items()}
 
     def __post_init__(self) -> None:
         if not self.bits:

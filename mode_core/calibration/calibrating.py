@@ -12,7 +12,7 @@ from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.models import LoadedModel
-from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.model_lock import original
 from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
@@ -45,14 +45,13 @@ def calibrate(
     Raises:
         CalibrationError: no samples, all refused (with `strict`: one), a family that the probe cannot see into, a run
             that measures something else, or a disk that is full. BusyError: another process measures into the run.
+        QuantizationError: the model is quantized now.
         Cancelled: stopped on request; the run is then "half done" with the samples measured so far.
     """
     settings, world = settings or CalibrationSettings(), World.now()
     _check(samples)
     alone = nullcontext() if run is None or world.rank else run.measuring()
-    with exclusive(loaded), alone:
-        if is_quantized(loaded):
-            raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
+    with original(loaded), alone:
         if world.size > 1:
             return calibrate_together(world, loaded, samples, settings, run, progress, cancel, strict)
         work = Measurement.begin(loaded, settings, run, samples)

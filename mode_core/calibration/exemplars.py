@@ -6,7 +6,6 @@ expert holds already are looked at more closely, which after a few batches are f
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from mode_core.calibration.gallery import small_picture
 from mode_core.files import atomic_write
 from mode_core.models import PADDING, VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
@@ -229,13 +228,6 @@ def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample])
         if not file.is_file() and key in samples:
             try:
                 source = samples[key].pictures(found.samples[key].get("frames"))[image]
-                atomic_write(file, _small(source.load()))
+                atomic_write(file, small_picture(source, THUMBNAIL, "JPEG", quality=90))
             except SampleError:
                 continue
-
-
-def _small(picture: Image.Image) -> bytes:
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=90)
-    return buffer.getvalue()

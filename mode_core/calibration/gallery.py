@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mode_core.files import atomic_write
 from mode_core.models import TEXT, VISION, Encoded
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run, TokenScores
 from mode_core.samples import ImageSource, Sample
+from mode_core.samples.images import thumbnail
 from mode_core.statistics.exemplars import sample_key
 
 THUMBNAIL = 384  # longest side in pixels
@@ -75,7 +75,7 @@ class Gallery:
             record |= dict(zip(("text_tokens", "vision_tokens"), counts, strict=True))
             record |= {"images": [s.name for s in sources], "thumbnails": names, "grids": grids}
             scores = {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}
-            pictures = {n: partial(thumbnail, s) for n, s in zip(names, sources, strict=True)}
+            pictures = {n: partial(small_picture, s) for n, s in zip(names, sources, strict=True)}
             self.entries[sample.id] = _Entry(record, grids, scores, pictures)
         self.scores.clear()
 
@@ -102,10 +102,8 @@ class Gallery:
         run.write_samples(records, tables)
 
 
-def thumbnail(source: ImageSource) -> bytes:
-    """A PNG of at most `THUMBNAIL` pixels a side; never enlarged."""
-    picture = source.load()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+def small_picture(source: ImageSource, size: int = THUMBNAIL, form: str = "PNG", **options: Any) -> bytes:
+    """A picture of at most `size` pixels a side, never enlarged, in Pillow's `form` with its `options`."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    thumbnail(source, size).save(buffer, format=form, optimize=form == "PNG", **options)
     return buffer.getvalue()

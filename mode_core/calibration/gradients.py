@@ -45,6 +45,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -69,6 +70,17 @@ class DrawnAnswers:
 
     encoded: Encoded
     real: Tensor
+
+
+def gradients_unasked(loaded: LoadedModel) -> bool:
+    """Are gradients measured unless a person says no? The model lies in memory, and once more its size is free beside
+    it, for what autograd keeps of a batch."""
+    if is_offloaded(loaded.model):
+        return False
+    weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
+    device = next(loaded.model.parameters()).device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return weights <= free
 
 
 def add_gradients(

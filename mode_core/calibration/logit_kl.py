@@ -29,13 +29,14 @@ from typing import Any
 
 import numpy as np
 
-from mode_core.calibration.logit_kl_batch import Batch, Rounded, encode, read_logits
+from mode_core.calibration.logit_kl_batch import Batch, encode, read_logits
+from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings, LogitKLSettings
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter
 from mode_core.modalities import COUNTED
 from mode_core.models import ExpertBank, LoadedModel
-from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.model_lock import exclusive, original
 from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import FOLDS, ExpertStatistics
@@ -173,14 +174,12 @@ def measure_logit_kl(
     left = [sample for sample in samples if sample.id not in set(measured.samples)]
     if not samples:
         raise CalibrationError("There are no samples to measure KL with; give at least one.")
-    with exclusive(loaded):
-        if is_quantized(loaded):
-            raise CalibrationError("The model has quantized weights in it now; restore it before calibrating.")
+    with original(loaded):
         if any(bank.device.type == "meta" for bank in loaded.banks.values()):
             raise CalibrationError(
                 f"Parts of {loaded.name} lie on disk, where the KL of every expert would take days; load it whole."
             )
-        rounded = {bank.name: Rounded.of(bank, calibration) for bank in loaded.banks.values()}
+        rounded = {bank.name: RoundedBank.of(bank, calibration) for bank in loaded.banks.values()}
         batches = [left[n : n + settings.batch_size] for n in range(0, len(left), settings.batch_size)]
         reporter = Reporter(progress, len(batches) * sum(bank.experts for bank in loaded.banks.values()), cancel)
         for number, batch in enumerate(batches, 1):

@@ -7,55 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mode_core.calibration.settings import CalibrationSettings, LogitKLSettings
+from mode_core.calibration.sensitivity import RoundedBank
+from mode_core.calibration.settings import LogitKLSettings
 from mode_core.errors import CalibrationError
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 from mode_core.models import TEXT, VISION, Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.models.last_logits import last_logits
 from mode_core.probing.probe import Observation, Probe
 from mode_core.probing.redundancy import redundancy_bins
 from mode_core.probing.replay import Replay
-from mode_core.quantization.grids import fake_quantize
-from mode_core.quantization.widths import DROPPED
 from mode_core.samples import Sample
 from mode_core.statistics import BINS, fold_of
 
 SAME = 1e-6  # KL in nats that two equal passes may differ by
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """One bank's matrices at every width: `up` `[B, E, rows, H]`, `down` `[B, E, H, I]`; None at 0 bits."""
-
-    bank: ExpertBank
-    up: list[Tensor | None]
-    down: list[Tensor | None]
-
-    @classmethod
-    def of(cls, bank: ExpertBank, settings: CalibrationSettings) -> Rounded:
-        def at(side: str, bits: int) -> Tensor | None:
-            return None if bits == DROPPED else fake_quantize(bank.fused(side), bits, *grid)
-
-        grid = settings.group_size, settings.symmetric
-        return cls(bank, *([at(side, bits) for bits in settings.bits] for side in ("up", "down")))
-
-    def differences(self, states: Tensor, expert: int) -> Tensor:
-        """E_b(x) − E(x) at every width: `[n, H]` → `[B, n, H]` float32."""
-        x, own = states.float(), (self.bank.fused_one(side, expert).float() for side in ("up", "down"))
-        output = self.bank.expert_forward(x, *own, expert)
-        made = []
-        for up, down in zip(self.up, self.down, strict=True):
-            if up is None:
-                made.append(-output)
-            else:
-                made.append(self.bank.expert_forward(x, up[expert].float(), down[expert].float(), expert) - output)
-        return torch.stack(made)
 
 
 class Batch:
@@ -66,7 +36,7 @@ class Batch:
         loaded: LoadedModel,
         samples: Sequence[Sample],
         settings: LogitKLSettings,
-        rounded: dict[str, Rounded],
+        rounded: dict[str, RoundedBank],
     ):
         self.loaded, self.samples, self.settings, self.rounded = loaded, samples, settings, rounded
         self.encoded = encode(loaded, samples, settings)
@@ -108,7 +78,7 @@ class Batch:
         modality = seen.encoded.modality
         bins = redundancy_bins(seen.importance[self.settings.signal], modality)
         key = (modality == VISION) & (bins < round(BINS * self.settings.key_ratio))
-        return {"text": modality == TEXT, "key": key}
+        return {TEXT_TOKENS: modality == TEXT, KEY_TOKENS: key}
 
     def variations(self, seen: Observation, expert: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """One expert rounded for each kind of token that chose it: (kind, KL `[batch, B]`, tokens `[batch]`)."""

@@ -20,10 +20,11 @@ from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
+from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.models import Encoded, LoadedModel
-from mode_core.probing.attending import borrowed_attention
+from mode_core.probing.attention_sources import borrowed_attention
 from mode_core.probing.observation import Observation
-from mode_core.runs.run import Run, portable_source
+from mode_core.runs.run import Run, portable_samples, portable_source
 from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
@@ -41,7 +42,8 @@ class Measurement:
 
     `earlier` are the statistics of an interrupted run that this one continues; the sums hold what came since. `kl` is
     the KL of the answer that was measured with them, by samples of its own, and stays as it is. `unread` could not be
-    read at all, `drawn` says how the samples were chosen from more; `strict` ends at the first that is refused.
+    read at all, `drawn` and `origin` say how the samples were chosen and where they lie; `strict` ends at the first
+    that is refused.
 
     Memory: the sums, and three times as much while they are written; it does not grow with the samples.
     """
@@ -56,6 +58,7 @@ class Measurement:
     kl: LogitKL | None = None
     strict: bool = False
     drawn: dict[str, Any] | None = None
+    origin: dict[str, Any] | None = None
     unread: list[dict[str, str]] = field(default_factory=list)
     energies: EnergySums | None = None
     sums: dict[str, BankSums] = field(default_factory=dict)
@@ -77,7 +80,7 @@ class Measurement:
         """
         work = cls(loaded, settings, run, list(given), Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
         work.unread = unread(getattr(given, "errors", ()))
-        work.drawn = getattr(given, "drawn", None)
+        work.drawn, work.origin = getattr(given, "drawn", None), getattr(given, "origin", None)
         exemplars = None if run is None else Exemplars.load(run.path)
         exemplars = exemplars if exemplars is not None and exemplars.per_expert == settings.exemplars else None
         work.exemplars = ExemplarSums(loaded, settings.exemplars, exemplars)
@@ -210,6 +213,7 @@ class Measurement:
                 "measured": len(statistics.samples),
                 "digest": samples_digest(self.given),
                 **({"drawn": self.drawn} if self.drawn else {}),
+                **({"origin": portable_samples(self.origin)} if self.origin else {}),
             },
             "refused": [*self.unread, *self.refused],
             "settings": self.settings.to_dict(),
@@ -248,7 +252,7 @@ def token_counts(statistics: ExpertStatistics) -> dict[str, int]:
     layer, signal = next(iter(statistics)).shape.layer, statistics.signals[0]
     banks = [bank for bank in statistics if bank.shape.layer == layer]
     text = sum(int(bank.text("tokens")) for bank in banks)
-    return {"text": text, "vision": sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
+    return {TEXT_TOKENS: text, VISION_TOKENS: sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
 
 
 def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: Sequence[Sample]) -> None:

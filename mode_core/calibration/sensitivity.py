@@ -117,12 +117,12 @@ class RoundedBank:
         with in_memory(self.bank.module):
             for expert, rows in _by_expert(experts.ravel(), self.bank.experts):
                 tokens, gates = rows // top_k, weights.ravel()[rows]
-                moved = self._differences(self.bank.entering(states[tokens], gates), expert)
+                moved = self.differences(self.bank.entering(states[tokens], gates), expert)
                 moved = (moved * self.bank.leaving(gates)[:, None].float()).square()
                 errors[:, rows] = torch.einsum("bnh,fnh->fnb", moved, factors[:, tokens].float().square())
         return errors.reshape(len(factors), *experts.shape, -1)
 
-    def _differences(self, states: Tensor, expert: int) -> Tensor:
+    def differences(self, states: Tensor, expert: int) -> Tensor:
         """E_b(x) − E(x) of one expert at every width: `[n, H]` → `[B, n, H]` float32."""
         return self._moved(states, expert, self._matrices(expert))
 

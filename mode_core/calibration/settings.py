@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mode_core.errors import SettingsError
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.probing.signals import SIGNALS
-from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS
+from mode_core.quantization.widths import DROPPED, GROUP_SIZE, PER_CHANNEL, WIDTHS
+from mode_core.settings import Settings, setting
 from mode_core.statistics import BINS
 
 MEASURED = (DROPPED, *WIDTHS)  # 0 bits: what it costs to leave an expert out
@@ -19,7 +18,7 @@ POSITIONS = ("last", "answers")  # where the KL of the answer is taken
 
 
 @dataclass(frozen=True)
-class CalibrationSettings:
+class CalibrationSettings(Settings):
     """Settings of one calibration. The defaults are the paper's, with 1 bit measured as well.
 
     `bits`: widths whose damage is measured; 0 measures what leaving an expert out costs. `signals`: what ranks the
@@ -42,27 +41,61 @@ class CalibrationSettings:
         SettingsError: the first setting that makes no sense, with what is allowed.
     """
 
-    bits: tuple[int, ...] = (1, 2, 3, 4)
-    signals: tuple[str, ...] = (SIGNAL,)
-    group_size: int = 128
-    symmetric: bool = True
-    sensitivity: bool = True
-    batch_size: int = 4
-    token_scores_for: int = 16
-    exemplars: int = 8
-    seed: int = 0
-    gradients: bool = False
-    gradient_tokens: int = 32
-    gradient_draws: int = 1
-    gradient_temperature: float = 2.0
-    hessian_probes: int = 0
-    imatrix: bool = False
-    imatrix_key_ratio: float = 0.20
-    checkpoint_samples: int = 64
-    checkpoint_seconds: float = 60.0
-    stack_bytes: int = 1 << 30
+    bits: tuple[int, ...] = setting(
+        (1, 2, 3, 4), "--measure-bits", "widths to measure; 0 is what leaving an expert out costs", type=int, nargs="+"
+    )
+    signals: tuple[str, ...] = setting(
+        (SIGNAL,), "--signals", "what ranks the vision tokens, all in the same pass; 'all' for every one",
+        nargs="+", metavar="SIGNAL", read=lambda names: tuple(SIGNALS) if names == ["all"] else names,
+    )  # fmt: skip
+    group_size: int = setting(
+        GROUP_SIZE, "--group-size", "input channels that share a scale, -1 for the whole row", type=int
+    )
+    symmetric: bool = setting(
+        True, "--asymmetric", "a zero point per group instead of a symmetric grid",
+        lambda symmetric: ["--no-asymmetric" if symmetric else "--asymmetric"],
+        action="boolean", read=lambda asymmetric: not asymmetric, unset="no",
+    )  # fmt: skip
+    sensitivity: bool = setting(
+        True, "--no-sensitivity", "count frequencies only", lambda _: [],
+        action="store_true", read=lambda given: not given,
+    )  # fmt: skip
+    batch_size: int = setting(4, "--batch-size", "samples per forward pass", least=1, type=int)
+    token_scores_for: int = setting(
+        16, "--token-scores", "samples kept with their pictures and scores, to be looked at",
+        least=0, type=int, metavar="N",
+    )  # fmt: skip
+    exemplars: int = setting(8, "--exemplars", "tokens of each modality to keep per expert", type=int)
+    seed: int = setting(0, "--seed", "of the answers that the model draws", type=int)
+    gradients: bool = setting(
+        False, "--gradients", "add the backward pass that fisher, mode_soft_fisher, veq and the like need, the best "
+        "estimates below 4 bits; about five times the time", lambda wanted: ["--gradients" if wanted else
+        "--no-gradients"], action="boolean", unset="on where the model lies in memory with room to spare",
+    )  # fmt: skip
+    gradient_tokens: int = setting(32, "--gradient-tokens", "most tokens of those answers", least=1, type=int)
+    gradient_draws: int = setting(1, "--gradient-draws", "random projections that are averaged", least=1, type=int)
+    gradient_temperature: float = setting(
+        2.0, "--gradient-temperature", "what softens the second set of gradients", least=1, type=float
+    )
+    hessian_probes: int = setting(
+        0, "--hessian-probes", "random vectors a sample to estimate the Hessian's trace with, for hessian_trace; small "
+        "models only", least=0, type=int, metavar="N",
+    )  # fmt: skip
+    imatrix: bool = setting(
+        False, "--imatrix", "also sum what enters every matrix of the decoder, for the target imatrix",
+        lambda _: [], action="store_true",
+    )  # fmt: skip
+    imatrix_key_ratio: float = setting(KEY_RATIO, "--imatrix-key-ratio", "share of key vision tokens in it", type=float)
+    checkpoint_samples: int = setting(
+        64, "--checkpoint-samples", "write what was measured every N samples", least=1, type=int, metavar="N"
+    )
+    checkpoint_seconds: float = setting(
+        60.0, "--checkpoint-seconds", "and every S seconds, whichever comes first", least=0, type=float, metavar="S"
+    )
+    stack_bytes: int = setting(1 << 30, least=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "bits", tuple(self.bits))
         object.__setattr__(self, "signals", tuple(self.signals))
         if not self.bits or list(self.bits) != sorted(set(self.bits)) or not set(self.bits) <= set(MEASURED):
@@ -71,41 +104,12 @@ class CalibrationSettings:
             raise SettingsError(f"signals must be different names of {', '.join(SIGNALS)}; got {self.signals}.")
         if self.group_size != PER_CHANNEL and self.group_size < 1:
             raise SettingsError(f"group_size must be at least 1, or -1 for the whole row; got {self.group_size}.")
-        if self.batch_size < 1:
-            raise SettingsError(f"batch_size must be at least 1; got {self.batch_size}.")
-        if self.token_scores_for < 0:
-            raise SettingsError(f"token_scores_for must be 0 or more samples; got {self.token_scores_for}.")
         if not 0 <= self.exemplars <= MAX_EXEMPLARS:
             raise SettingsError(f"exemplars must be 0 to {MAX_EXEMPLARS} tokens per expert; got {self.exemplars}.")
-        if self.gradient_tokens < 1 or self.gradient_draws < 1:
-            raise SettingsError(
-                "gradient_tokens and gradient_draws must be at least 1; "
-                f"got {self.gradient_tokens} and {self.gradient_draws}."
-            )
-        if not 1 <= self.gradient_temperature < math.inf:
-            raise SettingsError(f"gradient_temperature softens, so at least 1; got {self.gradient_temperature}.")
         if self.gradients and not self.sensitivity:
             raise SettingsError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
         if not 0 < self.imatrix_key_ratio <= 1:
             raise SettingsError(f"imatrix_key_ratio must lie above 0 and at most at 1; got {self.imatrix_key_ratio}.")
-        if self.hessian_probes < 0:
-            raise SettingsError(f"hessian_probes must be 0 (none) or more; got {self.hessian_probes}.")
-        if self.checkpoint_samples < 1 or not 0 <= self.checkpoint_seconds < math.inf:
-            raise SettingsError(
-                "checkpoint_samples must be at least 1 and checkpoint_seconds 0 or more; "
-                f"got {self.checkpoint_samples} and {self.checkpoint_seconds}."
-            )
-        if self.stack_bytes < 0:
-            raise SettingsError(f"stack_bytes must be 0 or more bytes; got {self.stack_bytes}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self) | {"bits": list(self.bits), "signals": list(self.signals)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CalibrationSettings:
-        """Back from `to_dict`."""
-        return cls(**values)
 
     def measured_with(self) -> dict[str, Any]:
         """What must agree for two statistics to be added; batches, checkpoints and memory change nothing."""
@@ -135,25 +139,27 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
-class LogitKLSettings:
+class LogitKLSettings(Settings):
     """What is measured: which vision tokens are key, at which positions KL is taken, and the batch.
 
     Raises:
         SettingsError: a setting out of range, with what is allowed.
     """
 
-    key_ratio: float = KEY_RATIO
+    key_ratio: float = setting(KEY_RATIO, "--logit-kl-key-ratio", "share of key tokens", type=float, metavar="RATIO")
     signal: str = SIGNAL
-    positions: str = "last"
-    batch_size: int = 8
+    positions: str = setting(
+        "last", "--logit-kl-positions",
+        "last (position of the prompt) or answers (all positions of the reference answer)", choices=POSITIONS,
+    )  # fmt: skip
+    batch_size: int = setting(8, least=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.positions not in POSITIONS:
             raise SettingsError(f"positions must be one of {', '.join(POSITIONS)}; got {self.positions!r}.")
         if not 0 < self.key_ratio <= 1 or round(BINS * self.key_ratio) < 1:
             raise SettingsError(f"key_ratio must lie in (0, 1], in whole per cents; got {self.key_ratio!r}.")
-        if self.batch_size < 1:
-            raise SettingsError(f"batch_size must be at least 1; got {self.batch_size}.")
 
     def measured_with(self) -> dict[str, Any]:
         """What must agree for two measurements to be added."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import threading
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from mode_core.allocation import Price
 from mode_core.cli.arguments import add_request, add_settings, read_quantizer, read_request
-from mode_core.cli.verbs import measured
 from mode_core.errors import SettingsError
 from mode_core.importance import support, support_summary
 from mode_core.jobs import ProgressHook
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.run import Run
+from mode_core.statistics import ExpertStatistics
 
 Result = dict[str, object]
 COUNTED = ("method", "group_size", "symmetric", "attention_bits", "shared_bits")  # of a quantizer, what decides bytes
@@ -29,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code", action="store_true", help="run the model's own Python code to learn its parts there"
     )
     parser.add_argument(
+        "--traffic",
+        type=Path,
+        metavar="FILE",
+        help="frequencies of what was served: routed_experts of vLLM or SGLang (JSON Lines), or its recorder (.pt)",
+    )
+    parser.add_argument(
         "--prices", action="store_true", help="also solve every other unit and scope at this budget, to see their price"
     )
 
@@ -36,10 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """A run and a request → an allocation, proven optimal."""
     run, request = Run.open(options.run), read_request(options)
-    statistics = measured(run)
+    statistics, traffic = _with_traffic(options, run, request, run.measured())
     quantizer = read_quantizer(options).fitted(statistics)
     asked = (statistics, quantizer, _fixed_bytes(options, run, request, quantizer))
     allocation = request.solve(*asked)
+    if traffic:
+        allocation = replace(allocation, settings=dict(allocation.settings) | {"traffic": traffic["file"]})
     if options.name:
         run.save_allocation(options.name, allocation)
     if options.out:
@@ -58,6 +68,8 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         "support": support_summary(support(statistics, request.key_ratio, request.signal, request.min_support)),
         "kept_as": options.name or options.out or "nowhere (give --name or --out)",
     }
+    if traffic:
+        result["traffic"] = traffic
     if fixed := allocation.settings.get("fixed_bytes"):
         result |= {"bytes_beside_the_experts": fixed, "model_bytes": fixed + (allocation.bytes or 0)}
     if warning := allocation.settings.get("warning"):
@@ -65,6 +77,41 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     if options.prices:
         result["prices"] = dict(_price(price, allocation.objective) for price in request.prices(*asked))
     return result
+
+
+def _with_traffic(
+    options: argparse.Namespace, run: Run, request: AllocationRequest, statistics: ExpertStatistics
+) -> tuple[ExpertStatistics, Result]:
+    """The statistics, with a trace's frequencies where one is given, and what is said about it."""
+    if options.traffic is None:
+        return statistics, {}
+    from mode_core.traffic import distances, follows_frequencies, never_calibrated, read_traffic, with_traffic
+
+    if not follows_frequencies(statistics, request.costs):
+        raise SettingsError(f"{request.method} does not look at frequencies, so traffic changes nothing; try mode.")
+    profile = read_traffic(options.traffic, statistics, *_token_ids(run, options.trust_remote_code))
+    kinds = "told by token ids" if profile.told else "all tokens as one kind: no token ids tell which are vision"
+    return with_traffic(statistics, profile, request.vision_weight), {
+        "file": str(options.traffic),
+        "requests": profile.requests,
+        "tokens": profile.tokens if profile.told else {"all": profile.tokens["text"]},
+        "kinds": f"{kinds}; key and redundant vision tokens are not told apart",
+        "distance_to_calibration": distances(statistics, profile),
+        "used_but_never_calibrated": never_calibrated(statistics, profile),
+    }
+
+
+def _token_ids(run: Run, trusted: bool) -> tuple[tuple[int, ...], int | None]:
+    """Ids of vision tokens, and the size of the vocabulary, of a run's model; nothing where it is not at hand."""
+    from mode_core.models import ModelError
+    from mode_core.models.encoding import vision_token_ids
+    from mode_core.models.outline import configuration
+
+    try:
+        config = configuration(str(run.model_source or ""), trusted)
+        return vision_token_ids(config), config.get_text_config().vocab_size
+    except ModelError:
+        return (), None
 
 
 def _fixed_bytes(options: argparse.Namespace, run: Run, request: AllocationRequest, quantizer: Quantizer) -> int:

@@ -46,13 +46,15 @@ def add_settings(
 
 
 def read_settings(base: Made, options: argparse.Namespace, **given: Any) -> Made:
-    """Settings from what was parsed; what was not said is as in `base`, and `given` counts before all.
+    """Settings from what was parsed; what was not said is as in `base`, and `given` counts before all. A refusal names
+    the option, not the field.
 
     Raises:
         SettingsError: a word that cannot be read, or settings that make no sense.
     """
+    flags = {one.name: one.metadata.get("flag", "") for one in fields(base)}
     for one in fields(base):
-        flag, argument = one.metadata.get("flag", ""), one.metadata.get("argument", {})
+        flag, argument = flags[one.name], one.metadata.get("argument", {})
         value = getattr(options, flag.lstrip("-").replace("-", "_"), None) if flag else None
         if value is None or one.name in given:
             continue
@@ -61,7 +63,11 @@ def read_settings(base: Made, options: argparse.Namespace, **given: Any) -> Made
         except (ValueError, TypeError, KeyError):
             shown = " ".join(value) if isinstance(value, list) else value
             raise SettingsError(f"{flag} takes {argument['metavar']} ({one.metadata['words']}); got {shown}.") from None
-    return replace(base, **given)
+    try:
+        return replace(base, **given)
+    except SettingsError as refused:
+        field, _, rest = str(refused).partition(" ")
+        raise SettingsError(f"{flags.get(field) or field} {rest}") from None
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:

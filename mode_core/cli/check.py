@@ -10,7 +10,7 @@ from typing import Any
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_settings, command_of, read_settings
 from mode_core.cli.sample_options import add_sample_options
-from mode_core.cli.verbs import load_for, measured
+from mode_core.cli.verbs import load_for
 from mode_core.comparison.checking import CheckSettings, check_cost, check_run
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str) -> None
 def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, Any]:
     """A run and samples → which estimates come true. Says the cost first; a check that was stopped goes on."""
     run, settings = Run.open(options.run), read_settings(PLAIN, options)
-    statistics = measured(run)
+    statistics = run.measured()
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options, run)
     samples = usable(loaded, samples, options.strict, cancel)

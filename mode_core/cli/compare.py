@@ -9,10 +9,11 @@ from pathlib import Path
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, add_settings, command_of, read_quantizer, read_settings
 from mode_core.cli.sample_options import add_sample_options
-from mode_core.cli.verbs import load_for, measured
+from mode_core.cli.verbs import load_for
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
 from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
+from mode_core.modalities import ALL
 from mode_core.models import usable
 from mode_core.runs.run import Run
 
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
     runs = [Run.open(path) for path in options.runs]
-    first = measured(runs[0])
-    draws = [measured(run) for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
+    first = runs[0].measured()
+    draws = [run.measured() for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)
     request, quantizer = read_settings(PLAIN.request, options, shrinkage=0.0), read_quantizer(options).fitted(first)
     settings = read_settings(PLAIN, options, request=request, quantizer=quantizer)
     samples = sample_options.read(options, options.samples, options.images, options.limit)
@@ -69,7 +70,7 @@ def summary(evidence: Evidence) -> dict[str, object]:
     rows = scores[
         (scores["average_bits"] == lowest)
         & (scores["calibration"] == -1)
-        & (scores["task"] == "all")
+        & (scores["task"] == ALL)
         & (scores["metric"] == "kl")
     ]
     table = {
@@ -77,7 +78,7 @@ def summary(evidence: Evidence) -> dict[str, object]:
             f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
         )
         for row in rows.itertuples()
-        if row.modality != "all"
+        if row.modality != ALL
     }
     counts = {key: evidence.info[key] for key in ("items_text", "items_vision", "draws", "allocations", "measured")}
     return counts | {f"KL to the original at {lowest:g} bits": table}

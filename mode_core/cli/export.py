@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer
@@ -15,7 +16,9 @@ from mode_core.errors import SettingsError
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import Run
 
-TARGETS_OWN = ("types", "rest", "imatrix", "weighting", "budget_per")  # options of single targets
+if TYPE_CHECKING:
+    from mode_core.export import Target
+    from mode_core.samples import SampleList
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: str) -> None:
@@ -32,6 +35,7 @@ def add_export_arguments(parser: argparse.ArgumentParser, bundled_calibration: s
     parser.add_argument(
         "--shard-mb", type=int, default=1000, help="largest weight file, held in memory (default: 1000)"
     )
+    parser.add_argument("--base-model", metavar="OWNER/NAME", help="hub id of the original, for the card")
     parser.add_argument("--types", help="gguf: codes (default), all, plan, or names such as Q4_K,IQ3_S")
     parser.add_argument("--rest", help="gguf: type of what is no routed expert, such as Q8_0 (default: as it was)")
     parser.add_argument("--imatrix", help="gguf: an importance matrix that K and IQ types are rounded with")
@@ -65,8 +69,10 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         raise SettingsError(f"There is no export target {options.target!r}. Targets:\n{listed}")
     target, allocation = TARGETS[options.target], run_allocation(run, options.allocation)
     quantizer, samples = asked_quantizer(options, run)
+    if target.takes_samples and samples is None:
+        samples = _own_samples(options, run)
     weights: dict[str, object] = {}
-    if target.needs_model and options.stream:
+    if options.stream and (target.needs_model or options.model):
         weights |= {"checkpoint": _folder(options, run), "trust_remote_code": options.trust_remote_code}
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
@@ -79,8 +85,9 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         run=run,
         quantizer=quantizer,
         samples=samples,
-        options={key: getattr(options, key) for key in TARGETS_OWN if getattr(options, key) is not None},
+        options=_own_options(options, target),
         shard_bytes=options.shard_mb * 1_000_000,
+        base_model=options.base_model,
         progress=progress,
         cancel=cancel,
         before=lambda fitted: print(*fitted.notes, sep="\n", file=sys.stderr) if fitted.notes else None,
@@ -94,6 +101,40 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
         result["price_of_unit"] = written.fitted.price
     notes = [*written.manifest["notes"], *([target.warning] if target.warning else [])]
     return result | ({"notes": notes} if notes else {})
+
+
+def _own_options(options: argparse.Namespace, target: Target) -> dict[str, str]:
+    """What was said to this target alone.
+
+    Raises:
+        SettingsError: said to one that does not understand it.
+    """
+    from mode_core.export import TARGETS
+
+    said = {}
+    for name in dict.fromkeys(name for each in TARGETS.values() for name in each.offers):
+        if (value := getattr(options, name)) is None:
+            continue
+        if name not in target.offers:
+            whose = ", ".join(each.name for each in TARGETS.values() if name in each.offers)
+            raise SettingsError(f"--{name} belongs to the target {whose}, not to {target.name!r}; leave it out.")
+        said[name] = value
+    return said | ({} if options.budget_per is None else {"budget_per": options.budget_per})
+
+
+def _own_samples(options: argparse.Namespace, run: Run) -> SampleList | None:
+    """The samples that were asked for, else those that the run was measured on, where it says which."""
+    from mode_core.export.auto_round_recipe import MOST_SAMPLES
+    from mode_core.export.repeating import recorded_samples
+
+    if options.quantizer_samples != options.parser.get_default("quantizer_samples"):
+        given = options.quantizer_samples, options.quantizer_images, options.quantizer_limit or MOST_SAMPLES
+        return sample_options.read(options, *given)
+    told = run.info.get("samples", {})
+    if "origin" not in told:
+        return None
+    found = recorded_samples(told["origin"] | {"digest": told["digest"]}, "samples")
+    return found if len(found) <= MOST_SAMPLES else found.draw(MOST_SAMPLES)
 
 
 def _folder(options: argparse.Namespace, run: Run) -> Path:

@@ -6,6 +6,8 @@
     python -m mode_core check     --run runs/mine
     python -m mode_core compare   --runs runs/mine runs/other
     python -m mode_core export    --run runs/mine --allocation three --target table --out exports/three
+    python -m mode_core run exports/three/recipe.yaml --run runs/again --out exports/again
+    python -m mode_core push exports/three --to owner/name
     torchrun --nproc-per-node 2 -m mode_core calibrate --out runs/mine     (several processes share the samples)
 
 Progress goes to standard error, results to standard output (as JSON with `--json`), and every verb ends by
@@ -25,21 +27,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mode_core import bundled
+from mode_core.calibration.settings import CalibrationSettings
 from mode_core.cli import allocate as cli_allocate
 from mode_core.cli import check as cli_check
 from mode_core.cli import compare as cli_compare
 from mode_core.cli import export as cli_export
 from mode_core.cli import logit_kl as cli_logit_kl
+from mode_core.cli import long_work
+from mode_core.cli import publishing as cli_publishing
 from mode_core.cli import quantize as cli_quantize
-from mode_core.cli import scale as cli_scale
 from mode_core.cli import verbs as verbs
+from mode_core.cli.arguments import add_settings
 from mode_core.cli.option_values import check_options
 from mode_core.cli.report import BarHook, Meter, print_result
 from mode_core.cli.sample_options import add_sample_options
 from mode_core.errors import ModeError, in_words
 from mode_core.jobs import Cancelled
-from mode_core.modalities import SIGNAL
-from mode_core.quantization.widths import GROUP_SIZE
 
 
 def _shown(path: Path) -> str:
@@ -67,65 +70,14 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the new run")
     add_sample_options(parser, _shown(bundled.CALIBRATION))
     parser.add_argument(
-        "--measure-bits",
-        type=int,
-        nargs="+",
-        default=[1, 2, 3, 4],
-        help="widths to measure; 0 is what leaving an expert out costs (default: 1 2 3 4)",
-    )
-    parser.add_argument(
-        "--signals",
-        nargs="+",
-        default=[SIGNAL],
-        metavar="SIGNAL",
-        help=f"what ranks the vision tokens, all in the same pass; 'all' for every one (default: {SIGNAL})",
-    )
-    parser.add_argument(
-        "--exemplars", type=int, default=8, help="tokens of each modality to keep per expert (default: 8)"
-    )
-    parser.add_argument("--batch-size", type=int, default=4, help="samples per forward pass (default: 4)")
-    parser.add_argument("--no-sensitivity", action="store_true", help="count frequencies only")
-    parser.add_argument(
-        "--gradients",
-        action="store_true",
-        help="add the backward pass that fisher, mode_fisher, veq and the like need",
-    )
-    parser.add_argument(
-        "--imatrix",
-        action="store_true",
-        help="also sum what enters every matrix of the decoder, for the target imatrix",
-    )
-    parser.add_argument(
-        "--imatrix-key-ratio", type=float, default=0.20, help="share of key vision tokens in it (default: 0.2)"
-    )
-    parser.add_argument(
-        "--hessian-probes",
-        type=int,
-        default=0,
-        metavar="N",
-        help="estimate the Hessian's trace with N random vectors a sample, for hessian_trace; small models only",
-    )
-    parser.add_argument(
         "--anchor",
         action=argparse.BooleanOptionalAction,
         help="measure on a few samples what every expert at one width does to the answers, so that predicted damage is "
         "in nats: one pass for every width (default: where the model is small)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the answers that the model draws (default: 0)")
-    group = parser.add_argument_group("the quantizer")
-    group.add_argument(
-        "--group-size",
-        type=int,
-        default=GROUP_SIZE,
-        help=f"input channels that share a scale (default: {GROUP_SIZE})",
-    )
-    group.add_argument(
-        "--asymmetric",
-        action=argparse.BooleanOptionalAction,
-        help="a zero point per group instead of a symmetric grid (default: no)",
-    )
+    add_settings(parser, CalibrationSettings(), "what is measured, and how")
     cli_logit_kl.add_arguments(parser)
-    cli_scale.add_arguments(parser)
+    long_work.add_arguments(parser)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -198,6 +150,10 @@ def build_parser() -> argparse.ArgumentParser:
             "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
         )
     )
+    repeat = verb("run", cli_publishing.run, "Carry out a recipe.yaml: calibrate, allocate and export as it says.")
+    cli_publishing.add_run_arguments(repeat)
+    push = verb("push", cli_publishing.push, "Upload an export to the hub, private unless asked otherwise.")
+    cli_publishing.add_push_arguments(push)
     return parser
 
 
@@ -208,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = {which: signal.signal(which, lambda *_: cancel.set()) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         check_options(options)
-        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(cli_scale.rank())) as progress:
+        with Meter() as meter, BarHook(options.verb, quiet=options.quiet or bool(long_work.rank())) as progress:
             result = options.run_verb(options, progress, cancel)
     except Cancelled as stopped:
         print(f"\nStopped. {stopped}", file=sys.stderr)
@@ -219,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
-    if cli_scale.rank():  # one of several processes prints
+    if long_work.rank():  # one of several processes prints
         return 0
     result["cost"] = meter.result()
     try:

@@ -9,13 +9,11 @@ from mode_core.errors import SettingsError
 from mode_core.runs.run import check_name
 
 AT_LEAST = {  # whole numbers, and the least that makes sense
-    **dict.fromkeys(
-        ("limit", "quantizer_limit", "batch_size", "checkpoint_samples", "logit_kl_samples", "shard_mb"), 1
-    ),
-    **dict.fromkeys(("resamples", "attention_bits", "shared_bits"), 1),
-    **dict.fromkeys(("show", "exemplars", "hessian_probes", "uniform", "checkpoint_seconds", "logit_kl_limit"), 0),
+    **dict.fromkeys(("limit", "quantizer_limit", "batch_size", "logit_kl_samples", "shard_mb"), 1),
+    **dict.fromkeys(("draws", "attention_bits", "shared_bits"), 1),
+    **dict.fromkeys(("show", "uniform", "logit_kl_limit", "seed", "draw_seed"), 0),
 }
-MORE_THAN_NOTHING = ("average_bits", "budget_mb", "model_mb", "key_ratio", "logit_kl_key_ratio")
+MORE_THAN_NOTHING = ("average_bits", "budget_mb", "model_mb", "key_ratio")
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, read_quantizer
 from mode_core.cli.sample_options import add_sample_options
-from mode_core.cli.verbs import Result, chosen_allocation, load_for, measured
+from mode_core.cli.verbs import Result, chosen_allocation, load_for
 from mode_core.jobs import ProgressHook
 from mode_core.request import Quantizer
 from mode_core.runs.run import Run
@@ -40,7 +40,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser, bundled_samples: str
 
 def asked_quantizer(options: argparse.Namespace, run: Run) -> tuple[Quantizer, SampleList | None]:
     """The quantizer that was asked for, on the run's grid, and the samples it looks at (None: at none)."""
-    quantizer = read_quantizer(options).fitted(measured(run))
+    quantizer = read_quantizer(options).fitted(run.measured())
     return quantizer, sample_options.looked_at(options, quantizer)
 
 
@@ -55,7 +55,7 @@ def quantize(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     if samples is not None:
         samples = usable(loaded, samples, options.strict, cancel)
     rest = rest_bytes(loaded, quantizer.attention_bits, quantizer.shared_bits, **quantizer.grid)
-    experts = quantizer.packed_bytes(measured(run), allocation.bits)
+    experts = quantizer.packed_bytes(run.measured(), allocation.bits)
     with quantize_experts(
         loaded, allocation, quantizer, samples=samples, progress=progress, cancel=cancel
     ) as quantized:
@@ -106,6 +106,7 @@ def evaluate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
         what = options.allocation or f"uniform {options.uniform} bits"
         made = {"allocation": what, "average_bits": allocation.average_bits, "quantizer": quantizer.to_dict()}
         made |= {"request": allocation.settings["request"]} if "request" in allocation.settings else {}
+    made |= {} if original.accuracy is None else {"original_accuracy": original.accuracy}
     with putting as quantized:
         scores = score(loaded, samples, reference=reference, **common)
     result = _kept(options, run, replace(scores, settings=dict(scores.settings) | made | {"made": time.time()}))

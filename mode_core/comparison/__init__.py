@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mode_core.comparison.checking import CheckSettings, check, check_cost, check_run
     from mode_core.comparison.comparing import compare
     from mode_core.comparison.items import ItemScores, PreparedItems
-    from mode_core.comparison.passing import RoundedInPassing
-    from mode_core.comparison.switching import RoundedExperts
+    from mode_core.comparison.rounded_forward import RoundedInPassing
+    from mode_core.comparison.width_switch import RoundedExperts
 
 __getattr__ = on_first_use(__name__, __file__)

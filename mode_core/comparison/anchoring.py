@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.comparison.items import PreparedItems, own_answers
-from mode_core.comparison.passing import RoundedInPassing
+from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.models.offloading import is_offloaded
 from mode_core.prediction import Anchor

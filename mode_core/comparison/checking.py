@@ -29,13 +29,13 @@ import numpy as np
 from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import PreparedItems, own_answers
-from mode_core.comparison.passing import RoundedInPassing
+from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.comparison.store import Store
 from mode_core.errors import CheckError, SettingsError
 from mode_core.importance import METHODS, Recommendation, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.modalities import ALL, MODALITIES
+from mode_core.modalities import ALL, MODALITIES, UNRANKED
 from mode_core.prediction import Anchor, Check, Ranking, Trial
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
@@ -66,21 +66,21 @@ class CheckSettings(Settings):
         SettingsError: a setting that makes no sense, with what is allowed.
     """
 
-    groups: int = setting(60, "--groups", "random groups of experts to measure", type=int)
-    low_bits: int = setting(0, "--low-bits", "their width", type=int, unset="2, or the lowest measured")
-    best: int = setting(3, "--best", "how many of the best-ranking estimates are tried as allocations", type=int)
+    groups: int = setting(60, "--groups", "random groups of experts to measure", least=8, type=int)
+    low_bits: int = setting(0, "--low-bits", "their width", least=0, type=int, unset="2, or the lowest measured")
+    best: int = setting(
+        3, "--best", "how many of the best-ranking estimates are tried as allocations", least=1, type=int
+    )
     shrinkage: tuple[float, ...] = setting((0.0, 0.5), "--shrinkage", "of those trials", type=float, nargs="+")
     average_bits: tuple[float, ...] = setting((3.0, 2.5), "--average-bits", "of those trials", type=float, nargs="+")
-    answer_tokens: int = setting(16, "--answer-tokens", "most tokens of the original's own answers", type=int)
-    batch_size: int = setting(32, "--batch-size", "samples per forward pass", type=int)
+    answer_tokens: int = setting(16, "--answer-tokens", "most tokens of the original's own answers", least=1, type=int)
+    batch_size: int = setting(32, "--batch-size", "samples per forward pass", least=1, type=int)
     seed: int = setting(0, "--seed", "of the groups", type=int)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("shrinkage", "average_bits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, least in (("groups", 8), ("best", 1), ("answer_tokens", 1), ("batch_size", 1), ("low_bits", 0)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} must be at least {least}; got {getattr(self, name)}.")
         if not self.shrinkage or not all(0 <= level <= 1 for level in self.shrinkage):
             raise SettingsError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")
 
@@ -126,8 +126,7 @@ class _Work:
         return self.store[key].kl.astype(float)
 
     def request(self, method: str, scope: str, shrinkage: float, average_bits: float) -> AllocationRequest:
-        named = {"method": method, "scope": scope, "shrinkage": shrinkage}
-        return AllocationRequest(widths=self.widths, budget=average_bits, **named)
+        return AllocationRequest(method, scope=scope, shrinkage=shrinkage, widths=self.widths, budget=average_bits)
 
 
 def widths_of(statistics: ExpertStatistics, settings: CheckSettings) -> tuple[tuple[int, ...], int]:
@@ -167,7 +166,7 @@ def predicted_damage(
     statistics: ExpertStatistics, method: str, groups: Mapping[str, np.ndarray], width: int
 ) -> np.ndarray:
     """Summed cost of each group at a width, `[G]`; costs that do not compare across banks in means of their bank."""
-    signal = (*statistics.signals, "none")[0]
+    signal = (*statistics.signals, UNRANKED)[0]
     costs = cost_table(statistics, method, bits=(width,), signal=signal)
     each = {name: table[:, 0] for name, table in costs.items()}
     if not METHODS[method].comparable:

@@ -14,10 +14,11 @@ from mode_core.comparison.plan import alone, entries
 from mode_core.comparison.ranking import ranking_table, truth_table
 from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.store import Store
-from mode_core.comparison.switching import RoundedExperts
 from mode_core.comparison.tables import Measured, score_tables
+from mode_core.comparison.width_switch import RoundedExperts
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.modalities import MODALITIES
 from mode_core.runs.evidence import Evidence
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
@@ -92,8 +93,7 @@ def compare(
         "items": ground["items"],
         "settings": settings.to_dict(),
         "draws": len(draws),
-        "items_text": int((items.modalities == "text").sum()),
-        "items_vision": int((items.modalities == "vision").sum()),
+        **{f"items_{name}": int((items.modalities == name).sum()) for name in MODALITIES},
         "allocations": len(planned),
         "measured": len(wanted),
         "measured_before": before,

@@ -27,7 +27,7 @@ from mode_core.errors import SettingsError
 from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
 from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, answered, kl_divergence
 from mode_core.jobs import Cancel, ProgressHook, Reporter, check
-from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.model_lock import exclusive, original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class PreparedItems:
         reporter = Reporter(progress, len(rows), cancel)
         self._batches: list[_Batch] = []
         self._original: list[ReferenceAnswer] = []
-        with exclusive(loaded):
-            if is_quantized(loaded):
-                raise SettingsError("The model is quantized now; prepare the items on the original.")
+        with original(loaded):
             for places in batches(self._rows, batch_size):
                 self._prepare(places)
                 reporter.step("the original's answers", len(places))
@@ -121,9 +119,9 @@ class PreparedItems:
     def measure(self) -> ItemScores:
         """Scores of the model as it is now: one forward pass a batch."""
         measured = {name: np.zeros(len(self._rows), dtype=np.float32) for name in ("accuracy", "kl", "agreement")}
-        for batch, original in zip(self._batches, self._original, strict=True):
+        for batch, reference in zip(self._batches, self._original, strict=True):
             logits = forced_logits(self.loaded.model, batch.inputs, batch.answered)
-            for name, values in _by_item(logits, original).items():
+            for name, values in _by_item(logits, reference).items():
                 measured[name][batch.places] = values
         expected = np.searchsorted(self._owners, np.arange(len(self)))  # the first answer of every item
         right = np.maximum.reduceat(measured["accuracy"], expected)  # any of them
@@ -149,9 +147,10 @@ def with_vision_outputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """
     if PIXELS not in inputs or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
         return inputs
-    wanted = inspect.signature(model.get_image_features).parameters
+    looking = model if hasattr(model, "get_image_features") else model.base_model
+    wanted = inspect.signature(looking.get_image_features).parameters
     with torch.inference_mode():
-        seen = model.get_image_features(**{key: value for key, value in inputs.items() if key in wanted})
+        seen = looking.get_image_features(**{key: value for key, value in inputs.items() if key in wanted})
     rest = {key: value for key, value in inputs.items() if key != PIXELS}
     return rest | {"mm_encoder_outputs": {"image": seen}}
 

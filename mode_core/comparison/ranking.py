@@ -19,6 +19,7 @@ from mode_core.comparison.settings import ComparisonSettings
 from mode_core.comparison.tables import MEAN, MODALITIES
 from mode_core.importance import CostTable
 from mode_core.importance.bias import spearman
+from mode_core.modalities import ALL
 from mode_core.runs.evidence import TABLES
 from mode_core.statistics import ExpertStatistics
 
@@ -28,7 +29,7 @@ RESAMPLES = 500
 
 def truth_table(truth: Truth, modalities: np.ndarray) -> pd.DataFrame:
     """The table `truth`: mean KL over the items of each modality, per expert and width."""
-    masks = {name: np.ones(len(modalities), bool) if name == "all" else modalities == name for name in MODALITIES}
+    masks = {name: np.ones(len(modalities), bool) if name == ALL else modalities == name for name in MODALITIES}
     rows = [
         {"bank": bank, "expert": expert, "bits": width, "modality": modality, "kl": float(scores.kl[mask].mean())}
         for (bank, expert, width), scores in truth.items()
@@ -73,12 +74,12 @@ def ranking_table(
 def _truths(truth: pd.DataFrame) -> Iterator[tuple[str, int, str, np.ndarray]]:
     """(bank or "all", width, modality, KL of its experts in order)."""
     for (width, modality), part in truth.groupby(["bits", "modality"], sort=False):
-        yield "all", int(width), str(modality), part["kl"].to_numpy(dtype=float)
+        yield ALL, int(width), str(modality), part["kl"].to_numpy(dtype=float)
         for bank, own in part.groupby("bank", sort=False):
             yield str(bank), int(width), str(modality), own["kl"].to_numpy(dtype=float)
 
 
 def _said(costs: CostTable, bank: str, width: int) -> np.ndarray:
     """A method's costs at one width, of one bank's experts or of all in the order of the model."""
-    names = tuple(costs) if bank == "all" else (bank,)
+    names = tuple(costs) if bank == ALL else (bank,)
     return np.concatenate([costs[name][:, costs.bits.index(width)] for name in names])

@@ -39,13 +39,14 @@ class ComparisonSettings(Settings):
         (2, 1), "--truth-bits", "widths at which every expert is also quantized alone; nothing: not at all",
         type=int, nargs="*",
     )  # fmt: skip
-    batch_size: int = setting(64, "--batch-size", "items per forward pass", type=int)
-    resamples: int = setting(2000, "--resamples", "of the bootstrap", type=int)
+    batch_size: int = setting(64, "--batch-size", "items per forward pass", least=1, type=int)
+    resamples: int = setting(2000, "--resamples", "of the bootstrap", least=100, type=int)
     seed: int = 0
     request: AllocationRequest = AllocationRequest(widths=(1, 2, 3, 4))
     quantizer: Quantizer = Quantizer()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, kind in (("request", AllocationRequest), ("quantizer", Quantizer)):
             if isinstance(given := getattr(self, name), Mapping):
                 object.__setattr__(self, name, kind.from_dict(given))
@@ -64,10 +65,6 @@ class ComparisonSettings(Settings):
             replace(self.request, shrinkage=level)  # refuses what is no share
         if outside := set(self.truth_bits) - set(widths):
             raise SettingsError(f"truth_bits {sorted(outside)} are not among the widths {widths}.")
-        if self.batch_size < 1 or self.resamples < 100:
-            raise SettingsError(
-                f"batch_size must be at least 1 and resamples at least 100; got {self.batch_size}, {self.resamples}."
-            )
 
     def fitted(self, statistics: ExpertStatistics) -> ComparisonSettings:
         """The same on these statistics' grid, with the methods that they allow where none were named.
@@ -86,8 +83,9 @@ class ComparisonSettings(Settings):
 
     def asked(self, method: str, scope: str, average_bits: float, shrinkage: float = 0.0) -> AllocationRequest:
         """What one method is asked for: with the counts of its authors, where widths and budget leave room for them."""
-        own = {"method": method, "scope": scope, "shrinkage": shrinkage}
-        request = replace(self.request, **own, budget=average_bits, measure="bits")
+        request = replace(
+            self.request, method=method, scope=scope, shrinkage=shrinkage, budget=average_bits, measure="bits"
+        )
         counts = {width: count for width, count in METHODS[method].counts.items() if width in request.widths}
         inside = request.widths[0] < average_bits < request.widths[-1]
         return replace(request, at_least=tuple(counts.items())) if counts and inside else request

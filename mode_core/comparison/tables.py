@@ -64,8 +64,8 @@ class Group:
 
 def groups_of(tasks: np.ndarray, modalities: np.ndarray) -> list[Group]:
     """All items, those of each modality that is there, and those of each task."""
-    masks = {name: np.ones(len(tasks), bool) if name == "all" else modalities == name for name in MODALITIES}
-    groups = [Group("all", name, mask) for name, mask in masks.items() if mask.any()]
+    masks = {name: np.ones(len(tasks), bool) if name == ALL else modalities == name for name in MODALITIES}
+    groups = [Group(ALL, name, mask) for name, mask in masks.items() if mask.any()]
     for task, modality in dict.fromkeys(zip(tasks.tolist(), modalities.tolist(), strict=True)):
         if task:
             groups.append(Group(task, modality, (tasks == task) & (modalities == modality)))
@@ -89,7 +89,7 @@ def score_tables(
             shared = {"quantizer": quantizer, "task": group.task, "modality": group.modality, "metric": metric}
             shared["items"] = int(group.mask.sum())
             rows += _rows(measured, shared, MEAN, points.mean(axis=1), over, measured.bytes.mean(axis=1))
-            if group.task == "all":
+            if group.task == ALL:
                 for draw in range(each.shape[1]):
                     rows += _rows(measured, shared, draw, points[:, draw], each[:, draw], measured.bytes[:, draw])
                 pairs += _pairs(measured, shared, points.mean(axis=1), over)

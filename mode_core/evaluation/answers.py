@@ -13,7 +13,7 @@ from mode_core.errors import SettingsError
 from mode_core.evaluation.records import Answer
 from mode_core.models.last_logits import last_logits, longer_inputs
 from mode_core.models.soundness import check_logits
-from mode_core.quantization.guard import exclusive
+from mode_core.quantization.model_lock import exclusive
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mode_core.errors import ReferenceMissing
 from mode_core.evaluation.answers import BATCH, FREE_TOKENS, answer_logits, batches, greedy_texts
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.guard import exclusive, is_quantized
+from mode_core.quantization.model_lock import original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -93,13 +93,11 @@ def record_reference(
     Samples without an answer are recorded at the original's own greedy answer of at most `max_new_tokens`.
 
     Raises:
-        ReferenceMissing: the model is quantized now, so that this is not the original.
+        QuantizationError: the model is quantized now, so that this is not the original.
         Cancelled: a stop was asked for.
     """
     reporter, found = Reporter(progress, len(samples), cancel), {}
-    with exclusive(loaded):
-        if is_quantized(loaded):
-            raise ReferenceMissing("The model is quantized now; record the reference before, or restore it first.")
+    with original(loaded):
         for places in batches(samples, batch_size):
             batch = answered([samples[place] for place in places], loaded, max_new_tokens)
             found |= _record(loaded, batch)

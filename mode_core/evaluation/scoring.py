@@ -11,7 +11,7 @@ from mode_core.evaluation.answers import BATCH, answer_logits, batches, greedy_t
 from mode_core.evaluation.records import ScoredAnswer, Scores, normalised
 from mode_core.evaluation.reference import Reference, kl_divergence, with_answer
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.quantization.guard import exclusive
+from mode_core.quantization.model_lock import exclusive
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mode_core.export.checkpoint import check_family, separate, write_checkpoint
+from mode_core.export.checkpoint import packable_weights, separate, write_checkpoint
 from mode_core.export.expert_modules import ExpertModule, expert_modules
-from mode_core.export.int32 import check_shapes, most_common_width, packed_parts
+from mode_core.export.int32 import most_common_width, packed_parts
 from mode_core.export.request import Request
-from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED
 
 FAMILIES = {  # model types (with their language model's) whose loading by auto-round was proven -> what they are called
@@ -40,9 +39,7 @@ def write_auto_round(request: Request, folder: Path) -> tuple[str, ...]:
     Raises:
         ExportError: a family whose loading was not proven, or channels that do not fill whole words.
     """
-    weights = open_weights(request)
-    check_family(weights.config, FAMILIES, "auto-round")
-    check_shapes(weights.shapes, request.group_size)
+    weights = packable_weights(request, FAMILIES, "auto-round")
     entries = _entries(expert_modules(request.allocation.bits, weights.shapes), request)
     settings = {
         "quant_method": "auto-round",

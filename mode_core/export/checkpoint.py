@@ -9,28 +9,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mode_core.export.folder import ExportError
+from mode_core.export.int32 import check_shapes
+from mode_core.export.request import Request
 from mode_core.export.shards import ShardWriter
+from mode_core.export.weights import Weights, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mode_core.export.weights import Weights
     from mode_core.quantization.packing import PackedMatrix
 
-Tensors = Callable[["Weights"], Iterator[tuple[str, "Tensor"]]]
+Tensors = Callable[[Weights], Iterator[tuple[str, "Tensor"]]]
 NAMED = 3  # tensors named in a note
 
 
 def write_checkpoint(
-    weights: Weights, folder: Path, experts: Tensors, changes: Mapping[str, object] | None = None
+    weights: Weights,
+    folder: Path,
+    experts: Tensors,
+    changes: Mapping[str, object] | None = None,
+    others: Tensors | None = None,
 ) -> tuple[str, ...]:
     """Write a whole checkpoint: everything outside the experts as the source has it, and `experts(weights)`.
 
-    `changes` are entries of config.json that the target needs.
+    `changes` are entries of config.json that the target needs, `others` what lies outside the experts, if not
+    the source's own.
     """
     writer = ShardWriter(folder, weights.request.shard_bytes)
     with weights.ready():
-        for tensors in (weights.others(), experts(weights)):
+        for tensors in (others(weights) if others else weights.others(), experts(weights)):
             for name, tensor in tensors:
                 writer.add(name, tensor)
         writer.close()
@@ -53,6 +60,18 @@ def separate(parts: Callable[[PackedMatrix], dict[str, Tensor]]) -> Tensors:
                 yield f"{matrix.module}.{part}", tensor
 
     return tensors
+
+
+def packable_weights(request: Request, families: Mapping[str, str], by: str) -> Weights:
+    """The weights of the request's model, to be packed for an engine that reads these families; see `check_family`.
+
+    Raises:
+        ExportError: another family; channels that do not fill whole words or groups; see `open_weights`.
+    """
+    weights = open_weights(request)
+    check_family(weights.config, families, by)
+    check_shapes(weights.shapes, request.group_size)
+    return weights
 
 
 def check_family(config: Mapping[str, object], families: Mapping[str, str], by: str) -> None:

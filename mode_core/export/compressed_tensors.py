@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
+from mode_core.export.checkpoint import other_linears, packable_weights, separate, write_checkpoint
 from mode_core.export.expert_modules import expert_modules
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shapes, whole_zeros, words
+from mode_core.export.int32 import whole_zeros, words
 from mode_core.export.request import Request
-from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
 if TYPE_CHECKING:
@@ -40,10 +39,8 @@ def write_compressed_tensors(request: Request, folder: Path) -> tuple[str, ...]:
     Raises:
         ExportError: another family, or channels that do not fill whole words.
     """
-    weights = open_weights(request)
+    weights = packable_weights(request, FAMILIES, "compressed-tensors")
     check_groups(weights.shapes, request.group_size)
-    check_family(weights.config, FAMILIES, "compressed-tensors")
-    check_shapes(weights.shapes, request.group_size)
     modules = expert_modules(request.allocation.bits, weights.shapes)
     ignored = other_linears(weights) + [module.name for module in modules if module.bits == UNTOUCHED]
     settings = _settings(config_groups(request, weights.shapes), ignored)
@@ -83,8 +80,8 @@ def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
 def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, dict[str, object]]:
     """One group per width and group size: its patterns (`re:` on module names) and how its weights are stored."""
     groups: dict[tuple[int, int], list[str]] = {}
-    for bank, bits in request.allocation.bits.items():
-        for width, size, pattern in patterns(bank, np.asarray(bits), shapes[bank], request.group_size):
+    for bank, bits in request.allocation.by_side().items():
+        for width, size, pattern in patterns(bank, bits, shapes[bank], request.group_size):
             if width != UNTOUCHED:
                 groups.setdefault((width, size), []).append(f"re:{pattern}")
     return {
@@ -94,10 +91,9 @@ def config_groups(request: Request, shapes: dict[str, BankShape]) -> dict[str, d
 
 
 def patterns(bank: str, bits: np.ndarray, shape: BankShape, group_size: int) -> Iterator[tuple[int, int, str]]:
-    """(width, group size, pattern) so that every matrix of the bank matches exactly one pattern."""
-    columns = bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+    """(width, group size, pattern) so that every matrix of the bank matches exactly one pattern; `bits` `[E, 2]`."""
     entrance = ("gate", "up") if shape.has_gate else ("up",)
-    sides = ((entrance, shape.hidden, columns[:, 0]), (("down",), shape.intermediate, columns[:, 1]))
+    sides = ((entrance, shape.hidden, bits[:, 0]), (("down",), shape.intermediate, bits[:, 1]))
     for projections, channels, widths in sides:
         for width in np.unique(widths):
             experts = np.flatnonzero(widths == width)

@@ -3,7 +3,8 @@ layout and type, where stock transformers reads these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,14 +33,18 @@ def write_dequantized(request: Request, folder: Path) -> tuple[str, ...]:
         ExportError: no model at hand; experts that lie otherwise in the files than transformers would write them.
     """
     weights = open_weights(request)
-    return write_checkpoint(weights, folder, _values if weights.banks else _as_transformers_writes)
+    return write_checkpoint(weights, folder, values if weights.banks else _as_transformers_writes)
 
 
-def _values(weights: Weights) -> Iterator[tuple[str, Tensor]]:
-    """The experts' tensors in the form that `weights.form` says, with the values of their codes."""
+def values(weights: Weights, kept: Mapping[str, Mapping[int, int]] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The experts' tensors in the form that `weights.form` says, with the values of their codes; `kept`: of every bank
+    those that stay, and their new numbers."""
     matrices = weights.experts()
     for bank in weights.banks.values():
         own = islice(matrices, bank.shape.experts * len(bank.projections))
+        if kept is not None:
+            own = _renumbered(own, kept[bank.name])
+            bank = replace(bank, shape=replace(bank.shape, experts=len(kept[bank.name])))
         if (form := weights.form(bank)).fused:
             types = {form.names[part]: weights.files.dtype(name.format(0)) for part, name in bank.names.items()}
             yield from _fused(form, types, own)
@@ -49,8 +54,12 @@ def _values(weights: Weights) -> Iterator[tuple[str, Tensor]]:
             yield name, matrix.values(weights.files.dtype(name))
 
 
+def _renumbered(matrices: Iterator[ExpertMatrix], kept: Mapping[int, int]) -> Iterator[ExpertMatrix]:
+    return (replace(matrix, expert=kept[matrix.expert]) for matrix in matrices if matrix.expert in kept)
+
+
 def _fused(
-    form: StoredBank, types: dict[str, torch.dtype], matrices: Iterator[ExpertMatrix]
+    form: StoredBank, types: dict[str, torch.dtype], matrices: Iterable[ExpertMatrix]
 ) -> Iterator[tuple[str, Tensor]]:
     import torch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mode_core.quantization.widths import group_length
+from mode_core.quantization.widths import by_side, group_length
 from mode_core.statistics import BankShape
 
 
@@ -27,10 +27,9 @@ class ExpertModule:
 def expert_modules(bits: Mapping[str, np.ndarray], shapes: Mapping[str, BankShape]) -> Iterator[ExpertModule]:
     """Bank by bank, expert by expert, gate, up, down; gated where the bank's shape is not known."""
     for bank, widths in bits.items():
-        shape, columns = shapes.get(bank), np.asarray(widths)
-        columns = columns if columns.ndim == 2 else np.stack([columns, columns], axis=1)
+        shape = shapes.get(bank)
         sizes = (0, 0) if shape is None else (shape.hidden, shape.intermediate)
-        for expert, pair in enumerate(columns.tolist()):
+        for expert, pair in enumerate(by_side(widths).tolist()):
             for projection in ("gate", "up", "down") if shape is None or shape.has_gate else ("up", "down"):
                 side = int(projection == "down")
                 yield ExpertModule(f"{bank}.{expert}.{projection}_proj", pair[side], sizes[side])

@@ -21,9 +21,9 @@ TRIED = "2026.10.11549"  # llama.cpp b11549
 def _library() -> ctypes.CDLL:
     try:
         import xllamacpp
-    except ImportError:
+    except ImportError as missing:  # the package, or a library of the system that it needs
         raise ExportError(
-            "K and IQ types are rounded by ggml itself, which the package xllamacpp carries; install it: "
+            f"K and IQ types are rounded by ggml itself, which the package xllamacpp carries ({missing}); install it: "
             f"pip install xllamacpp=={TRIED}. Without it choose among Q2_0, Q4_0, Q5_0 and Q8_0 (types 'codes')."
         ) from None
     (shared,) = Path(xllamacpp.__file__).parent.glob("xllamacpp.*.so")

@@ -30,6 +30,7 @@ from mode_core.importance import CostTable
 from mode_core.importance.projections import by_projection
 from mode_core.quantization.methods import quantize_data_free
 from mode_core.quantization.packing import pack_matrices
+from mode_core.quantization.quantizers import DATA_FREE
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, group_length
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _choices(
     """(bank, side) → its types, rising in bytes; of two that take the same the less damaging."""
     held, found = request.statistics.settings, {}
     grid = int(held.get("group_size", request.group_size)), bool(held.get("symmetric", request.symmetric))
-    same = request.method == "rtn" and grid == (request.group_size, request.symmetric)
+    same = request.method == DATA_FREE and grid == (request.group_size, request.symmetric)
     widths = [width for width in costs.bits if width not in (DROPPED, UNTOUCHED)]
     rows = importance_of(request)
     for bank, shape in weights.shapes.items():
@@ -123,7 +124,7 @@ def _choices(
             stacks = list(_looked_at(weights, bank, parts, rows))
             table = np.asarray(costs[bank])[:, side].sum(axis=0)
             damage = {width: float(table[costs.bits.index(width)]) for width in widths}
-            errors = {width: _own_error(stacks, width, *grid, "rtn") for width in widths}
+            errors = {width: _own_error(stacks, width, *grid, DATA_FREE) for width in widths}
             options = _options(request, shape.intermediate if side else shape.hidden, rounded)
             made = []
             for kind, width, codes in options:
@@ -142,7 +143,7 @@ def _choices(
 
 def _options(request: Request, columns: int, rounded: tuple[GgmlType, ...]) -> Iterator[tuple[GgmlType, int, bool]]:
     """(type, width, whether it holds our codes): the widest codes of every type that fits, and types that round."""
-    group, fractions = group_length(columns, request.group_size), request.method == "hqq"
+    group, fractions = group_length(columns, request.group_size), request.quantizer.kind.real_zeros
     held: dict[str, int] = {}
     for width in WIDTHS:
         if (kind := container(width, request.symmetric and not fractions, columns, group, fractions)) is not None:
@@ -179,7 +180,7 @@ def _own_error(stacks, width: int, group: int, symmetric: bool, method: str) -> 
 
 def _error(stacks, request: Request, kind: GgmlType, width: int, codes: bool) -> float:
     if codes:
-        method = "hqq" if request.method == "hqq" else "rtn"
+        method = DATA_FREE if request.quantizer.kind.needs_samples else request.method
         return _own_error(stacks, width, request.group_size, request.symmetric, method)
     return _relative(stacks, [_rounded(stack.numpy(), kind, row) for stack, row in stacks])
 
@@ -290,12 +291,11 @@ def _as_planned(request: Request, target: Target, weights: Weights) -> Fitted:
     sizes = request.sizes(request.allocation.widths)
     shared = request.options.get("budget_per", MODEL)
     fitted = fit(request.allocation, target, request.costs, request.statistics, sizes, shared)
-    names, bits, fractions = {}, {}, request.method == "hqq"
-    for bank, given in fitted.allocation.bits.items():
-        shape, widths = weights.shapes[bank], np.asarray(given)
-        bits[bank] = widths if widths.ndim == 2 else np.stack([widths, widths], axis=1)
+    names, bits, fractions = {}, fitted.allocation.by_side(), request.quantizer.kind.real_zeros
+    for bank, widths in bits.items():
+        shape = weights.shapes[bank]
         for side, parts in enumerate(PARTS):
-            width, columns = int(bits[bank][0, side]), shape.intermediate if side else shape.hidden
+            width, columns = int(widths[0, side]), shape.intermediate if side else shape.hidden
             grid = columns, group_length(columns, request.group_size)
             kind = container(width, request.symmetric and not fractions, *grid, fractions)
             if width == UNTOUCHED:

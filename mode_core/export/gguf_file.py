@@ -122,8 +122,9 @@ def _rest_types(weights: Weights, names: Mapping[str, str], asked: str) -> dict[
 
 def _held(weights: Weights, stored: str) -> GgmlType:
     request, columns = weights.request, weights.files.shape(stored)[-1]
-    width, grid = weights.linears[stored][1], (columns, group_length(columns, request.group_size))
-    kind = container(width, request.symmetric and request.method != "hqq", *grid, request.method == "hqq")
+    width, fractions = weights.linears[stored][1], request.quantizer.kind.real_zeros
+    grid = columns, group_length(columns, request.group_size)
+    kind = container(width, request.symmetric and not fractions, *grid, fractions)
     if kind is None:
         raise ExportError(f"No ggml type holds the {width}-bit codes of {stored}; choose another width or group size.")
     return kind

@@ -37,6 +37,17 @@ def _qwen3_moe(writer: GGUFWriter, text: Mapping[str, Any], config: Mapping[str,
         raise ExportError("norm_topk_prob is off in this model, and llama.cpp's graph of qwen3moe always normalizes.")
 
 
+def _olmoe(writer: GGUFWriter, text: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """llama.cpp never divides the routing weights of this architecture by their sum, nor clips or shares keys."""
+    heads = text["num_attention_heads"]
+    shared = (text.get("num_key_value_heads") or heads) != heads
+    if text.get("norm_topk_prob", False) or text.get("clip_qkv") is not None or shared:
+        raise ExportError(
+            "norm_topk_prob or clip_qkv is set in this model, or heads share keys, and llama.cpp's graph of olmoe "
+            "knows none of these."
+        )
+
+
 def _qwen3_vl_moe(writer: GGUFWriter, text: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     _qwen3_moe(writer, text, config)
     sections = rope_of(text).get("mrope_section", ())
@@ -49,6 +60,7 @@ FAMILIES: dict[str, Family] = {  # by model type; a wrapper's language model sta
     "qwen3_vl_moe": Family("Qwen3-VL-MoE", "QWEN3VLMOE", _qwen3_vl_moe),
     "internvl/qwen3_moe": Family("InternVL with Qwen3-MoE", QWEN3_MOE, _qwen3_moe),
     "qwen3_moe": Family("Qwen3-MoE", QWEN3_MOE, _qwen3_moe),
+    "olmoe": Family("OLMoE", "OLMOE", _olmoe),
 }
 
 

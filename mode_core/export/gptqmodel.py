@@ -12,11 +12,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mode_core.export.checkpoint import check_family, other_linears, separate, write_checkpoint
+from mode_core.export.checkpoint import other_linears, packable_weights, separate, write_checkpoint
 from mode_core.export.expert_modules import expert_modules
-from mode_core.export.int32 import check_shapes, most_common_width, packed_parts
+from mode_core.export.int32 import most_common_width, packed_parts
 from mode_core.export.request import Request
-from mode_core.export.weights import open_weights
 from mode_core.quantization.widths import UNTOUCHED, group_length
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def write_gptqmodel(request: Request, folder: Path) -> tuple[str, ...]:
     Raises:
         ExportError: a family whose loading was not proven, or channels that do not fill whole words.
     """
-    weights = open_weights(request)
-    check_family(weights.config, FAMILIES, "GPTQModel")
-    check_shapes(weights.shapes, request.group_size)
+    weights = packable_weights(request, FAMILIES, "GPTQModel")
     dynamic = {}
     for module in other_linears(weights):
         dynamic |= untouched(module)

@@ -31,7 +31,7 @@ def build_manifest(
     allocation, sizes = request.allocation, request.packed_bytes()
     statistics = request.statistics
     files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": checksum(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
@@ -75,7 +75,8 @@ def _counts(allocation: Allocation) -> dict[str, int]:
     return {f"{width} bits": int(count) for width, count in zip(widths, counts, strict=True)}
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     seal = hashlib.sha256()
     with path.open("rb") as opened:
         while part := opened.read(READ_AT_ONCE):

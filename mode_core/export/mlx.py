@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.export.checkpoint import check_family, write_checkpoint
+from mode_core.export.checkpoint import packable_weights, write_checkpoint
 from mode_core.export.folder import ExportError
-from mode_core.export.int32 import check_shapes, words
+from mode_core.export.int32 import words
 from mode_core.export.request import Request
-from mode_core.export.weights import ExpertMatrix, Weights, open_weights
+from mode_core.export.weights import ExpertMatrix, Weights
 from mode_core.quantization.widths import UNTOUCHED
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def write_mlx(request: Request, folder: Path) -> tuple[str, ...]:
     Raises:
         ExportError: another family, a group size MLX does not have, or channels that do not fill whole groups.
     """
-    settings, weights = quantization(request), open_weights(request)
-    check_family(weights.config, FAMILIES, "mlx-vlm")
-    check_shapes(weights.shapes, request.group_size)
+    settings, weights = quantization(request), packable_weights(request, FAMILIES, "mlx-vlm")
     for name, shape in weights.shapes.items():
         if min(shape.hidden, shape.intermediate) < request.group_size:
             raise ExportError(f"Bank {name} is narrower than one group of {request.group_size} channels.")

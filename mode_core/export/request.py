@@ -17,7 +17,7 @@ from mode_core.export.shards import SHARD_BYTES
 from mode_core.importance.records import CostTable
 from mode_core.jobs import Cancel, ProgressHook
 from mode_core.quantization.settings import Quantizer
-from mode_core.quantization.sizes import expert_bytes, packed_bytes
+from mode_core.quantization.sizes import expert_bytes
 from mode_core.statistics import BankShape, ExpertStatistics
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ class Request:
     def packed_bytes(self) -> dict[str, np.ndarray] | None:
         """Packed bytes of every expert at its bits: bank → int64 `[E]`; None where shapes are not known."""
         shapes = self.shapes()
-        if not shapes:
-            return None
-        grid = self.quantizer.grid
-        return {bank: packed_bytes(shapes[bank], bits, **grid) for bank, bits in self.allocation.bits.items()}
+        return self.quantizer.packed(shapes, self.allocation.bits) if shapes else None
 
     def sizes(self, widths: tuple[int, ...]) -> dict[str, np.ndarray] | None:
         """Packed bytes of one expert at each width, gate+up and down: bank → int64 `[B, 2]`; None without shapes."""

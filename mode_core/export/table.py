@@ -12,7 +12,7 @@ from mode_core.export.request import Request
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import views
-from mode_core.modalities import KEY_RATIO, KINDS
+from mode_core.modalities import COUNTED, KEY_RATIO, KINDS
 
 FILES = ("experts.csv", "experts.parquet")
 
@@ -67,7 +67,7 @@ def _measurements(request: Request) -> pd.DataFrame:
     shares = frequencies(statistics, ratio, signal)
     rows: dict[str, dict[str, np.ndarray]] = {}
     for view in views(statistics, ratio, signal):
-        for kind in ("text", "key"):
+        for kind in COUNTED:
             error, support = measured(view, kind), view.sums(kind, "support")
             error = np.where(support[..., None] > 0, error, np.nan)
             for row, bank in enumerate(view.stack.names):

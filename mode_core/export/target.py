@@ -48,10 +48,15 @@ class Target:
     `group` is a name of `GROUPS`, `for_whom` one sentence on who should take this form, `recommended` why it is the one
     to start with ("" for all others).
     `finest_unit` is a name of `mode_core.allocation.UNITS`; an allocation that is finer is solved again at it.
+    `takes_samples`: it writes the run's own samples too, where they are given.
+    `offers`: what it alone understands (see `export`, options) and the usual values, the default ("": none) first.
     `needs` is the optional package that writing takes ("" for none), `warning` what a person must know before use.
     `fit` solves the allocation in a way of the target's own, where widths alone do not tell what it stores.
-    `write` gives sentences about what it wrote. `load` are lines of Python that open a checkpoint within its folder
+    `write` gives sentences about what it wrote. `reroutes`: tokens go to other experts than in the model that was
+    measured. `load` are lines of Python that open a checkpoint within its folder
     (see `card`), `tried` the versions of the packages that were tried with them.
+    `engine`: what a person calls the engine for whose sake they take it ("" where another form is the one for it),
+    `run` the command that serves `{folder}` with `{context}` tokens there ("" where lines of Python are the way).
     """
 
     name: str
@@ -64,12 +69,22 @@ class Target:
     proof: str
     write: Callable[[Request, Path], tuple[str, ...] | None]
     needs_model: bool = False
+    takes_samples: bool = False
+    offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: str = ""
     recommended: str = ""
     warning: str = ""
     fit: Callable[[Request, Target], Fitted] | None = None
+    reroutes: bool = False
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)
+    engine: str = ""
+    run: str = ""
+
+    @property
+    def library(self) -> str:
+        """What the hub calls the library that loads it; "" for one without a name there."""
+        return next((name for name in ("transformers", "mlx") if f"from {name}" in self.load), "")
 
 
 def missing_package(target: Target) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from mode_core.export.auto_round import FAMILIES as AUTO_ROUND_PROVEN
 from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
+from mode_core.export.auto_round_recipe import write_auto_round_recipe
 from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
 from mode_core.export.compressed_tensors import write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
+from mode_core.export.exllamav3 import EXL3_WIDTHS, SERVED_WIDTHS, write_exllamav3
+from mode_core.export.exllamav3 import FAMILIES as EXL3_FAMILIES
 from mode_core.export.expert_bits import write_expert_bits
 from mode_core.export.ggml_library import TRIED as GGML_TRIED
-from mode_core.export.gguf import WIDTHS as GGUF_WIDTHS
-from mode_core.export.gguf import write_gguf
 from mode_core.export.gguf_choice import fit_types
 from mode_core.export.gguf_file import LINES as GGUF_LINES
 from mode_core.export.gguf_file import write_gguf_file
@@ -20,10 +21,14 @@ from mode_core.export.gguf_names import FAMILIES as GGUF_FAMILIES
 from mode_core.export.gptqmodel import WIDTHS as GPTQ_WIDTHS
 from mode_core.export.gptqmodel import write_gptqmodel, write_gptqmodel_config
 from mode_core.export.imatrix import write_imatrix
+from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
+from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
 from mode_core.export.mlx import write_mlx, write_mlx_config
+from mode_core.export.pruned import FAMILIES as PRUNED_FAMILIES
+from mode_core.export.pruned import write_pruned
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
-from mode_core.export.recipes import write_layer_config, write_recipe
+from mode_core.export.recipes import write_recipe
 from mode_core.export.table import write_table
 from mode_core.export.target import Target
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
@@ -72,6 +77,7 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=STOCK_LINES,
             tried={"transformers": TRANSFORMERS, "torch": TORCH, "auto-round": "0.16.1"},
+            engine="transformers",
             recommended="Stock from_pretrained loads it, with every expert at its own width.",
         ),
         Target(
@@ -91,6 +97,23 @@ TARGETS: dict[str, Target] = {
             tried={"transformers": TRANSFORMERS, "torch": TORCH},
         ),
         Target(
+            "pruned",
+            "Plain checkpoint without the experts at width 0, a smaller model of the same form",
+            "checkpoint",
+            "Take it to leave experts out for good: fewer of them, in whatever runs the original.",
+            "expert_projection",
+            ALL_WIDTHS,
+            "Whatever runs the original checkpoint, with fewer experts in every layer. Tokens of those left out go to "
+            f"others. Families: {', '.join(PRUNED_FAMILIES.values())}.",
+            "Loaded with stock transformers, its logits equal those of the quantized model whose router cannot choose "
+            "the experts that were left out.",
+            write_pruned,
+            needs_model=True,
+            load=STOCK_LINES,
+            tried={"transformers": TRANSFORMERS, "torch": TORCH},
+            reroutes=True,
+        ),
+        Target(
             "gptqmodel",
             "Packed checkpoint in GPTQModel's format, a width for every expert",
             "checkpoint",
@@ -105,6 +128,7 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=GPTQMODEL_LINES,
             tried={"gptqmodel": "7.7.0", "transformers": TRANSFORMERS, "torch": TORCH},
+            engine="GPTQModel",
         ),
         Target(
             "compressed_tensors",
@@ -122,6 +146,8 @@ TARGETS: dict[str, Target] = {
             write_compressed_tensors,
             needs_model=True,
             load=VLLM_LINES,
+            engine="vLLM",
+            run="vllm serve {folder} --max-model-len {context}",
             warning="Loaded by stock transformers, a file with several widths has wrong weights and no error.",
         ),
         Target(
@@ -138,6 +164,8 @@ TARGETS: dict[str, Target] = {
             needs_model=True,
             load=MLX_LINES,
             tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
+            engine="MLX (Apple)",
+            run="python -m mlx_vlm.generate --model {folder} --image picture.png --prompt 'What is this?'",
         ),
         Target(
             "compressed_tensors_expert",
@@ -168,21 +196,26 @@ TARGETS: dict[str, Target] = {
             "0.0; llama.cpp opens the file and answers with the same probabilities.",
             write_gguf_file,
             needs_model=True,
+            offers={"types": ("codes", "all", "plan"), "rest": ("", "Q8_0", "BF16", "F16", "F32"), "imatrix": ("",)},
             needs="gguf",
             fit=fit_types,
             load=GGUF_LINES,
             tried={"xllamacpp": GGML_TRIED},
+            engine="llama.cpp, Ollama, LM Studio",
+            run="llama-server -m {folder}/model.gguf --mmproj mmproj.gguf -c {context}",
         ),
         Target(
             "auto_round_recipe",
-            "AutoRound's layer_config, to tune with it at these bits (JSON)",
+            "A script for AutoRound, which tunes the rounding to these bits",
             "recipe",
             "Take it to have AutoRound tune the rounding to these bits.",
             "expert_projection",
             RECIPE_WIDTHS,
-            "AutoRound: AutoRound(model, layer_config=…) (tried: 0.16.1).",
-            "Every expert's every matrix has exactly one entry; AutoRound's own class takes every entry.",
-            write_layer_config,
+            "AutoRound (tried: 0.16.1, on CPU): python quantize.py MODEL, pictures of the calibration included.",
+            "Every expert's every matrix has exactly one entry, which AutoRound's own class takes; run for a few "
+            "steps, every width is the one asked for, and stock transformers loads the result (tests/parity).",
+            write_auto_round_recipe,
+            takes_samples=True,
         ),
         Target(
             "gptqmodel_config",
@@ -223,6 +256,33 @@ TARGETS: dict[str, Target] = {
             write_gguf,
         ),
         Target(
+            "exllamav3_recipe",
+            "Recipes for ExLlamaV3, one width for a layer's projection (YAML)",
+            "recipe",
+            "Take it to have ExLlamaV3 quantize the original to EXL3 at these bits, on an NVIDIA GPU.",
+            "projection",
+            EXL3_WIDTHS,
+            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (both read in "
+            f"its sources of September 2026, not run: it needs CUDA). Families: {', '.join(EXL3_FAMILIES.values())}.",
+            "It passes the checks that its converter makes, as read there: every linear layer of the decoder once, and "
+            "no other; patterns match each tensor of an expert once. Not run.",
+            write_exllamav3,
+        ),
+        Target(
+            "exllamav3_recipe_expert",
+            "Recipes for ExLlamaV3, a width for every expert (YAML)",
+            "recipe",
+            "Take it for the plug-in vllm-exl3, which serves experts of one layer at several widths.",
+            "expert_projection",
+            SERVED_WIDTHS,
+            "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads it: its "
+            "format has a width for every matrix.",
+            "It passes the checks that ExLlamaV3's converter makes, as read there. Not run.",
+            write_exllamav3,
+            warning="ExLlamaV3's fast path for experts wants equal widths within a layer; with several it is slower, "
+            "or refuses. Measure before you keep it.",
+        ),
+        Target(
             "mlx_config",
             "MLX's bits for every path, to convert with mlx-vlm (JSON)",
             "recipe",
@@ -244,6 +304,7 @@ TARGETS: dict[str, Target] = {
             "Its sums equal those counted from the model's own pass; ggml's function takes each expert's row, and the "
             "error weighted by it falls.",
             write_imatrix,
+            offers={"weighting": ("modality", "plain")},
             needs="gguf",
         ),
         Target(
@@ -270,3 +331,5 @@ TARGETS: dict[str, Target] = {
         ),
     )
 }
+
+ENGINES = {target.engine: target for target in TARGETS.values() if target.engine}  # engine -> the form for it

@@ -19,7 +19,7 @@ import numpy as np
 
 from mode_core.export.folder import ExportError
 from mode_core.export.naming import model_names
-from mode_core.export.published import PUBLISHED, Published
+from mode_core.export.published_forms import PUBLISHED, Published
 from mode_core.export.request import Request, shape_of
 from mode_core.export.stored_banks import OtherStorage, StoredBank, bank_of, stored_banks
 from mode_core.jobs import Reporter, check
@@ -200,8 +200,7 @@ class Weights:
         """Files' names of layers of attention and shared experts that get a width → module and width."""
         from mode_core.quantization.plan import planned_linears
 
-        asked = {part: getattr(self.request.quantizer, f"{part}_bits") for part in ("attention", "shared")}
-        planned = planned_linears(self.network, asked)
+        planned = planned_linears(self.network, self.request.quantizer)
         stored = {name: place for place, name in self.names.items()}
         linears = {}
         for module, (linear, width) in planned.items():
@@ -247,8 +246,8 @@ class Weights:
 
     def _check_sound(self, called: str, tensor: Tensor) -> None:
         """Refuse weights that are not finite where they come from the folder; a loaded model's were looked at."""
-        from mode_core.models.arriving import UNSOUND, unsound
         from mode_core.models.errors import ModelError
+        from mode_core.models.weight_loading import UNSOUND, unsound
 
         if self.request.loaded is None and called and unsound(called, tensor):
             raise ModelError(f"{self.folder}: {called}: {UNSOUND}")

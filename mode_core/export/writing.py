@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mode_core.allocation.records import Allocation
-from mode_core.errors import ImportanceError, PredictionError
-from mode_core.export.card import write_card
+from mode_core.errors import ImportanceError, ModeError, PredictionError
+from mode_core.export.card import HUB_ID, write_card
 from mode_core.export.folder import MANIFEST, ExportError, check_destination, whole_folder
 from mode_core.export.manifest import build_manifest
+from mode_core.export.recipe import RECIPE, recipe_of
 from mode_core.export.refit import MODEL, fit, told_beside_uniform
 from mode_core.export.request import Request
 from mode_core.export.shards import SHARD_BYTES
@@ -63,6 +64,7 @@ def export(
     options: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     trust_remote_code: bool = False,
+    base_model: str | None = None,
     progress: ProgressHook | None = None,
     cancel: Cancel | None = None,
     before: Callable[[Fitted], None] | None = None,
@@ -85,6 +87,7 @@ def export(
         options: what the target alone understands, such as the types of `gguf`; and `budget_per`: see `fit`.
         shard_bytes: largest safetensors file.
         trust_remote_code: run Python code that comes with `checkpoint`, to learn its model's parts.
+        base_model: hub id of the original, for the card; None takes it where the model came from the hub.
 
     Raises:
         ExportError: no such target; bits that the target cannot hold; a model or package that is needed and not
@@ -102,7 +105,7 @@ def export(
     _check_ready(chosen, loaded, checkpoint)
     if statistics is None and run is not None:
         statistics = run.statistics
-    source = _source(run, statistics, loaded, checkpoint)
+    source = _source(run, statistics, loaded, checkpoint) | _base_model(base_model)
     rest = (statistics, costs, loaded, quantizer, samples, source, progress, cancel)
     place = {"checkpoint": None if checkpoint is None else Path(checkpoint), "shard_bytes": shard_bytes}
     read = loaded is None and checkpoint is not None
@@ -126,10 +129,21 @@ def export(
         notes = chosen.write(request, building) or ()
         check(cancel)
         if chosen.group == "checkpoint":
-            write_card(chosen, request, notes, building)
+            no_recipe = _write_recipe(chosen, asked, fitted, run, building)
+            write_card(chosen, asked, fitted, run, notes, building, no_recipe)
         manifest = build_manifest(chosen, request, fitted, notes, building)
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
     return ExportResult(folder, tuple(folder / name for name in (*manifest["files"], MANIFEST)), manifest, fitted)
+
+
+def _write_recipe(target: Target, asked: Request, fitted: Fitted, run: Run | None, folder: Path) -> str:
+    """Write recipe.yaml; where the export cannot be repeated, why ("" otherwise)."""
+    try:
+        recipe = recipe_of(target, asked, fitted, run)
+    except ModeError as why:
+        return str(why).rstrip(".")
+    (folder / RECIPE).write_text(recipe.text(), encoding="utf-8")
+    return ""
 
 
 def _worth(fitted: Fitted, run: Run | None) -> tuple[str, ...]:
@@ -167,15 +181,21 @@ def check_widths(target: Target, allocation: Allocation) -> None:
 
 def _network(target: Target, folder: Path, trust_remote_code: bool) -> nn.Module:
     """The model of a folder without weights; where these are written, after the proof that all of them are there."""
-    from mode_core.models.arriving import check_files
     from mode_core.models.checkpoint_files import CheckpointFiles
     from mode_core.models.outline import configuration, outline
+    from mode_core.models.weight_loading import check_files
 
     if not target.needs_model:
         return outline(folder, trust_remote_code)
     config = configuration(str(folder), trust_remote_code)
     with CheckpointFiles(folder) as files:
         return check_files(files, config, trust_remote_code)
+
+
+def _base_model(given: str | None) -> dict[str, str]:
+    if given is not None and not HUB_ID.fullmatch(given):
+        raise ExportError(f"base_model must be a hub id such as 'owner/name'; got {given!r}.")
+    return {} if given is None else {"base_model": given}
 
 
 def _source(

@@ -16,6 +16,7 @@ from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.logit_kl import kl_cost
 from mode_core.importance.sensitivity import damage, estimated
 from mode_core.importance.stacks import View
+from mode_core.modalities import ALL, KEY_TOKENS, REDUNDANT_TOKENS, TEXT_TOKENS, VISION_TOKENS
 
 Parts = tuple[tuple[str, float], ...]
 
@@ -36,7 +37,7 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
     """Σ over kinds of weight · frequency · damage, `[N, E, B]`, and who was not reached, `[N, E]`.
 
     An expert that fewer than `min_support` measured tokens of these kinds reached gets the estimated damage,
-    with the frequency that a single token of each kind would have: never zero, and small where data are many.
+    with at least the frequency that a single token of each kind would have: never zero, and small where data are many.
     """
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
     cost = sum(
@@ -48,13 +49,13 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
         least = sum(weight * one_token_share(view, kind) for kind, weight in kinds)
         least = np.where(least > 0, least, 1 / view.stack.shape.experts)
         free = least[..., None] * estimated(view, metric, options.min_support)
-        cost = np.where(unsupported[..., None], free, cost)
+        cost = np.where(unsupported[..., None], np.maximum(free, cost), cost)
     return cost, unsupported
 
 
-def counted(options: Options, vision: str = "key") -> Parts:
+def counted(options: Options, vision: str = KEY_TOKENS) -> Parts:
     """The kinds of token that the paper counts, with their weights; `vision` in the place of the key tokens."""
-    return ("text", 1.0), (vision, options.vision_weight)
+    return (TEXT_TOKENS, 1.0), (vision, options.vision_weight)
 
 
 def noise(bits: tuple[int, ...]) -> np.ndarray:
@@ -74,17 +75,17 @@ def mode_output(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def frequency(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_all·δ_all, all tokens alike."""
-    return weighted(view, options, (("all", 1.0),))
+    return weighted(view, options, ((ALL, 1.0),))
 
 
 def text_and_vision(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_vision·δ_vision."""
-    return weighted(view, options, counted(options, "vision"))
+    return weighted(view, options, counted(options, VISION_TOKENS))
 
 
 def text_and_redundant(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_redundant·δ_redundant."""
-    return weighted(view, options, counted(options, "redundant"))
+    return weighted(view, options, counted(options, REDUNDANT_TOKENS))
 
 
 def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +108,12 @@ def sensitivity_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarr
 
 def mc(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """φ·w^1.5·ε²: Mixture Compressor as its text says."""
-    return rivals.mixture_compressor(view, rivals.PAPER), view.sums("all", "support") < options.min_support
+    return rivals.mixture_compressor(view, rivals.PAPER), view.sums(ALL, "support") < options.min_support
 
 
 def mc_released(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """φ·w^1.5·ε: Mixture Compressor as its released solver computes."""
-    return rivals.mixture_compressor(view, rivals.RELEASED), view.sums("all", "support") < options.min_support
+    return rivals.mixture_compressor(view, rivals.RELEASED), view.sums(ALL, "support") < options.min_support
 
 
 def mopeq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +124,7 @@ def mopeq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Σ_d g_d²·Δz_d² at the bank's output, mean over all tokens alike: vision tokens outvote text."""
-    return weighed.fisher_cost(view, (("all", 1.0),), options.min_support)
+    return weighed.fisher_cost(view, ((ALL, 1.0),), options.min_support)
 
 
 def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +134,7 @@ def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """As fisher, with the gradients of softened answers."""
-    return weighed.fisher_cost(view, (("all", 1.0),), options.min_support, "soft_fisher")
+    return weighed.fisher_cost(view, ((ALL, 1.0),), options.min_support, "soft_fisher")
 
 
 def mode_soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -164,10 +165,10 @@ def logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def _significant(view: View, significance: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """significance · δ_all, and the estimated damage at the share of one token for experts that none reached."""
-    unsupported = view.sums("all", "support") < options.min_support
-    cost = significance[..., None] * damage(view, "all", min_support=options.min_support)
+    unsupported = view.sums(ALL, "support") < options.min_support
+    cost = significance[..., None] * damage(view, ALL, min_support=options.min_support)
     if unsupported.any():
-        free = one_token_share(view, "all")[..., None] * estimated(view, min_support=options.min_support)
+        free = one_token_share(view, ALL)[..., None] * estimated(view, min_support=options.min_support)
         cost = np.where(unsupported[..., None], free, cost)
     return cost, unsupported
 

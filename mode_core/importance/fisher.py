@@ -19,7 +19,7 @@ import numpy as np
 
 from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import View
-from mode_core.modalities import MODALITIES
+from mode_core.modalities import ALL, MODALITIES, TEXT_TOKENS, VISION_TOKENS
 
 
 def fisher_cost(
@@ -52,8 +52,8 @@ def estimated_fisher(view: View, min_support: int = 1, sums: str = "fisher") -> 
     expect, times one factor per bank, the median over its measured experts and widths of measured ÷ expected."""
 
     def make() -> np.ndarray:
-        support = view.sums("all", "fisher_support")[..., None]
-        measured = np.divide(view.sums("all", sums), support, out=np.zeros(free.shape), where=support > 0)
+        support = view.sums(ALL, "fisher_support")[..., None]
+        measured = np.divide(view.sums(ALL, sums), support, out=np.zeros(free.shape), where=support > 0)
         usable = (support >= max(min_support, 1)) & (free > 0)
         ratio = np.where(usable, measured / np.where(free > 0, free, 1), np.nan).reshape(len(free), -1)
         factor = np.array([np.nanmedian(row) if np.isfinite(row).any() else 0.0 for row in ratio])
@@ -70,7 +70,8 @@ def gradient_ratio(views: Sequence[View]) -> float:
         energy = sum(view.sums(kind, "gradient_energy").sum() for view in views)
         tokens = sum(view.sums(kind, "fisher_tokens").sum() for view in views)
         mean[kind] = energy / tokens if tokens > 0 else 0.0
-    return float(np.sqrt(mean["text"] / mean["vision"])) if mean["vision"] > 0 else np.inf
+    vision = mean[VISION_TOKENS]
+    return float(np.sqrt(mean[TEXT_TOKENS] / vision)) if vision > 0 else np.inf
 
 
 def veq_significance(view: View, gamma: float) -> np.ndarray:
@@ -78,8 +79,8 @@ def veq_significance(view: View, gamma: float) -> np.ndarray:
 
     β = T_text/T_vision of the bank. Where γ is infinite (no vision token has a gradient) only text counts.
     """
-    text, vision = view.sums("text", "selections"), view.sums("vision", "selections")
-    tokens, seen = view.sums("text", "tokens")[:, None], view.sums("vision", "tokens")[:, None]
+    text, vision = (view.sums(kind, "selections") for kind in MODALITIES)
+    tokens, seen = (view.sums(kind, "tokens")[:, None] for kind in MODALITIES)
     beta = np.divide(tokens, seen, out=np.zeros_like(tokens), where=seen > 0)
     significance = text + beta / gamma * vision  # S / γ, which stays finite
     total = significance.sum(axis=-1, keepdims=True)
@@ -97,7 +98,7 @@ def hessian_cost(view: View, min_support: int) -> tuple[np.ndarray, np.ndarray]:
     samples = stack.total("hessian_samples")[:, None, None]
     trace = np.divide(stack.total("hessian_trace"), samples, out=np.zeros(stack.total("hessian_trace").shape),
                       where=samples > 0)  # fmt: skip
-    trace, support = np.maximum(trace, 0), view.sums("all", "selections")
+    trace, support = np.maximum(trace, 0), view.sums(ALL, "selections")
     unsupported = support < min_support
     for bank in np.flatnonzero(unsupported.any(axis=-1) & ~unsupported.all(axis=-1)):
         known = ~unsupported[bank]

@@ -16,6 +16,7 @@ import numpy as np
 
 from mode_core.importance.frequency import share
 from mode_core.importance.stacks import ImportanceError, Stack, View
+from mode_core.modalities import ALL
 
 PAPER = (1.0, 1.5, 2.0)
 RELEASED = (1.0, 1.5, 1.0)
@@ -24,10 +25,8 @@ RELEASED = (1.0, 1.5, 1.0)
 def mixture_compressor(view: View, exponents: tuple[float, float, float]) -> np.ndarray:
     """φ^α·w^β·ε^γ over all calibration tokens: `[N, E, B]`, 0 for experts that no token reached."""
     of_selections, of_weight, of_error = exponents
-    significance = (
-        share(view.sums("all", "selections")) ** of_selections * share(view.sums("all", "weight")) ** of_weight
-    )
-    return significance[..., None] * np.sqrt(view.sums("all", "gated_error")) ** of_error
+    significance = share(view.sums(ALL, "selections")) ** of_selections * share(view.sums(ALL, "weight")) ** of_weight
+    return significance[..., None] * np.sqrt(view.sums(ALL, "gated_error")) ** of_error
 
 
 def mopeq_trace(stack: Stack) -> np.ndarray:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from mode_core.importance.stacks import ImportanceError, Stack, View
+from mode_core.modalities import ALL
 from mode_core.quantization.widths import DROPPED
 
 METRICS = ("expert_mse", "output_mse")
@@ -63,8 +64,8 @@ def estimated(view: View, metric: str = "expert_mse", min_support: int = 1) -> n
     else from the weights alone (see the head of this file). The same for every key ratio."""
 
     def make() -> np.ndarray:
-        over_all = measured(view, "all", metric)
-        known = (view.sums("all", "support") >= max(min_support, 1))[..., None]
+        over_all = measured(view, ALL, metric)
+        known = (view.sums(ALL, "support") >= max(min_support, 1))[..., None]
         free = data_free(view.stack)
         usable = known & (free > 0) & (over_all > 0)
         ratio = np.where(usable, over_all / np.where(free > 0, free, 1), np.nan).reshape(len(free), -1)

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 
 from mode_core.errors import ImportanceError
-from mode_core.modalities import KINDS
+from mode_core.modalities import ALL, KEY_TOKENS, KINDS, REDUNDANT_TOKENS, TEXT_TOKENS, UNRANKED, VISION_TOKENS
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
-
-NO_SIGNAL = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +98,16 @@ class View:
         `key` one of selections, weight, error, gated_error, support, tokens, energy; with gradients also fisher,
         soft_fisher, fisher_support, fisher_tokens, gradient_energy.
         """
-        if kind == "text":
+        if kind == TEXT_TOKENS:
             return self.stack.total(f"text_{key}")
-        if kind == "all":
-            return self.sums("text", key) + self.sums("vision", key)
-        if kind == "vision":
+        if kind == ALL:
+            return self.sums(TEXT_TOKENS, key) + self.sums(VISION_TOKENS, key)
+        if kind == VISION_TOKENS:
             return self.stack.vision(self.signal, key, BINS)
-        if kind == "key":
+        if kind == KEY_TOKENS:
             return self.stack.vision(self.signal, key, self.key_bins)
-        if kind == "redundant":
-            return _minus(self.sums("vision", key), self.sums("key", key))
+        if kind == REDUNDANT_TOKENS:
+            return _minus(self.sums(VISION_TOKENS, key), self.sums(KEY_TOKENS, key))
         raise ImportanceError(f"There is no kind of token {kind!r}; choose one of {', '.join(KINDS)}.")
 
 
@@ -156,16 +154,16 @@ def views(
     ranked_by: str | None = signal
     bins = key_bins(key_ratio)
     known_ratios: Any = statistics.settings.get("key_ratios")  # of statistics that were read in, not measured here
-    if known_ratios and signal != NO_SIGNAL and bins not in [key_bins(ratio) for ratio in known_ratios]:
+    if known_ratios and signal != UNRANKED and bins not in [key_bins(ratio) for ratio in known_ratios]:
         ratios = ", ".join(f"{ratio:g}" for ratio in known_ratios)
         raise ImportanceError(
             f"These statistics were read in and hold only the key ratio {ratios}; got {key_ratio:g}. "
             "Calibrate here to choose another."
         )
-    if signal == NO_SIGNAL:
+    if signal == UNRANKED:
         bins, ranked_by = BINS, statistics.signals[0] if statistics.signals else None
     elif signal not in statistics.signals:
-        known = ", ".join((*statistics.signals, NO_SIGNAL))
+        known = ", ".join((*statistics.signals, UNRANKED))
         raise ImportanceError(
             f"These statistics hold no redundancy signal {signal!r}; choose one of: {known}, "
             f"or calibrate again with {signal!r}."

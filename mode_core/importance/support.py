@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mode_core.importance.stacks import ImportanceError, in_order, views
-from mode_core.modalities import COUNTED, KEY_RATIO, SIGNAL
+from mode_core.modalities import COUNTED, KEY_RATIO, KEY_TOKENS, SIGNAL, TEXT_TOKENS
 from mode_core.statistics import ExpertStatistics
 
 
@@ -72,10 +72,10 @@ def support_summary(found: dict[str, Support], listed: int = 10) -> dict[str, ob
     return {
         "fewest_tokens": next(iter(banks)).least,
         "experts": count([np.ones_like(b.unsupported) for b in banks]),
-        "no_text_tokens": count([b.none("text") for b in banks]),
-        "no_key_vision_tokens": count([b.none("key") for b in banks]),
-        "too_few_text_tokens": count([b.thin("text") for b in banks]),
-        "too_few_key_vision_tokens": count([b.thin("key") for b in banks]),
+        "no_text_tokens": count([b.none(TEXT_TOKENS) for b in banks]),
+        "no_key_vision_tokens": count([b.none(KEY_TOKENS) for b in banks]),
+        "too_few_text_tokens": count([b.thin(TEXT_TOKENS) for b in banks]),
+        "too_few_key_vision_tokens": count([b.thin(KEY_TOKENS) for b in banks]),
         "cost_estimated": len(names),
         "estimated_experts": [*names[:listed], *more] or "none",
     }

@@ -1,6 +1,6 @@
 """Load a Mixture-of-Experts model with its processor, from a folder or the hub, and refuse what is not whole.
 
-Weights are read by `CheckpointFiles` and put together by transformers, which is asked what it missed (`arriving`).
+Weights are read by `CheckpointFiles` and put together by transformers, which is asked what it missed.
 A model that reads no pictures (Mixtral, Qwen3-MoE, OLMoE, DeepSeek) loads too, with its tokenizer as processor.
 """
 
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mode_core.models.arriving import load_weights
+from mode_core.models.bank_search import find_banks
 from mode_core.models.banks import ExpertBank
 from mode_core.models.checkpoint_files import BESIDE, CheckpointFiles
 from mode_core.models.encoding import Encoded, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
-from mode_core.models.finding import find_banks
 from mode_core.models.folders import checked_folder, model_name, read_json, refuse_pointer
 from mode_core.models.offloading import execution_device, memory_bytes
 from mode_core.models.outline import attempt, configuration, model_class_of
+from mode_core.models.weight_loading import load_weights
 from mode_core.samples import Sample
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -17,11 +17,13 @@ from torch import nn
 from mode_core.models.errors import ModelError, OwnCodeError
 from mode_core.models.folders import checked_folder, read_config
 from mode_core.models.quantized import refuse_quantized
+from mode_core.models.refused import refuse_family
 from mode_core.models.vision_ops import ensure_torchvision
 
 VISION_CONFIGS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 LANGUAGE_PARTS = ("text_config", "llm_config", "language_config")
-FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+FAILURES = (OSError, ValueError, LookupError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+FAILURES += (ArithmeticError, AssertionError, MemoryError)  # of numbers that cannot be
 OF_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # a file in a form that code does not expect, or old code
 
 
@@ -54,6 +56,7 @@ def configuration(source: str, trust_remote_code: bool = False, name: str | None
     common = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     config = attempt(name, "configuration", AutoConfig.from_pretrained, source, **common)
     refuse_quantized(config, name)
+    refuse_family(config, name)
     for part in (config, *(getattr(config, name, None) for name in LANGUAGE_PARTS)):
         if getattr(part, "quantization_config", None) is not None:
             del part.quantization_config

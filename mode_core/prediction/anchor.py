@@ -21,7 +21,7 @@ FORMAT = "mode-anchor/1"
 class _Record(TypedDict):
     """anchor.json; an error of null is one that a single sample cannot tell."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     widths: Annotated[list[Width], Len(1)]
     kl: dict[str, list[Amount]]
@@ -70,13 +70,13 @@ class Anchor:
             PredictionError: it is no anchor; with `where` and the field.
         """
         check_format(record, FORMAT, where, PredictionError, "anchor")
-        record = checked(record, _Record, where, PredictionError)
-        widths = tuple(record["widths"])
-        kl = {kind: tuple(own) for kind, own in record["kl"].items()}
-        error = {kind: tuple(np.inf if one is None else one for one in own) for kind, own in record["error"].items()}
+        found = checked(record, _Record, where, PredictionError)
+        widths = tuple(found["widths"])
+        kl = {kind: tuple(own) for kind, own in found["kl"].items()}
+        error = {kind: tuple(np.inf if one is None else one for one in own) for kind, own in found["error"].items()}
         if set(kl) != set(error) or any(len(own) != len(widths) for own in (*kl.values(), *error.values())):
             raise PredictionError(f"{where} is damaged: not every kind has a number for each of {len(widths)} widths.")
-        return cls(widths, kl, error, dict(record["samples"]), dict(record["info"]))
+        return cls(widths, kl, error, dict(found["samples"]), dict(found["info"]))
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""

@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from annotated_types import Interval
 from typing_extensions import TypedDict
 
+from mode_core.allocation import SCOPES
 from mode_core.errors import CheckError
 from mode_core.importance import METHODS, Recommendation
-from mode_core.json_files import CLOSED, check_format, checked, read_json, write_json
+from mode_core.json_files import CLOSED, OPEN, Amount, Count, Width, check_format, checked, read_json, write_json
+from mode_core.modalities import ALL
 from mode_core.prediction.anchor import Anchor
 
 FORMAT = "mode-check/1"
@@ -63,7 +66,7 @@ class Check:
     anchor: Anchor
     info: Mapping[str, Any]
 
-    def of(self, method: str, modality: str = "all") -> Ranking | None:
+    def of(self, method: str, modality: str = ALL) -> Ranking | None:
         """How well a method ranks here; None where it gives every expert the same, or was not available."""
         return next((one for one in self.rankings if (one.method, one.modality) == (method, modality)), None)
 
@@ -83,7 +86,9 @@ class Check:
         check_format(record, FORMAT, path, CheckError, "check")
         record = dict(checked(record, _Record, path, CheckError))
         groups = {len(own) for own in (*record["measured"].values(), *record["predicted"].values())}
-        if len(groups) != 1 or record["choice"]["method"] not in METHODS:
+        ranked = {row["method"] for row in record["rankings"]}
+        sound = ranked <= set(record["predicted"]) and ALL in record["measured"]
+        if len(groups) != 1 or record["choice"]["method"] not in METHODS or not sound:
             raise CheckError(f"{path} is damaged: its groups or its choice do not fit together; check again.")
         record |= {name: {key: tuple(own) for key, own in record[name].items()} for name in ("measured", "predicted")}
         record["rankings"] = tuple(Ranking(**row) for row in record["rankings"])
@@ -94,7 +99,7 @@ class Check:
 
 
 class _Ranking(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     modality: str
     spearman: float
@@ -103,7 +108,7 @@ class _Ranking(TypedDict):
 
 
 class _Trial(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
     scope: str
     shrinkage: float
@@ -115,17 +120,27 @@ class _Trial(TypedDict):
 
 
 class _Choice(TypedDict):
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
-    scope: str
-    shrinkage: float
+    scope: Literal[SCOPES]
+    shrinkage: Annotated[float, Interval(ge=0, le=1)]
     why: str
+
+
+class _Info(TypedDict):
+    """Of how it was checked, what is read again."""
+
+    __pydantic_config__ = OPEN
+    low_bits: NotRequired[Width]
+    revision: NotRequired[str | None]
+    samples: NotRequired[dict[str, Count]]
+    seconds: NotRequired[Amount]
 
 
 class _Record(TypedDict):
     """check.json."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
     format: str
     measured: dict[str, list[float]]
     predicted: dict[str, list[float]]
@@ -133,4 +148,4 @@ class _Record(TypedDict):
     trials: list[_Trial]
     choice: _Choice
     anchor: dict[str, Any]
-    info: dict[str, Any]
+    info: _Info

@@ -31,7 +31,7 @@ from mode_core.errors import PredictionError
 from mode_core.importance import CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
-from mode_core.modalities import SIGNAL
+from mode_core.modalities import SIGNAL, UNRANKED
 from mode_core.prediction.anchor import Anchor
 from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
@@ -96,14 +96,16 @@ class Predictor:
             raise PredictionError(
                 f"The anchor was measured at {min(strange)} bits, the run's damage was not; measure it again."
             )
-        self._signal = SIGNAL if SIGNAL in statistics.signals else (*statistics.signals, "none")[0]
+        self._signal = SIGNAL if SIGNAL in statistics.signals else (*statistics.signals, UNRANKED)[0]
         self._tables = [self._table(fold) for fold in (None, *used_folds(statistics))]
         self._costs = self._flat(self._tables)
         self._uniform = self._costs.sum(axis=1)  # [1 + F, B]: every expert at each width
 
     def _table(self, fold: int | None) -> CostTable:
-        given = {"signal": self._signal, "leave_out_fold": fold, "shrinkage": self.shrinkage}
-        return cost_table(self.statistics, self.method, bits=self.statistics.bits, **given)
+        return cost_table(
+            self.statistics, self.method, signal=self._signal, bits=self.statistics.bits, leave_out_fold=fold,
+            shrinkage=self.shrinkage,
+        )  # fmt: skip
 
     def predict(self, allocation: Allocation | Bits) -> Prediction:
         """Predicted damage of bits, bank → int `[E]` or `[E, 2]`; experts at 16 bits take none."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mode_core.errors import CalibrationError
 from mode_core.models import ExpertBank, Reached
-from mode_core.models.finding import ROUTERS
+from mode_core.models.bank_search import ROUTERS
 from mode_core.models.offloading import in_memory
 
 CHECKED = 8  # tokens of the first batch on which a bank's reading is checked

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, ExpertBank, LoadedModel, Reached
 from mode_core.probing.adapters import Routed, watch_bank
-from mode_core.probing.attending import Read, decoder_layers, find_attention, read_past_interface, serving
 from mode_core.probing.attention import weighted_rows
+from mode_core.probing.attention_sources import Read, decoder_layers, find_attention, read_past_interface, serving
+from mode_core.probing.bank_positions import Parts
 from mode_core.probing.interface import (
     EXPERTS_NAME,
     KERNELS,
@@ -34,7 +35,6 @@ from mode_core.probing.interface import (
     set_implementations,
 )
 from mode_core.probing.observation import Observation
-from mode_core.probing.partial import Parts
 from mode_core.probing.redundancy import query_positions
 from mode_core.probing.signals import SIGNALS
 from mode_core.probing.signals.base import SignalInput
@@ -203,7 +203,7 @@ class Probe:
         if ongoing is None:  # the model is used, but not looked at: it writes an answer
             return
         features = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values())))
-        ongoing.view.features = features.detach()
+        ongoing.view.features = features.detach().flatten(2)  # several residual streams count as one long state
         if ongoing.gradients:
             features.requires_grad_(True)
         ongoing.fixed |= {name: signal.scores(ongoing.view) for name, signal in self.features.items()}
@@ -236,8 +236,8 @@ class Probe:
         layer = self._layer_of.get(id(module))
         if layer is not None and self._pass is not None:
             scaling = options.get("scaling") or query.shape[-1] ** -0.5
-            sinks = options.get("s_aux")
-            self.attended(layer, lambda rows: weighted_rows(query, key, mask, scaling, rows, sinks))
+            sinks, bias = options.get("s_aux", options.get("sinks")), options.get("position_bias")
+            self.attended(layer, lambda rows: weighted_rows(query, key, mask, scaling, rows, sinks, bias))
 
     def routed(self, bank: ExpertBank, found: Routed) -> None:
         """One bank has run."""

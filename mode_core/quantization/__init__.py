@@ -10,13 +10,13 @@ from mode_core.errors import QuantizationError, QuantizerMissing
 from mode_core.on_first_use import on_first_use
 from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.settings import GptqSettings, Quantizer
-from mode_core.quantization.sizes import expert_bytes, original_expert_bytes, packed_bytes
+from mode_core.quantization.sizes import expert_bytes, original_expert_bytes
 from mode_core.quantization.widths import GROUP_SIZE, WIDTHS
 
 if TYPE_CHECKING:
     from mode_core.quantization.apply import load_packed, quantize_experts
     from mode_core.quantization.grids import Codes, dequantize, fake_quantize, quantize
-    from mode_core.quantization.guard import exclusive
+    from mode_core.quantization.model_lock import exclusive
     from mode_core.quantization.quantized_model import QuantizedModel
     from mode_core.quantization.rest import rest_bytes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ from mode_core.quantization.packed_file import read_packed
 from mode_core.quantization.placement import ORIGINALS, STORAGES, check_interface
 from mode_core.quantization.plan import SIDES, make_plan
 from mode_core.quantization.quantized_model import QuantizedModel
-from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS
+from mode_core.quantization.quantizers import DATA_FREE
 from mode_core.quantization.settings import GptqSettings, Quantizer
-from mode_core.quantization.widths import GROUP_SIZE, PER_CHANNEL
+from mode_core.quantization.widths import GROUP_SIZE
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -71,26 +72,30 @@ def quantize_experts(
     with the number of samples.
 
     Raises:
-        QuantizationError: the allocation's banks, number of experts or widths do not fit the model, both named; an
-            unknown method, or one without the samples it needs; a model that is quantized already.
+        SettingsError: settings that make no `Quantizer`.
+        QuantizationError: the allocation's banks, number of experts or widths do not fit the model, both named; a
+            quantizer without the samples it needs; a model that is quantized already.
         QuantizerMissing: the optional package of the method is not installed.
         Cancelled: a stop was asked for.
     """
-    if isinstance(method, Quantizer):
-        asked = method
-        method, group_size, symmetric = asked.grid["method"], asked.grid["group_size"], asked.grid["symmetric"]
-        attention_bits, shared_bits, gptq = asked.attention_bits, asked.shared_bits, asked.gptq
-    _check(method, group_size, samples)
+    if isinstance(method, str):
+        method = Quantizer(method, group_size, symmetric, attention_bits, shared_bits, gptq=gptq or GptqSettings())
+    kind, grid = method.kind, method.grid
+    quantizer = replace(method, **grid | {"symmetric": grid["symmetric"] and not kind.real_zeros})
+    if kind.needs_samples and not samples:
+        raise QuantizationError(
+            f"The quantizer {kind.name!r} looks at what enters the experts; give it calibration samples (samples=…)."
+        )
+    if not kind.available:
+        raise QuantizerMissing(kind.missing)
     _check_storage(loaded, storage, originals)
-    kind = QUANTIZERS[method]
-    plan = make_plan(loaded, allocation, attention_bits, shared_bits)
-    symmetric = symmetric and not kind.real_zeros
-    quantized = QuantizedModel(loaded, method, group_size, symmetric, storage, originals)
+    plan = make_plan(loaded, allocation, quantizer)
+    quantized = QuantizedModel(loaded, quantizer, storage, originals)
     quantized.take()
     try:
         if kind.needs_samples:
             steps = len(SIDES) * len(loaded.banks) + len(plan.linears)
-            fill_second_order(quantized, plan, samples, gptq or GptqSettings(), Reporter(progress, steps, cancel))
+            fill_second_order(quantized, plan, samples, Reporter(progress, steps, cancel))
         else:
             steps = sum(len(bank.projections) for bank in loaded.banks.values()) + len(plan.linears)
             fill_data_free(quantized, plan, Reporter(progress, steps, cancel))
@@ -129,25 +134,11 @@ def load_packed(
                 f"{path} is of another model: it holds {what} of shape {matrix.shape}; {loaded.name} has "
                 f"{f'shape {own}' if own else 'none'} there. Give the model that was quantized."
             )
-    grid = (kept.settings.get(name) for name in ("method", "group_size", "symmetric"))
-    quantized = QuantizedModel(loaded, *grid, storage, originals)
+    quantized = QuantizedModel(loaded, kept.quantizer, storage, originals)
     quantized.packed |= kept.experts
     quantized.linears |= kept.linears
     quantized.apply()
     return quantized
-
-
-def _check(method: str, group_size: int, samples: Sequence[Sample] | None) -> None:
-    if method not in QUANTIZERS:
-        raise QuantizationError(f"There is no quantizer {method!r} here; choose one of: {', '.join(QUANTIZERS)}.")
-    if group_size != PER_CHANNEL and group_size < 1:
-        raise QuantizationError(f"group_size must be a positive number, or -1 (per channel); got {group_size}.")
-    if QUANTIZERS[method].needs_samples and not samples:
-        raise QuantizationError(
-            f"The quantizer {method!r} looks at what enters the experts; give it calibration samples (samples=…)."
-        )
-    if not QUANTIZERS[method].available:
-        raise QuantizerMissing(QUANTIZERS[method].missing)
 
 
 def _check_storage(loaded: LoadedModel, storage: str, originals: str) -> None:

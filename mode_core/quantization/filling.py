@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from mode_core.quantization.methods import on_cpu, quantize_data_free
 from mode_core.quantization.packing import pack_matrices
 from mode_core.quantization.plan import SIDES, Plan
 from mode_core.quantization.quantizers import DATA_FREE
-from mode_core.quantization.settings import GptqSettings
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 
 if TYPE_CHECKING:
@@ -32,42 +31,38 @@ def fill_data_free(quantized: QuantizedModel, plan: Plan, reporter: Reporter) ->
         bank = quantized.loaded.banks[name]
         for projection in bank.projections:
             column = widths[:, SIDES.index("down" if projection == "down" else "up")]
-            _experts_data_free(quantized, bank, projection, np.arange(bank.experts), column, quantized.method)
+            _experts_data_free(quantized, bank, projection, np.arange(bank.experts), column, quantized.quantizer.grid)
             reporter.step(f"layer {bank.layer}: {projection}")
     for name, (linear, width) in plan.linears.items():
-        codes = quantize_data_free(
-            linear.weight.detach()[None], width, quantized.group_size, quantized.symmetric, quantized.method
-        )
+        codes = quantize_data_free(linear.weight.detach()[None], width, **quantized.quantizer.grid)
         quantized.linears[name] = pack_matrices(codes)[0]
         reporter.step(name)
 
 
 def _experts_data_free(
-    quantized: QuantizedModel, bank: ExpertBank, projection: str, experts: np.ndarray, widths: np.ndarray, method: str
+    quantized: QuantizedModel,
+    bank: ExpertBank,
+    projection: str,
+    experts: np.ndarray,
+    widths: np.ndarray,
+    grid: Mapping[str, Any],
 ) -> None:
     """Quantize some experts of one projection, `widths` int `[len(experts)]`, width by width."""
     for width in np.unique(widths[widths != UNTOUCHED]):
         chosen = experts[widths == width]
-        codes = quantize_data_free(
-            _stack(bank, projection, chosen), int(width), quantized.group_size, quantized.symmetric, method
-        )
+        codes = quantize_data_free(_stack(bank, projection, chosen), int(width), **grid)
         _keep(quantized, bank.name, projection, chosen, codes)
 
 
-def fill_second_order(
-    quantized: QuantizedModel,
-    plan: Plan,
-    samples: Sequence[Sample],
-    settings: GptqSettings,
-    reporter: Reporter,
-) -> None:
+def fill_second_order(quantized: QuantizedModel, plan: Plan, samples: Sequence[Sample], reporter: Reporter) -> None:
     """Quantize all that the plan touches with Hessians from the samples, as many at a time as fit into memory.
 
     Samples that the model's processor refuses are left out, and named in `quantized.samples.errors`. Experts and
-    layers with fewer than `settings.least_tokens` tokens are quantized by `DATA_FREE`, and noted.
+    layers with fewer than `least_tokens` tokens are quantized by `DATA_FREE`, and noted.
     """
     from mode_core.models import usable
 
+    settings, instead = quantized.quantizer.gptq, quantized.quantizer.grid | {"method": DATA_FREE}
     quantized.samples = samples = usable(quantized.loaded, samples, cancel=reporter.cancel)
     banks = quantized.loaded.banks
     experts = {name: plan.touched(name) for name in banks}
@@ -82,34 +77,33 @@ def fill_second_order(
             left_out = np.flatnonzero(widths[:, SIDES.index(side)] == DROPPED)
             for projection in _projections(banks[name], side):
                 zero = np.full(len(left_out), DROPPED)
-                _experts_data_free(quantized, banks[name], projection, left_out, zero, DATA_FREE)
+                _experts_data_free(quantized, banks[name], projection, left_out, zero, instead)
     few: dict[str, list[int]] = {}
     for wanted in passes:
         run_pass(quantized.loaded, wanted, samples, settings, reporter)
         for name, sums in wanted.banks.items():
-            few[name] = few.get(name, []) + _fill_bank(quantized, plan.experts[name], sums, settings, reporter)
-        _fill_linears(quantized, plan, wanted, settings, reporter)
+            few[name] = few.get(name, []) + _fill_bank(quantized, plan.experts[name], sums, reporter)
+        _fill_linears(quantized, plan, wanted, reporter)
         wanted.banks.clear()
         wanted.sums.clear()
     quantized.data_free = {name: tuple(found) for name, found in few.items() if found}
 
 
-def _fill_bank(
-    quantized: QuantizedModel, widths: np.ndarray, sums: ExpertHessians, settings: GptqSettings, reporter: Reporter
-) -> list[int]:
+def _fill_bank(quantized: QuantizedModel, widths: np.ndarray, sums: ExpertHessians, reporter: Reporter) -> list[int]:
     """Quantize the experts of one bank whose Hessians are there; returns those that had too few tokens."""
     experts, routed = np.array(sums.experts), sums.routed.numpy()
     quantized.tokens |= {(sums.bank.name, int(e)): int(n) for e, n in zip(experts, routed, strict=True)}
-    enough = routed >= settings.least_tokens
+    enough = routed >= quantized.quantizer.gptq.least_tokens
+    instead = quantized.quantizer.grid | {"method": DATA_FREE}
     for side in SIDES:
         column = widths[experts, SIDES.index(side)]
         projections = _projections(sums.bank, side)
         for projection in projections:
             asked = np.where(column == DROPPED, UNTOUCHED, column)  # those were done before
-            _experts_data_free(quantized, sums.bank, projection, experts[~enough], asked[~enough], DATA_FREE)
+            _experts_data_free(quantized, sums.bank, projection, experts[~enough], asked[~enough], instead)
         for width in np.unique(column[enough & ~np.isin(column, (DROPPED, UNTOUCHED))]):
             places = np.flatnonzero(enough & (column == width))
-            _second_order(quantized, sums, side, projections, places, int(width), settings)
+            _second_order(quantized, sums, side, projections, places, int(width))
         reporter.step(f"layer {sums.bank.layer}: {' and '.join(projections)}")
     return experts[~enough].tolist()
 
@@ -121,13 +115,12 @@ def _second_order(
     projections: tuple[str, ...],
     places: np.ndarray,
     width: int,
-    settings: GptqSettings,
 ) -> None:
     """Quantize one side of some experts: gate and up share what enters them, so they are solved as one matrix."""
     chosen = np.array(sums.experts)[places]
     weights = torch.cat([_stack(sums.bank, projection, chosen) for projection in projections], dim=1)
     hessians = sums.weighted(side, torch.from_numpy(places))
-    codes = gptq(weights, hessians, width, quantized.group_size, quantized.symmetric, settings.damping, settings.block)
+    codes = _gptq(quantized, weights, hessians, width)
     rows = weights.shape[1] // len(projections)
     for number, projection in enumerate(projections):
         part = slice(number * rows, (number + 1) * rows)
@@ -137,18 +130,20 @@ def _second_order(
         _keep(quantized, sums.bank.name, projection, chosen, on_cpu(own))
 
 
-def _fill_linears(
-    quantized: QuantizedModel, plan: Plan, wanted: HessianPass, settings: GptqSettings, reporter: Reporter
-) -> None:
+def _gptq(quantized: QuantizedModel, weights: Tensor, hessians: Tensor, width: int) -> Codes:
+    own, grid = quantized.quantizer.gptq, quantized.quantizer.grid
+    return gptq(weights, hessians, width, grid["group_size"], grid["symmetric"], own.damping, own.block)
+
+
+def _fill_linears(quantized: QuantizedModel, plan: Plan, wanted: HessianPass, reporter: Reporter) -> None:
     for name, sums in wanted.sums.items():
         linear, width = plan.linears[name]
         weights = linear.weight.detach()[None]
-        if sums.tokens < settings.least_tokens:
-            codes = quantize_data_free(weights, width, quantized.group_size, quantized.symmetric)
+        if sums.tokens < quantized.quantizer.gptq.least_tokens:
+            codes = quantize_data_free(weights, width, **quantized.quantizer.grid | {"method": DATA_FREE})
             quantized.data_free_linears += (name,)
         else:
-            grid = (width, quantized.group_size, quantized.symmetric)
-            codes = on_cpu(gptq(weights, sums.sum[None], *grid, settings.damping, settings.block))
+            codes = on_cpu(_gptq(quantized, weights, sums.sum[None], width))
         quantized.linears[name] = pack_matrices(codes)[0]
         reporter.step(name)
 

@@ -17,10 +17,11 @@ from annotated_types import Interval, Len
 from safetensors.torch import save
 from typing_extensions import TypedDict
 
-from mode_core.errors import PackedFileError
+from mode_core.errors import PackedFileError, SettingsError
 from mode_core.files import atomic_write, read_tensors
 from mode_core.json_files import OPEN, check_format, checked, parse_json, shortened
 from mode_core.quantization.packing import PackedMatrix, packed_length
+from mode_core.quantization.settings import Quantizer
 from mode_core.quantization.widths import DROPPED, PER_CHANNEL, WIDTHS, group_length
 
 FORMAT = "mode-packed/1"
@@ -40,10 +41,10 @@ class _Header(TypedDict):
 def write_packed(
     path: str | Path,
     packed: Mapping[Key, PackedMatrix],
-    settings: Mapping[str, object],
+    quantizer: Quantizer,
     linears: Mapping[str, PackedMatrix] | None = None,
 ) -> None:
-    """Write packed matrices and the quantizer's settings, atomically. Memory: the file once more."""
+    """Write packed matrices and what packed them, atomically. Memory: the file once more."""
     named = {"|".join((bank, str(expert), projection)): matrix for (bank, expert, projection), matrix in packed.items()}
     tensors, matrices = {}, {}
     for name, matrix in (named | dict(linears or {})).items():
@@ -51,7 +52,7 @@ def write_packed(
         tensors[f"{name}|codes"], tensors[f"{name}|scales"] = matrix.codes, matrix.scales
         if matrix.zeros is not None:
             tensors[f"{name}|zeros"] = matrix.zeros
-    header = json.dumps({"format": FORMAT, "settings": dict(settings), "matrices": matrices})
+    header = json.dumps({"format": FORMAT, "settings": quantizer.to_dict(), "matrices": matrices})
     atomic_write(Path(path), save(tensors, metadata={"packed": header}))
 
 
@@ -60,7 +61,7 @@ class PackedFile(NamedTuple):
 
     experts: dict[Key, PackedMatrix]
     linears: dict[str, PackedMatrix]
-    settings: dict[str, Any]
+    quantizer: Quantizer
 
 
 def read_packed(path: str | Path) -> PackedFile:
@@ -84,7 +85,10 @@ def read_packed(path: str | Path) -> PackedFile:
             experts[bank, int(expert), projection] = matrix
         else:
             linears[name] = matrix
-    return PackedFile(experts, linears, header["settings"])
+    try:
+        return PackedFile(experts, linears, Quantizer.from_dict(header["settings"]))
+    except (SettingsError, TypeError) as refused:
+        raise PackedFileError(f"{path} is damaged: settings of its quantizer: {refused}") from None
 
 
 def _matrix(arrays: Mapping[str, np.ndarray], name: str, sizes: Sequence[int], path: Path) -> PackedMatrix:

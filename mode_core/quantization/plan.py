@@ -12,7 +12,8 @@ from mode_core.allocation.records import Allocation
 from mode_core.errors import QuantizationError
 from mode_core.models import ExpertBank, LoadedModel
 from mode_core.quantization.rest import rest_linears
-from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS
+from mode_core.quantization.settings import Quantizer
+from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, by_side
 
 SIDES = ("up", "down")  # what enters a bank, and what leaves its activation: columns of the plan's widths
 
@@ -29,8 +30,8 @@ class Plan:
         return np.flatnonzero(~np.isin(self.experts[bank], (DROPPED, UNTOUCHED)).all(axis=1)).tolist()
 
 
-def make_plan(loaded: LoadedModel, allocation: Allocation, attention_bits: int | None, shared_bits: int | None) -> Plan:
-    """The plan of an allocation and of the widths for attention and shared experts (None: untouched).
+def make_plan(loaded: LoadedModel, allocation: Allocation, quantizer: Quantizer) -> Plan:
+    """The plan of an allocation and of the quantizer's widths for attention and shared experts (None: untouched).
 
     Raises:
         QuantizationError: the allocation is for other banks or another number of experts; a width that is not offered;
@@ -45,7 +46,7 @@ def make_plan(loaded: LoadedModel, allocation: Allocation, attention_bits: int |
             f"{_some(missing)}. Banks of the allocation that the model lacks: {_some(unknown)}."
         )
     experts = {name: _widths(bank, np.asarray(allocation.bits[name])) for name, bank in banks.items()}
-    return Plan(experts, planned_linears(loaded.model, {"attention": attention_bits, "shared": shared_bits}))
+    return Plan(experts, planned_linears(loaded.model, quantizer))
 
 
 def _widths(bank: ExpertBank, bits: np.ndarray) -> np.ndarray:
@@ -60,20 +61,19 @@ def _widths(bank: ExpertBank, bits: np.ndarray) -> np.ndarray:
     for projection in bank.projections:
         if bank.matrix(projection, 0).device.type == "meta":
             raise QuantizationError(f"The weights of {bank.name} are not in memory (offloaded); load the model whole.")
-    return bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
+    return by_side(bits)
 
 
-def planned_linears(model: nn.Module, widths: dict[str, int | None]) -> dict[str, tuple[nn.Linear, int]]:
-    """Layers of attention and shared experts that get a width: module → (layer, width); `widths` by "attention" and
-    "shared", None or 16 leaves a part as it is.
+def planned_linears(model: nn.Module, quantizer: Quantizer) -> dict[str, tuple[nn.Linear, int]]:
+    """Layers of attention and shared experts that get a width: module → (layer, width); None or 16 leaves a part as it
+    is.
 
     Raises:
-        QuantizationError: a width that is not offered; a part that the model does not have.
+        QuantizationError: a width for a part that the model does not have.
     """
     linears = list(rest_linears(model))
+    widths = {"attention": quantizer.attention_bits, "shared": quantizer.shared_bits}
     for part, width in widths.items():
-        if width is not None and width not in (*WIDTHS, UNTOUCHED):
-            raise QuantizationError(f"The width of {part} must be one of {(*WIDTHS, UNTOUCHED)} or None; got {width}.")
         if width not in (None, UNTOUCHED) and part not in {which for _, _, which in linears}:
             names = "shared experts" if part == "shared" else "attention layers"
             raise QuantizationError(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from mode_core.errors import QuantizationError
-from mode_core.quantization.guard import is_quantized, mark_quantized, model_lock
+from mode_core.quantization.model_lock import original
 from mode_core.quantization.packed_file import write_packed
 from mode_core.quantization.packing import PackedMatrix
 from mode_core.quantization.placement import Key, Packed, Placement, Values
 from mode_core.quantization.rest import rest_bytes
+from mode_core.quantization.settings import Quantizer
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
@@ -30,17 +32,8 @@ class QuantizedModel:
     those that it looked at, and their `.errors` those that were left out.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        method: str,
-        group_size: int,
-        symmetric: bool,
-        storage: str = "values",
-        originals: str = "memory",
-    ):
-        self.loaded = loaded
-        self.method, self.group_size, self.symmetric, self.storage = method, group_size, symmetric, storage
+    def __init__(self, loaded: LoadedModel, quantizer: Quantizer, storage: str = "values", originals: str = "memory"):
+        self.loaded, self.quantizer = loaded, quantizer
         self.packed: dict[Key, PackedMatrix] = {}
         self.linears: dict[str, PackedMatrix] = {}
         self.data_free: dict[str, tuple[int, ...]] = {}
@@ -55,6 +48,7 @@ class QuantizedModel:
         self._rest_bytes = rest_bytes(loaded)
         self._types = {name: bank.dtype for name, bank in loaded.banks.items()}
         self._owner: int | None = None
+        self._hold = ExitStack()  # of the model, while it is quantized
 
     @property
     def applied(self) -> bool:
@@ -119,14 +113,12 @@ class QuantizedModel:
         if self._owner != threading.get_ident():
             raise QuantizationError("Only the thread that put the quantized weights in may take them out again.")
         self._placement.restore()
-        mark_quantized(self.loaded, False)
         self._owner = None
-        model_lock(self.loaded).release()
+        self._hold.close()
 
     def save_packed(self, path: str | Path) -> None:
         """Write the packed codes as one safetensors file, atomically; `load_packed` puts them into a model again."""
-        settings = {"method": self.method, "group_size": self.group_size, "symmetric": self.symmetric}
-        write_packed(path, self.packed, settings, self.linears)
+        write_packed(path, self.packed, self.quantizer, self.linears)
 
     def __enter__(self) -> QuantizedModel:
         self.apply()
@@ -141,12 +133,7 @@ class QuantizedModel:
         Raises:
             QuantizationError: the model is quantized already.
         """
-        lock = model_lock(self.loaded)
-        lock.acquire()
-        if is_quantized(self.loaded):
-            lock.release()
-            raise QuantizationError("The model is quantized already; restore it (leave its 'with' block) first.")
-        mark_quantized(self.loaded, True)
+        self._hold.enter_context(original(self.loaded, changing=True))
         self._owner = threading.get_ident()
 
     def put(self) -> None:

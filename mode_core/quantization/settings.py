@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from mode_core.errors import SettingsError
 from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.quantization.quantizers import DATA_FREE, QUANTIZERS, QuantizerKind, quantizer_kind
-from mode_core.quantization.sizes import expert_bytes, packed_bytes
-from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, group_length
+from mode_core.quantization.sizes import expert_bytes
+from mode_core.quantization.widths import GROUP_SIZE, PAPER_BITS, UNTOUCHED, WIDTHS, by_side, group_length
 from mode_core.settings import Settings, setting
-from mode_core.statistics import ExpertStatistics
+from mode_core.statistics import BankShape, ExpertStatistics
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
@@ -23,7 +23,7 @@ LEAST_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class GptqSettings:
+class GptqSettings(Settings):
     """How `gptq` looks at data.
 
     `least_tokens`: an expert with fewer is quantized without it. `answers`: samples that have an answer are read with
@@ -34,17 +34,18 @@ class GptqSettings:
     """
 
     damping: float = DAMPING
-    block: int = BLOCK
+    block: int = setting(BLOCK, least=1)
     weighting: str = "tokens"
     key_ratio: float = KEY_RATIO
     signal: str = SIGNAL
     vision_weight: float = 1.0
     answers: bool = True
-    least_tokens: int = LEAST_TOKENS
-    batch_size: int = 4
-    memory_bytes: int = 4 << 30
+    least_tokens: int = setting(LEAST_TOKENS, least=1)
+    batch_size: int = setting(4, least=1)
+    memory_bytes: int = setting(4 << 30, least=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weighting not in WEIGHTINGS:
             raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
         if not 0 < self.damping < 1:
@@ -53,25 +54,22 @@ class GptqSettings:
             raise SettingsError(f"key_ratio must lie above 0 and at most at 1; got {self.key_ratio}.")
         if self.vision_weight < 0:
             raise SettingsError(f"vision_weight must not be negative; got {self.vision_weight}.")
-        for name in ("block", "least_tokens", "batch_size", "memory_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
 
 def _own(texts: Iterable[str]) -> GptqSettings:
     """`["weighting=modality", "key_ratio=0.3"]` → settings of gptq."""
-    plain = {one.name: type(one.default) for one in fields(GptqSettings)}
-    given = {}
+    plain: dict[str, Any] = asdict(GptqSettings())
+    given: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        given[name] = value == "True" if plain[name] is bool else plain[name](value)
+        kind = type(plain[name])
+        given[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     return GptqSettings(**given)
 
 
 def _own_words(own: GptqSettings) -> list[str]:
-    plain = GptqSettings()
-    told = {one.name: getattr(own, one.name) for one in fields(own)}
-    return [f"{name}={value}" for name, value in told.items() if value != getattr(plain, name)]
+    plain = asdict(GptqSettings())
+    return [f"{name}={value}" for name, value in asdict(own).items() if value != plain[name]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Quantizer(Settings):
     )
     samples: int | None = setting(
         None, "--quantizer-limit", "let it look at only N of them, drawn evenly by task and by having a picture",
-        type=int, metavar="N", unset="all",
+        least=1, type=int, metavar="N", unset="all of them",
     )  # fmt: skip
     gptq: GptqSettings = setting(
         GptqSettings(), "--gptq", "gptq's own settings, e.g. weighting=modality damping=0.02", _own_words,
@@ -111,6 +109,7 @@ class Quantizer(Settings):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.gptq, Mapping):
             object.__setattr__(self, "gptq", GptqSettings(**self.gptq))
         quantizer_kind(self.method)
@@ -119,12 +118,10 @@ class Quantizer(Settings):
         for name in ("attention_bits", "shared_bits"):
             if (width := getattr(self, name)) is not None and width not in (*WIDTHS, UNTOUCHED):
                 raise SettingsError(f"{name} must be one of {(*WIDTHS, UNTOUCHED)} or None for untouched; got {width}.")
-        if self.samples is not None and self.samples < 1:
-            raise SettingsError(f"samples must be at least 1, or None for all of them; got {self.samples}.")
 
     def fitted(self, statistics: ExpertStatistics) -> Quantizer:
         """The same with the grid that these statistics were measured with, where none is named."""
-        measured = statistics.settings
+        measured: Mapping[str, Any] = statistics.settings
         return replace(
             self,
             group_size=int(measured.get("group_size", GROUP_SIZE)) if self.group_size is None else self.group_size,
@@ -159,6 +156,15 @@ class Quantizer(Settings):
                 for shape in dict.fromkeys(alike.values())}  # fmt: skip
         return {name: each[shape] for name, shape in alike.items()}
 
+    def packed(self, shapes: Mapping[str, BankShape], bits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bytes of every packed expert at its bits (bank → int `[E]`, by projection `[E, 2]`): bank → int64 `[E]`."""
+        sizes = {}
+        for name, own in bits.items():
+            widths, columns = np.unique(own), by_side(own)
+            table = expert_bytes(shapes[name], widths.tolist(), by_projection=True, **self.grid)
+            sizes[name] = sum(table[np.searchsorted(widths, columns[:, side]), side] for side in (0, 1))
+        return sizes
+
     def packed_bytes(self, statistics: ExpertStatistics, bits: Mapping[str, np.ndarray]) -> int:
-        """Bytes of all packed experts at their bits (bank → int `[E]`, by projection `[E, 2]`), from shapes alone."""
-        return int(sum(packed_bytes(bank.shape, bits[bank.name], **self.grid).sum() for bank in statistics))
+        """Bytes of all packed experts at their bits, from shapes alone."""
+        return int(sum(own.sum() for own in self.packed({bank.name: bank.shape for bank in statistics}, bits).values()))

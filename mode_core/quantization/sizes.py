@@ -11,7 +11,10 @@ from mode_core.quantization.widths import DROPPED, GROUP_SIZE, UNTOUCHED, check_
 from mode_core.statistics import BankShape
 
 SCALE_BYTES = 2  # float16
-VISION_PARTS = ("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit")
+VISION_PARTS = (  # and what listens beside them
+    *("visual", "vision", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vit"),
+    *("audio_tower", "audio_encoder"),
+)
 VISION_BRIDGES = ("multi_modal_projector", "mm_projector", "mlp1", "embed_vision", "vision_projector")
 
 
@@ -43,8 +46,8 @@ def expert_bytes(
     Width 16 is the expert left as it was, at two bytes a weight; width 0 is no expert. `rtn` and `gptq` take the
     same; `hqq` takes 2 bytes more a group.
     """
-    table = [_projection_bytes(shape, int(width), (group_size, symmetric, method)) for width in widths]
-    table = np.array(table, dtype=np.int64).reshape(len(widths), 2)
+    rows = [_projection_bytes(shape, int(width), (group_size, symmetric, method)) for width in widths]
+    table = np.array(rows, dtype=np.int64).reshape(len(widths), 2)
     return table if by_projection else table.sum(axis=1)
 
 
@@ -60,18 +63,3 @@ def _projection_bytes(shape: BankShape, width: int, grid: tuple[int, bool, str])
 def original_expert_bytes(shape: BankShape, dtype_bytes: int = 2) -> int:
     """Bytes of one expert as it came, `dtype_bytes` a weight (2: bfloat16)."""
     return (3 if shape.has_gate else 2) * shape.intermediate * shape.hidden * dtype_bytes
-
-
-def packed_bytes(
-    shape: BankShape,
-    bits: np.ndarray,
-    group_size: int = GROUP_SIZE,
-    symmetric: bool = True,
-    method: str = DATA_FREE,
-) -> np.ndarray:
-    """Bytes of each of a bank's packed experts at its bits: int `[E]`, or by projection `[E, 2]` → int64 `[E]`."""
-    bits = np.asarray(bits)
-    sides = (bits, bits) if bits.ndim == 1 else bits.T
-    widths = np.unique(bits)
-    table = expert_bytes(shape, widths.tolist(), group_size, symmetric, by_projection=True, method=method)
-    return sum(table[np.searchsorted(widths, side), number] for number, side in enumerate(sides))

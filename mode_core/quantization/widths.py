@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mode_core.errors import SettingsError
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)
@@ -23,6 +25,12 @@ def group_length(in_features: int, group_size: int) -> int:
             f"group_size must be a positive number of input channels, or -1 (per channel); got {group_size}."
         )
     return in_features if group_size == PER_CHANNEL else min(group_size, in_features)
+
+
+def by_side(bits: np.ndarray) -> np.ndarray:
+    """Bits of gate and up, and of down: int `[E]`, or already `[E, 2]` → int `[E, 2]`."""
+    bits = np.asarray(bits)
+    return bits if bits.ndim == 2 else np.stack([bits, bits], axis=1)
 
 
 def check_width(bits: int) -> None:

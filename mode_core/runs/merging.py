@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
+from mode_core.modalities import MODALITIES
 from mode_core.runs.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError
@@ -41,7 +44,7 @@ def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
 
 
 def _added(runs: Sequence[Run]) -> ExpertStatistics:
-    total = None
+    total: ExpertStatistics | None = None
     for run in runs:
         if run.statistics is None:
             raise RunError(f"The run {run.name!r} has measured nothing yet; leave it out.")
@@ -49,6 +52,7 @@ def _added(runs: Sequence[Run]) -> ExpertStatistics:
             total = run.statistics if total is None else total + run.statistics
         except StatisticsError as refused:
             raise RunError(f"The run {run.name!r} cannot be merged with the others. {refused}") from None
+    assert total is not None  # there are at least two runs
     return total
 
 
@@ -61,11 +65,11 @@ def _info(runs: Sequence[Run], statistics: ExpertStatistics) -> dict[str, Any]:
         "state": "begun",
         "merged_from": [run.name for run in runs],
         "samples": {
-            "given": sum(run.info.get("samples", {}).get("given", len(run.statistics.samples)) for run in runs),
+            "given": sum(run.info.get("samples", {}).get("given", len(run.measured().samples)) for run in runs),
             "measured": len(statistics.samples),
         },
         "refused": [entry for run in runs for entry in run.info.get("refused", [])],
-        "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in ("text", "vision")},
+        "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in MODALITIES},
         "seconds": sum(float(run.info.get("seconds", 0)) for run in runs),
     }
 
@@ -80,26 +84,22 @@ def _copy_samples(source: Run, target: Run) -> None:
 
 def _energies(runs: Sequence[Run]) -> InputEnergies | None:
     """What entered the matrices, of all; None where some run has none, or settings differ."""
-    found = [InputEnergies.load(run.path, run.statistics.samples) for run in runs]
-    if any(each is None or each.settings != found[0].settings for each in found):
+    found = [InputEnergies.load(run.path, run.measured().samples) for run in runs]
+    there = [each for each in found if each is not None]
+    if len(there) < len(runs) or any(each.settings != there[0].settings for each in there):
         return None
-    total = found[0]
-    for each in found[1:]:
-        total = total + each
-    return total
+    return reduce(add, there)
 
 
 def _exemplars(runs: Sequence[Run], target: Run) -> Exemplars | None:
     """The best of all, with the pictures of all; None where some run has none."""
-    found = [run.exemplars() for run in runs]
-    if any(each is None for each in found):
+    found = [each for run in runs if (each := run.exemplars()) is not None]
+    if len(found) < len(runs):
         return None
-    total = found[0]
-    for each in found[1:]:
-        try:
-            total = total + each
-        except ExemplarsError:
-            return None
+    try:
+        total = reduce(add, found)
+    except ExemplarsError:
+        return None
     for each in found:
         if each.folder is not None and each.folder.is_dir():
             shutil.copytree(each.folder, target.path / each.folder.name, dirs_exist_ok=True)

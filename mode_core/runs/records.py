@@ -14,14 +14,24 @@ STATES = ("begun", "half done", "done")
 
 
 class _Model(TypedDict, total=False):
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     source: Name
     name: str
     revision: str | None
 
 
+class _Origin(TypedDict, total=False):
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    path: Name
+    images: Name | None
+    limit: Count | None
+    first: bool
+    seed: Count
+
+
 class _Samples(TypedDict, total=False):
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    origin: _Origin
     given: Count
     measured: Count
     digest: str
@@ -33,7 +43,7 @@ class _Refused(TypedDict):
 
 
 class _AnswerKL(TypedDict):
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     ids: list[str]
 
 
@@ -45,10 +55,10 @@ class _Process(TypedDict):
 class RunInfo(TypedDict, total=False):
     """run.json; fields that no reader of it knows are kept as they are."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     format: str
     name: str
-    state: Literal[STATES]
+    state: Literal[STATES]  # type: ignore[valid-type]
     created: Time
     process: _Process
     model: _Model
@@ -66,7 +76,7 @@ class RunInfo(TypedDict, total=False):
 class SampleRecord(TypedDict):
     """One sample that is kept to be looked at; `thumbnails` are names of files, `grids` (rows, columns) of tokens."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     id: Name
     thumbnails: list[Name]
     text: str

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Interval
@@ -40,7 +40,7 @@ KNOWN_SHAPES = {  # (model_type in the files, experts) -> hidden, intermediate, 
 class _Metadata(TypedDict, total=False):
     """What the sensitivity file says of how it was made."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     dominant_ratio: float
     group_size: Annotated[int, Interval(ge=-1, le=1 << 24)]
     model_type: str
@@ -104,7 +104,7 @@ def import_released(
 
 
 def import_run(
-    frequency_json: str | Path, sensitivity_json: str | Path, out: str | Path, **options: object
+    frequency_json: str | Path, sensitivity_json: str | Path, out: str | Path, **options: Any
 ) -> tuple[Run, ExpertStatistics]:
     """`import_released` kept as a run in the new folder `out`."""
     statistics = import_released(frequency_json, sensitivity_json, **options)
@@ -191,7 +191,7 @@ def _layer_table(path: Path, table: Mapping, layer: _Layer, bits: tuple[int, ...
             entry = entry if isinstance(entry, dict) else {}
             for kind, names in KEYS.items():
                 value = next((entry[name] for name in names if name in entry), None)
-                if type(value) not in (int, float) or value < 0:
+                if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
                     raise ReleasedJsonError(
                         f"{path}, layer {layer.key}, expert {expert}, {width} bits: no sensitivity to {kind} "
                         f"(found {shortened(value)}). Collect it again without a limit on layers or experts."

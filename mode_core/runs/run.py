@@ -17,6 +17,7 @@ its `state` is "begun", "half done" or "done".
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ class Run(RunFolder):
     """One folder of results; see the head of this file. Attributes read the disk when they are first asked for."""
 
     @staticmethod
-    def list(root: str | Path) -> list[Run]:
+    def list(root: str | Path) -> builtins.list[Run]:
         """All runs in the folders directly under `root`, newest first; damaged ones are left out."""
         runs = []
         for place in sorted(Path(root).glob("*/run.json")):
@@ -76,6 +77,16 @@ class Run(RunFolder):
         path = self.path / "statistics.safetensors"
         return ExpertStatistics.load(path) if self.state != "begun" or path.is_file() else None
 
+    def measured(self) -> ExpertStatistics:
+        """The statistics.
+
+        Raises:
+            RunError: nothing was measured yet.
+        """
+        if self.statistics is None:
+            raise RunError(f"The run {self.path} holds no statistics yet; finish its calibration with --resume first.")
+        return self.statistics
+
     def write_statistics(self, statistics: ExpertStatistics, **changes: Any) -> None:
         """Replace the statistics, then note `changes` (such as `state`) in run.json."""
         statistics.save(self.path / "statistics.safetensors")
@@ -90,7 +101,7 @@ class Run(RunFolder):
             write_token_scores(self.path / TOKEN_SCORES, scores)
         write_json(self.path / "samples.json", list(records))
 
-    def sample_records(self) -> list[dict[str, Any]]:
+    def sample_records(self) -> builtins.list[dict[str, Any]]:
         """The first samples: id, text, answer, task, `thumbnails` (paths of small pictures), `grids`, token counts.
 
         Raises:
@@ -165,7 +176,7 @@ class Run(RunFolder):
         folder = self.path / "evidence" / name
         return Evidence.load(folder) if (folder / "evidence.json").is_file() else None
 
-    def evidence_names(self) -> list[str]:
+    def evidence_names(self) -> builtins.list[str]:
         """Folders of evidence beside the first, by name (`evidence/shrinkage`: "shrinkage")."""
         return sorted(place.parent.name for place in (self.path / "evidence").glob("*/evidence.json"))
 
@@ -193,11 +204,11 @@ class Run(RunFolder):
 
     def recommended(self) -> Recommendation:
         """The estimate to begin with on this run; see `mode_core.importance.recommended`."""
-        return recommended(self.statistics, self.check())
+        return recommended(self.measured(), self.check())
 
     def predictor(self) -> Predictor:
         """Predicts the damage of allocations on this run, in nats where it has an anchor; prepare once, ask often."""
-        return Predictor(self.statistics, self.anchor(), self.recommended())
+        return Predictor(self.measured(), self.anchor(), self.recommended())
 
     def _named(self, folder: str, name: str) -> Path:
         check_name(name)
@@ -218,6 +229,12 @@ def check_name(name: str) -> None:
         raise RunError(
             f"{name!r} cannot be a name; use letters, digits, spaces, '.', '+', '-' and '_', at most 100 of them."
         )
+
+
+def portable_samples(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """The origin of samples with its paths as run.json names those of models."""
+    folders = {name: portable_source(origin[name]) for name in ("path", "images") if origin.get(name) is not None}
+    return dict(origin) | folders
 
 
 def portable_source(source: str | Path) -> str:

@@ -35,7 +35,7 @@ class TokenScores:
 class _Sample(TypedDict):
     """What the file says of one sample."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     sample: Name
     banks: list[Name]
     grids: list[Grid] | None

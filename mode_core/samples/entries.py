@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mode_core.samples.foreign import foreign
 from mode_core.samples.images import SampleError
 from mode_core.samples.pictures import FindImage, picture
 from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK, Sample, VideoSource
 from mode_core.samples.turns import CHATS, OPTION_KEYS, PARTS, Conversation, conversation, has_text, options_of
 from mode_core.samples.values import Embedded, given, plain_text, told
 from mode_core.samples.videos import FILM_SUFFIXES
+from mode_core.samples.without_samples import foreign
 
 IMAGE_KEYS = (
     "decoded_image",
@@ -104,7 +104,7 @@ def _parts_with_media(entry: Mapping[str, Any]) -> bool:
     turns = next((entry[key] for key in CHATS if given(entry.get(key))), ())
     contents = [turn.get("content") for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list) else []
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    return any(isinstance(part, Mapping) and part.get("type") in PARTS for part in parts)
+    return any(isinstance(part, Mapping) and part.get("type") in tuple(PARTS) for part in parts)
 
 
 def _task(entry: Mapping[str, Any]) -> str | None:

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
 from mode_core.errors import ModeError
 from mode_core.files import LFS_POINTER
-from mode_core.samples.tones import upright_rgb
+from mode_core.samples.rgb import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -96,3 +97,14 @@ class ImageSource:
                 "million are read. Make it smaller."
             )
         return opened
+
+
+def thumbnail(source: Any, side: int) -> Image.Image:
+    """What `source.load()` gives (a picture, a frame), of at most `side` pixels a side; never enlarged.
+
+    Raises:
+        SampleError: as its `load`.
+    """
+    picture = source.load()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture

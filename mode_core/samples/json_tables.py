@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from mode_core.samples.foreign import foreign
 from mode_core.samples.images import SampleError
 from mode_core.samples.values import Odd
+from mode_core.samples.without_samples import foreign
 
 Rows = Iterator[tuple[str, object]]  # (where it stands, an entry or the error of reading it)
 

@@ -12,22 +12,24 @@ from mode_core.samples.archives import unzip
 from mode_core.samples.drawing import Draw, Stratum
 from mode_core.samples.entries import sample_from_entry, stratum
 from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles
-from mode_core.samples.foreign import foreign_file
 from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
 from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
+from mode_core.samples.without_samples import foreign_file
 
 MAX_SAMPLES = 2_000_000
 
 
 class SampleList(list[Sample]):
     """Samples that were read. `errors`: what was left out, in words, with file and line; `notes`: what else a person
-    should know (tables that were passed over); `drawn`: how these were chosen where they are not all."""
+    should know (tables that were passed over); `drawn`: how these were chosen where they are not all; `origin`: the
+    arguments of `read_samples` that give the same ones again, None where they came otherwise."""
 
     def __init__(self, samples: list[Sample] | None = None, errors: list[str] | None = None):
         super().__init__(samples or [])
         self.errors: list[str] = errors or []
         self.notes: list[str] = []
         self.drawn: dict[str, int | str] | None = None
+        self.origin: dict[str, str | int | bool | None] | None = None
         self.places: list[int] = []  # of every sample among all entries that were read
 
     def draw(self, limit: int, seed: int = 0) -> SampleList:
@@ -41,6 +43,8 @@ class SampleList(list[Sample]):
         found = SampleList([sample for _, sample in chosen], self.errors)
         found.places, found.notes = [place for place, _ in chosen], self.notes
         found.drawn = {"by": "task and picture", "seed": seed, "of": len(self)}
+        if self.origin is not None and self.origin["limit"] is None:
+            found.origin = self.origin | {"limit": limit, "seed": seed}
         return found
 
     def mix(self) -> dict[str, dict[str, int]]:
@@ -84,21 +88,28 @@ def read_samples(
     if folder is not None and not folder.is_dir():
         raise SampleError(f"There is no folder {folder} (--images). Give the folder that the pictures' paths begin in.")
     draw = {"limit": limit, "first": first, "seed": seed}
+    found = samples_of(*_files_at(path, folder), on_error, **draw)
+    found.origin = {"path": str(path), "images": None if folder is None else str(folder), **draw}
+    return found
+
+
+def _files_at(path: Path, images: Path | None) -> tuple[Files, str]:
+    """The files of a folder, a zip or one table, and what to call them."""
     if path.is_dir():
-        return samples_of(FolderFiles(path, images=folder), on_error, str(path), **draw)
+        return FolderFiles(path, images=images), str(path)
     if path.suffix.lower() == ".zip":
-        return samples_of(MemoryFiles(unzip(path.name, path)), on_error, path.name, **draw)
+        return MemoryFiles(unzip(path.name, path)), path.name
     if told := foreign_file(path.name):
         raise SampleError(told)
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise SampleError(f"{path.name} is no table of samples; use {', '.join(TABLE_SUFFIXES)}, .zip, or a folder.")
-    return samples_of(FolderFiles(path.parent, (path.name,), folder), on_error, path.name, **draw)
+    return FolderFiles(path.parent, (path.name,), images), path.name
 
 
 def samples_of(
     files: Files,
-    on_error: str = "raise",
     called: str = "the files",
+    on_error: str = "raise",
     limit: int | None = None,
     first: bool = False,
     seed: int = 0,

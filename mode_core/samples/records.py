@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.samples.images import (
     IMAGE_FORMATS,
     IMAGE_SUFFIXES,
@@ -150,7 +151,7 @@ class Sample:
     @property
     def modality(self) -> str:
         """ "vision" where it has a picture or a video, else "text"."""
-        return "vision" if self.images or self.videos else "text"
+        return VISION_TOKENS if self.images or self.videos else TEXT_TOKENS
 
     def pictures(self, frames: Sequence[tuple[int, int | None]] | None = None) -> tuple[ImageSource | Frame, ...]:
         """What can be shown: for each (medium, frame) of `frames` the picture, or that frame of the video; without

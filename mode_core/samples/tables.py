@@ -9,12 +9,12 @@ from itertools import islice
 
 from mode_core.files import LFS_POINTER
 from mode_core.samples.files import Files
-from mode_core.samples.foreign import foreign, foreign_file
 from mode_core.samples.images import POINTER_WORDS, SampleError
 from mode_core.samples.json_tables import Rows, read_json
 from mode_core.samples.parquet_tables import read_parquet
 from mode_core.samples.sheets import read_sheet
 from mode_core.samples.turns import has_text
+from mode_core.samples.without_samples import foreign, foreign_file
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 PREFERRED = "samples.jsonl"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from mode_core.samples.archives import MAX_ARCHIVE_BYTES, unzip
 from mode_core.samples.files import MAX_IMAGE_BYTES, MemoryFiles
-from mode_core.samples.foreign import foreign_file
 from mode_core.samples.reading import SampleList, picture_sample, samples_of
 from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
 from mode_core.samples.tables import TABLE_SUFFIXES
+from mode_core.samples.without_samples import foreign_file
 
 
 def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None = None) -> SampleList:
@@ -32,7 +32,7 @@ def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | 
         raise SampleError(f"None of the {len(files)} files can be used. First error: {refused[0]}")
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in opened):
         held = MemoryFiles(opened, flat)
-        found = _without_mistaken(samples_of(held, "collect", "The upload"), held)
+        found = _without_mistaken(samples_of(held, "The upload", "collect"), held)
     else:
         found = _pictures(opened, texts)
     found.errors[:0] = refused

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from mode_core.samples.images import DAMAGE, ImageSource, SampleError
-from mode_core.samples.tones import upright_rgb
+from mode_core.samples.rgb import upright_rgb
 
 FILM_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 MAX_FRAMES = 256  # of one video

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dashboard.parts.budget.budget_words import interval, megabytes
+from dashboard.parts.budget.budget_words import interval
 from dashboard.parts.quantize.measured import Measurement
 from dashboard.state import estimating, process_wide, solving
+from dashboard.words.sizes import size_text
+from mode_core.allocation import Allocation
 from mode_core.importance import Recommendation
 from mode_core.prediction import Anchor, allocation_stability
 from mode_core.request import AllocationRequest
@@ -29,14 +31,14 @@ def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
     asked = AllocationRequest("mode", shrinkage=0.85, budget=2.5)
     solved = asked.solve(run.statistics)
     assert metric(app, "Average bits") == f"{solved.average_bits:.3f}"
-    assert "optimal for these costs" in beside(app, "Solved")
+    assert "proven optimal for these costs." in next(one["small"] for one in readouts(app) if one["small"])
     predicted = run.predictor().predict(solved).relative
-    assert metric(app, "Relative damage (estimate)") == f"{predicted.value:.2g}"
+    assert metric(app, "Relative damage") == f"{predicted.value:.2g}"
     paper = run.predictor().predict(replace(asked, shrinkage=0.0).solve(run.statistics)).relative
-    assert metric(app, "MODE as in the paper") == f"{paper.value:.2g}"
+    assert metric(app, "MODE of the paper") == f"{paper.value:.2g}"
     uniform = AllocationRequest("uniform", budget=solved.average_bits).solve(run.statistics)
-    assert metric(app, "Uniform, same size") == megabytes(uniform.bytes)
-    assert beside(app, "Uniform, same size") == "2 and 3 bits mixed"
+    assert metric(app, "Uniform, same size") == size_text(uniform.bytes)
+    assert beside(app, "Uniform, same size") == "2 and 3 bits"
     assert abs(uniform.bytes / solved.bytes - 1) < 0.1
     assert f"Relative damage {predicted.value:.2g}" in words(app)
     assert "less predicted damage" not in words(app) and " %," not in headline(app)  # no promise without a measurement
@@ -45,6 +47,10 @@ def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
 
 def headline(app) -> str:
     return next(said["strong"] for sent in payloads(app) if (said := sent.get("readout")) and said["strong"])
+
+
+def readouts(app) -> list[dict]:
+    return [sent["readout"] for sent in payloads(app) if "readout" in sent]
 
 
 def beside(app, label: str) -> str:
@@ -69,7 +75,7 @@ def test_a_run_with_an_anchor_is_told_in_nats(open_app, places):
     assert headline(app).startswith("Estimate, in nats of KL per answer token: ")
     for kind, told in (("text", "on text"), ("vision", "on pictures")):
         assert f"{interval(found.kl[kind])} {told}" in headline(app)
-    assert metric(app, "KL on text (estimate)") == f"{found.kl['text'].value:.2g}"
+    assert metric(app, "KL on text") == f"{found.kl['text'].value:.2g}"
 
 
 def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_app, monkeypatch):
@@ -77,7 +83,7 @@ def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_a
     each = {"original": scores(10, None), "allocation": scores(9, 0.1), "uniform": scores(5, 0.4)}
     found = Measurement(each, sizes, sizes, 2.5, "seal", {"method": "mode", "key_ratio": 0.2}, 1000.0)
     monkeypatch.setattr(process_wide, "measurements", lambda: [found])
-    app = open_app("budget")
+    app = open_app("budget", bits="2.5")
     assert headline(app).startswith("Relative damage")
     monkeypatch.setattr(solving, "fingerprint", lambda of=None: "seal")
     app.run()
@@ -93,6 +99,7 @@ def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_
     app.button(key="as-in-paper").click().run()
     request = app.session_state["choices"].request
     assert (request.method, request.scope, request.shrinkage) == ("mode", "bank", 0.0)
+    assert "Set: MODE (the paper) (each layer, drawn to the mean by 0). Recommended: MODE" in words(app)
     assert app.query_params["method"] in ("mode", ["mode"])  # so that the link does not mean the recommended one
     app.button(key="as-advised").click().run()
     assert app.session_state["choices"].request.shrinkage == 0.85 and "method" not in app.query_params
@@ -182,3 +189,27 @@ def test_an_impossible_request_is_told_in_the_pages_words(open_app, monkeypatch)
     app = open_app("budget")
     assert not app.exception
     assert as_shown(app.error[0].value) == "average_bits must lie in [2, 4]; got 9."
+
+
+def test_uniform_bits_in_all_but_name_are_said_and_one_click_shares_bits_out_over_the_model(open_app, tiny_runs):
+    app = open_app("budget")
+    assert headline(app) == "This equals 3 bits for every expert."
+    assert "Costs are drawn to the mean by 0.85, so that experts hardly differ." in words(app)
+    app.button(key="model-wide").click().run()
+    request = app.session_state["choices"].request
+    assert (request.scope, request.method) == ("model", "mode_output")  # MODE's costs do not compare
+    assert not [button for button in app.button if button.key == "model-wide"]
+
+
+def test_a_few_other_widths_are_counted(open_app, monkeypatch):
+    monkeypatch.setattr(estimating, "nearly_uniform", lambda _: estimating.NearlyUniform(3, 2, 6144))
+    assert headline(open_app("budget", bits="2.5")) == "This equals 3 bits for all but 2 of 6,144 experts."
+
+
+@pytest.mark.parametrize(("others", "alike"), [(0, True), (1, True), (2, False)])
+def test_nearly_uniform_is_a_hundredth_at_most(others, alike):
+    bits = np.full(100, 3)
+    bits[:others] = 4
+    allocation = Allocation({"a": bits[:50], "b": bits[50:]}, (3, 4), 0.0, 0.0, True, 0.0, 3.0)
+    found = estimating.nearly_uniform(allocation)
+    assert (found == estimating.NearlyUniform(3, others, 100)) if alike else found is None

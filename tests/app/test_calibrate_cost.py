@@ -49,7 +49,7 @@ def test_both_reach_the_calibration_once_agreed_to(with_tiny, tiny_model, tiny_s
     finish(app.button(key="calibrate:start").click().run())
     assert not app.exception and not app.error, [error.value for error in app.error]
     run = Run.open(places / "runs" / "dear")
-    assert set(run.statistics.extras) == {"hessian", "logit_kl"} and run.state == "done"
+    assert set(run.statistics.extras) == {"gradients", "hessian", "logit_kl"} and run.state == "done"
     assert run.info["settings"]["hessian_probes"] == 1 and run.statistics.bits == (2,)
     told = run.info["logit_kl"]
     assert (told["samples"], told["key_ratio"], told["signal"]) == (2, 0.3, "text_attention")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mode_core.importance import frequencies
+from dashboard import charts
+from dashboard.parts.experts import maps
+from dashboard.parts.experts.maps import Arrangement
+from dashboard.words.names import short_method
+from mode_core.importance import cost_table, frequencies
 from mode_core.importance.bias import starved
-from mode_core.request import AllocationRequest
-from tests.app.conftest import words
+from mode_core.prediction import allocation_stability
+from mode_core.request import AllocationRequest, Quantizer
+from tests.app.conftest import payloads, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_run import keep_run, without_vision
@@ -23,35 +30,88 @@ def keep(folder: Path, name: str, statistics) -> str:
     return name
 
 
+def denoised(app) -> object:
+    """What the map of denoised vision shows, with plain controls."""
+    return json.loads(app.get("plotly_chart")[0].proto.spec)["data"][2]["z"]
+
+
 def test_the_page_opens_on_the_papers_ratio(open_app):
     app = open_app("experts")
     assert not app.exception and app.title[0].value == "Experts"
-    assert re.search(r"Rank of expert 0 among 8: \*\*\d\*\* for text", words(app))
-    assert app.segmented_control(key="widget:place:view").value == "share"
+    assert app.segmented_control(key="widget:place:view").value == "load"
+    maps = next(sent for sent in payloads(app) if sent.get("key") == "maps")
+    assert maps["figure"]["layout"]["meta"]["at"] == [0, 0]
+    assert not {"Share", "Load × uniform"} & set(charts.VIEWS.values())  # once two names of one picture
 
 
 def test_choices_reach_the_address_and_the_figures(open_app, monkeypatch):
     monkeypatch.setenv("MODE_CONTROLS", "plain")
     app = open_app("experts")
-    before = words(app)
+    before = denoised(app)
     app.slider(key="ratio-plain").set_value(90.0).run()
     assert not app.exception
     assert app.query_params["ratio"] == ["90"] or app.query_params["ratio"] == "90"
-    assert words(app) != before
-    app.segmented_control(key="widget:place:view").set_value("difference").run()
-    app.segmented_control(key="widget:place:order").set_value("specialisation").run()
+    assert denoised(app) != before
+    for name, value in {"view": "ratio", "order": "specialisation", "layers": "divergence", "tokens": "key"}.items():
+        app.segmented_control(key=f"widget:place:{name}").set_value(value).run()
     app.number_input(key="experts-expert").set_value(5).run()
     assert not app.exception
-    assert "Rank of expert 5 among 8" in words(app)
+    assert app.query_params["expert"] in ("5", ["5"]) and app.query_params["layers"] in ("divergence", ["divergence"])
 
 
 def test_a_link_opens_the_same_expert(open_app):
-    app = open_app("experts", bank="1", expert="3", ratio="40", view="rank", order="specialisation", width="4")
-    shown = {name: app.segmented_control(key=f"widget:place:{name}").value for name in ("view", "order", "width")}
-    assert shown == {"view": "rank", "order": "specialisation", "width": 4}
+    set_so = {"view": "rank", "order": "specialisation", "layers": "divergence", "width": "4", "tokens": "vision"}
+    app = open_app("experts", bank="1", expert="3", ratio="40", **set_so)
+    assert {name: str(app.segmented_control(key=f"widget:place:{name}").value) for name in set_so} == set_so
     assert app.number_input(key="experts-expert").value == 3
     assert app.selectbox(key="experts-bank").value.endswith("layers.2.mlp.experts")
-    assert "Rank of expert 3" in words(app)
+
+
+def test_a_place_on_sorted_maps_chooses_the_expert_that_stands_there(places):
+    statistics = synthetic_statistics(3, 16)
+    app = on_page("experts", run=keep(places, "sorted", statistics), layers="divergence", order="specialisation")
+    sent = next(sent for sent in payloads(app) if sent.get("key") == "maps")
+    axes = charts.Axes.of(statistics)
+    arranged = Arrangement("load", "text", 3, np.array([2, 0, 1]), np.tile(np.arange(16)[::-1], (3, 1)))
+    chosen = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(maps.current_run, "select", lambda bank, expert: chosen.append((bank, expert)))
+        maps.pick(axes, arranged, {"place": [0, 0]})
+        for outside in ([3, 0], [0, 16], [-1, 0]):  # made up: nothing that the maps show
+            maps.pick(axes, arranged, {"place": outside})
+    assert chosen == [(axes.names[2], 15)]
+    assert sent["figure"]["layout"]["meta"]["experts"] == [16, 16, 16]
+
+
+def test_the_close_up_says_why_an_expert_has_its_width(places):
+    statistics = synthetic_statistics(3, 16)
+    app = on_page("experts", run=keep(places, "why", statistics), bank="1", expert="4", method="mode", bits="2.5")
+    solved = AllocationRequest("mode", budget=2.5).solve(statistics)
+    bank = list(statistics.banks)[1]
+    costs = cost_table(statistics, bits=(2, 3, 4))[bank]
+    given = solved.bits[bank]
+    told = words(app)
+    assert f"**{given[4]} bits** by MODE, at 2.5 bits on average" in told
+    power = 3 * math.floor(math.log10(costs[4].max()) / 3)
+    unit = {0: "", -3: "×10⁻³"}[power]
+    for column, width in enumerate((2, 3, 4)):
+        cost = f"{costs[4, column] / 10**power:.3g}"
+        assert (f"| **{cost}** |" if width == given[4] else f"| {cost} |") in told
+    gains = [max((costs[e, given[e] - 2] - costs[e, j]) / (j + 2 - given[e]) for j in range(given[e] - 1, 3))
+             for e in range(16) if given[e] < 4]  # fmt: skip
+    assert f"elsewhere in this layer the next bit saves {max(gains) / 10**power:.3g}{unit} at most" in told
+    assert "leave out a part" not in told  # dear to compute: only when asked for
+    app.session_state["why"] = True
+    app.run()
+    rows = app.dataframe[0].value
+    rival = AllocationRequest("frequency", budget=2.5).solve(statistics)
+    held = dict(zip(rows["method"], rows["bits"], strict=True))
+    assert held[short_method("frequency")] == str(rival.bits[bank][4]) and held["MODE"] == str(given[4])
+    stable = allocation_stability(statistics, AllocationRequest("mode", budget=2.5), Quantizer().fitted(statistics))
+    same = 8 - round(8 * stable.changed[bank][4])
+    assert f"{'Every' if same == 8 else f'{same} of 8'} tries that leave out a part of the samples give it" in words(
+        app
+    )
 
 
 def test_the_headline_says_what_counting_gives_and_leads_to_an_expert_of_which_it_is_true(places):
@@ -80,7 +140,8 @@ def test_a_run_without_pictures_says_so(places, page: str):
     assert not app.exception
     if page == "experts":
         assert "No vision tokens were routed in this run" in words(app)
-        assert "no key vision tokens came here" in words(app)
+        notes = next(sent for sent in payloads(app) if sent.get("key") == "expert")["figure"]["layout"]["annotations"]
+        assert [note["text"] for note in notes][2] == "key vision tokens: <b>none came here</b>"
 
 
 @pytest.mark.parametrize(("page", "leads"), [("experts", "budget"), ("budget", "quantize"), ("budget", "export")])

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from gguf import GGUFReader
 
 from mode_core.cli import main
 from mode_core.export import GROUPS, TARGETS, read_expert_bits
@@ -18,7 +19,7 @@ QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
 
 
 def take(app, target: str):
-    """Choose a form as a person does: what to take along, then which."""
+    """Choose a form as a person does: the kind, then which."""
     app.pills(key="export:group").set_value(TARGETS[target].group).run()
     return app.radio(key="export:target").set_value(target).run()
 
@@ -27,7 +28,7 @@ def test_what_stock_transformers_loads_is_recommended_first(open_app):
     app = open_app("export")
     shown = app.radio(key="export:target")
     assert shown.value == "auto_round"
-    assert ["recommended" in option for option in shown.options] == [True] + 6 * [False]
+    assert ["recommended" in option for option in shown.options] == [True] + 7 * [False]
     assert TARGETS["auto_round"].recommended in shown.proto.captions[0]
     assert "form" not in app.query_params
 
@@ -70,9 +71,15 @@ def test_a_run_without_input_energies_says_how_to_have_them(open_app):
     assert not app.exception and "calibrate with --imatrix" in words(app)
 
 
-@pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix"])
+def test_a_recipe_that_the_model_cannot_have_says_why(open_app):
+    app = open_app("export", form="exllamav3_recipe")
+    assert not app.exception and "this model has dense ones" in words(app)
+
+
+@pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix" and "exllamav3" not in name])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
-    app = open_app("export", form=target, group="8")  # which fits gate, up and down
+    group = "8" if target == "llm_compressor_recipe" else "32"  # which fits gate, up and down of a layer
+    app = open_app("export", form=target, group=group)
     assert not app.exception and not app.error
     assert TARGETS[target].proof in words(app)
     app.button(key="export:write").click().run()
@@ -84,7 +91,9 @@ def test_every_quick_target_is_shown_and_written(open_app, places: Path, target:
 def test_a_checkpoint_is_written_as_a_job(open_app, places: Path):
     app = take(open_app("export"), "dequantized")
     finish(app.button(key="export:write").click().run())
-    assert (next((places / "exports").iterdir()) / "config.json").is_file()
+    [folder] = (places / "exports").iterdir()
+    assert {"config.json", "recipe.yaml", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert any(f"push {folder}" in code.value and "--to OWNER/NAME" in code.value for code in app.code)
 
 
 def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
@@ -100,6 +109,27 @@ def test_the_command_line_writes_the_same(open_app, places: Path, monkeypatch):
         assert main(shlex.split(line)[3:]) == 0, line
     again = read_expert_bits(folder / "expert_bits.json")
     assert {layer: bits.tolist() for layer, bits in again.items()} == {k: v.tolist() for k, v in ours.items()}
+
+
+def test_a_gguf_s_own_options_reach_file_command_and_address(open_app, places: Path):
+    app = open_app(
+        "export", form="gguf", run="bundled", bits="4"
+    )  # the tiny model has a dense layer, which GGUF refuses
+    app.selectbox(key="export:rest").set_value("Q8_0").run()
+    app = app.selectbox(key="export:types").set_value("plan").run()
+    assert (app.query_params["rest"], app.query_params["types"]) == ("Q8_0", "plan")
+    assert any("--types plan --rest Q8_0" in code.value for code in app.code)
+    finish(app.button(key="export:write").click().run())
+    [folder] = (places / "exports").iterdir()
+    types = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(folder / "model.gguf").tensors}
+    assert types["token_embd.weight"] == "Q8_0"
+    matrix = places / "exports" / "mine" / "imatrix.gguf"
+    matrix.parent.mkdir()
+    matrix.write_bytes(b"")
+    app = open_app("export", form="gguf")
+    assert [option.rpartition("mine/")[2] for option in app.selectbox(key="export:imatrix").options] == [
+        "none", "imatrix.gguf",
+    ]  # fmt: skip
 
 
 def test_an_impossible_budget_leads_back(open_app):

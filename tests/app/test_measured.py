@@ -12,11 +12,13 @@ from dashboard.parts.quantize.measured import (
     Measurement,
     accuracy_frame,
     divergence_frame,
-    from_records,
+    evaluation_frame,
     loss_sentence,
+    measurements_of,
+    read_records,
     size_frame,
-    size_text,
 )
+from dashboard.words.sizes import size_text
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.jobs import Progress
 
@@ -46,8 +48,8 @@ def test_accuracy_per_model_and_task(measured):
 
 def test_divergence_leaves_out_what_was_not_there(measured):
     frame = divergence_frame(measured)
-    assert frame["KL, pictures"].tolist() == pytest.approx([0.1, 0.4])
-    assert all(math.isnan(value) for value in frame["KL, text"])  # no text sample: not zero
+    assert frame["KL on pictures"].tolist() == pytest.approx([0.1, 0.4])
+    assert all(math.isnan(value) for value in frame["KL on text"])  # no text sample: not zero
 
 
 def test_sizes_beside_the_original(measured):
@@ -61,7 +63,10 @@ def test_a_loss_is_coloured_only_where_it_is_sure(measured):
 
 
 def test_records_come_back_whole(measured):
-    [again] = from_records(measured.records() | {"other": {"settings": {}}})
+    damaged = {}
+    kept = read_records(measured.records() | {"other": {"settings": {}}, "alone": scores(3, None).to_dict()}, damaged)
+    [again] = measurements_of(kept, damaged)
+    assert list(damaged) == ["other"] and evaluation_frame(kept)["name"].tolist() == ["alone"]
     assert again.measured_bytes == measured.measured_bytes and again.uniform_bits == 3
     assert again.settings == measured.settings
     assert {model: again.scores[model].accuracy for model in MODELS} == {
@@ -74,7 +79,14 @@ def test_records_come_back_whole(measured):
 def test_a_measurement_that_was_cut_short_is_left_out(measured):
     records = measured.records()
     records.pop("seal-uniform")
-    assert from_records(records) == []
+    assert measurements_of(read_records(records, {}), {}) == []
+
+
+def test_a_measurement_whose_models_answered_different_items_is_damaged(measured):
+    records, damaged = measured.records(), {}
+    records["seal-uniform"]["answers"].pop()
+    assert measurements_of(read_records(records, damaged), damaged) == []
+    assert damaged == {"seal": "its models were scored on different items."}
 
 
 @pytest.mark.parametrize(

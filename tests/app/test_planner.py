@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.charts import Axes
 from dashboard.charts.memory import memory_bar
-from dashboard.parts.budget import planner
+from dashboard.parts.budget import panels, pins
 from dashboard.state.choices import Choices, from_address, to_address
 from mode_core.allocation import Price, allocate
 from mode_core.importance import cost_table
@@ -20,7 +20,7 @@ from mode_core.run import Run
 from tests.app.conftest import NAME, words
 from tests.app.test_budget import metric
 
-PREDICTED = "Relative damage (estimate)"
+PREDICTED = "Relative damage"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_rows_of_the_table_become_pins(statistics):
         {"layer": axes.ticks[0], "expert": None, "bits": 2},
         {"layer": axes.ticks[0], "expert": 10_000, "bits": 2},
     ]
-    assert planner.pins_of(axes, rows) == ((0, 1, 2), (1, 2, 3))
+    assert pins.pins_of(axes, rows) == ((0, 1, 2), (1, 2, 3))
 
 
 def test_a_pinned_expert_keeps_its_width(open_app, statistics):
@@ -90,14 +90,14 @@ def test_prices_rise_with_the_unit(open_app):
 
 
 def test_a_refused_price_says_why():
-    table = planner.price_table([Price("layer", "bank", None, "no budget")], 1.0)
+    table = panels.price_table([Price("layer", "bank", None, "no budget")], 1.0)
     assert table["note"].tolist() == ["no budget"] and pd.isna(table["predicted damage"][0])
 
 
 def test_a_card_divides_its_memory_and_gives_the_budget(open_app):
     app = open_app("budget", panel="card", gpu="8", context="2048")
     assert not app.exception, app.exception
-    assert "A card of 8 GiB" in words(app) and "stay free" in words(app)
+    assert "A card of 8.59 GB" in words(app) and "stay free" in words(app)
     app.button(key="take-card").click().run()
     assert app.query_params["budget"] == ["MB"] or app.query_params["budget"] == "MB"
     assert metric(app, "Average bits") == "4.000"
@@ -106,10 +106,10 @@ def test_a_card_divides_its_memory_and_gives_the_budget(open_app):
 def test_the_bar_adds_up_to_the_card():
     found = fit(8, rest=2 * GIB, cache=GIB, experts=3 * GIB, reserve=0.125)
     figure = memory_bar(found)
-    assert sum(trace.x[0] for trace in figure.data) == pytest.approx(8)
-    assert "1 GiB stay free" in figure.layout.meta["summary"]
+    assert sum(trace.x[0] for trace in figure.data) == pytest.approx(8 * GIB / 1e9)
+    assert "1.07 GB stay free" in figure.layout.meta["summary"]
     large = memory_bar(fit(2, rest=2 * GIB, cache=0, experts=GIB, reserve=0.0))
-    assert "too large by 1 GiB" in large.layout.meta["summary"]
+    assert "too large by 1.07 GB" in large.layout.meta["summary"]
 
 
 def test_no_rival_beats_the_chosen_method_by_its_own_costs(open_app, monkeypatch, statistics):

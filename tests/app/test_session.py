@@ -57,7 +57,7 @@ def test_the_allocation_is_that_of_the_library(open_app):
 
 
 def test_settings_are_told_in_one_line():
-    said = "mode, key ratio 20 %, 3 bits on average, widths 2 3 4"
+    said = "MODE, key ratio 20 %, 3 bits on average, widths 2 3 4"
     earlier = {"method": "mode", "key_ratio": 0.2, "average_bits": 3.0, "widths": [2, 3, 4]}
     assert describe(earlier) == describe({"request": AllocationRequest().to_dict()}) == said
     in_bytes = AllocationRequest(budget=12e6, measure="bytes")

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from dashboard.parts.budget.sweep import RATIOS, flat_bits, sweep
 from dashboard.parts.tokens.token_view import overlap_of_banks, overlap_of_signals
 from dashboard.state import folders
+from dashboard.state.sweep import RATIOS, flat_bits, sweep
 from dashboard.words import names
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table

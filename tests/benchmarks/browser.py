@@ -32,7 +32,7 @@ from tests.synthetic_run import synthetic_run
 DRAG_SECONDS = 4.0
 PAGES = ("Tokens", "Budget", "Compare", "Experts", "Learn", "Experts")
 SLIDERS = {  # page -> its slider's label, the chart that follows
-    "Experts": ("Key vision tokens (key ratio)", "frequencies"),
+    "Experts": ("Key vision tokens (key ratio)", "maps"),
     "Budget": ("Budget for all routed experts", "bits"),
     "Tokens": ("Key vision tokens (key ratio)", "token-picture"),
 }

@@ -49,7 +49,8 @@ def parts(banks: int, experts: int) -> dict[str, Callable[[int], object]]:
     grid = charts.FrequencyGrid.of(statistics, shares, 0.2, SIGNAL)
     sensitivity = charts.SensitivityGrid.of(statistics, 0.2, SIGNAL)
     before, after = solver.solve(2.5), solver.solve(3.0)
-    maps, bits = charts.frequency_heatmaps(grid), charts.bit_map(axes, after.bits, widths, before.bits)
+    maps, bits = charts.expert_maps(grid, sensitivity, 3), charts.bit_map(axes, after.bits, widths, before.bits)
+    rows, columns = charts.layer_order(grid, "divergence"), charts.expert_order(grid, "specialisation")
     line, uniform = frontier_of(solver), [(2, 2, 4.0), (3, 3, 1.0)]
 
     def ratio(step: int) -> float:
@@ -65,15 +66,14 @@ def parts(banks: int, experts: int) -> dict[str, Callable[[int], object]]:
         "solve": lambda step: solver.solve(2.01 + 0.1 * step),
         "frontier of a solver": lambda step: frontier_of.__wrapped__(solver),
         "damage by layer": lambda step: tables.damage_by_bank(axes, costs, after.bits),
-        "figure: frequencies": lambda step: charts.frequency_heatmaps(grid),
-        "figure: frequencies, by specialisation": lambda step: charts.frequency_heatmaps(
-            grid, order="specialisation", selected=(1, 2)
+        "figure: maps": lambda step: charts.expert_maps(grid, sensitivity, 3),
+        "figure: maps, in order": lambda step: charts.expert_maps(
+            grid, sensitivity, 3, rows=rows, columns=columns, selected=(1, 2)
         ),
-        "figure: sensitivity": lambda step: charts.sensitivity_heatmaps(sensitivity, 3),
         "figure: bits": lambda step: charts.bit_map(axes, after.bits, widths, before.bits),
         "figure: counts": lambda step: charts.width_counts(axes, after.bits, widths),
         "figure: frontier": lambda step: charts.frontier_chart(line.average_bits, line.objective, uniform),
-        "JSON: frequencies": lambda step: plotly.io.to_json(maps, validate=False),
+        "JSON: maps": lambda step: plotly.io.to_json(maps, validate=False),
         "JSON: bits": lambda step: plotly.io.to_json(bits, validate=False),
     }
 

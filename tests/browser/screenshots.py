@@ -18,7 +18,7 @@ VIEWS = {  # page -> further views of it, as they stand in the address
     "learn": [f"step={step}" for step in range(2, 8)],
     "compare": ["section=check", "section=rankings", "section=runs", "section=paper"],
     "tokens": ["shown=signals"],
-    "experts": ["view=difference&order=specialisation"],
+    "experts": ["view=ratio&order=specialisation&layers=divergence", "view=specialisation"],
     "budget": ["panel=pins", "panel=samples", "panel=prices", "panel=card&gpu=24"],
 }
 WIDTHS = (1366, 390)

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 VIEWS = {
     "": "Experts",
-    "?view=difference&order=specialisation": "Experts",
+    "?view=specialisation&order=specialisation": "Experts",
     "calibrate": "Calibrate",
     "tokens": "Tokens",
     "tokens?shown=signals&ratio=55": "Tokens",

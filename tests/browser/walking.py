@@ -95,7 +95,7 @@ class Walker:
 @contextmanager
 def walker(browser: Any, url: str, **context: Any) -> Iterator[Walker]:
     """A person who has just come; at the end of the block nothing may stand in the console."""
-    own = browser.new_context(viewport={"width": 1366, "height": 900}, accept_downloads=True, **context)
+    own = browser.new_context(**{"viewport": {"width": 1366, "height": 900}, "accept_downloads": True} | context)
     page = own.new_page()
     page.set_default_timeout(PATIENCE)
     one = Walker(page, url)

@@ -11,10 +11,10 @@ from dashboard.charts import (
     Axes,
     accuracy_by_task,
     bank_profile,
-    bias_bars,
+    divergence_by_layer,
     error_by_width,
     expert_frequencies,
-    frequency_heatmaps,
+    expert_maps,
 )
 from dashboard.charts.measures import divergences
 from dashboard.charts.theme import empty, template, themed
@@ -22,19 +22,20 @@ from dashboard.words.tables import bias_table, frequency_table, sensitivity_tabl
 
 
 def test_divergence_is_jensen_shannon_in_bits(grid):
-    found = divergences(grid)["text against aggregate"]
+    found = divergences(grid)["text against raw vision"]
     for row in range(3):
-        p, q = (grid.shares[kind][row].astype(float) for kind in ("text", "all"))
+        p, q = (grid.shares[kind][row].astype(float) for kind in ("text", "vision"))
         middle = (p + q) / 2
         by_hand = (entropy(p, middle, base=2) + entropy(q, middle, base=2)) / 2
         assert found[row] == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_bias_bars_show_each_measure_by_layer(grid):
-    figure = bias_bars(grid.axes.ticks, divergences(grid))
-    assert figure.data[0].name == "text against aggregate"
+def test_divergence_is_a_line_for_each_pair_from_zero(grid):
+    figure = divergence_by_layer(grid.axes.ticks, divergences(grid))
+    assert [trace.name for trace in figure.data] == list(divergences(grid))
     assert list(figure.data[0].x) == ["0", "1", "2"]
-    assert "bits" in figure.layout.yaxis.title.text
+    np.testing.assert_allclose(figure.data[2].y, divergences(grid)["denoised against raw vision"])
+    assert "bits" in figure.layout.yaxis.title.text and figure.layout.yaxis.rangemode == "tozero"
     assert len(bias_table(grid.axes, divergences(grid))) == 3
 
 
@@ -54,19 +55,23 @@ def test_bank_profile_orders_by_text_and_counts_the_starved():
     assert figure.layout.meta["summary"].startswith("1 of the 2 busiest experts for text")
 
 
-def test_expert_frequencies_name_missing_tokens():
+def test_expert_frequencies_start_at_zero_and_name_missing_tokens():
     shares = {"text": 0.25, "vision": np.nan, "key": np.nan}
-    figure = expert_frequencies(shares, {"text": 10, "vision": 0, "key": 0}, 0.25)
-    assert list(figure.data[0].text) == ["25.00 %", "no such tokens", "no such tokens"]
-    assert figure.layout.shapes[0].x0 == 25
+    figure = expert_frequencies(shares, {"text": 10, "vision": 0, "key": 0}, 0.25, {"text": 2})
+    told = [note.text for note in figure.layout.annotations]
+    assert told[0] == "text tokens: <b>25.00 %, rank 2</b>" and told[2] == "key vision tokens: <b>none came here</b>"
+    assert list(figure.data[0].x) == [25, 0, 0] and figure.layout.xaxis.rangemode == "tozero"
+    assert {shape.x0 for shape in figure.layout.shapes} == {25}
+    assert "25.00 %, rank 2" in figure.layout.meta["alt"]
 
 
-def test_error_by_width_has_the_expert_and_the_median():
+def test_error_by_width_has_the_expert_the_median_and_a_legend():
     errors = {"text": np.array([1e-1, 1e-2]), "key": np.array([np.nan, np.nan])}
     figure = error_by_width((2, 3), errors, errors)
     np.testing.assert_allclose(figure.data[0].y, [1e-1, 1e-2])
-    assert figure.data[1].name == "median of the layer, text tokens"
-    assert figure.layout.yaxis.type == "log"
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["text tokens", "key vision tokens"]
+    assert figure.data[1].name == "median of the layer, text tokens" and "dotted" in figure.layout.title.text
+    assert figure.layout.showlegend is not False and figure.layout.yaxis.type == "log"
 
 
 def test_accuracy_bars_carry_intervals_and_items():
@@ -86,8 +91,8 @@ def test_accuracy_bars_carry_intervals_and_items():
         accuracy_by_task(scores.assign(accuracy=90))
 
 
-def test_themes_differ_only_in_the_template(grid):
-    figure = frequency_heatmaps(grid)
+def test_themes_differ_only_in_the_template(grid, sensitivity):
+    figure = expert_maps(grid, sensitivity, 3)
     light, dark = themed(figure, False).layout.template, template(True)
     assert light.layout.font.color != dark.layout.font.color
     assert light.layout.paper_bgcolor == dark.layout.paper_bgcolor == "rgba(0,0,0,0)"

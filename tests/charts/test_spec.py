@@ -40,7 +40,8 @@ def plain(sent: dict) -> dict:
 
 def maps(statistics, ratio: float, order: str = "index") -> go.Figure:
     grid = FrequencyGrid.of(statistics, frequencies(statistics, ratio, SIGNAL), ratio, SIGNAL)
-    return charts.frequency_heatmaps(grid, order=order)
+    errors = charts.SensitivityGrid.of(statistics, 0.2, SIGNAL)
+    return charts.expert_maps(grid, errors, 3, columns=charts.expert_order(grid, order), selected=(1, 2))
 
 
 def bits(statistics, widths: list[int], before: list[int] | None = None) -> go.Figure:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from dashboard import charts
+from dashboard.components.chart import in_words
 from dashboard.words import tables
 from mode_core.importance import frequencies
 from tests.synthetic import synthetic_statistics
@@ -19,9 +21,17 @@ def test_the_starved_experts_are_listed_with_both_ranks():
         text, every = (np.argsort(-grid.shares[kind][row], kind="stable").tolist() for kind in ("text", "all"))
         expected |= {(row, e, text.index(e) + 1, every.index(e) + 1) for e in text[:8] if every.index(e) >= 16}
     table = tables.starved_table(grid)
-    found = {
-        tuple(map(int, row)) for row in table[["layer", "expert", "rank_for_text", "rank_counted_together"]].values
-    }
+    found = {tuple(map(int, row)) for row in table[["layer", "expert", "rank for text", "rank for all tokens"]].values}
     assert expected and found == expected
-    fall = (table["rank_counted_together"] - table["rank_for_text"]).tolist()
+    fall = (table["rank for all tokens"] - table["rank for text"]).tolist()
     assert fall == sorted(fall, reverse=True)
+
+
+def test_rows_on_the_screen_have_no_names_of_code():
+    rows = pd.DataFrame({"method": ["mode", "made_up"], "against": ["uniform", None], "packed_bytes": [1, 2]})
+    shown = in_words(rows)
+    assert shown.columns.tolist() == ["method", "against", "packed bytes"]
+    assert (
+        shown["method"].tolist() == ["MODE (the paper)", "made up"] and shown["against"][0] == "Uniform bits (baseline)"
+    )
+    assert rows["method"][0] == "mode"  # the rows themselves stay

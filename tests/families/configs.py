@@ -4,59 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.families.mixed_attention import MIXED_ATTENTION
+from tests.families.shapes import EYES, LATENT_TEXT, MARKS, PICTURES, QWEN_EYES, TEXT, rope
+from tests.families.text_only import TEXT_ONLY
 from tests.families.words import AUDIO, IMAGE, VIDEO, VOCABULARY
 
-TEXT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "moe_intermediate_size": 24,
-    "num_experts_per_tok": 2,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "max_position_embeddings": 512,
-}
-EYES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-QWEN_EYES = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_heads": 2,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 64,
-    "num_position_embeddings": 64,
-}
-PICTURES = {"image_token_id": IMAGE, "video_token_id": VIDEO}
-MARKS = {"vision_start_token_id": 3, "vision_end_token_id": 4}
-LATENT = {  # multi-head latent attention and experts, as DeepSeek-V3 has them
+OCR_TEXT = {key: value for key, value in TEXT.items() if key != "head_dim"} | {
     "num_key_value_heads": 4,
-    "q_lora_rank": 16,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 16,
     "n_routed_experts": 8,
-    "n_group": 1,
-    "topk_group": 1,
     "n_shared_experts": 1,
-    "first_k_dense_replace": 1,
+    "mlp_layer_types": ["dense", "sparse", "sparse"],
 }
-LATENT_TEXT = {key: value for key, value in TEXT.items() if key != "head_dim"} | LATENT
-
-
-def rope(*sections: int, **others: Any) -> dict[str, Any]:
-    """Rotary embedding over time, height and width."""
-    return {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(sections), **others}
-    }
-
+SAM = {  # what looks at pictures first, in DeepSeek's and Baidu's readers of documents
+    "hidden_size": 32,
+    "output_channels": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "mlp_dim": 48,
+    "global_attn_indexes": [],
+    "window_size": 4,
+}
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_vl_moe": (
@@ -64,26 +31,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "text_config": TEXT | {"num_experts": 8, "mlp_only_layers": [1]} | rope(2, 3, 3, mrope_interleaved=True),
             "vision_config": QWEN_EYES | {"deepstack_visual_indexes": [0, 1]},
-            **PICTURES,
-            **MARKS,
-        },
-    ),
-    "qwen3_5_moe": (
-        "qwen3_5_moe",
-        {
-            "text_config": TEXT
-            | {
-                "num_hidden_layers": 5,
-                "num_experts": 8,
-                "shared_expert_intermediate_size": 24,
-                "layer_types": [*["linear_attention"] * 3, "full_attention", "linear_attention"],
-                "linear_num_value_heads": 4,
-                "linear_num_key_heads": 2,
-                "linear_key_head_dim": 8,
-                "linear_value_head_dim": 8,
-            }
-            | rope(1, 1, 0, mrope_interleaved=True, partial_rotary_factor=0.25),
-            "vision_config": QWEN_EYES,
             **PICTURES,
             **MARKS,
         },
@@ -232,34 +179,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "spatial_merge_size": 2,
         },
     ),
-    "mistral_large4": (
-        "mistral_large4",
-        {
-            "text_config": LATENT_TEXT | {"index_topk": 8, "index_head_dim": 16, "index_n_heads": 2},
-            "vision_config": EYES | {"image_size": 64, "patch_size": 4, "head_dim": 16},
-            "image_token_index": IMAGE,
-        },
-    ),
-    "minimax_m3_vl": (
-        "minimax_m3_vl",
-        {
-            "text_config": TEXT
-            | {
-                "intermediate_size": 24,
-                "num_local_experts": 8,
-                "dense_intermediate_size": 96,
-                "shared_intermediate_size": 24,
-                "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
-                "index_n_heads": 2,
-                "index_head_dim": 16,
-                "index_block_size": 4,
-                "index_topk_blocks": 2,
-            },
-            "vision_config": EYES | {"patch_size": 4},
-            "image_token_index": IMAGE,
-            "video_token_index": VIDEO,
-        },
-    ),
     "llava_mixtral": (
         "llava",
         {
@@ -267,20 +186,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "vision_config": EYES
             | {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 4, "projection_dim": 32},
             "image_token_index": IMAGE,
-        },
-    ),
-    "lfm2_vl_moe": (
-        "lfm2_vl",
-        {
-            "text_config": TEXT
-            | {
-                "model_type": "lfm2_moe",
-                "num_experts": 8,
-                "num_dense_layers": 1,
-                "layer_types": ["conv", "full_attention", "conv"],
-            },
-            "vision_config": EYES | {"model_type": "siglip2_vision_model", "patch_size": 4, "num_patches": 64},
-            "image_token_id": IMAGE,
         },
     ),
     "cohere2_vision_moe": (
@@ -329,15 +234,60 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "image_token_id": IMAGE,
         },
     ),
+    "deepseek_ocr2": (
+        "deepseek_ocr2",
+        {
+            "text_config": OCR_TEXT,
+            "vision_config": {
+                "sam_config": SAM | {"image_size": 48, "patch_size": 1, "downsample_channels": [16, 32]},
+                "encoder_config": EYES | {"num_key_value_heads": 2, "vocab_size": 2},
+            },
+            "image_token_id": IMAGE,
+        },
+    ),
+    "unlimited_ocr": (
+        "unlimited_ocr",
+        {
+            "text_config": OCR_TEXT | {"sliding_window": 8},
+            "vision_config": {
+                "sam_config": SAM | {"image_size": 32, "patch_size": 2, "downsample_channels": [16, 32]},
+                "encoder_config": EYES | {"image_size": 16, "patch_size": 4},
+            },
+            "image_token_id": IMAGE,
+        },
+    ),
+    "muse_spark": (
+        "muse_spark",
+        {
+            "text_config": TEXT
+            | {
+                "num_local_experts": 8,
+                "moe_hidden_size": 32,
+                "mlp_layer_types": ["dense", "sparse", "sparse"],
+                "sliding_window": 8,
+                "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            },
+            "vision_config": EYES | {"patch_size": 4, "pos_emb_height": 8, "pos_emb_width": 8},
+            "audio_config": {
+                "patch_sizes": [4],
+                "hidden_sizes": [8],
+                "depths": [1],
+                "num_hidden_layers": 1,
+                "out_hidden_size": 64,
+            },
+            "out_hidden_size": 128,
+            "projector_hidden_size": 32,
+            "image_token_id": IMAGE,
+            "video_token_id": VIDEO,
+            "audio_token_id": AUDIO,
+        },
+    ),
     "kimi_vl": ("double", {"media_placeholder_token_id": IMAGE}),
     "deepseek_vl2": (
         "double",
         {"scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 1.0},
     ),
     "molmoe": ("double", {}),
-    "mixtral": ("mixtral", TEXT | {"intermediate_size": 24, "num_local_experts": 8}),
-    "qwen3_moe": ("qwen3_moe", TEXT | {"num_experts": 8, "mlp_only_layers": [1]}),
-    "olmoe": ("olmoe", TEXT | {"intermediate_size": 24, "num_experts": 8}),
-    "deepseek_v2": ("deepseek_v2", LATENT_TEXT | {"topk_method": "greedy"}),
-    "deepseek_v3": ("deepseek_v3", LATENT_TEXT),
+    **MIXED_ATTENTION,
+    **TEXT_ONLY,
 }

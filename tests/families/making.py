@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ DOUBLES = {  # families whose code comes with the model -> their model's class i
     "deepseek_vl2": "DeepseekVLV2ForCausalLM",
     "molmoe": "MolmoForCausalLM",
 }
+PLACE = TemporaryDirectory(prefix="families-")  # goes with the process
 
 
 def double_config() -> type:
@@ -26,7 +30,7 @@ def double_config() -> type:
 
 def make_model(name: str) -> Any:
     """The model of a family with random weights: seed 0, normal with standard deviation 0.1, so that routing is not
-    degenerate; router biases too."""
+    degenerate; router biases too. A table that chooses experts by token (DeepSeek-V4) gives each token two others."""
     from transformers import CONFIG_MAPPING
 
     from mode_core.models import ensure_torchvision
@@ -40,20 +44,26 @@ def make_model(name: str) -> Any:
         for key, parameter in model.named_parameters():
             if parameter.dim() >= 2 or key.endswith(("bias", "sinks")):
                 parameter.normal_(0.0, 0.1)
+        for key, table in model.named_buffers():
+            if key.endswith("tid2eid"):
+                table.copy_(torch.rand(len(table), 8).argsort(dim=1)[:, : table.shape[1]])
     return model.eval()
 
 
 def class_name(name: str) -> str:
     """Name of the family's model class."""
+    return DOUBLES[name] if name in DOUBLES else model_class(CONFIGS[name][0])
+
+
+def model_class(model_type: str) -> str:
+    """Name of the class that transformers loads a type of model with."""
     from mode_core.models import ensure_torchvision
 
     ensure_torchvision()
     from transformers.models.auto import modeling_auto as known
 
-    if name in DOUBLES:
-        return DOUBLES[name]
     mappings = (known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    return next(names[CONFIGS[name][0]] for names in mappings if CONFIGS[name][0] in names)
+    return next(names[model_type] for names in mappings if model_type in names)
 
 
 def class_of(name: str) -> type:
@@ -67,9 +77,16 @@ def class_of(name: str) -> type:
 
 def save_family(name: str, folder: Path) -> Path:
     """Write model and processor into `folder`; a double with its code, as models with code of their own come."""
+    return shutil.copytree(_saved(name), folder, dirs_exist_ok=True)
+
+
+@cache
+def _saved(name: str) -> str:
+    """Where a family lies as long as the tests run, made once for all that copy it."""
     if name in DOUBLES:
         double_config().register_for_auto_class()
         class_of(name).register_for_auto_class("AutoModelForCausalLM")
+    folder = f"{PLACE.name}/{name}"
     make_model(name).save_pretrained(folder)
     PROCESSORS[name]().save_pretrained(folder)
     return folder

@@ -5,65 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.families.words import AUDIO, IMAGE, VIDEO, template, tokenizer
-
-
-def qwen_vl() -> Any:
-    """Qwen3-VL and Qwen3.5."""
-    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
-
-    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
-    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
-    control = {3: "<|vision_start|>", 4: "<|vision_end|>", IMAGE: "<|image_pad|>", VIDEO: "<|video_pad|>"}
-    return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**common),
-        tokenizer=tokenizer(control),
-        video_processor=Qwen3VLVideoProcessor(**common),
-        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
-    )
-
-
-def qwen_omni() -> Any:
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-        Qwen3OmniMoeProcessor,
-        WhisperFeatureExtractor,
-    )
-
-    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 256, "max_pixels": 4096}
-    named = {
-        "image_token": "<|image_pad|>",
-        "video_token": "<|video_pad|>",
-        "audio_token": "<|audio_pad|>",
-        "vision_bos_token": "<|vision_start|>",
-        "vision_eos_token": "<|vision_end|>",
-        "audio_bos_token": "<|audio_start|>",
-        "audio_eos_token": "<|audio_end|>",
-    }
-    control = {3: "<|vision_start|>", 4: "<|vision_end|>", AUDIO: "<|audio_pad|>", IMAGE: "<|image_pad|>"}
-    control |= {VIDEO: "<|video_pad|>", 8: "<|audio_start|>", 9: "<|audio_end|>"}
-    return Qwen3OmniMoeProcessor(
-        image_processor=Qwen2VLImageProcessor(**common),
-        video_processor=Qwen2VLVideoProcessor(**common),
-        feature_extractor=WhisperFeatureExtractor(feature_size=16),
-        tokenizer=tokenizer(control, named),
-        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
-    )
-
-
-def glm4v() -> Any:
-    from transformers import Glm4vImageProcessor, Glm4vProcessor, Glm4vVideoProcessor
-
-    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
-    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
-    control = {3: "<|begin_of_image|>", 4: "<|end_of_image|>", IMAGE: "<|image|>", VIDEO: "<|video|>"}
-    return Glm4vProcessor(
-        image_processor=Glm4vImageProcessor(**common),
-        tokenizer=tokenizer(control),
-        video_processor=Glm4vVideoProcessor(**common),
-        chat_template=template("<|begin_of_image|><|image|><|end_of_image|>"),
-    )
+from tests.families import media_processors as media
+from tests.families.registry import FAMILIES
+from tests.families.words import IMAGE, VIDEO, template, tokenizer
 
 
 def internvl() -> Any:
@@ -82,74 +26,6 @@ def internvl() -> Any:
         video_processor=InternVLVideoProcessor(size=size),
         image_seq_length=16,
         chat_template=template("<IMG_CONTEXT>"),
-    )
-
-
-def kimi_k25() -> Any:
-    from transformers.models.kimi_k25.image_processing_kimi_k25 import Kimi_K25ImageProcessor
-    from transformers.models.kimi_k25.processing_kimi_k25 import Kimi_K25Processor
-    from transformers.models.kimi_k25.video_processing_kimi_k25 import Kimi_K25VideoProcessor
-
-    common = {"patch_size": 4, "merge_size": 2, "size": {"max_height": 64, "max_width": 64}}
-    control = {3: "<|media_begin|>", 4: "<|media_end|>", IMAGE: "<|media_pad|>"}
-    control |= {VIDEO: "<|kimi_k25_video_placeholder|>"}
-    return Kimi_K25Processor(
-        image_processor=Kimi_K25ImageProcessor(**common),
-        tokenizer=tokenizer(control),
-        video_processor=Kimi_K25VideoProcessor(patch_size=4, merge_size=2),
-        chat_template=template("<|media_begin|><|media_pad|><|media_end|>"),
-    )
-
-
-def ernie() -> Any:
-    from transformers import (
-        Ernie4_5_VLMoeImageProcessor,
-        Ernie4_5_VLMoeProcessor,
-        Ernie4_5_VLMoeVideoProcessor,
-    )
-
-    named = {
-        "image_token": "<|IMAGE_PLACEHOLDER|>",
-        "image_start_token": "<|IMAGE_START|>",
-        "image_end_token": "<|IMAGE_END|>",
-        "video_token": "<|VIDEO_PLACEHOLDER|>",
-        "video_start_token": "<|VIDEO_START|>",
-        "video_end_token": "<|VIDEO_END|>",
-    }
-    control = {IMAGE: named["image_token"], 3: named["image_start_token"], 4: named["image_end_token"]}
-    control |= {VIDEO: named["video_token"], 8: named["video_start_token"], 9: named["video_end_token"]}
-    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
-    common = {"patch_size": 4, "merge_size": 2, "size": size}
-    return Ernie4_5_VLMoeProcessor(
-        image_processor=Ernie4_5_VLMoeImageProcessor(**common),
-        tokenizer=tokenizer(control, named),
-        video_processor=Ernie4_5_VLMoeVideoProcessor(**common, draw_on_frames=False),
-        chat_template=template("<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"),
-    )
-
-
-def gemma4() -> Any:
-    from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeatureExtractor
-    from transformers.models.gemma4.image_processing_gemma4 import Gemma4ImageProcessor
-    from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
-    from transformers.models.gemma4.video_processing_gemma4 import Gemma4VideoProcessor
-
-    named = {
-        "image_token": "<image_soft_token>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-        "audio_token": "<audio_soft_token>",
-        "boa_token": "<start_of_audio>",
-        "eoa_token": "<end_of_audio>",
-    }
-    control = {IMAGE: named["image_token"], 3: named["boi_token"], 4: named["eoi_token"], VIDEO: "<|video|>"}
-    control |= {AUDIO: named["audio_token"], 8: named["boa_token"], 9: named["eoa_token"]}
-    return Gemma4Processor(
-        feature_extractor=Gemma4AudioFeatureExtractor(),
-        image_processor=Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
-        tokenizer=tokenizer(control, named),
-        video_processor=Gemma4VideoProcessor(patch_size=4, max_soft_tokens=70),
-        chat_template=template("<image_soft_token>"),
     )
 
 
@@ -173,23 +49,6 @@ def pixtral() -> Any:
         patch_size=4,
         spatial_merge_size=2,
         chat_template=template("[IMG]"),
-    )
-
-
-def minimax_m3() -> Any:
-    from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import MiniMaxM3VLImageProcessor
-    from transformers.models.minimax_m3_vl.processing_minimax_m3_vl import MiniMaxM3VLProcessor
-    from transformers.models.minimax_m3_vl.video_processing_minimax_m3_vl import MiniMaxM3VLVideoProcessor
-
-    size = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
-    common = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
-    known = MiniMaxM3VLProcessor
-    control = {3: known.VISION_START_TOKEN, 4: known.VISION_END_TOKEN, IMAGE: known.IMAGE_TOKEN}
-    return known(
-        image_processor=MiniMaxM3VLImageProcessor(**common),
-        tokenizer=tokenizer(control | {VIDEO: known.VIDEO_TOKEN}),
-        video_processor=MiniMaxM3VLVideoProcessor(**common),
-        chat_template=template(known.IMAGE_TOKEN),
     )
 
 
@@ -265,6 +124,40 @@ def step3p7() -> Any:
     )
 
 
+def deepseek_ocr2() -> Any:
+    """145 vision tokens a picture: the model has as many queries as a view of 768 pixels needs, and a separator."""
+    from transformers import DeepseekOcr2ImageProcessor, DeepseekOcr2Processor
+
+    return DeepseekOcr2Processor(
+        image_processor=DeepseekOcr2ImageProcessor(size={"height": 48, "width": 48}, tile_size=48),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=1,
+        chat_template=template("<image>"),
+    )
+
+
+def unlimited_ocr() -> Any:
+    """21 vision tokens a picture in one view: rows of four and a line break, and a separator."""
+    from transformers import UnlimitedOcrImageProcessor, UnlimitedOcrProcessor
+
+    return UnlimitedOcrProcessor(
+        image_processor=UnlimitedOcrImageProcessor(size={"height": 32, "width": 32}, tile_size=32),
+        tokenizer=tokenizer({IMAGE: "<image>"}),
+        patch_size=2,
+        chat_template=template("<image>"),
+    )
+
+
+def inkling2() -> Any:
+    from transformers import Inkling2ImageProcessor, Inkling2Processor
+
+    return Inkling2Processor(
+        image_processor=Inkling2ImageProcessor(size={"height": 8, "width": 8}),
+        tokenizer=tokenizer({IMAGE: "<|unused_200054|>"}),
+        chat_template=template("<|unused_200054|>"),
+    )
+
+
 def llava_without_class() -> Any:
     """For the doubles, which have no class token: 64 patches, 64 vision tokens."""
     made = llava()
@@ -279,24 +172,33 @@ def text_only() -> Any:
 
 
 PROCESSORS: dict[str, Callable[[], Any]] = {
-    "qwen3_vl_moe": qwen_vl,
-    "qwen3_5_moe": qwen_vl,
-    "qwen3_omni_moe_thinker": qwen_omni,
-    "glm4v_moe": glm4v,
+    "qwen3_vl_moe": media.qwen_vl,
+    "qwen3_5_moe": media.qwen_vl,
+    "qwen3_omni_moe_thinker": media.qwen_omni,
+    "glm4v_moe": media.glm4v,
     "internvl_qwen3_moe": internvl,
     "internvl_gpt_oss": internvl,
-    "kimi_k25": kimi_k25,
-    "ernie4_5_vl_moe": ernie,
-    "gemma4": gemma4,
+    "kimi_k25": media.kimi_k25,
+    "ernie4_5_vl_moe": media.ernie,
+    "gemma4": media.gemma4,
     "aria": aria,
     "mistral3_mistral4": pixtral,
     "mistral_large4": pixtral,
-    "minimax_m3_vl": minimax_m3,
+    "minimax_m3_vl": media.minimax_m3,
     "llava_mixtral": llava,
     "lfm2_vl_moe": lfm2_vl,
     "cohere2_vision_moe": cohere2_vision,
     "llama4": llama4,
     "step3p7": step3p7,
+    "deepseek_ocr2": deepseek_ocr2,
+    "unlimited_ocr": unlimited_ocr,
+    "qwen4_exp": media.qwen_vl,
+    "glm5_next": media.glm5_next,
+    "inkling": media.inkling,
+    "inkling2": inkling2,
+    "muse_spark": media.muse_spark,
+    "dots3_note": media.dots3_note,
+    "nemotron_h_omni": media.nemotron_h_omni,
     **dict.fromkeys(("kimi_vl", "deepseek_vl2", "molmoe"), llava_without_class),
-    **dict.fromkeys(("mixtral", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3"), text_only),
+    **{family.name: text_only for family in FAMILIES if not family.pictures},
 }

@@ -22,6 +22,8 @@ class Family:
     special: str = ""
     banks: int = 1
     intermediate: tuple[int, ...] = (24,)
+    hidden: int = 64
+    gate: bool = True
     reached: str = "interface"
     pictures: bool = True
     attention: str = "own"
@@ -138,6 +140,69 @@ FAMILIES = (
         reached="call",
         special="adapter: called past transformers' interface; clamped gate",
     ),
+    Family("deepseek_ocr2", "DeepSeek-OCR-2", "DeepSeek-OCR-2", (1, 2), special="shared experts; first layer dense"),
+    Family(
+        "unlimited_ocr",
+        "Unlimited-OCR",
+        "Unlimited-OCR",
+        (1, 2),
+        special="shared experts; sliding windows for what it writes alone, so a pass over a sample attends to all",
+    ),
+    Family(
+        "qwen4_exp",
+        "Qwen4-Exp",
+        "Qwen4-Exp",
+        (0, 1, 2),
+        special="several residual streams; linear attention as Qwen3.5's, the others sparse with an index",
+        borrowed=((0, 1), (2, 1)),
+    ),
+    Family(
+        "glm5_next",
+        "GLM-5 Next",
+        "GLM-5.3-Flash",
+        (1, 2, 3),
+        special="several residual streams; linear attention as Qwen3.5's, the others sparse with an index",
+        borrowed=((3, 2),),
+    ),
+    Family(
+        "inkling",
+        "Inkling",
+        "Inkling",
+        (1, 2),
+        special="a learned bias of relative positions in the attention; shared experts weighted by the router; audio "
+        "tokens count as text",
+    ),
+    Family(
+        "inkling2",
+        "Inkling 2",
+        "Inkling-2-Small",
+        (0, 1, 2),
+        special="as Inkling, with an attention sink for every row; softcapped experts; eager attention alone",
+    ),
+    Family(
+        "muse_spark",
+        "Muse Spark",
+        "Muse-Spark-Open-816B-A42B",
+        (1, 2),
+        hidden=32,
+        special="experts work on a narrower state, with a norm behind each; audio tokens count as text",
+    ),
+    Family(
+        "dots3_note",
+        "dots3-note",
+        "dots3-note-prev",
+        (1, 2),
+        special="sparse attention with an index; experts of its vision tower see patches, no tokens, and are no banks",
+    ),
+    Family(
+        "nemotron_h_omni",
+        "Nemotron-H Omni",
+        "Nemotron-3-Nano-Omni-30B-A3B",
+        (1, 3),
+        gate=False,
+        special="Mamba, attention and experts in layers of their own; experts without a gate",
+        borrowed=((1, 2), (3, 2)),
+    ),
     Family(
         "kimi_vl",
         "Kimi-VL",
@@ -172,4 +237,19 @@ FAMILIES = (
     Family("olmoe", "OLMoE", "OLMoE-1B-7B", (0, 1, 2), pictures=False),
     Family("deepseek_v2", "DeepSeek-V2", "DeepSeek-V2-Lite", (1, 2), pictures=False),
     Family("deepseek_v3", "DeepSeek-V3", "DeepSeek-V3", (1, 2), pictures=False),
+    Family(
+        "deepseek_v4",
+        "DeepSeek-V4",
+        "DeepSeek-V4",
+        (0, 1, 2),
+        special="in its first layers a table of tokens chooses the experts",
+        pictures=False,
+    ),
+    Family("minimax_m2", "MiniMax-M2", "MiniMax-M2", (0, 1, 2), pictures=False),
+    Family("glm4_moe", "GLM-4-MoE", "GLM-4.5, GLM-4.6", (1, 2), pictures=False),
+    Family("gpt_oss", "gpt-oss", "gpt-oss-20b, gpt-oss-120b", (0, 1, 2), pictures=False),
+    Family("qwen3_next", "Qwen3-Next", "Qwen3-Next-80B-A3B", (0, 1, 2), pictures=False),
+    Family("hunyuan_v1_moe", "Hunyuan-MoE", "Hunyuan-A13B", (0, 1, 2), pictures=False),
+    Family("ernie4_5_moe", "ERNIE-4.5", "ERNIE-4.5-21B-A3B", (1, 2), pictures=False),
+    Family("granitemoehybrid", "Granite 4 with experts", "Granite-4.0-H-Tiny", (0, 1, 2), pictures=False),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.families.making import class_name
+from mode_core.models.refused import REFUSED
+from tests.families.making import class_name, model_class
 from tests.families.registry import FAMILIES, Family
 
 PLACE = Path(__file__).resolve().parents[2] / "mode_core" / "models" / "README.md"
@@ -17,13 +18,13 @@ REACHED = {
 HEAD = """# Models
 
 `load_model(folder or hub id)` takes any model of the families below, through transformers' own Auto classes. Expert
-banks are found by structure (`finding.py`), read and written through one interface whatever the storage (`storage.py`,
-`banks.py`), and watched by one probe (`mode_core/probing/probe.py`).
+banks are found by structure (`bank_search.py`), read and written through one interface whatever the storage
+(`storage.py`, `banks.py`), and watched by one probe (`mode_core/probing/probe.py`).
 
 What was loaded is what the files say. `CheckpointFiles` knows which files of a folder are the model (the shards of the
-index, else `model*.safetensors`) and reads their tensors, for the loaded and for the streamed path; `arriving.py` asks
-transformers what it missed. Refused, with names and what to do: tensors that are missing, of another shape or in no
-place of the model; numbers that are not finite, at loading and in the logits of the first batch (`soundness.py`);
+index, else `model*.safetensors`) and reads their tensors, for the loaded and for the streamed path; `weight_loading.py`
+asks transformers what it missed. Refused, with names and what to do: tensors that are missing, of another shape or in
+no place of the model; numbers that are not finite, at loading and in the logits of the first batch (`soundness.py`);
 checkpoints that are quantized already (`quantized.py`); `pytorch_model.bin`, GGUF and adapters alone, Git-LFS pointers,
 missing tokenizer, processor or template (`folders.py`). Block-scaled FP8 is read as what it stands for. The revision is
 a digest of config.json, index and weights, and of the model's own code; tokenizer and processor are no part of it.
@@ -88,10 +89,16 @@ def row(family: Family) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def refusal(kind: str) -> str:
+    """The line of a family that is refused by name."""
+    title, why = REFUSED[kind]
+    return f"| {title} | – | `{model_class(kind)}` | – | – | refused | – | {why} |"
+
+
 def document() -> str:
     """The whole file."""
     names = ("family", "models", "class", "storage", "experts reached by", "status", "tested with", "special")
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES)]
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES), *map(refusal, REFUSED)]
     return HEAD + "\n".join(lines) + "\n" + TAIL
 
 

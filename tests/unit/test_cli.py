@@ -1,9 +1,12 @@
 """The command line, whole: the road on a tiny random-weight model, refusals in words, exit codes, JSON."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from mode_core.cli.main import build_parser, main
@@ -51,6 +54,28 @@ def test_calibrate_leaves_a_run_that_opens(calibrated: Path):
     assert run.statistics.bits == (1, 2, 3, 4)
 
 
+def test_gradients_are_measured_where_memory_allows_and_nobody_says_no(
+    calibrated: Path, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch
+):
+    assert Run.open(calibrated).statistics.extras == ("gradients",)
+    command = ["calibrate", *model_and(tiny_model_folder, sample_folder), "--limit", "2", "--measure-bits", "2"]
+    free = psutil.virtual_memory()._replace(available=1000)
+    for name, options, memory, reason in (
+        ("asked", ["--no-gradients"], None, None),
+        ("small", [], free, "as much again; --gradients insists"),
+        ("offloaded", ["--max-memory", "300KB"], None, "as much again; --gradients insists"),
+    ):
+        with monkeypatch.context() as patch:
+            if memory is not None:
+                patch.setattr(psutil, "virtual_memory", lambda: free)
+            assert main([*command, *options, "--out", str(tmp_path / name), "--json", "--quiet"]) == 0
+        told = result(capsys).get("gradients")
+        assert told is None if reason is None else told.endswith(reason)
+        assert Run.open(tmp_path / name).statistics.extras == ()
+    resumed = [*command, "--out", str(tmp_path / "small"), "--resume", "--json", "--quiet"]
+    assert main(resumed) == 0 and result(capsys)["gradients"] == "not measured, as the run was begun"
+
+
 def test_allocate_keeps_the_budget_and_says_what_it_proved(calibrated: Path, capsys):
     assert main(["allocate", "--run", str(calibrated), "--average-bits", "2.5", "--json", "--quiet"]) == 0
     told = result(capsys)
@@ -86,7 +111,7 @@ def test_kl_of_the_answer_is_measured_only_once_its_cost_is_agreed_to(
     run = Run.open(out)
     ids = run.info["logit_kl"]["ids"]
     assert ids == list(run.statistics.samples) and run.info["logit_kl"] == told | {"ids": ids}
-    assert run.statistics.extras == ("logit_kl",) and len(run.statistics.signals) == 5
+    assert "logit_kl" in run.statistics.extras and len(run.statistics.signals) == 5
     before = run.statistics.digest()
     assert main([*command, "--yes", "--resume"]) == 0  # all is there: KL stays as it is, and is not measured again
     assert result(capsys)["logit_kl"]["passes"] == 0 and Run.open(out).statistics.digest() == before
@@ -204,3 +229,29 @@ def test_wrong_usage_exits_with_2():
     with pytest.raises(SystemExit) as stopped:
         main(["allocate"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [
+        (["calibrate", "--model", "{model}", "--samples", "{samples}", "--out", "{out}/new"], "{out}/new: "),
+        (["quantize", "--run", "{run}", "--uniform", "2", "--out", "{out}/p.safetensors"], "{out}/p.safetensors"),
+        (["evaluate", "--run", "{run}", "--samples", "{samples}", "--name", "full"], "{run}/evaluations/full.json"),
+        (["compare", "--runs", "{run}", "--samples", "{samples}", "--methods", "mode", "--truth-bits", "--draws", "1",
+          "--bits", "2", "3", "--average-bits", "2.5", "--out", "{out}/evidence"], "{out}/evidence/measured/"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)  # fmt: skip
+def test_a_full_disk_is_told_with_path_and_remedy_by_verbs_that_run_the_model(
+    calibrated, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch, verb, place
+):
+    places = {"model": tiny_model_folder, "samples": sample_folder, "out": tmp_path, "run": calibrated}
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    assert main([*(each.format(**places) for each in verb), "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert place.format(**places) in told and "No space left on device. Make room there" in told
+    assert not (tmp_path / "new").exists()

@@ -1,6 +1,7 @@
 """The floors: imports go down only, and the library never needs a user interface."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -12,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own floor, not on its package's
     (
         *("bundled", "csv_files", "errors", "files", "json_files", "jobs", "memory", "modalities", "on_first_use"),
-        *("settings", "versions", "quantization.widths", "quantization.quantizers"),
+        *("settings", "versions", "yaml_files", "quantization.widths", "quantization.quantizers"),
     ),
     ("statistics",),
     ("quantization.sizes", "quantization.settings"),
     ("samples", "models"),
     ("importance",),
-    ("allocation",),
+    ("allocation", "traffic"),
     ("request",),
     ("prediction",),
     ("probing",),
@@ -146,3 +147,36 @@ def test_the_top_level_is_the_users():
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     expected = {"dashboard", "mode_core", "pages", "tests", "sample_data", "requirements.txt", "README.md"}
     assert {name for name in top if not name.startswith(".")} <= expected | {"pyproject.toml", "LICENSE"}
+
+
+NAMES_OF_OTHERS = (  # files where these words are the parts of a chat, columns, or fields of other software's files
+    *("samples/", "models/encoding.py", "models/prompt_spans.py", "calibration/gallery.py", "runs/released_json.py"),
+    *("modalities.py", "quantization/sizes.py", "export/auto_round_recipe.py"),
+)
+
+
+def test_kinds_of_token_are_named_in_one_place():
+    """ "text", "vision", "key" and "redundant" as literals are what `mode_core.modalities` is for."""
+    strange = []
+    for path in files_of("mode_core"):
+        name = path.relative_to(ROOT / "mode_core").as_posix()
+        if not name.startswith(NAMES_OF_OTHERS):
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            strange += [(name, word) for word in sorted(words & {"text", "vision", "key", "redundant"})]
+    assert not strange
+
+
+def test_the_map_of_the_code_names_files_that_there_are_and_every_format():
+    """Where to add what: paths in `mode_core/README.md` exist, and no file's `FORMAT` is missing in its row."""
+    text = (ROOT / "mode_core" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|md))?)`", text))
+    assert len(named) > 50
+    assert not [name for name in named if not (ROOT / name).exists() and not (ROOT / "mode_core" / name).exists()]
+    formats = {
+        path.relative_to(ROOT / "mode_core").as_posix()
+        for path in files_of("mode_core")
+        if re.search(r"^FORMAT\b.* = ", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    (row,) = [line for line in text.splitlines() if line.startswith("| add a version of a file's format")]
+    assert formats <= named and all(f"`{name}`" in row for name in formats)

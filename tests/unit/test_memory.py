@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from transformers import AutoConfig
 
-from mode_core.memory import GIB, fit, kv_cache_bytes
+from mode_core.errors import SettingsError
+from mode_core.memory import GIB, around_experts, fit, kv_cache_bytes
 from mode_core.models import load_model
 
 MODEL = "sample_data/model"
@@ -50,3 +53,18 @@ def test_a_card_divided_by_hand():
 def test_a_configuration_without_layers_is_refused():
     with pytest.raises(ValueError, match="num_hidden_layers"):
         kv_cache_bytes({"hidden_size": 3}, 10)
+
+
+def test_what_surrounds_the_experts_is_read_off_the_headers(tmp_path):
+    assert around_experts(tmp_path) is None
+    tensors = {
+        "model.layers.0.mlp.experts.3.up_proj.weight": np.zeros((4, 8), np.float16),
+        "model.layers.0.mlp.shared_experts.up_proj.weight": np.zeros((2, 1), np.float16),
+        "model.embed_tokens.weight": np.zeros(3, np.float32),
+    }
+    save_file(tensors, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"lm_head.weight": np.zeros(5, np.float32)}, tmp_path / "model-00002-of-00002.safetensors")
+    assert around_experts(tmp_path) == 2 * 2 + 3 * 4 + 5 * 4  # shared experts stay; routed ones do not count
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(SettingsError, match=r"model-00002-of-00002.safetensors is no safetensors file"):
+        around_experts(tmp_path)

@@ -27,7 +27,7 @@ def test_every_method_is_told_everywhere(method):
     assert METHODS[method.name] is method and method.group in GROUPS and method.needs in ("", *NEEDS)
     assert method.description.endswith(".") and len(method.formula) > 3 and len(method.source) > 5
     assert names.method(method.name) == method.title and names.short_method(method.name) == method.short
-    assert "(" in method.title or method.group == "rival", "the title says whose it is"
+    assert "(" in method.title or method.group == "floor", "the title says whose it is"
     assert len(method.short) <= 24 and method.scopes[0] in ("bank", "model")
     assert set(method.counts) <= set(WIDTHS)
 
@@ -106,7 +106,7 @@ def test_a_made_up_quantizer_fills_a_model_and_is_counted(tiny_model):
         held = allocation.__class__(bits, (3,), 0.0, 0.0, False, 0.0, 3.0)
         before = {name: bank.stacked("down").clone() for name, bank in tiny_model.banks.items()}
         with quantize_experts(tiny_model, held, Quantizer("coarse", group_size=16)) as quantized:
-            assert quantized.method == "coarse"
+            assert quantized.quantizer.method == "coarse"
             assert any(not torch.equal(before[name], bank.stacked("down")) for name, bank in tiny_model.banks.items())
         assert quantized.packed_bytes == sum(
             Quantizer("rtn", group_size=16, symmetric=True).sizes(_shapes(tiny_model), (3,))[name][0] * bank.experts

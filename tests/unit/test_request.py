@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mode_core.allocation import SCOPES, UNITS, Allocation, allocate, uniform_allocation
-from mode_core.cli.arguments import command_of, read_quantizer, read_request
+from mode_core.calibration import CalibrationSettings, LogitKLSettings
+from mode_core.cli.arguments import command_of, read_quantizer, read_request, read_settings
 from mode_core.cli.main import build_parser
+from mode_core.errors import SettingsError
 from mode_core.importance import METHODS, cost_table
 from mode_core.importance.methods import FOLLOWED
+from mode_core.probing.signals import SIGNALS
 from mode_core.quantization.quantizers import QUANTIZERS
 from mode_core.quantization.sizes import expert_bytes
 from mode_core.quantization.widths import WIDTHS
@@ -66,11 +69,48 @@ QUANTIZED = st.builds(
         least_tokens=st.integers(1, 99),
     ),
 )
-FIXED = {"allocate": ["--run", "r"], "export": ["--run", "r", "--allocation", "a", "--target", "t", "--out", "o"]}
+CALIBRATED = st.builds(
+    CalibrationSettings,
+    bits=st.sets(st.sampled_from((0, *WIDTHS)), min_size=1).map(sorted),
+    signals=st.lists(st.sampled_from(sorted(SIGNALS)), min_size=1, unique=True),
+    group_size=st.sampled_from([-1, 1, 32, 4096]),
+    symmetric=st.booleans(),
+    gradients=st.booleans(),
+    imatrix=st.booleans(),
+    imatrix_key_ratio=st.integers(1, 100).map(lambda percent: percent / 100),
+    gradient_temperature=st.floats(1, 9),
+    checkpoint_seconds=st.floats(0, 1e6),
+    exemplars=st.integers(0, 64),
+    **{
+        name: st.integers(1, 99)
+        for name in ("batch_size", "token_scores_for", "gradient_tokens", "gradient_draws", "hessian_probes", "seed",
+                     "checkpoint_samples")
+    },
+).flatmap(lambda made: st.booleans().map(lambda on: replace(made, sensitivity=on or made.gradients)))  # fmt: skip
+FIXED = {
+    "calibrate": ["--out", "o"],
+    "allocate": ["--run", "r"],
+    "export": ["--run", "r", "--allocation", "a", "--target", "t", "--out", "o"],
+}
 
 
 def parsed(verb: str, words: list[str]):
     return build_parser().parse_args([verb, *FIXED[verb], *words])
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(CALIBRATED)
+def test_what_is_measured_comes_back_from_its_dictionary_and_from_the_real_command_line(made):
+    assert CalibrationSettings.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert read_settings(CalibrationSettings(), parsed("calibrate", made.to_arguments())) == made
+
+
+def test_every_option_of_measuring_is_a_field_and_all_signals_are_one_word():
+    assert [one.name for one in fields(CalibrationSettings) if not one.metadata["flag"]] == ["stack_bytes"]
+    measured = read_settings(CalibrationSettings(), parsed("calibrate", ["--signals", "all"]))
+    assert measured.signals == tuple(SIGNALS)
+    asked = parsed("calibrate", ["--logit-kl-positions", "answers", "--logit-kl-key-ratio", "0.3"])
+    assert read_settings(LogitKLSettings(), asked) == LogitKLSettings(0.3, positions="answers")
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -146,6 +186,11 @@ def test_a_quantizer_that_makes_no_sense_is_refused_at_birth(wrong, text):
 def test_a_record_of_something_else_names_the_field():
     with pytest.raises(ValueError, match="AllocationRequest has no 'colour'; expected some of method, key_ratio"):
         AllocationRequest.from_dict({"colour": "red"})
+    for odd in ({"method": ["mode"]}, {"pins": [[1, 2]]}, {"widths": 3}, {"key_ratio": "x"}, {"at_least": [["²", 1]]}):
+        with pytest.raises(SettingsError, match="AllocationRequest cannot be made of"):
+            AllocationRequest.from_dict(odd)
+    with pytest.raises(SettingsError, match="Quantizer cannot be made of"):
+        Quantizer.from_dict({"gptq": {"no such": 1}})
 
 
 def test_a_request_is_solved_as_by_hand():
@@ -249,3 +294,12 @@ def test_the_command_of_a_verb_says_everything_that_was_said():
     assert said[:4] == ["python", "-m", "mode_core", "compare"] and "--json" not in said
     again = build_parser().parse_args([*said[3:], "--json"])
     assert {**vars(again), "parser": None} == {**vars(options), "parser": None}
+
+
+def test_truth_values_of_gptq_are_read_and_never_guessed():
+    said = ["--run", "r", "--allocation", "a", "--target", "t", "--out", "o", "--gptq"]
+    parser = build_parser()
+    assert read_quantizer(parser.parse_args(["export", *said, "answers=false"])).gptq.answers is False
+    assert read_quantizer(parser.parse_args(["export", *said, "answers=True"])).gptq.answers is True
+    with pytest.raises(ValueError, match=r"--gptq takes NAME=VALUE .*; got answers=yes"):
+        read_quantizer(parser.parse_args(["export", *said, "answers=yes"]))

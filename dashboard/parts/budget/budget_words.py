@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dashboard.charts.measures import original_bytes
 from dashboard.components import Figure, Readout
 from dashboard.parts.quantize.measured import ALLOCATION, UNIFORM, Measurement
-from dashboard.state import current_run, estimating, process_wide, solving
+from dashboard.state import current_run, estimating, planning, process_wide, solving
+from dashboard.state.estimating import NearlyUniform
 from dashboard.words import names
+from dashboard.words.sizes import size_text
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.errors import ModeError
 from mode_core.importance import METHODS, ImportanceError
 from mode_core.importance.methods import NEEDS
 from mode_core.modalities import ALL
 from mode_core.prediction import Estimate, Prediction
 
 
-@dataclass(frozen=True)
-class MemoryUnit:
-    """A unit of memory: its sign, its name in words, and its bytes."""
-
-    name: str
-    words: str
-    size: float
-
-
-def memory_unit(most: float) -> MemoryUnit:
-    """The unit in which sizes of at most `most` bytes are written short: megabytes, or gigabytes from 2 GB on."""
-    return MemoryUnit("GB", "Gigabytes", 1e9) if most >= 2e9 else MemoryUnit("MB", "Megabytes", 1e6)
-
-
 def headline(allocation: Allocation, rival: Allocation) -> Readout:
-    """What this does to the answers beside uniform bits of the same size: measured where these settings were measured,
-    else predicted with its interval, and how far the method's word may be trusted here."""
+    """What this does to the answers beside uniform bits of the same size: that it is these, where it is; measured where
+    these settings were measured, else predicted with its interval, and how far the method's word may be trusted."""
     seal = solving.fingerprint(allocation)
     done = next((one for one in process_wide.measurements() if one.fingerprint == seal), None)
-    if done is not None:
-        return _measured(done)
+    told = _measured(done) if done is not None else _estimated(allocation, rival)
+    if allocation.method != "uniform" and (alike := estimating.nearly_uniform(allocation)):
+        beside = f" {told.plain}" if alike.others or done is not None else ""  # else it is its own rival
+        told = Readout(_no_choice(alike), f"{_why_alike(allocation)}{told.strong}{beside}")
+    return told
+
+
+def _no_choice(alike: NearlyUniform) -> str:
+    bits = f"{alike.width} bit{'s' * (alike.width != 1)}"
+    if not alike.others:
+        return f"This equals {bits} for every expert."
+    return f"This equals {bits} for all but {alike.others:,} of {alike.experts:,} experts."
+
+
+def _why_alike(allocation: Allocation) -> str:
+    """Why the solver had nothing to choose, where the settings tell."""
+    asked = solving.request()
+    if allocation.scope == "bank" and allocation.unit == "layer":
+        return "Every layer has a budget and one width of its own, which leaves nothing to choose. "
+    return f"Costs are drawn to the mean by {asked.shrinkage:g}, so that experts hardly differ. " * (
+        asked.shrinkage >= 0.5
+    )
+
+
+def _estimated(allocation: Allocation, rival: Allocation) -> Readout:
     word = trust(allocation.method)
     try:
         mine, its = (estimating.predict(each) for each in (allocation, rival))
     except ImportanceError as refused:
         return Readout("What this does to the answers is not known.", f"{refused} {word}")
-    other = f"Uniform bits of the same size ({estimating.mixed(rival)})"
+    name = estimating.uniform_name(rival)
+    other = f"{name[0].upper()}{name[1:]}, of the same size"
     if mine.kl:
         return Readout(
             f"Estimate, in {mine.unit}: {_by_kind(mine)}.",
@@ -64,22 +75,19 @@ def interval(found: Estimate) -> str:
 
 
 def _by_kind(found: Prediction) -> str:
-    told = [f"{interval(found.kl[kind])} {words}" for kind, words in KIND_WORDS.items() if kind in found.kl]
+    told = [f"{interval(found.kl[kind])} {words}" for kind, words in names.ON.items() if kind in found.kl]
     return ", ".join(told)
-
-
-KIND_WORDS = {"text": "on text", "vision": "on pictures"}
 
 
 def _measured(done: Measurement) -> Readout:
     """What *Quantize* found for exactly these settings."""
     ours, its = done.scores[ALLOCATION], done.scores[UNIFORM]
-    kinds = [kind for kind in KIND_WORDS if kind in ours.kl_by_modality and kind in its.kl_by_modality]
-    kl = [", ".join(f"{each.kl_by_modality[kind]:.2g} {KIND_WORDS[kind]}" for kind in kinds) for each in (ours, its)]
+    kinds = [kind for kind in names.ON if kind in ours.kl_by_modality and kind in its.kl_by_modality]
+    kl = [", ".join(f"{each.kl_by_modality[kind]:.2g} {names.ON[kind]}" for kind in kinds) for each in (ours, its)]
     exact = "" if ours.accuracy is None or its.accuracy is None else (
         f" Exact answers: {100 * ours.accuracy:.1f} % against {100 * its.accuracy:.1f} %."
     )  # fmt: skip
-    size = megabytes(done.measured_bytes[UNIFORM])
+    size = size_text(done.measured_bytes[UNIFORM])
     return Readout(
         f"Measured on {len(ours.answers)} items: KL {kl[0]}; {done.label(UNIFORM)} ({size}): {kl[1]}.",
         f"KL to the original in nats, less is better.{exact} Intervals are under Quantize.",
@@ -116,28 +124,31 @@ def insurance(method: str, bits: float) -> str:
 
 
 def metrics(allocation: Allocation, rival: Allocation) -> Readout:
-    """Sizes, what is predicted beside MODE as in the paper, bits with and without scales, and the proof."""
+    """Sizes, what is predicted beside MODE as in the paper, bits with and without scales; the proof in small print."""
     original = original_bytes(current_run.statistics())
     gap = allocation.objective - allocation.lower_bound
     share = 100 * gap / allocation.objective if allocation.objective else 0.0
-    proven = "proven optimal" if allocation.proven_optimal else f"within {share:.2g} %"
-    return Readout(
-        figures=(
-            Figure(
-                "Size of the experts",
-                megabytes(allocation.bytes),
-                f"{100 * allocation.bytes / original:.0f} % of {megabytes(original)} at 16 bits",
-            ),
-            Figure("Uniform, same size", megabytes(rival.bytes), estimating.mixed(rival)),
-            *_predicted(allocation),
-            Figure(
-                "Average bits",
-                f"{allocation.average_bits:.3f}",
-                f"{estimating.effective_bits(allocation):.2f} with scales",
-            ),
-            Figure("Solved", f"{1e3 * allocation.seconds:.1f} ms", f"{proven} for these costs"),
-        )
+    proven = "proven optimal" if allocation.proven_optimal else f"within {share:.2g} % of the best"
+    name, scaled = estimating.uniform_name(rival), estimating.effective_bits(allocation)
+    figures = (
+        _whole(allocation),
+        Figure("Routed experts", size_text(allocation.bytes), f"{100 * allocation.bytes / original:.0f} % of 16 bits"),
+        Figure("Uniform, same size", size_text(rival.bytes), name.partition(" ")[2]),
+        *_predicted(allocation),
+        Figure("Average bits", f"{allocation.average_bits:.3f}", f"{scaled:.2f} with scales"),
     )
+    return Readout(figures=figures, small=f"Solved in {1e3 * allocation.seconds:.1f} ms, {proven} for these costs.")
+
+
+def _whole(allocation: Allocation) -> Figure:
+    """The model with everything in it, where its files are here."""
+    try:
+        rest = planning.around()
+    except (ValueError, OSError, ModeError):
+        rest = None
+    if rest is None:
+        return Figure("Whole model", "not known", "its files are not here")
+    return Figure("Whole model", size_text(allocation.bytes + rest), f"{size_text(rest)} around the experts")
 
 
 def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
@@ -146,20 +157,15 @@ def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
         mine, paper = (estimating.predict(each) for each in (allocation, estimating.as_in_paper()))
     except (AllocationError, ImportanceError):
         return ()
-    kind = next((kind for kind in (*KIND_WORDS, ALL) if kind in mine.kl), None)
+    kind = next((kind for kind in (*names.ON, ALL) if kind in mine.kl), None)
     if kind is None:
-        what, one, other = "Relative damage (estimate)", mine.relative, paper.relative
+        what, one, other = "Relative damage", mine.relative, paper.relative
     else:
-        what, one, other = f"KL {KIND_WORDS.get(kind, '')} (estimate)", mine.kl[kind], paper.kl[kind]
+        what, one, other = f"KL {names.ON.get(kind, '')}".strip(), mine.kl[kind], paper.kl[kind]
     return (
-        Figure(what, f"{one.value:.2g}", f"{one.low:.2g} to {one.high:.2g}"),
-        Figure("MODE as in the paper", f"{other.value:.2g}", f"{other.low:.2g} to {other.high:.2g}, estimate"),
+        Figure(what, f"{one.value:.2g}", f"estimate, {one.low:.2g} to {one.high:.2g}"),
+        Figure("MODE of the paper", f"{other.value:.2g}", f"estimate, {other.low:.2g} to {other.high:.2g}"),
     )
-
-
-def megabytes(count: int) -> str:
-    """Bytes in words: '3.42 MB', '14.1 GB'."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def missing_methods() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import streamlit as st
 
 from dashboard.jobs.work import estimate_tokens
@@ -26,8 +27,9 @@ HESSIAN_PASSES = 4  # of the model for each sample and probe, about (stated by `
 UNKNOWN = (OSError, ValueError, RuntimeError, LookupError, ImportError, AttributeError, TypeError)  # a model's own code
 
 
-def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
-    """What to measure, and the KL of the answer where it is asked for; the paper's values are the defaults."""
+def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | None] | None:
+    """What to measure, and the KL of the answer where it is asked for; the paper's values are the defaults, with
+    gradients besides where the model of `source` leaves room for them."""
     with st.expander("Settings (the paper's are set)"):
         widths = st.pills(
             "Widths to measure, bits", WIDTHS, default=(1, 2, 3, 4), selection_mode="multi", key="calibrate:widths",
@@ -54,10 +56,11 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
             help="Off: only frequencies are counted. Faster, but no allocation can weigh the damage.",
         )  # fmt: skip
         gradients = st.toggle(
-            "Gradients, for Fisher importance", value=False, key="calibrate:gradients", persist_state="session",
-            help="Adds a backward pass: what rounding an expert does to what the model says. The methods fisher, "
-            "mode_fisher and veq need it. About three times the time and more memory.",
-            disabled=not sensitivity,
+            "Gradients, for Fisher importance", value=_room_for_gradients(source), disabled=not sensitivity,
+            key="calibrate:gradients", persist_state="session",
+            help="Adds a backward pass: what rounding an expert does to what the model says. fisher, mode_soft_fisher "
+            "and veq need it, the best estimates below 4 bits. On where the model fits memory twice; about five times "
+            "the time.",
         )  # fmt: skip
         probes = st.number_input(
             "Probes of the Hessian's trace", 0, MOST_PROBES, 0, key="calibrate:probes", persist_state="session",
@@ -87,6 +90,15 @@ def settings_part() -> tuple[CalibrationSettings, AnswerKL | None] | None:
         hessian_probes=probes,
     )  # fmt: skip
     return settings, kl
+
+
+def _room_for_gradients(source: str | None) -> bool:
+    """Is there memory for the model and as much again? No where that is not known yet."""
+    try:
+        needed = 2 * _memory(source, trust.may_run(source), CalibrationSettings(gradients=True), False) if source else 0
+    except UNKNOWN:
+        return False
+    return 0 < needed <= psutil.virtual_memory().available
 
 
 def _kl_part() -> AnswerKL | None:

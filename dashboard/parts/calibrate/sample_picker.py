@@ -20,6 +20,7 @@ from mode_core.samples import (
     samples_digest,
     samples_from_uploads,
 )
+from mode_core.samples.images import thumbnail
 from mode_core.samples.records import IMAGE_SUFFIXES
 from mode_core.samples.tables import TABLE_SUFFIXES
 
@@ -180,7 +181,7 @@ def _twice(kind: str, cure: str) -> set[str]:
     """Names that two different uploads have, told with what to do."""
     names = st.session_state.get(f"uploads:{kind}:twice", set())
     for name in sorted(names):
-        st.error(f"Two different files are called `{name}`; {cure}", icon=":material/error:")
+        st.error(f"Two different files are called {plain(name)}; {cure}", icon=":material/error:")
     return names
 
 
@@ -194,9 +195,7 @@ def _show_refused(refused: Sequence[str], good: int) -> None:
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(name: str, data: bytes):
-    picture = ImageSource(name, data=data).load()
-    picture.thumbnail((2 * PICTURE_WIDTH, 2 * PICTURE_WIDTH))
-    return picture
+    return thumbnail(ImageSource(name, data=data), 2 * PICTURE_WIDTH)
 
 
 def _preview(samples: Sequence[Sample]) -> None:

@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts
-from dashboard.charts.evidence import MODALITIES
 from dashboard.components import chart
 from dashboard.parts.calibrate import trust
+from dashboard.parts.compare.measured_evidence import choose_items
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, estimating, folders, process_wide
+from dashboard.state import current_run, estimating, folders, process_wide
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.prediction import Check
@@ -25,7 +25,7 @@ def part() -> None:
     """What is known, and the button that finds it out."""
     st.markdown(
         "Random halves of the experts are rounded to few bits, and the model's answers compared with its own before. "
-        "An estimate is worth as much as its word agrees with what that does. No labelled answers are needed."
+        "An estimate is worth as much as its order of them agrees with what that does. No labelled answers are needed."
     )
     job = process_wide.watched_job()
     if job is not None and job.kind.startswith("check"):
@@ -79,12 +79,13 @@ def _start(busy: bool) -> None:
 def _shown(found: Check) -> None:
     """The correlations, one method's scatter, and the allocations that were tried."""
     st.success(f"{names.method(found.choice.method)}: {plain(found.choice.why)}", icon=":material/check_circle:")
-    held = [kind for kind in MODALITIES if kind in found.measured]
     left, right = st.columns(2)
-    kind = left.segmented_control("Items", held, format_func=MODALITIES.get, required=True,
-                                  **address.bind_place("modality", held, held[0]))  # fmt: skip
+    kind = choose_items(left, set(found.measured))
     ranked = [one.method for one in found.rankings if one.modality == kind]
     method = right.selectbox("Method looked at", ranked, format_func=names.method, key="check:method")
+    if method is None:
+        st.caption("On these items no estimate could be ranked.")
+        return
     rankings = pd.DataFrame([vars(one) for one in found.rankings if one.modality == kind])
     one, other = st.columns(2, gap="medium")
     with one:
@@ -93,8 +94,9 @@ def _shown(found: Check) -> None:
               table=lambda: pd.DataFrame({"predicted": found.predicted[method], "measured_kl": found.measured[kind]}),
               )  # fmt: skip
     with other:
-        dots = rankings.assign(bank="all", bits=found.info["low_bits"], calibration=-1)
-        chart(charts.ranking_dots(dots, found.info["low_bits"], kind, "all", names.short_method), "check-rankings",
+        low = found.info.get("low_bits", 0)
+        dots = rankings.assign(bank="all", bits=low, calibration=-1)
+        chart(charts.ranking_dots(dots, low, kind, "all", names.short_method), "check-rankings",
               table=lambda: rankings)  # fmt: skip
     st.markdown("**Allocations that were tried**, on the same samples")
     rows = [

@@ -25,7 +25,7 @@ _STYLE = (
 
 def part(bank: str, expert: int) -> None:
     """Text tokens in context on the left, picture patches as crops on the right."""
-    st.markdown("**What this expert was chosen for most strongly**, by routing weight, in the calibration samples")
+    st.markdown(f"**What expert {expert} was chosen for most strongly**, by routing weight, in the calibration samples")
     try:
         found = _exemplars(current_run.run_key())
     except ExemplarsError as damaged:

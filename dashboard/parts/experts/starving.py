@@ -8,12 +8,53 @@ import numpy as np
 import streamlit as st
 
 from dashboard import charts
-from dashboard.charts.measures import starved_cells
+from dashboard.charts.measures import starved, starved_cells
+from dashboard.parts.controls import next_step, scroll_later
 from dashboard.state import address, current_run, estimating, solving
+from dashboard.words import tables
 from mode_core.importance import ImportanceError, frequencies
 from mode_core.importance.bias import busiest_ranks
 from mode_core.importance.folds import jackknife, used_folds
 from mode_core.statistics import ExpertStatistics
+
+
+def headline(grid: charts.FrequencyGrid) -> None:
+    """What counting all tokens hides most, as a sentence, with the way to see it."""
+    low, looked = starved(grid)
+    if not np.nan_to_num(grid.counts["vision"]).any():
+        st.markdown("**No vision tokens were routed in this run**, so there is nothing to compare with text.")
+        return
+    total, looked = int(low.sum()), int(looked.sum())
+    if not total:
+        st.markdown("In no layer does counting all tokens push a busy text expert into the lower half.")
+        return
+    found, doubt = consequence(grid), few(total, looked)
+    st.markdown(
+        f"**{total} of the {looked} busiest text experts are in the lower half of their layer when all tokens are "
+        f"counted together**{reach(total, looked)}. {found.sentence(total)}{f' :orange[{doubt}]' if doubt else ''}"
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if found.shown is not None:
+            row, expert = found.shown
+            st.button(
+                f"Look at layer {grid.axes.ticks[row]}, expert {expert}",
+                key="worst",
+                type="tertiary",
+                icon=":material/arrow_downward:",
+                help=found.why,
+                on_click=lambda: _look_at(grid.axes.names[row], expert),
+            )
+        with st.popover(f"Which {total}?", type="tertiary", on_change="rerun", key="starved") as shown:
+            if shown.open:
+                st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
+                st.dataframe(tables.starved_table(grid).drop(columns="bank"), hide_index=True, width=460, height=300)
+        next_step("Give every expert its bits", "budget")
+
+
+def _look_at(bank: str, expert: int) -> None:
+    """Choose an expert from the top of the page, and bring its close-up into view."""
+    current_run.select(bank=bank, expert=expert)
+    scroll_later("close-up")
 
 
 @dataclass(frozen=True)

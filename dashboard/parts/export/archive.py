@@ -1,4 +1,4 @@
-"""A folder as one file to take along."""
+"""A folder as one file to download."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +12,16 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
+from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
+from mode_core import bundled
 from mode_core.allocation import Allocation
 from mode_core.errors import ImportanceError, PredictionError
 from mode_core.export import GROUPS, TARGETS, ExportError, ExportResult, Target, export
+from mode_core.export.imatrix import FILE as IMATRIX
 from mode_core.export.refit import COARSE, LAYER, MODEL, UNIT_WORDS, fit, told_beside_uniform
 from mode_core.export.target import Fitted, missing_package
 from mode_core.export.writing import check_widths
@@ -28,16 +30,29 @@ from mode_core.jobs import Job
 PREVIEW = 2_000  # characters of a text file
 MOST_ZIPPED = 2_000  # MB of a checkpoint that may be zipped in memory for a download
 LANGUAGES = {".json": "json", ".yaml": "yaml", ".sh": "bash", ".py": "python", ".md": "markdown"}
-PROGRAM = ("python", "-m", "mode_core")
 FIRST = next(iter(TARGETS))
 PER_LAYER = "export:per_layer"
+OPTIONS = {  # of single forms: what they are called, and what they do
+    "types": ("Types of the experts", "Codes are our own rounding, kept exactly. K and IQ types are ggml's, which "
+              "rounds the weights itself. They are chosen at their real bits, within the same bytes."),
+    "rest": ("Everything else", "Attention, embeddings and the like: as they were, or in a smaller type."),
+    "imatrix": ("Importance matrix", "What K and IQ types are rounded with: an export of the form 'An importance "
+                "matrix that has seen pictures'. IQ2 types need one."),
+    "weighting": ("Which tokens count", "Without redundant vision tokens, the background of a picture; or all alike."),
+}  # fmt: skip
+OFFERED = {
+    ("types", "codes"): "codes: what our quantizer rounded", ("types", "all"): "all: K and IQ types too",
+    ("types", "plan"): "plan: the smallest that holds each width", ("rest", ""): "as it was",
+    ("imatrix", ""): "none", ("weighting", "modality"): "text and key vision tokens",
+    ("weighting", "plain"): "all tokens",
+}  # fmt: skip
 
 
 def group_part() -> str:
-    """What to take along: the group of the form that the address names; another one begins with its first form."""
+    """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group
     return st.pills(  # not a segmented control: these wrap where the page is narrow
-        "What to take along", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
+        "Kind of export", list(GROUPS), format_func=GROUPS.get, required=True, key="export:group",
         on_change=lambda: _first_of(st.session_state["export:group"]),
     )  # fmt: skip
 
@@ -61,10 +76,34 @@ def form_part(group: str) -> Target:
     return target
 
 
-def _options(target: Target) -> dict[str, str]:
-    """What the form is told beside the bits."""
+def options_part(target: Target) -> None:
+    """What this form alone can be told."""
+    for name, values in _offered(target).items():
+        label, help_ = OPTIONS[name]
+        st.selectbox(
+            label, values, format_func=lambda value, name=name: OFFERED.get((name, value), value), help=help_,
+            **address.bind_place(name, values, values[0], key=f"export:{name}"),
+        )  # fmt: skip
+
+
+def _offered(target: Target) -> dict[str, list[str]]:
+    """The values of a form's own options, the default first; of matrices those among the exports, by their paths."""
+    found = [folders.relative(path) for path in sorted(folders.exports_folder().glob(f"*/{IMATRIX}"))]
+    return {name: [*values, *(found if name == "imatrix" else ())] for name, values in target.offers.items()}
+
+
+def told(target: Target) -> dict[str, str]:
+    """What the form is told beside the bits; only what is not on its default."""
+    said = {name: address.chosen(name, values, values[0]) for name, values in _offered(target).items()}
     insisted = target.finest_unit in COARSE and st.session_state.get(PER_LAYER)
-    return {"budget_per": LAYER if insisted else MODEL}
+    said = {name: value for name, value in said.items() if value != _offered(target)[name][0]}
+    return said | ({"budget_per": LAYER} if insisted else {})
+
+
+def _with_places(target: Target) -> dict[str, str]:
+    """`told`, with paths that hold from wherever the dashboard was started."""
+    said = told(target)
+    return said | {name: str(bundled.HOME / said[name]) for name in ("imatrix",) if name in said}
 
 
 def _first_of(group: str) -> None:
@@ -112,7 +151,7 @@ def _price(target: Target, chosen: Allocation) -> None:
         st.caption("Types are chosen at their real bits, within the same bytes, when the file is written.")
         return
     known = {"statistics": current_run.statistics(), "sizes": solving.split_sizes()}
-    fitted = fit(chosen, target, **known, **_options(target))
+    fitted = fit(chosen, target, **known, budget_per=told(target).get("budget_per", MODEL))
     check_widths(target, fitted.allocation)
     if fitted.price is None:
         st.caption(":material/check: These bits fit this target as they are.")
@@ -126,8 +165,8 @@ def _price(target: Target, chosen: Allocation) -> None:
             "(estimates).",
             icon=":material/price_change:",
         )
-    if told := _beside_uniform(fitted):
-        (st.warning if fitted.width is not None else st.info)(told, icon=":material/balance:")
+    if worth := _beside_uniform(fitted):
+        (st.warning if fitted.width is not None else st.info)(worth, icon=":material/balance:")
     for note in fitted.notes:
         st.caption(plain(note))
 
@@ -191,13 +230,18 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
             with row:
                 _offer_checkpoint(folder, size)
             st.success(f"{len(job.result.files)} files, {size:.1f} MB, in {plain(folders.relative(folder))}.")
+            st.caption("Its README.md is a model card, recipe.yaml makes it again. To publish it, in a terminal:")
+            push = ["push", folders.relative(folder), "--to", "OWNER/NAME"]
+            st.code(shlex.join([*PROGRAM, *push]), language=None, wrap_lines=True)
             for note in job.result.manifest["notes"]:
                 st.text(note)  # names of tensors are the checkpoint's own
 
 
 def _write(target: Target, chosen: Allocation, folder: Path) -> ExportResult:
     """Write a form that needs no model; quick."""
-    given = {"run": current_run.run(), "quantizer": solving.quantizer(), "options": _options(target)}
+    run = current_run.run()
+    samples = quantizing.own_samples(run) if target.takes_samples else None
+    given = {"run": run, "quantizer": solving.quantizer(), "samples": samples, "options": _with_places(target)}
     return export(target.name, chosen, folder, **given)
 
 
@@ -206,7 +250,7 @@ def _start(target: Target, chosen: Allocation, folder: Path) -> Job | None:
     run = current_run.run()
     return process_wide.start(
         f"Export {target.name}", f"export:{folder}", work.export_whole, process_wide.shelf(), run, target.name, chosen,
-        folder, solving.quantizer(), quantizing.calibration_samples(), options=_options(target),
+        folder, solving.quantizer(), quantizing.calibration_samples(), options=_with_places(target),
         trusted=trust.may_run(run.model_source),
     )  # fmt: skip
 
@@ -226,18 +270,3 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip
-
-
-def command(target: Target, chosen: Allocation, folder: Path) -> str:
-    """The command lines that write the same: the allocation as a file beside `folder`, then the export of it."""
-    asked, quantizer = solving.request(), replace(address.choices().quantizer, samples=solving.quantizer().samples)
-    run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
-    kept = f"{out}.allocation.json"
-    solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
-    write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
-    write += quantizer.to_arguments()
-    if _options(target)["budget_per"] == LAYER:
-        write += ["--budget-per", LAYER]
-    if target.needs_model and trust.may_run(current_run.run().model_source):
-        write.append("--trust-remote-code")
-    return "\n".join(shlex.join([*PROGRAM, *words]) for words in (solve, write))

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 
 from dashboard import charts
-from dashboard.charts.measures import divergences, frontier_of
-from dashboard.parts.budget import halves
-from dashboard.parts.budget.budget_words import headline, megabytes, metrics
+from dashboard.charts.measures import divergences
+from dashboard.parts.budget import bits_map, damage
+from dashboard.parts.budget.budget_words import headline, metrics
 from dashboard.parts.export.report import Section, report
 from dashboard.parts.quantize import measured
 from dashboard.state import address, current_run, estimating, process_wide, solving
 from dashboard.state.choices import describe
-from dashboard.words import names, tables
+from dashboard.words import names
+from dashboard.words.sizes import size_text
 from mode_core.run import Run
 
 PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate; measured values are called measured."
@@ -23,8 +24,7 @@ PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate
 
 def build(command: str) -> str:
     """The report of the open run and of what is chosen now, as HTML; `command` makes the same bits again."""
-    axes = charts.Axes.of(current_run.statistics())
-    sections = [_about(), _frequencies(axes), _sensitivity(), _allocation(axes), *_measured(), _again(command)]
+    sections = [_about(), _experts(), _allocation(), *_measured(), _again(command)]
     return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections)
 
 
@@ -59,50 +59,29 @@ def _grid() -> charts.FrequencyGrid:
     return charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
 
 
-def _frequencies(axes: charts.Axes) -> Section:
+def _experts() -> Section:
     now, grid = address.choices().request, _grid()
-    bars = charts.bias_bars(axes.ticks, divergences(grid), "How far apart kinds of token are, by layer")
+    errors = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
+    bits = 3 if 3 in errors.bits else errors.bits[len(errors.bits) // 2]
     told = f"Key vision tokens: the best {100 * now.key_ratio:.0f} % by {names.signal(now.signal)}."
-    return Section("Who uses which expert", [told], [charts.frequency_heatmaps(grid, "share"), bars])
+    apart = charts.divergence_by_layer(grid.axes.ticks, divergences(grid))
+    title = "Who uses which expert, and what rounding would break"
+    return Section(title, [told], [charts.expert_maps(grid, errors, bits), apart])
 
 
-def _sensitivity() -> Section:
-    now = address.choices().request
-    grid = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
-    bits = 3 if 3 in grid.bits else grid.bits[len(grid.bits) // 2]
-    return Section("What rounding would break", [], [charts.sensitivity_heatmaps(grid, bits)])
-
-
-def _allocation(axes: charts.Axes) -> Section:
+def _allocation() -> Section:
     found = solving.allocation()
     rival = solving.uniform_like(found)
-    costs, bits, other = solving.costs(), found.bits, rival.bits
-    if halves.is_split(bits):
-        axes, costs = halves.split_axes(axes), halves.split_costs(solving.split_costs())
-        bits, other = halves.split_bits(bits), halves.split_bits(other)
-    line = frontier_of(solving.solver())
-    uniform = list(
-        zip(line.uniform_bits.tolist(), line.uniform_bits.tolist(), line.uniform_objective.tolist(), strict=True)
-    )
-    name = f"uniform, {estimating.mixed(rival)}"
     proof = "Proven optimal" if found.proven_optimal else f"Not proven; lower bound {found.lower_bound:.4g}"
-    figures = [
-        charts.bit_map(axes, bits, found.widths),
-        charts.frontier_chart(
-            line.average_bits, line.objective, uniform, (found.average_bits, found.objective)
-        ),
-        charts.damage_by_layer(
-            axes.ticks,
-            tables.damage_by_bank(axes, costs, bits),
-            tables.damage_by_bank(axes, costs, other),
-            name,
-        ),
-    ]  # fmt: skip
+    axes, bits = bits_map.laid_out(found.bits)
+    figures = [charts.bit_map(axes, bits, found.widths), damage.curve(found, in_memory=False),
+               damage.by_layer(found, rival)]  # fmt: skip
     told, figures_told = headline(found, rival), metrics(found, rival).figures
     sentences = [
         f"{names.method(found.method)}: {found.average_bits:.3f} bits on average, "
-        f"{estimating.effective_bits(found):.2f} with scales, {megabytes(found.bytes)}; {name}: "
-        f"{megabytes(rival.bytes)}. {proof} at a summed cost of {found.objective:.4g}, in its own unit.",
+        f"{estimating.effective_bits(found):.2f} with scales, {size_text(found.bytes)}; "
+        f"{estimating.uniform_name(rival)}: {size_text(rival.bytes)}. {proof} at a summed cost of "
+        f"{found.objective:.4g}, in its own unit.",
         f"{told.strong} {told.plain}",
         " ".join(f"{one.label}: {one.value} ({one.beside})." for one in figures_told),
     ]

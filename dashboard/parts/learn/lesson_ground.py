@@ -16,7 +16,7 @@ from mode_core.importance.bias import BUSIEST
 
 
 @dataclass(frozen=True)
-class View:
+class Scene:
     """One lesson on the open run. With a `note` there is nothing to draw or ask: it says why and what to do, `command`
     how.
 
@@ -71,6 +71,6 @@ class Ground:
         return self.grid.shares[kind][self.row, : self.experts].astype(float)
 
 
-def empty(why: str, command: str = "") -> View:
+def empty(why: str, command: str = "") -> Scene:
     """A lesson that this run cannot show, why, and the command that would change that."""
-    return View(None, note=why, command=command)
+    return Scene(None, note=why, command=command)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
 from dashboard.parts.calibrate import sample_picker
-from dashboard.state import address, current_run, solving
-from dashboard.words.plain import plain
+from dashboard.state import address, current_run, folders, solving
+from mode_core.export.auto_round_recipe import MOST_SAMPLES
 from mode_core.quantization.quantizers import QUANTIZERS
-from mode_core.samples import Sample, SampleError
+from mode_core.runs.run import Run, portable_source
+from mode_core.samples import Sample
 
 GROUPS = (32, 64, 128, -1)
 WIDTHS = (16, 8, 6, 5, 4, 3, 2)  # 16: untouched
+AROUND = {"Attention": "attention_bits", "Shared experts": "shared_bits"}
 
 
 def settings_part() -> None:
@@ -42,14 +43,19 @@ def settings_part() -> None:
         **address.bind("symmetric", shown=lambda yes: plain if yes is None else yes,
                        meant=lambda yes: None if yes == plain else yes),
     )  # fmt: skip
-    for place, name, field in ((attention, "Attention", "attention_bits"), (shared, "Shared experts", "shared_bits")):
+    around_experts((attention, shared))
+    st.caption(QUANTIZERS[chosen].words)
+
+
+def around_experts(places: Sequence) -> None:
+    """Widths of what surrounds the routed experts, each in its place."""
+    for place, (name, field) in zip(places, AROUND.items(), strict=True):
         place.selectbox(
             name, WIDTHS,
             format_func=lambda bits: "untouched" if bits == 16 else f"{bits} bits" + (" (paper)" if bits == 4 else ""),
-            help="Rounded in both rivals alike; the experts' budget does not count it.",
+            help="Rounded in uniform bits too; the experts' budget does not count it. The released code takes 4.",
             **address.bind(field, shown=lambda bits: bits or 16, meant=lambda bits: None if bits == 16 else bits),
         )  # fmt: skip
-    st.caption(QUANTIZERS[chosen].words)
 
 
 def calibration_samples() -> list[Sample] | None:
@@ -58,38 +64,8 @@ def calibration_samples() -> list[Sample] | None:
     return sample_picker.bundled_calibration(quantizer.samples) if quantizer.kind.needs_samples else None
 
 
-def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
-    """The items to measure on: the bundled ones, or a person's own file; empty while there are none."""
-    options = ["Bundled items", "Own file"] if bundled else ["Own file"]
-    which = st.segmented_control(
-        "Measured on", options, default=options[0], required=True, key="quantize:source", persist_state="session",
-        help="With an answer an item counts for accuracy; without one only the distance to the original is measured.",
-    )  # fmt: skip
-    if which == "Bundled items":
-        return list(bundled)
-    try:
-        own = sample_picker.own_file("evaluation")
-    except SampleError as refused:
-        st.error(plain(refused), icon=":material/error:")
-        return []
-    if not own:
-        st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures and (where known) answers.")
-    return own
-
-
-def token_line(answer: Any, original: Any) -> str:
-    """Tokens with their probabilities; the first one that parts from the original's is marked."""
-    parted = first_difference(answer.tokens, original.tokens)
-    shown = []
-    for place, (token, probability) in enumerate(zip(answer.tokens, answer.probabilities, strict=True)):
-        text = f"{plain(token)} {100 * probability:.0f} %"
-        shown.append(f":orange-background[{text}]" if place == parted else text)
-    return " · ".join(shown) + (" (ends earlier)" if parted == len(answer.tokens) else "")
-
-
-def first_difference(tokens: Sequence[str], original: Sequence[str]) -> int | None:
-    """Place of the first token that is not the original's; None where all are the same."""
-    for place, (ours, theirs) in enumerate(zip(tokens, original, strict=False)):
-        if ours != theirs:
-            return place
-    return None if len(tokens) == len(original) else min(len(tokens), len(original))
+def own_samples(run: Run) -> list[Sample] | None:
+    """The samples that a run was measured on, where those are bundled ones; no other place is read for a visitor."""
+    origin = run.info.get("samples", {}).get("origin", {})
+    bundled = origin.get("path") == portable_source(folders.CALIBRATION)
+    return sample_picker.bundled_calibration(origin.get("limit") or MOST_SAMPLES) if bundled else None

@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mode_core.modalities import UNRANKED
+
 if TYPE_CHECKING:
     from mode_core.probing.signals.base import AttentionSignal, FeatureSignal
 
@@ -53,6 +55,6 @@ _ROWS = (
     Signal("diversity", "Greedy diversity", "greedy diversity",
            "how early a greedy choice of unlike tokens takes it", "DivPrune", f"{__name__}.diversity:Diversity"),
 )
-NO_SIGNAL = Signal("none", "None: all vision tokens are key", "none", "all vision tokens are key", "raw frequency")
+NO_SIGNAL = Signal(UNRANKED, "None: all vision tokens are key", "none", "all vision tokens are key", "raw frequency")
 # fmt: on
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _ROWS}

@@ -8,7 +8,7 @@ import numpy as np
 import pulp
 import pytest
 
-from mode_core.allocation import SCOPES, UNITS, AllocationError, Solver, allocate, ilp, prices
+from mode_core.allocation import SCOPES, UNITS, AllocationError, Solver, allocate, ilp, prices, worth_of_a_bit
 from mode_core.importance import cost_table
 from mode_core.quantization.sizes import expert_bytes
 from tests.synthetic import synthetic_statistics
@@ -138,3 +138,22 @@ def test_negative_and_rising_costs_are_taken_as_they_are():
     assert allocate(rising, (2, 3, 4), average_bits=4.0).bits["a"].tolist() == [3, 4]
     assert allocate(rising, (2, 3, 4), average_bits=3.0).bits["a"].tolist() == [2, 4]
     assert Solver(rising, (2, 3, 4)).solve(2.5).bits["a"].tolist() == [3, 2]
+
+
+def test_the_worth_of_a_bit_by_hand():
+    costs = np.array([[9.0, 4.0, 3.0], [6.0, 5.5, 1.0], [2.0, 1.0, 0.5]])
+    gain, loss = worth_of_a_bit(costs, (2, 3, 4), np.array([3, 2, 4]))
+    np.testing.assert_allclose(gain, [1.0, 2.5, np.nan])  # the second best goes on to 4 bits, at 5 for two
+    np.testing.assert_allclose(loss, [5.0, np.nan, 0.5])
+    gain, loss = worth_of_a_bit(costs[:, [2, 0, 1]], (4, 2, 3), np.array([3, 2, 4]))  # columns in any order
+    np.testing.assert_allclose([gain[0], loss[0]], [1.0, 5.0])
+
+
+def test_in_an_optimum_nobody_gains_more_by_a_bit_than_others_lose():
+    """Convex costs, all steps of one bit: the largest gain and the least loss meet at the price of a bit."""
+    falls = np.sort(np.random.default_rng(5).random((12, 2)), axis=1)[:, ::-1]
+    costs = np.concatenate([np.full((12, 1), 3.0), 3 - np.cumsum(falls, axis=1)], axis=1)
+    for average in (2.25, 2.5, 3.0, 3.75):
+        bits = allocate({"a": costs}, (2, 3, 4), average).bits["a"]
+        gain, loss = worth_of_a_bit(costs, (2, 3, 4), bits)
+        assert np.nanmax(gain) <= np.nanmin(loss)

@@ -246,7 +246,7 @@ def test_errors_in_words(model, tiny_samples):
         ({"signals": ("attention",)}, "different names of text_attention"),
         ({"group_size": 0}, "at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"token_scores_for": -1}, "0 or more"),
+        ({"token_scores_for": -1}, "token_scores_for must be at least 0; got -1"),
         ({"exemplars": 65}, "exemplars must be 0 to 64"),
     ],
 )

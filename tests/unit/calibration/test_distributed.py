@@ -20,7 +20,8 @@ from mode_core.statistics.exemplars import Exemplars
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mode_core")
-OPTIONS = ("--measure-bits", "2", "4", "--group-size", "16", "--batch-size", "2", "--device", "cpu", "--exemplars", "3")
+OPTIONS = ("--measure-bits", "2", "4", "--group-size", "16", "--batch-size", "2", "--device", "cpu", "--no-gradients",
+           "--exemplars", "3")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,9 @@ def samples(tmp_path, tiny_samples):
 
 def run_verb(model, samples, out, *more: str) -> int:
     source = ["--model", str(model), "--samples", str(samples), "--out", str(out)]
-    return main(["calibrate", *source, "--measure-bits", "2", "--batch-size", "2", "--device", "cpu", *more])
+    return main(
+        ["calibrate", *source, "--measure-bits", "2", "--batch-size", "2", "--device", "cpu", "--no-gradients", *more]
+    )
 
 
 def test_a_bad_model_folder(samples, tmp_path, capsys):

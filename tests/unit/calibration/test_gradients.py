@@ -272,10 +272,10 @@ def test_a_model_on_disk_is_refused(model, tiny_samples, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"gradient_tokens": 0}, "must be at least 1; got 0 and 1"),
+        ({"gradient_tokens": 0}, "gradient_tokens must be at least 1; got 0"),
         ({"gradient_temperature": 0.5}, "at least 1; got 0.5"),
         ({"gradients": True, "sensitivity": False}, "leave sensitivity on"),
-        ({"hessian_probes": -1}, "hessian_probes must be 0"),
+        ({"hessian_probes": -1}, "hessian_probes must be at least 0; got -1"),
     ],
 )
 def test_settings_that_make_no_sense(changes, text):

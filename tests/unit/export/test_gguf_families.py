@@ -20,20 +20,24 @@ MOE = TEXT | {"model_type": "qwen3_moe", "num_experts": 8, "norm_topk_prob": Tru
 def made(family: str):
     """The configuration of a tiny model of the family."""
     ensure_torchvision()
-    from transformers import InternVLConfig, Qwen3MoeConfig
+    from transformers import InternVLConfig, OlmoeConfig, Qwen3MoeConfig
 
     if family == "qwen3_moe":
         return Qwen3MoeConfig(**MOE)
+    if family == "olmoe":
+        own = {"model_type": "olmoe", "norm_topk_prob": False, "intermediate_size": 32}
+        own["num_key_value_heads"] = MOE["num_attention_heads"]  # llama.cpp's graph takes no fewer here
+        return OlmoeConfig(**{name: value for name, value in MOE.items() if name != "head_dim"} | own)
     eyes = EYES | {"image_size": [32, 32], "patch_size": [4, 4]}
     return InternVLConfig(text_config=MOE, vision_config=eyes, image_token_id=IMAGE)
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "internvl"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "internvl", "olmoe"])
 def test_llama_cpp_answers_as_the_model(family, tmp_path):
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     config = made(family)
-    chosen = AutoModelForCausalLM if family == "qwen3_moe" else AutoModelForImageTextToText
+    chosen = AutoModelForImageTextToText if family == "internvl" else AutoModelForCausalLM
     torch.manual_seed(1)
     model = chosen.from_config(config)
     with torch.no_grad():
@@ -49,3 +53,14 @@ def test_llama_cpp_answers_as_the_model(family, tmp_path):
     ours = own_log_probabilities(loaded, prompts)
     theirs = log_probabilities(result.folder / "model.gguf", prompts, ours.shape[1])
     assert abs(divergence(ours, theirs)) < 1e-5 and (theirs.argmax(axis=1) == ours.argmax(axis=1)).all()
+
+
+def test_an_olmoe_that_llama_cpp_would_compute_otherwise_is_refused():
+    from mode_core.export import ExportError
+    from mode_core.export.gguf_names import FAMILIES
+
+    plain = {"num_attention_heads": 4, "num_key_value_heads": 4, "norm_topk_prob": False, "clip_qkv": None}
+    FAMILIES["olmoe"].settings(None, plain, plain)
+    for other in ({"norm_topk_prob": True}, {"clip_qkv": 8.0}, {"num_key_value_heads": 2}):
+        with pytest.raises(ExportError, match="knows none of these"):
+            FAMILIES["olmoe"].settings(None, plain | other, plain | other)

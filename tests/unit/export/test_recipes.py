@@ -34,7 +34,40 @@ def test_layer_config_has_one_entry_for_every_matrix(packable_model, tmp_path) -
     entries = json.loads((tmp_path / "out" / "layer_config.json").read_text())
     expected = dict(matrices(allocation, packable_model))
     assert {module: entry["bits"] for module, entry in entries.items()} == expected
-    compile((tmp_path / "out" / "quantize.py").read_text(), "quantize.py", "exec")
+    narrow = {module: entry["group_size"] for module, entry in entries.items() if "group_size" in entry}
+    assert set(narrow.values()) == {GROUP}
+    export("auto_round_recipe", allocation, tmp_path / "wide", loaded=packable_model, group_size=64)
+    entries = json.loads((tmp_path / "wide" / "layer_config.json").read_text())
+    groups = {m.rsplit(".", 1)[1]: e["group_size"] for m, e in entries.items() if "group_size" in e}
+    assert groups == {"gate_proj": 64, "up_proj": 64, "down_proj": 32}  # rows of 64 and of 96
+
+
+def test_auto_round_s_script_has_what_it_needs(packable_model, tiny_samples, tmp_path) -> None:
+    """Widths at the top that it packs, everything but routed experts at 16, a guard, and the samples as chats."""
+    allocation = packable_allocation(packable_model, WIDTHS)
+    out = tmp_path / "out"
+    result = export("auto_round_recipe", allocation, out, loaded=packable_model, group_size=GROUP, samples=tiny_samples)
+    assert not result.manifest["notes"]
+    script = {"__name__": "read", "__file__": str(out / "quantize.py")}
+    exec((out / "quantize.py").read_text(), script)  # the guard keeps it from running
+    assert script["TOP"]["bits"] in (2, 3, 4, 5, 6, 8) and script["TOP"]["group_size"] == GROUP
+    (pattern,) = script["BESIDE"]
+    for name, matched in (
+        ("model.language_model.layers.0.mlp.experts.3.up_proj", False),
+        ("model.language_model.layers.0.self_attn.q_proj", True),
+        ("model.language_model.layers.1.mlp.shared_expert.up_proj", True),
+    ):
+        assert bool(re.search(pattern, name)) is matched
+    chats = script["chats"](out / "calibration.json", True)
+    assert len(chats) == len(tiny_samples)
+    for chat, sample in zip(chats, tiny_samples, strict=True):
+        pictures = [part["image"] for turn in chat for part in turn["content"] if part["type"] == "image"]
+        assert [picture.size for picture in pictures] == [source.load().size for source in sample.images]
+        assert chat[-1] == {"role": "assistant", "content": [{"type": "text", "text": sample.answer}]}
+    assert script["chats"](out / "calibration.json", False)[0][-1] == {"role": "assistant", "content": "red"}
+    bare = export("auto_round_recipe", allocation, tmp_path / "bare", loaded=packable_model, group_size=GROUP)
+    assert "calibration.json is missing" in bare.manifest["notes"][0]
+    assert not (tmp_path / "bare" / "calibration.json").exists()
 
 
 def test_auto_round_s_own_class_takes_every_entry(packable_model, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The READMEs' tables of methods, signals and quantizers are what the code says; names in the text exist."""
+"""The READMEs' tables are what the code's own tables say; names in the text exist."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mode_core.allocation import Allocation, allocate
 from mode_core.cli import main
+from mode_core.evaluation import evaluate, record_reference
+from mode_core.export import export
 from mode_core.importance import cost_table, frequencies
 from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
 from mode_core.probing.probe import Probe
@@ -78,8 +80,19 @@ def run(case, tmp_path_factory) -> Run:
     if case.run is None:
         out = tmp_path_factory.mktemp("run") / case.family.name
         command = ["calibrate", "--model", case.folder, "--samples", case.samples, "--out", out, "--device", "cpu"]
-        options = ["--batch-size", 4, "--group-size", GROUP, "--measure-bits", *BITS, "--signals", "all"]
+        options = [
+            "--batch-size",
+            4,
+            "--group-size",
+            GROUP,
+            "--measure-bits",
+            *BITS,
+            "--signals",
+            "all",
+            "--no-gradients",
+        ]
         trust = ["--trust-remote-code"] if case.family.remote else []
+        trust += [] if case.family.pictures else ["--no-anchor"]
         assert main([*map(str, [*command, *options, *trust]), "--quiet", "--json"]) == 0
         case.run = Run.open(out)
     return case.run
@@ -103,7 +116,9 @@ def module_output(bank: ExpertBank, states: Tensor, expert: int) -> Tensor:
 def test_banks_are_found(case):
     family, banks = case.family, list(case.loaded.banks.values())
     assert [bank.layer for bank in banks] == sorted(family.layers * family.banks)
-    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {(8, 64, 2, True)}
+    assert {(bank.experts, bank.hidden, bank.top_k, bank.has_gate) for bank in banks} == {
+        (8, family.hidden, 2, family.gate)
+    }
     assert {bank.intermediate for bank in banks} == set(family.intermediate)
     assert {bank.reached for bank in banks} == {family.reached}
     assert type(case.loaded.model).__name__ == class_name(family.name)
@@ -112,7 +127,7 @@ def test_banks_are_found(case):
 
 def test_views_are_what_the_model_computes_with(case):
     torch.manual_seed(1)
-    states = torch.randn(5, 64)
+    states = torch.randn(5, case.family.hidden)
     for bank in case.loaded.banks.values():
         for expert in range(bank.experts):
             own = module_output(bank, states, expert)
@@ -125,13 +140,14 @@ def test_quantized_weights_reach_the_model_and_leave_it(case):
     loaded = case.loaded
     before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     wide = {name: np.full(bank.experts, 2) for name, bank in loaded.banks.items()}
-    states = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
+    states = torch.randn(3, case.family.hidden, generator=torch.Generator().manual_seed(2))
     bank = list(loaded.banks.values())[-1]
     plain = module_output(bank, states, 5)
     with quantize_experts(loaded, given(wide), "rtn", GROUP) as quantized:
         moved = module_output(bank, states, 5)
         assert not torch.allclose(moved, plain)
-        up = torch.cat([quantized.matrix(bank.name, name, 5) for name in ("gate", "up")])[order(bank)]
+        parts = ("gate", "up") if bank.has_gate else ("up",)
+        up = torch.cat([quantized.matrix(bank.name, name, 5) for name in parts])[order(bank)]
         assert torch.allclose(
             bank.expert_forward(states, up, quantized.matrix(bank.name, "down", 5), 5), moved, atol=1e-5
         )
@@ -144,8 +160,8 @@ def given(bits: dict[str, np.ndarray]) -> Allocation:
 
 def order(bank: ExpertBank) -> Tensor:
     """Where the rows of gate, then up, stand in the bank's own order."""
-    rows = torch.arange(2 * bank.intermediate)
-    return torch.cat([rows[bank.rows("gate")], rows[bank.rows("up")]]).argsort()
+    rows = torch.arange((1 + bank.has_gate) * bank.intermediate)
+    return torch.cat([rows[bank.rows("gate")] if bank.has_gate else rows[:0], rows[bank.rows("up")]]).argsort()
 
 
 def test_the_probe_changes_nothing_and_sees_every_bank_once(case):
@@ -237,12 +253,13 @@ def whole_attention(case: Case, encoded, monkeypatch) -> dict[int, Tensor]:
     model, layers = case.loaded.model, sorted(Probe(case.loaded, (), print).attending)
     if case.family.attention == "wrapped":
         return wrapped_attention(case, encoded, monkeypatch)
+    kernel = model.config.get_text_config()._attn_implementation
     if not case.family.remote:
         model.set_attn_implementation("eager")
     with torch.no_grad():
         found = model(**encoded.inputs, output_attentions=True, use_cache=False).attentions
     if not case.family.remote:
-        model.set_attn_implementation("eager" if case.family.name == "internvl_gpt_oss" else "sdpa")
+        model.set_attn_implementation(kernel)
     found = [one for one in found if one is not None]
     return dict(zip(layers, found, strict=True))
 
@@ -297,3 +314,17 @@ def test_the_command_line_measures_it_and_bits_follow(case, run):
         costs = cost_table(statistics, method=method, bits=BITS)
         made = allocate(costs, BITS, average_bits=3.0)
         assert set(made.bits) == set(case.loaded.banks) and all(bits.mean() <= 3 for bits in made.bits.values())
+
+
+def test_an_export_opens_as_what_was_evaluated(case, run, tmp_path):
+    """The plain checkpoint holds every tensor as quantized in the model, in the names and types of the source."""
+    loaded, samples = case.loaded, read_samples(case.samples, limit=1)
+    allocation = allocate(cost_table(run.statistics, method="mode", bits=BITS), BITS, average_bits=3.0)
+    reference = record_reference(loaded, samples, max_new_tokens=1)
+    made = tmp_path / f"{case.family.name}_out"  # code that comes with a model is known by its folder's name
+    export("dequantized", allocation, made, loaded=loaded, group_size=GROUP)
+    opened = load_model(made, device="cpu", trust_remote_code=case.family.remote).model.state_dict()
+    with quantize_experts(loaded, allocation, "rtn", GROUP):
+        assert evaluate(loaded, samples, reference, max_new_tokens=1).kl > 0
+        for name, tensor in loaded.model.state_dict().items():
+            assert torch.equal(tensor, opened[name]), name

@@ -1,5 +1,6 @@
 """Quantized experts in a real (tiny) model: what it computes with, what comes back, and who may touch it."""
 
+import json
 import threading
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 
 from mode_core.allocation.records import Allocation
+from mode_core.errors import SettingsError
+from mode_core.files import read_tensors, tensor_bytes
 from mode_core.jobs import Cancelled
 from mode_core.quantization import (
     QuantizationError,
+    Quantizer,
     exclusive,
     expert_bytes,
     fake_quantize,
@@ -87,11 +91,21 @@ def test_bytes_are_those_of_the_size_table(tiny_model) -> None:
 def test_packed_file_reads_back(tiny_model, tmp_path) -> None:
     with quantize_experts(tiny_model, allocation_for(tiny_model), group_size=32, symmetric=False) as quantized:
         quantized.save_packed(tmp_path / "packed.safetensors")
-    packed, _, settings = read_packed(tmp_path / "packed.safetensors")
-    assert settings == {"method": "rtn", "group_size": 32, "symmetric": False}
+    packed, _, quantizer = read_packed(tmp_path / "packed.safetensors")
+    assert quantizer == quantized.quantizer == Quantizer("rtn", 32, False)
     assert packed.keys() == quantized.packed.keys()
     for key, matrix in packed.items():
         assert torch.equal(matrix.dequantize(), quantized.packed[key].dequantize())
+    tensors, metadata = read_tensors(tmp_path / "packed.safetensors", PackedFileError)
+    header = json.loads(metadata["packed"])
+    for settings, told in (({"method": "rtn", "group_size": 32, "symmetric": False}, None), ({"method": "x"}, "'x'")):
+        content = tensor_bytes(tensors, {"packed": json.dumps(header | {"settings": settings})})
+        (tmp_path / "earlier").write_bytes(content)  # an earlier version wrote no more than these three
+        if told is None:
+            assert read_packed(tmp_path / "earlier").quantizer == quantizer
+        else:
+            with pytest.raises(PackedFileError, match=f"earlier is damaged: settings of its quantizer: .*{told}"):
+                read_packed(tmp_path / "earlier")
     (tmp_path / "cut").write_bytes((tmp_path / "packed.safetensors").read_bytes()[:-50])
     with pytest.raises(PackedFileError, match="cut"):
         read_packed(tmp_path / "cut")
@@ -122,7 +136,7 @@ def test_a_packed_file_of_another_model_is_refused_by_its_matrix(tiny_model, tmp
         ({("other", 0, projection): matrix}, {}, "other, expert 0, .* has none there"),
         ({}, {"model.nothing": matrix}, "holds model.nothing of shape .* Give the model that was quantized"),
     ):
-        write_packed(tmp_path / "other", experts, {"method": "rtn", "group_size": 32, "symmetric": True}, linears)
+        write_packed(tmp_path / "other", experts, Quantizer("rtn", 32, True), linears)
         with pytest.raises(PackedFileError, match=told):
             load_packed(tiny_model, tmp_path / "other")
 
@@ -140,7 +154,7 @@ def test_refusals_name_both_sides(tiny_model) -> None:
         quantize_experts(tiny_model, short)
     with pytest.raises(QuantizationError, match=r"widths \[7\] are not offered"):
         quantize_experts(tiny_model, allocation_for(tiny_model, (7,)))
-    with pytest.raises(QuantizationError, match="no quantizer 'awq' here; choose one of: rtn, hqq, gptq"):
+    with pytest.raises(SettingsError, match="no quantizer 'awq' here; choose one of: rtn, hqq, gptq"):
         quantize_experts(tiny_model, allocation, method="awq")
     with pytest.raises(QuantizationError, match="'gptq' looks at what enters the experts; give it calibration samples"):
         quantize_experts(tiny_model, allocation, method="gptq")
@@ -148,11 +162,11 @@ def test_refusals_name_both_sides(tiny_model) -> None:
         quantize_experts(tiny_model, allocation, storage="disk")
     with pytest.raises(QuantizationError, match="has no shared experts that could have 4 bits"):
         quantize_experts(tiny_model, allocation, shared_bits=4)
-    with pytest.raises(QuantizationError, match="width of attention must be one of"):
+    with pytest.raises(SettingsError, match="attention_bits must be one of"):
         quantize_experts(tiny_model, allocation, attention_bits=7)
     with (
         quantize_experts(tiny_model, allocation, group_size=32),
-        pytest.raises(QuantizationError, match="quantized already"),
+        pytest.raises(QuantizationError, match="quantized now"),
     ):
         quantize_experts(tiny_model, allocation)
     assert same(before, state(tiny_model))

@@ -12,6 +12,7 @@ from mode_core.quantization import WIDTHS, Codes, dequantize, expert_bytes, orig
 from mode_core.quantization.packed_file import read_packed, write_packed
 from mode_core.quantization.packing import pack, pack_matrices, packed_length, unpack
 from mode_core.quantization.sizes import matrix_bytes
+from mode_core.request import Quantizer
 from mode_core.statistics import BankShape
 
 
@@ -46,9 +47,8 @@ def test_any_shape_packs_to_the_counted_bytes_and_back(
     if bits == 0:
         assert not bool(dequantize(codes).any())
     place = tmp_path_factory.getbasetemp() / "packed.safetensors"
-    write_packed(
-        place, {("bank", i, "up"): matrix for i, matrix in enumerate(matrices)}, {}, {"other": pack_matrices(codes)[0]}
-    )
+    experts = {("bank", i, "up"): matrix for i, matrix in enumerate(matrices)}
+    write_packed(place, experts, Quantizer(), {"other": pack_matrices(codes)[0]})
     read = read_packed(place).experts
     assert torch.equal(torch.stack([read["bank", i, "up"].dequantize() for i in range(len(stack))]), dequantize(codes))
     assert torch.equal(read_packed(place).linears["other"].dequantize(), matrices[0].dequantize())
@@ -58,7 +58,7 @@ def test_fractional_zero_points_are_kept_as_they_are(tmp_path) -> None:
     codes = torch.tensor([[[0, 3, 1]]], dtype=torch.uint8)
     scales, zeros = torch.full((1, 1, 1), 0.5).half(), torch.full((1, 1, 1), 1.25).half()
     (matrix,) = pack_matrices(Codes(codes, scales, zeros, 2, 3, (1, 1, 3)))
-    write_packed(tmp_path / "one", {("bank", 0, "up"): matrix}, {})
+    write_packed(tmp_path / "one", {("bank", 0, "up"): matrix}, Quantizer())
     read = read_packed(tmp_path / "one").experts["bank", 0, "up"]
     assert read.dequantize().tolist() == matrix.dequantize().tolist() == [[-0.625, 0.875, -0.125]]
     assert read.nbytes == 1 + 2 + 2

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from mode_core.models import ModelError, find_banks
+from mode_core.models import ModelError, ensure_torchvision, find_banks
 from mode_core.quantization.rest import rest_bytes, rest_linears
 from mode_core.quantization.sizes import expert_bytes, matrix_bytes
 from mode_core.statistics import BankShape
+from tests.families.making import make_model
 
 
 def with_shared_experts() -> torch.nn.Module:
     """A Qwen2-MoE decoder: shared experts with a gate of their own, and attention with biases."""
+    ensure_torchvision()
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
     config = Qwen2MoeConfig(
@@ -48,6 +50,12 @@ def test_the_vision_towers_attention_is_not_among_them(tiny_model) -> None:
     assert any(".visual." in name and "attn" in name for name, _ in tiny_model.model.named_modules())
     assert len(found) == 3 * 4
     assert not [name for name in found if "visual" in name]
+
+
+def test_nor_is_that_of_what_listens() -> None:
+    model = make_model("qwen3_omni_moe_thinker")
+    assert any(".audio_tower." in name and "attn" in name for name, _ in model.named_modules())
+    assert {name.split(".")[1] for name, _, _ in rest_linears(model)} == {"language_model"}
 
 
 @pytest.mark.parametrize(("symmetric", "method"), [(True, "rtn"), (False, "rtn"), (True, "hqq")])

@@ -1,0 +1,39 @@
+"""Which estimate is set, why it is recommended, the way to the other one, and the way out of uniform bits."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.state import address, estimating
+from dashboard.words import names
+from dashboard.words.plain import plain
+from mode_core.allocation import Allocation
+from mode_core.importance import Recommendation
+from mode_core.request import AllocationRequest
+
+
+def part(allocation: Allocation) -> None:
+    """A sentence, and the buttons that apply."""
+    now, advised = address.choices().request, estimating.recommended()
+    mine = advised.settings == {name: getattr(now, name) for name in advised.settings}
+    paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
+    told, asked = st.columns([3, 1], vertical_alignment="center")
+    own = "" if mine else f"Set: {_words(now)}. "
+    told.caption(f"{own}Recommended{' and set' * mine}: {_words(advised)}. {plain(advised.why)}")
+    with asked:
+        if now.scope == "bank" and now.method != "uniform" and estimating.nearly_uniform(allocation):
+            _settings_button("Share bits out over the whole model", "model-wide", estimating.across_layers())
+        if not paper:
+            _settings_button("MODE as the paper has it", "as-in-paper", estimating.PAPER)
+        if not mine:
+            _settings_button("Recommended estimate", "as-advised", advised.settings)
+
+
+def _words(estimate: AllocationRequest | Recommendation) -> str:
+    """'MODE (the paper) (each layer, drawn to the mean by 0.85)'."""
+    share = f"{names.SCOPES[estimate.scope].lower()}, drawn to the mean by {estimate.shrinkage:g}"
+    return f"{names.method(estimate.method)} ({share})"
+
+
+def _settings_button(label: str, key: str, settings: dict[str, object]) -> None:
+    st.button(label, key=key, width="stretch", on_click=lambda: address.choose(**settings))

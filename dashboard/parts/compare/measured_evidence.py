@@ -1,0 +1,50 @@
+"""The evidence of the open run, as every section begins with it: what there is, how it came about, or how to get it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.parts.compare import comparing
+from dashboard.state import address, comparisons, current_run
+from dashboard.words import names
+from dashboard.words.plain import plain
+from mode_core.comparison import Evidence, EvidenceError
+
+_COUNTED = {"items_text": names.ITEMS["text"], "items_vision": names.ITEMS["vision"]}
+
+
+def found_or_said(name: str = "") -> Evidence | None:
+    """What was measured in the open run; where nothing was, says how to measure it."""
+    try:
+        found = comparisons.evidence(name)
+    except EvidenceError as damaged:
+        st.error(f"The evidence of this run cannot be read. {plain(damaged)}", icon=":material/error:")
+        return None
+    if found is None:
+        st.info(
+            "Nothing was compared in this run yet. Every method is measured at every budget on the evaluation "
+            "samples, with several calibration draws; that takes minutes for the bundled model and runs from the "
+            "command line:",
+            icon=":material/science:",
+        )
+        st.code(comparing.command(current_run.run_entry()), language="bash")
+    return found
+
+
+def told(found: Evidence) -> None:
+    """How the evidence came about, in a line."""
+    info, settings = found.info, found.info.get("settings", {})
+    parts = [f"{plain(info[key])} {words}" for key, words in _COUNTED.items() if info.get(key)]
+    draws = int(info.get("draws", found.scores["calibration"].max() + 1))
+    kind = f" ({plain(info['calibration_draws'])})" if "calibration_draws" in info else ""
+    parts.append(f"{draws} calibration draws{kind}" if draws > 1 else "one calibration")
+    if widths := settings.get("request", settings).get("widths"):  # earlier versions wrote its fields one by one
+        parts.append(f"widths {plain(' '.join(map(str, widths)))}")
+    st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws.")
+
+
+def choose_items(place: st.delta_generator.DeltaGenerator, found: set[str]) -> str:
+    """Which items are looked at, of those that there are."""
+    held = [name for name in names.ITEMS if name in found]
+    bound = address.bind_place("modality", held, held[0])
+    return place.segmented_control("Items", held, format_func=names.ITEMS.get, required=True, **bound)

@@ -1,0 +1,84 @@
+"""One lesson on the screen: picture and control on the left; words, formula, question and way on at the right."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.components import changes, chart
+from dashboard.parts.learn.lesson_ground import Ground, Scene
+from dashboard.parts.learn.lessons import Lesson
+from dashboard.parts.learn.scenes import SCENES
+from dashboard.state import address
+from dashboard.words.glossary import found
+
+# A lecture is read from the last row: larger words, and no step taller than the window.
+STYLE = """<style>
+.st-key-lesson [data-testid=stMarkdownContainer] p { font-size: 1.07rem; line-height: 1.5; }
+.st-key-lesson .katex { font-size: 1.15rem; }
+.st-key-lesson .katex-display { margin: 0.2rem 0; overflow-x: auto; overflow-y: hidden; }
+.st-key-symbols [data-testid=stMarkdownContainer] p { font-size: 0.92rem; line-height: 1.5; opacity: 0.85; }
+.st-key-symbols .katex { font-size: 0.98rem; }
+.stMainBlockContainer { padding-bottom: 0.5rem; }
+</style>"""
+
+
+def draw(lesson: Lesson, scene: Scene) -> None:
+    """Picture on the left; words, formula, question and way on at the right."""
+    guess_key = f"learn:guess:{lesson.key}"
+    guess = st.session_state.get(guess_key)
+    shown = guess is not None
+    left, right = st.columns([1.12, 1], gap="large")
+    with left:
+        if scene.picture is not None:
+            chart(scene.picture(shown), f"lesson-{lesson.key}", caption=shown, follows=True,
+                  table=scene.table if shown else None)  # fmt: skip
+        else:
+            st.info(scene.note, icon=":material/info:")
+            if scene.command:
+                st.code(scene.command, language="bash", wrap_lines=True)
+        control = st.container()
+    with right:
+        st.markdown(lesson.claim)
+        st.latex(lesson.formula)
+        with st.container(key="symbols"):
+            st.markdown(" · ".join(f"${symbol}$ {words}" for symbol, words in lesson.symbols))
+        if scene.options:
+            ask(scene, guess_key, guess)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button(lesson.button, icon=":material/arrow_forward:", key=f"open:{lesson.key}"):
+                scene.prepare()
+                address.go(lesson.page)
+            if st.button("Glossary", type="tertiary", icon=":material/menu_book:", key="glossary"):
+                glossary()
+    with control:
+        if shown and scene.control is not None:
+            scene.control(lambda: follow(lesson))
+
+
+def follow(lesson: Lesson) -> str:
+    """What every step of a lesson's dragged slider changes: its picture."""
+    scene = SCENES[lesson.key](Ground.of_session())
+    return changes({} if scene.picture is None else {f"lesson-{lesson.key}": scene.picture(True)})
+
+
+def ask(scene: Scene, key: str, guess: str | None) -> None:
+    """Predict first; the answer comes with the picture."""
+    st.segmented_control(
+        f"**Predict first.** {scene.question}", scene.options, key=key, wrap=True, persist_state="session"
+    )
+    if guess is None:
+        st.caption("Your guess shows the answer.")
+    elif guess == scene.options[scene.right]:
+        st.markdown(f":green[:material/check:] Right. {scene.answer}")
+    else:
+        st.markdown(f":orange[:material/close:] You said {guess}. {scene.answer}")
+
+
+@st.dialog("Glossary", width="large")
+def glossary() -> None:
+    """Every term in plain words, to be looked through."""
+    part = st.text_input("Find", placeholder="key token, sensitivity, …")
+    terms = found(part)
+    if not terms:
+        st.caption("No term holds these letters.")
+    st.markdown("\n\n".join(f"**{term}**: {said}" for term, said in terms.items()))

@@ -1,0 +1,78 @@
+"""What was measured of three models, whether it is out of date, and what the command line kept beside it."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from dashboard.charts import accuracy_by_task
+from dashboard.components import chart
+from dashboard.parts.quantize import measured
+from dashboard.parts.quantize.measured import MODELS, ORIGINAL, Measurement
+from dashboard.state import process_wide, solving
+from dashboard.state.choices import describe
+from dashboard.words.plain import plain
+from mode_core.csv_files import without_formulas
+
+SHARE = st.column_config.NumberColumn(format="percent")
+NATS = st.column_config.NumberColumn(format="%.4f")
+DIVERGENCE = dict.fromkeys(measured.KL_COLUMNS, NATS) | dict.fromkeys(measured.SAME_COLUMNS, SHARE)
+SIZE = {name: st.column_config.NumberColumn(format="localized") for name in ("predicted bytes", "measured bytes")}
+SIZE["of original"] = SHARE
+
+
+def part() -> None:
+    """What was measured, marked stale where the settings have changed since."""
+    for name, why in process_wide.damaged_measurements().items():
+        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
+    found = _latest()
+    if found is None:
+        st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
+        return
+    stale = found.fingerprint != solving.fingerprint()
+    when = time.strftime("%d %b, %H:%M", time.localtime(found.made))
+    about = f"Measured on {when} with: {plain(describe(found.settings))}."
+    if stale:
+        st.warning(f"Out of date: the settings have changed since. {about}", icon=":material/history:")
+    else:
+        st.caption(about)
+    cells = st.columns(3)
+    for cell, model in zip(cells, MODELS, strict=True):
+        scores = found.scores[model]
+        compared = model != ORIGINAL and scores.accuracy is not None
+        change, colour = measured.loss_sentence(found, model) if compared else (None, "off")
+        value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
+        label = f"Accuracy, {found.label(model)}"
+        cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
+    for note in found.notes:
+        st.caption(f":material/info: {plain(note)}")
+    items = len(found.scores[ORIGINAL].answers)
+    st.caption(f"Exact answers to {items} items; differences in points on the same items, with a 95 % interval.")
+    frame = measured.accuracy_frame(found)
+    if frame.empty:
+        st.caption("These items have no answers, so there is no accuracy; the distance to the original is below.")
+    else:
+        figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
+        chart(figure, key="quantize-accuracy", table=lambda: frame)
+    left, right = st.columns(2)
+    left.markdown("**Distance to the original**, KL in nats (less is better)")
+    left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)
+    right.markdown("**Size of all experts**, predicted beside measured")
+    right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
+
+
+def _latest() -> Measurement | None:
+    """The measurement to show: of the present settings where there is one, else the newest of this run."""
+    known = process_wide.measurements()
+    now = solving.fingerprint()
+    return next((found for found in known if found.fingerprint == now), known[0] if known else None)
+
+
+def kept_part() -> None:
+    """What was evaluated at the command line and kept in this run."""
+    frame = measured.evaluation_frame(process_wide.kept_scores())
+    if not frame.empty:
+        st.markdown("**Evaluations kept in this run** by the command line")
+        shown = {"accuracy": SHARE, "KL": NATS, "same token": SHARE}
+        st.dataframe(without_formulas(frame), hide_index=True, column_config=shown)

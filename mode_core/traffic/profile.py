@@ -1,0 +1,91 @@
+"""The counts of a trace: how often text and vision tokens chose each expert while a model was served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mode_core.errors import FileError
+from mode_core.statistics import BankShape
+
+NO_ONE = -1  # in place of an expert: a token whose routing the engine did not see (its prefix was cached)
+
+
+class TrafficError(FileError):
+    """A trace that cannot be read, or does not fit the run; the text names file, line and what to do."""
+
+
+@dataclass
+class TrafficProfile:
+    """Selections by kind of token, `text` and `vision` float64 `[banks, E]`, added up by `add`.
+
+    `told`: the ids said of every token which kind it is; otherwise all are in `text` and `vision` alike. Which vision
+    tokens are redundant no trace tells. `layers`: which of a trace's layers the banks are, where it has all layers.
+    """
+
+    shapes: Sequence[BankShape]
+    told: bool = True
+    requests: int = 0
+    tokens: dict[str, int] = field(default_factory=lambda: {"text": 0, "vision": 0})
+
+    def __post_init__(self) -> None:
+        if len({shape.layer for shape in self.shapes}) < len(self.shapes) or len({s.experts for s in self.shapes}) > 1:
+            raise TrafficError(
+                "A trace has one row of experts a layer, and this model has several banks in a layer, or banks of "
+                "different sizes; calibrate it instead."
+            )
+        self.text = np.zeros((len(self.shapes), self.shapes[0].experts))
+        self.vision = np.zeros_like(self.text)
+
+    def add(self, chosen: np.ndarray, seeing: np.ndarray | None, where: str) -> None:
+        """Count one request: expert ids `[tokens, layers, k]`, and which tokens are vision (None: nothing tells).
+
+        Raises:
+            TrafficError: layers or experts that the run's model does not have.
+        """
+        chosen = self._of_banks(chosen, where)
+        told = seeing is not None
+        if self.requests and told != self.told:
+            raise TrafficError(
+                f"{where}: its token ids tell the kinds of token, those before did not (or the reverse)."
+            )
+        self.told, self.requests = told, self.requests + 1
+        seen = (chosen != NO_ONE).any(axis=(1, 2))
+        for kind, counts, rows in (
+            ("text", self.text, seen & ~seeing if told else seen),
+            ("vision", self.vision, seen & seeing if told else seen),
+        ):
+            self.tokens[kind] += int(rows.sum())
+            for bank in range(len(self.shapes)):
+                ids = chosen[rows, bank].ravel()
+                counts[bank] += np.bincount(ids[ids != NO_ONE], minlength=counts.shape[1])
+
+    def add_counts(self, counts: np.ndarray, where: str) -> None:
+        """Add whole counts `[layers, E]`, which tell no kind of token."""
+        counts = self._of_banks(np.asarray(counts, dtype=float)[None, :, :], where)[0]
+        if counts.shape[1] != self.text.shape[1] or not np.isfinite(counts).all() or (counts < 0).any():
+            raise TrafficError(f"{where}: counts of {counts.shape[1]} experts; the run has {self.text.shape[1]}.")
+        self.told, self.requests = False, self.requests + 1
+        self.text += counts
+        self.vision += counts
+        for kind in self.tokens:
+            self.tokens[kind] += round(counts[0].sum() / self.shapes[0].top_k)
+
+    def _of_banks(self, given: np.ndarray, where: str) -> np.ndarray:
+        """Of all layers or of those with experts alone: `[n, layers, …]` → `[n, banks, …]`."""
+        places, layers = [shape.layer for shape in self.shapes], given.shape[1]
+        if layers != len(places) and layers <= max(places):
+            raise TrafficError(
+                f"{where}: {layers} layers; the run has {len(places)} banks, in layers up to {max(places)}. Is it a "
+                "trace of the same model?"
+            )
+        held = given if layers == len(places) else given[:, places]
+        experts = self.shapes[0].experts
+        if given.dtype.kind in "iu" and held.size and not (held.min() >= NO_ONE and held.max() < experts):
+            raise TrafficError(
+                f"{where}: expert {int(held.max())}; the run's banks have {experts}, counted from 0. Is "
+                "it a trace of the same model?"
+            )
+        return held

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mode_core.errors import ModeError
+from mode_core.errors import ModeError, in_words
 
 PATIENCE = 12 * 3600.0  # seconds that a job goes on with nobody looking at it
 
@@ -193,4 +193,4 @@ class JobQueue:
             unseen = f"Nobody looked at it for {self._patience / 3600:.3g} hours. " if self._abandoned(job) else ""
             job.error, job.state = unseen + str(stopped), "cancelled"
         except Exception as failure:  # the worker must outlive any failure; the panel shows it whole
-            job.error, job.trace, job.state = str(failure), traceback.format_exc(), "failed"
+            job.error, job.trace, job.state = in_words(failure), traceback.format_exc(), "failed"

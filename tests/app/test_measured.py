@@ -12,8 +12,10 @@ from dashboard.parts.quantize.measured import (
     Measurement,
     accuracy_frame,
     divergence_frame,
-    from_records,
+    evaluation_frame,
     loss_sentence,
+    measurements_of,
+    read_records,
     size_frame,
 )
 from dashboard.words.sizes import size_text
@@ -61,7 +63,10 @@ def test_a_loss_is_coloured_only_where_it_is_sure(measured):
 
 
 def test_records_come_back_whole(measured):
-    [again] = from_records(measured.records() | {"other": {"settings": {}}})
+    damaged = {}
+    kept = read_records(measured.records() | {"other": {"settings": {}}, "alone": scores(3, None).to_dict()}, damaged)
+    [again] = measurements_of(kept, damaged)
+    assert list(damaged) == ["other"] and evaluation_frame(kept)["name"].tolist() == ["alone"]
     assert again.measured_bytes == measured.measured_bytes and again.uniform_bits == 3
     assert again.settings == measured.settings
     assert {model: again.scores[model].accuracy for model in MODELS} == {
@@ -74,7 +79,14 @@ def test_records_come_back_whole(measured):
 def test_a_measurement_that_was_cut_short_is_left_out(measured):
     records = measured.records()
     records.pop("seal-uniform")
-    assert from_records(records) == []
+    assert measurements_of(read_records(records, {}), {}) == []
+
+
+def test_a_measurement_whose_models_answered_different_items_is_damaged(measured):
+    records, damaged = measured.records(), {}
+    records["seal-uniform"]["answers"].pop()
+    assert measurements_of(read_records(records, damaged), damaged) == []
+    assert damaged == {"seal": "its models were scored on different items."}
 
 
 @pytest.mark.parametrize(

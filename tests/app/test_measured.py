@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dashboard.jobs.work import Stages
+from dashboard.jobs import work
 from dashboard.parts.quantize.measured import (
     MODELS,
     Measurement,
@@ -96,13 +96,32 @@ def test_sizes_as_people_read_them(size, text):
     assert size_text(size) == text
 
 
-def test_stages_share_one_bar_that_only_grows():
+def test_stages_tell_the_time_that_is_left_from_what_the_pieces_took(monkeypatch):
+    """Loading 10 s; answers (weight 3) 6 s; rounding (weight 1) really 4 s where 2 s were expected; answers again."""
+    clock = [100.0]
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
     seen: list[Progress] = []
-    stages = Stages(seen.append, (1, 3))
-    first = stages.hook("one")
-    first(Progress(1, 2, "half"))
-    second = stages.hook("two")
-    second(Progress(1, 2, "half"))
-    second(Progress(2, 2, "all"))
-    assert [progress.done for progress in seen] == [0, 125, 250, 625, 1000]
-    assert seen[-1].fraction == 1.0 and seen[1].what == "one: half"
+
+    def told(hook, seconds: float, done: int) -> Progress:
+        clock[0] += seconds
+        hook(Progress(done, 4, "part"))
+        return seen[-1]
+
+    stages = work.Stages(seen.append, (1, 3, 1, 3))
+    stages.hook("loading")
+    assert seen[-1].seconds_left is None and seen[-1].fraction == 0
+    clock[0] += 10
+    answers = stages.hook("answers")
+    assert seen[-1].seconds_left is None  # loading says nothing of the pace of the rest
+    half = told(answers, 3, 2)  # 3 s of 6; then 2 s and 6 s by the weights
+    assert (half.seconds_left, half.fraction, half.what) == (11.0, round(13 / 24, 3), "answers: part")
+    told(answers, 3, 4)
+    rounding = stages.hook("rounding")
+    assert seen[-1].seconds_left == 8.0 and seen[-1].fraction == round(16 / 24, 3)
+    assert told(rounding, 2, 2).seconds_left == 8.0  # half of it took 2 s: 2 s more, and answers as before
+    told(rounding, 2, 4)
+    last = stages.hook("answers")
+    assert seen[-1].seconds_left == 6.0  # as the first answers took, not by the pace of all
+    assert told(last, 6, 4).fraction == 1.0
+    shares = [progress.fraction for progress in seen]
+    assert shares == sorted(shares)

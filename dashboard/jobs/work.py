@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dashboard.parts.calibrate import own_code
 from dashboard.parts.calibrate.answer_kl import AnswerKL
 from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
@@ -70,8 +68,8 @@ class Stages:
     """Several pieces of work on one bar: `stages.hook("quantizing")` begins the next piece.
 
     The first piece is loading, which says nothing of the others' pace. Weights say how long these are expected to take
-    beside each other; what is left is reckoned from how long they took so far, each by those of its own weight first. So
-    a bar that began with guesses ends with measurements; it is the share of the whole time, and never goes back.
+    beside each other; what is left is reckoned from how long they took so far, each by those of its own weight first.
+    So a bar that began with guesses ends with measurements; it is the share of the whole time, and never goes back.
     """
 
     STEPS = 1000

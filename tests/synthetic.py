@@ -100,6 +100,10 @@ def _fill_extras(bank: BankStatistics, draw: np.random.Generator, signals: tuple
             arrays[f"{kind}_soft_fisher{end}"][:] = 2 * arrays[f"{kind}_fisher{end}"] + error
             tokens = arrays[f"{kind}_tokens{end}"]
             arrays[f"{kind}_gradient_energy{end}"][:] = tokens * energy.reshape(-1, *[1] * (tokens.ndim - 1))
+    if "saliency" in bank.extras:
+        for kind, end in (("text", ""), *(("vision", f"/{signal}") for signal in signals)):
+            energy = arrays[f"{kind}_selections{end}"] * arrays[f"{kind}_gated_error{end}"][:, :, 0]
+            arrays[f"{kind}_saliency{end}"][:] = np.sqrt(energy) * (np.linspace(1.5, 0.5, 100) if end else 1)
     if "logit_kl" in bank.extras:
         _fill_kl(bank, draw, signals[0])
     if "hessian" in bank.extras:

@@ -32,6 +32,7 @@ FIXED = {  # a method keeps its colour and symbol on every chart
     "mc_released": ("#cc79a7", "diamond-open"),
     "veq": ("#e69f00", "triangle-up"),
     "mopeq": ("#9467bd", "x"),
+    "reap": ("#8c564b", "triangle-down"),
     "hessian_trace": ("#9467bd", "cross"),
     "mode_output": ("#009e73", "circle-open"),
     "uniform": ("#8a8f98", "line-ew-open"),

@@ -110,7 +110,8 @@ def _kept(work: Measurement, failed: list[Sample]) -> str:
     if work.run is None:
         return "Nothing was kept, since there is no run."
     # what gradients and input energies add cannot be taken back: the last checkpoint stays
-    if not work.settings.extras and work.energies is None:
+    kept = work.settings.gradients or work.settings.hessian_probes or work.energies is not None
+    if not kept:
         for sums in work.sums.values():
             sums.forget([sample.id for sample in failed])
         try:

@@ -67,9 +67,15 @@ class RoundedBank:
         """‖W − W_b‖² of gate, up, down: `[E, B, 3]`."""
         return self.grids.weight_error
 
+    @property
+    def columns(self) -> int:
+        """Numbers that `errors` gives for a selection."""
+        return len(self.settings.bits) + self.settings.saliency
+
     def errors(self, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
         """‖E(x) − E_b(x)‖² of routed tokens, for each batch (states x `[T, H]`, the k experts of every token int
-        `[T, k]`, their routing weights `[T, k]`, which only some families' experts see) float32 `[T, k, B]`.
+        `[T, k]`, their routing weights `[T, k]`, which only some families' experts see) float32 `[T, k, B]`; with
+        `saliency` one more column, ‖E(x)‖².
 
         An expert's weights are rounded once for all batches; each batch's tokens are multiplied by themselves, so that
         the numbers do not depend on what they are measured together with. Memory: (1 + B) × the expert's weights in
@@ -77,7 +83,7 @@ class RoundedBank:
         """
         if self.stacked is not None and self._grouped_runs():
             return [self._grouped(*batch) for batch in batches]
-        found = [states.new_zeros(e.numel(), len(self.settings.bits), dtype=torch.float32) for states, e, _ in batches]
+        found = [states.new_zeros(e.numel(), self.columns, dtype=torch.float32) for states, e, _ in batches]
         rows = [dict(_by_expert(experts.ravel(), self.bank.experts)) for _, experts, _ in batches]
         with in_memory(self.bank.module):
             for expert in sorted(set().union(*rows)):
@@ -85,7 +91,7 @@ class RoundedBank:
                 for (states, experts, weights), mine, errors in zip(batches, rows, found, strict=True):
                     if (picked := mine.get(expert)) is not None:
                         entering = self.bank.entering(states[picked // experts.shape[1]], weights.ravel()[picked])
-                        moved = self._moved(entering, expert, matrices)
+                        moved = self._moved(entering, expert, matrices, self.settings.saliency)
                         errors[picked] = moved.square_().sum(dim=2).mT
         return [errors.reshape(*experts.shape, -1) for (_, experts, _), errors in zip(batches, found, strict=True)]
 
@@ -103,8 +109,9 @@ class RoundedBank:
         for up, down in zip(*(self.stacked[side] for side in SIDES), strict=True):
             inner = self.bank.storage.activate(grouped_mm(entering, up.mT, offs=ends))
             outputs.append(self.bank.storage.finish(grouped_mm(inner, down.mT, offs=ends)))
-        moved = torch.stack([(output - outputs[0]).square_().sum(dim=1) for output in outputs[1:]], dim=1)
-        return torch.empty_like(moved).index_copy_(0, order, moved).reshape(*experts.shape, -1)
+        moved = [output - outputs[0] for output in outputs[1:]] + outputs[:1] * self.settings.saliency
+        errors = torch.stack([one.square_().sum(dim=1) for one in moved], dim=1)
+        return torch.empty_like(errors).index_copy_(0, order, errors).reshape(*experts.shape, -1)
 
     def weighted_errors(self, states: Tensor, factors: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Σ_d (v_d·w·(E(x) − E_b(x))_d)² of routed tokens, `[F, T, k, B]` float32: states x `[T, H]`, F factors v for
@@ -136,15 +143,17 @@ class RoundedBank:
             made.append(tuple(self._rounded(side, bits, expert, weights[side]) for side in SIDES))
         return made
 
-    def _moved(self, states: Tensor, expert: int, matrices: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """E_b(x) − E(x) with these matrices, `[B, n, H]` float32."""
+    def _moved(
+        self, states: Tensor, expert: int, matrices: list[tuple[Tensor, Tensor]], with_own: bool = False
+    ) -> Tensor:
+        """E_b(x) − E(x) with these matrices, `[B, n, H]` float32; `with_own` E(x) behind them."""
         states = states.float()
         own = self.bank.expert_forward(states, *matrices[0], expert)
         moved = [
             -own if bits == DROPPED else self.bank.expert_forward(states, *pair, expert) - own
             for bits, pair in zip(self.settings.bits, matrices[1:], strict=True)
         ]
-        return torch.stack(moved)
+        return torch.stack(moved + [own] * with_own)
 
     def _rounded(self, side: str, bits: int, expert: int, weights: Tensor) -> Tensor:
         """One expert's weights `[rows, in]` as their codes stand for them, float32."""

@@ -31,6 +31,7 @@ class CalibrationSettings(Settings):
     itself (drawn by `seed`, at most `gradient_tokens` tokens), and `gradient_draws` random projections are averaged,
     plain and softened by `gradient_temperature`. `hessian_probes` random vectors a sample estimate the Hessian's trace
     (0: none). Nothing else in calibration is random.
+    `saliency` sums how much each expert adds to its bank's output, routing weight × norm of its own (REAP).
     `imatrix` sums what enters every matrix of the decoder (see `imatrix`), vision tokens ranked by the first of
     `signals` and parted at `imatrix_key_ratio`, which is settled then.
     What was measured is written to the run after `checkpoint_samples` samples or `checkpoint_seconds` seconds,
@@ -81,6 +82,10 @@ class CalibrationSettings(Settings):
         0, "--hessian-probes", "random vectors a sample to estimate the Hessian's trace with, for hessian_trace; small "
         "models only", least=0, type=int, metavar="N",
     )  # fmt: skip
+    saliency: bool = setting(
+        False, "--saliency", "also sum routing weight × norm of the output of every expert, for reap",
+        lambda _: [], action="store_true",
+    )  # fmt: skip
     imatrix: bool = setting(
         False, "--imatrix", "also sum what enters every matrix of the decoder, for the target imatrix",
         lambda _: [], action="store_true",
@@ -108,6 +113,8 @@ class CalibrationSettings(Settings):
             raise SettingsError(f"exemplars must be 0 to {MAX_EXEMPLARS} tokens per expert; got {self.exemplars}.")
         if self.gradients and not self.sensitivity:
             raise SettingsError("gradients weigh the damage of rounding; leave sensitivity on, or gradients off.")
+        if self.saliency and not self.sensitivity:
+            raise SettingsError("saliency needs the outputs of the experts; leave sensitivity on, or saliency off.")
         if not 0 < self.imatrix_key_ratio <= 1:
             raise SettingsError(f"imatrix_key_ratio must lie above 0 and at most at 1; got {self.imatrix_key_ratio}.")
 
@@ -126,12 +133,13 @@ class CalibrationSettings(Settings):
     @property
     def extras(self) -> tuple[str, ...]:
         """What is measured beyond the usual: names of `mode_core.statistics.EXTRAS`."""
-        return ("gradients",) * self.gradients + ("hessian",) * (self.hessian_probes > 0)
+        wanted = {"gradients": self.gradients, "saliency": self.saliency, "hessian": self.hessian_probes > 0}
+        return tuple(name for name, asked in wanted.items() if asked)
 
     def _drawn_with(self) -> dict[str, Any]:
-        """How answers were drawn, where they were; absent otherwise, so that older statistics still add up."""
-        drawn: dict[str, Any] = {}
-        if self.extras:
+        """What was added and how answers were drawn; absent where not, so that older statistics still add up."""
+        drawn: dict[str, Any] = {"saliency": True} if self.saliency else {}
+        if self.gradients or self.hessian_probes:
             drawn |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
             drawn |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}
             drawn |= {"hessian_probes": self.hessian_probes}

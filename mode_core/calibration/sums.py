@@ -65,7 +65,7 @@ class _Batch:
     weights: Tensor
     energies: Tensor  # [n, 2]: squared norms of what left and of what entered the bank
     states: Tensor | None  # [n, H], until the errors are measured
-    errors: Tensor | None  # [n, k, B]
+    errors: Tensor | None  # [n, k, B], with saliency [n, k, B + 1]
     bins: dict[str, Tensor]
 
 
@@ -73,14 +73,14 @@ class BankSums:
     """Running float64 sums of one bank on the CPU.
 
     One row per (fold, expert) for text and per (fold, expert, bin) for vision; columns: selections, routing weight,
-    and with sensitivity support, error at each width, gated error at each width. Batches wait until `POOL` tokens have
-    come together, since adding many tokens takes hardly longer than adding few.
+    and with sensitivity support, error at each width, gated error at each width, and saliency if asked.
+    Batches wait until `POOL` tokens have come together, since adding many tokens takes hardly longer than adding few.
 
     The errors of what waits are measured together, too, so that an expert is rounded once for several batches; those of
     a bank whose weights lie on disk at once, while they are in memory.
 
-    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles (2 without sensitivity), about `POOL` × k × (3 + B)
-    numbers, and `POOL_BYTES` of states; it does not grow with the samples.
+    Memory: `FOLDS × E × (1 + 100 × signals) × (3 + 2B)` doubles (2 without sensitivity, one more with saliency), about
+    `POOL` × k × (3 + B) numbers, and `POOL_BYTES` of states; it does not grow with the samples.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class BankSums:
     ):
         self.bank, self.rounded, self.settings = bank, rounded, settings
         self.places = places or Places(settings.signals)
-        columns = 3 + 2 * len(settings.bits) if settings.sensitivity else 2
+        columns = 3 + 2 * len(settings.bits) + settings.saliency if settings.sensitivity else 2
         self.text = _zeros(FOLDS * bank.experts, columns)
         self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
         self.text_tokens = _zeros(FOLDS, 2)  # columns: tokens, energy of the bank's output
@@ -158,8 +158,10 @@ class BankSums:
         gate = weights.double()[..., None]
         if errors is None:
             return torch.cat([torch.ones_like(gate), gate], dim=2)
-        errors, leaving = errors.double(), self.bank.leaving(gate)
-        return torch.cat([torch.ones_like(gate), gate, torch.ones_like(gate), errors, errors * leaving.square()], dim=2)
+        errors, leaving, widths = errors.double(), self.bank.leaving(gate), len(self.settings.bits)
+        moved, own = errors[..., :widths], errors[..., widths:]  # the latter empty without saliency
+        columns = [torch.ones_like(gate), gate, torch.ones_like(gate), moved, moved * leaving.square()]
+        return torch.cat([*columns, leaving * own.sqrt()], dim=2)
 
     def add_gradients(self, seen: Observation, squared: Tensor) -> None:
         """Count one batch of the gradient pass: `squared` `[2, T, H]`, g² at the output, plain and softened."""
@@ -262,3 +264,5 @@ def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray, widths: i
         return
     for first, key in ((3, "error"), (3 + widths, "gated_error")):
         arrays[name.format(key)][:] = np.moveaxis(table[..., first : first + widths], -1, 2)
+    if table.shape[-1] > 3 + 2 * widths:
+        arrays[name.format("saliency")][:] = table[..., -1]

@@ -124,12 +124,20 @@ def add_quantizer(
         action="store_true",
         help="short for --gptq weighting=modality: text and key tokens count alike, redundant vision tokens not at all",
     )
+    group.add_argument(
+        "--by-affinity",
+        action="store_true",
+        help="short for --gptq weighting=modality affinity=1 (VEQ-MA, adapted): besides, a token counts as much as its "
+        "routing weight for the expert",
+    )
 
 
 def read_quantizer(options: argparse.Namespace) -> Quantizer:
     """The quantizer that was parsed; raises as `read_settings`."""
     if getattr(options, "by_modality", False):
         options.gptq = [*(options.gptq or []), "weighting=modality"]
+    if getattr(options, "by_affinity", False):
+        options.gptq = [*(options.gptq or []), "weighting=modality", "affinity=1"]
     return read_settings(Quantizer(), options)
 
 

@@ -39,6 +39,7 @@ class Need:
 
 NEEDS = {  # one of `mode_core.statistics.EXTRAS`
     "gradients": Need("gradients", "--gradients", "CalibrationSettings(gradients=True)"),
+    "saliency": Need("the norms of the experts' outputs", "--saliency", "CalibrationSettings(saliency=True)"),
     "hessian": Need("the Hessian's trace", "--hessian-probes 1", "CalibrationSettings(hessian_probes=1)"),
     "logit_kl": Need(
         "the KL of the answer for every rounded expert", "--logit-kl", "mode_core.calibration.measure_logit_kl"
@@ -138,6 +139,10 @@ _ROWS = (
     Method(estimates.mc_released, "Mixture Compressor, as released (rival)", "MC as released", "rival", "φ·w^1.5·ε",
            "The same with the exponents that its released solver uses.",
            "Mixture Compressor, released code, exponents (1, 1.5, 1)", follows=_RATIO_FREE, counts={2: 1, 3: 1}),
+    Method(estimates.reap, "REAP by modality, adapted (rival)", "REAP, adapted", "rival",
+           "(S_text + α·S_key)·4^−b, S_M = mean of ‖w·E(x)‖ over the tokens of M that chose e",
+           "How much an expert adds to the output when it is chosen, for text plus for key tokens; meant for 0 bits.",
+           "our adaptation of REAP, arXiv 2510.13999, to modalities and to widths other than 0", "saliency"),
     Method(estimates.mopeq, "MoPEQ (rival)", "MoPEQ", "rival",
            "Σ over gate, up, down of (n − 1)/(n·‖W‖_F), times 4^−b",
            "Experts with small weights count more; no calibration data is used.",

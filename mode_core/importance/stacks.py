@@ -96,7 +96,7 @@ class View:
 
         `kind` is text, vision (all of them), key, redundant (vision that is not key) or all (text + vision);
         `key` one of selections, weight, error, gated_error, support, tokens, energy; with gradients also fisher,
-        soft_fisher, fisher_support, fisher_tokens, gradient_energy.
+        soft_fisher, fisher_support, fisher_tokens, gradient_energy; with saliency also that.
         """
         if kind == TEXT_TOKENS:
             return self.stack.total(f"text_{key}")

@@ -27,7 +27,8 @@ class GptqSettings(Settings):
     """How `gptq` looks at data.
 
     `least_tokens`: an expert with fewer is quantized without it. `answers`: samples that have an answer are read with
-    it, so that the tokens that an answer is made of count too.
+    it, so that the tokens that an answer is made of count too. `affinity`: the power of a token's routing weight that
+    it counts with, 0 for all alike, 1 for VEQ-MA's token–expert affinity.
 
     Raises:
         SettingsError: a setting out of its range, with the range.
@@ -36,6 +37,7 @@ class GptqSettings(Settings):
     damping: float = DAMPING
     block: int = setting(BLOCK, least=1)
     weighting: str = "tokens"
+    affinity: float = setting(0.0, least=0)
     key_ratio: float = KEY_RATIO
     signal: str = SIGNAL
     vision_weight: float = 1.0

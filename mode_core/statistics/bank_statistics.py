@@ -24,6 +24,8 @@ Extras, there only where calibration was asked for them (`extras` of the bank):
 | | `text_fisher_tokens` | fold | text tokens of the gradient pass |
 | | `text_gradient_energy` | fold | Σ ‖g‖² over them, g = ∂ log p(answer) / ∂ bank output |
 | | `vision_…/<signal>` | … , 100 | the same for vision tokens, per redundancy bin |
+| `saliency` | `text_saliency` | fold, E | Σ over text tokens routed there of ‖g·E(x)‖, what the expert adds |
+| | `vision_saliency/<signal>` | … , 100 | the same for vision tokens, per redundancy bin |
 | `hessian` | `hessian_trace` | fold, E, 3 | Σ over samples: estimated trace of the loss' Hessian in gate, up, down |
 | | `hessian_samples` | fold | samples behind it |
 | `logit_kl` | `text_logit_kl` | fold, E, B | Σ over samples of KL(p ‖ p with the expert rounded for text tokens only) |
@@ -58,7 +60,8 @@ TEXT_ARRAYS = {  # name -> axes after the fold axis
 }
 WEIGHT_ARRAYS = {"weight_norm": ("E", "M"), "weight_error": ("E", "B", "M")}
 INPUT_ARRAYS = ("input_energy", "input_tokens")
-EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
+# extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
+EXTRA_TOKEN_ARRAYS: dict[str, dict[str, tuple[str, ...]]] = {
     "gradients": {
         "fisher": ("E", "B"),
         "soft_fisher": ("E", "B"),
@@ -66,6 +69,7 @@ EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for th
         "fisher_tokens": (),
         "gradient_energy": (),
     },
+    "saliency": {"saliency": ("E",)},
 }
 EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
     "hessian": {"hessian_trace": ("E", "M"), "hessian_samples": ()},

@@ -78,7 +78,8 @@ def test_a_recipe_that_the_model_cannot_have_says_why(open_app):
 
 @pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix" and "exllamav3" not in name])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
-    app = open_app("export", form=target, group="8")  # which fits gate, up and down
+    group = "8" if target == "llm_compressor_recipe" else "32"  # which fits gate, up and down of a layer
+    app = open_app("export", form=target, group=group)
     assert not app.exception and not app.error
     assert TARGETS[target].proof in words(app)
     app.button(key="export:write").click().run()

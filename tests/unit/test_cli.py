@@ -145,7 +145,7 @@ def test_quantize_measures_the_bytes_it_predicted(calibrated: Path, tmp_path: Pa
 def test_quantize_with_tokens_and_attention(calibrated: Path, sample_folder: Path, tmp_path: Path, capsys):
     out = tmp_path / "packed.safetensors"
     command = ["quantize", "--run", str(calibrated), "--uniform", "3", "--group-size", "32", "--quiet", "--json"]
-    given = ["--quantizer", "gptq", "--samples", str(sample_folder), "--by-modality", "--attention-bits", "4"]
+    given = ["--quantizer", "gptq", "--samples", str(sample_folder), "--by-affinity", "--attention-bits", "4"]
     assert main([*command, *given, "--out", str(out)]) == 0
     told = result(capsys)
     assert told["measured_bytes"] == told["predicted_bytes"]

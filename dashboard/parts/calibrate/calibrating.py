@@ -62,6 +62,12 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
             "and veq need it, the best estimates below 4 bits. On where the model fits memory twice; about five times "
             "the time.",
         )  # fmt: skip
+        saliency = st.toggle(
+            "Norms of the experts' outputs, for REAP", value=False, disabled=not sensitivity, key="calibrate:saliency",
+            persist_state="session",
+            help="Adds one sum: routing weight × norm of each expert's output. The method reap needs it, a rival that "
+            "says which experts to leave out. Measure 0 bits with it to let it choose them.",
+        )  # fmt: skip
         probes = st.number_input(
             "Probes of the Hessian's trace", 0, MOST_PROBES, 0, key="calibrate:probes", persist_state="session",
             help="Random vectors for each sample (Hutchinson); the method hessian_trace needs them, and one will do. "
@@ -87,7 +93,7 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
     settings = CalibrationSettings(
         bits=tuple(sorted(widths)), signals=tuple(signals), group_size=group, symmetric=symmetric,
         sensitivity=sensitivity, batch_size=batch, gradients=gradients and sensitivity, exemplars=exemplars,
-        hessian_probes=probes,
+        hessian_probes=probes, saliency=saliency and sensitivity,
     )  # fmt: skip
     return settings, kl
 

@@ -34,7 +34,7 @@ def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = 
     """
     banks, parameters = outlined(source, trusted)
     weights = sum(parameter.nbytes for parameter in parameters)
-    columns = 3 + (3 if settings.gradients else 2) * len(settings.bits)
+    columns = 3 + settings.saliency + (3 if settings.gradients else 2) * len(settings.bits)
     rows = FOLDS * (1 + BINS * len(settings.signals))
     sums = sum(bank.experts * rows * columns * 8 for bank in banks)
     experts = sum(b.experts * len(b.projections) * b.hidden * b.intermediate for b in banks) * 4

@@ -139,6 +139,28 @@ def test_at_no_bits_the_error_is_the_whole_output(model, tiny_samples):
         assert (total[:, 1] <= total[:, 0]).all()
 
 
+@pytest.mark.parametrize("stack_bytes", [0, 1 << 30])
+def test_saliency_is_what_the_chosen_experts_add(model, tiny_samples, stack_bytes):
+    """w·‖E(x)‖ token by token, for text and vision, however rounded weights are kept; the errors stay as they are."""
+    settings = CalibrationSettings(bits=(3,), group_size=16, stack_bytes=stack_bytes)
+    some = calibrate(model, tiny_samples[:1], replace(settings, saliency=True))
+    assert some.extras == ("saliency",) and some.settings["saliency"] is True
+    plain = calibrate(model, tiny_samples[:1], settings)
+    assert "saliency" not in plain.settings
+    for _, bank, seen, modality, _ in direct(model, tiny_samples[:1]):
+        expected = {TEXT: np.zeros(bank.experts), VISION: np.zeros(bank.experts)}
+        for token, kind in enumerate(modality):
+            for expert, weight in zip(seen.experts[token].tolist(), seen.weights[token].tolist(), strict=True):
+                matrices = (bank.matrix(p, expert).float() for p in bank.projections)
+                own = slow_expert(bank, *matrices, seen.states[token].float())
+                expected[kind][expert] += weight * float(own.norm())
+        found = some.banks[bank.name]
+        np.testing.assert_allclose(found.text("saliency"), expected[TEXT], rtol=1e-5)
+        np.testing.assert_allclose(found.vision("saliency", SIGNAL).sum(axis=-1), expected[VISION], rtol=1e-5)
+        for key in ("text_error", "text_gated_error", "text_weight"):
+            np.testing.assert_array_equal(found.arrays[key], plain.banks[bank.name].arrays[key])
+
+
 def test_two_halves_add_up_to_the_whole(model, tiny_samples, measured):
     settings = CalibrationSettings(bits=(2, 4), group_size=16, batch_size=2)
     halves = calibrate(model, tiny_samples[:3], settings) + calibrate(model, tiny_samples[3:], settings)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mode_core.allocation import allocate
 from mode_core.importance import ImportanceError, cost_table, frequencies
 from mode_core.importance.stacks import _STACKS
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, ExpertStatistics
@@ -160,6 +161,22 @@ def test_mixture_compressor_multiplies_shares_and_error(statistics, tokens):
     significance = (selected * (weight / weight.sum()) ** 1.5)[:, None]
     assert cost_table(statistics, "mc", bits=BITS)[NAME] == pytest.approx(significance * error)
     assert cost_table(statistics, "mc_released", bits=BITS)[NAME] == pytest.approx(significance * np.sqrt(error))
+
+
+def test_reap_is_the_mean_of_what_an_expert_adds_by_modality():
+    """Expert 0: two text tokens adding 3 and 5, a key token adding 2; expert 1: a redundant token; none for 2."""
+    bank = BankStatistics.empty(NAME, BankShape(0, 3, 4, 4, 1), (0, 2, 4), (SIGNAL,), extras=("saliency",))
+    for key, text, key_token, redundant in (("selections", 2, 1, 1), ("support", 2, 1, 1), ("saliency", 3 + 5, 2, 7)):
+        bank.arrays[f"text_{key}"][0, 0] = text
+        bank.arrays[f"vision_{key}/{SIGNAL}"][0, 0, 4] = key_token
+        bank.arrays[f"vision_{key}/{SIGNAL}"][0, 1, 80] = redundant
+    made = ExpertStatistics({NAME: bank}, (0, 2, 4), (SIGNAL,))
+    found = cost_table(made, "reap", vision_weight=0.5, bits=(0, 2, 4))
+    assert found[NAME].tolist() == [[5, 5 / 16, 5 / 256], [0, 0, 0], [0, 0, 0]]  # (3 + 5)/2 + 2·0.5
+    assert found.unsupported[NAME].tolist() == [False, True, True]
+    assert cost_table(made, "reap", vision_weight=0, bits=(0,))[NAME].tolist() == [[4], [0], [0]]
+    assert cost_table(made, "reap", key_ratio=1.0, bits=(0,))[NAME].tolist() == [[6], [7], [0]]
+    assert allocate(cost_table(made, "reap", bits=(0, 4)), average_bits=4 / 3).bits[NAME].tolist() == [4, 0, 0]
 
 
 def test_an_expert_without_tokens_costs_what_its_weights_say(statistics, tokens):

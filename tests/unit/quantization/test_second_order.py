@@ -82,6 +82,26 @@ def test_hessians_are_the_sums_of_outer_products(tiny_model, tiny_samples, weigh
             assert torch.allclose(down[expert].double(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_affinity_weighs_every_token_by_its_routing_weight(tiny_model, tiny_samples) -> None:
+    """H = Σ (w·g²)·x·xᵀ, one token after another: g the routing weight, w by modality."""
+    settings = GptqSettings(weighting="modality", affinity=2.0, vision_weight=0.5)
+    name, bank = next(iter(tiny_model.banks.items()))
+    (wanted,) = plan_passes(tiny_model.banks, {name: range(bank.experts)}, {}, settings)
+    run_pass(tiny_model, wanted, tiny_samples[:1], settings, Reporter(None, 0))
+    found, plain = wanted.banks[name].weighted("up", torch.arange(bank.experts)).double(), []
+    with Probe(tiny_model, ("text_attention",), plain.append) as probe:
+        probe.run(tiny_model.encode(tiny_samples[:1], answers=True))
+    seen = next(each for each in plain if each.bank.name == name)
+    key = redundancy_bins(seen.importance["text_attention"], seen.encoded.modality)[0]
+    text = seen.encoded.modality[0] == TEXT
+    weight = torch.where(text, 1 / text.sum(), torch.where(key < 20, 0.5 / ((key >= 0) & (key < 20)).sum(), 0.0))
+    expected = torch.zeros_like(found)
+    for token, (experts, gates) in enumerate(zip(seen.experts.tolist(), seen.weights.tolist(), strict=True)):
+        for expert, gate in zip(experts, gates, strict=True):
+            expected[expert] += float(weight[token]) * gate**2 * torch.outer(*[seen.states[token].double()] * 2)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("by_projection", [True, False])
 def test_experts_are_solved_with_their_own_hessians(tiny_model, tiny_samples, by_projection) -> None:
     plain = plain_inputs(tiny_model, tiny_samples, True)["inputs"]

@@ -1,7 +1,7 @@
 """What enters the experts, summed as Hessians: one or more passes of the original model over the samples.
 
-Per expert and matrix H = Σ w·gᵃ·x·xᵀ over the tokens that the router gave this expert, g their routing weight for it and
-a the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
+Per expert and matrix H = Σ w·gᵃ·x·xᵀ over the tokens that the router gave this expert, g their routing weight for it, a
+the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
 
 | weighting | text tokens | key tokens | redundant vision tokens |
 |---|---|---|---|
@@ -11,8 +11,8 @@ a the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
 Padding never counts. With `modality` an expert's Hessian belongs to the method's own cost f_text·δ_text + α·f_key·δ_key
 (both modalities count alike though vision tokens are many, and redundant ones do not count).
 
-VEQ-MA (arXiv 2602.01037) builds its Hessian from token–expert affinity and modality; its code was never released. Ours is
-an adaptation: `modality` with an affinity of 1, where its authors weigh modalities by their gradients.
+VEQ-MA (arXiv 2602.01037) builds its Hessian from token–expert affinity and modality; its code was never released. Ours
+is an adaptation: `modality` with an affinity of 1, where its authors weigh modalities by their gradients.
 
 All Hessians come from the original weights, so they do not depend on what fits into memory: as many experts are summed
 in one pass as `memory_bytes` allows, then they are quantized, and the next pass begins. A bank of the 30B shape (128

@@ -20,19 +20,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mode_core.errors import ModeError
+from mode_core.errors import ModeError, in_words
 
 PATIENCE = 12 * 3600.0  # seconds that a job goes on with nobody looking at it
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one piece of work has come: `done` of `total` steps, in words, and seconds since its start."""
+    """How far one piece of work has come: `done` of `total` steps, in words, and seconds since its start. `left`:
+    seconds that it still takes, where that is known better than from the mean pace."""
 
     done: int
     total: int
     what: str
     seconds: float = 0.0
+    left: float | None = None
 
     @property
     def fraction(self) -> float:
@@ -41,7 +43,10 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds left, from the mean pace so far; None before the first step."""
+        """Estimate of the seconds left, from the mean pace so far where `left` is not given; None before the first
+        step."""
+        if self.left is not None:
+            return self.left
         return None if self.done == 0 else self.seconds / self.done * (self.total - self.done)
 
 
@@ -193,4 +198,4 @@ class JobQueue:
             unseen = f"Nobody looked at it for {self._patience / 3600:.3g} hours. " if self._abandoned(job) else ""
             job.error, job.state = unseen + str(stopped), "cancelled"
         except Exception as failure:  # the worker must outlive any failure; the panel shows it whole
-            job.error, job.trace, job.state = str(failure), traceback.format_exc(), "failed"
+            job.error, job.trace, job.state = in_words(failure), traceback.format_exc(), "failed"

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
-from mode_core.errors import SettingsError
+from mode_core.errors import ModeError, SettingsError
+from mode_core.json_files import shortened
 
 
 def _plain(value: Any) -> list[str]:
@@ -66,7 +67,12 @@ class Settings:
         known = [one.name for one in fields(cls)]
         if unknown := [name for name in record if name not in known]:
             raise SettingsError(f"{cls.__name__} has no {unknown[0]!r}; expected some of {', '.join(known)}.")
-        return cls(**record)
+        try:
+            return cls(**record)
+        except (TypeError, LookupError, AttributeError, OverflowError, ValueError) as odd:  # another type
+            if isinstance(odd, ModeError):
+                raise
+            raise SettingsError(f"{cls.__name__} cannot be made of {shortened(dict(record), 200)}: {odd}.") from None
 
     @cached_property
     def digest(self) -> str:

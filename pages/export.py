@@ -11,6 +11,7 @@ from dashboard.state import current_run, solving
 from dashboard.state.choices import describe
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.errors import in_words
 from mode_core.export import ExportError
 
 
@@ -31,7 +32,7 @@ def page() -> None:
     try:
         forms(chosen)
     except (ExportError, OSError) as refused:
-        st.error(plain(refused), icon=":material/error:")
+        st.error(plain(in_words(refused)), icon=":material/error:")
 
 
 def forms(chosen: Allocation) -> None:

@@ -17,7 +17,7 @@ from dashboard.components.live_slider import plain_controls, settled
 from dashboard.components.spec import Digest, Spec
 from dashboard.words import names
 from dashboard.words.plain import plain
-from mode_core.csv_files import csv_of
+from mode_core.csv_files import csv_of, without_formulas
 
 CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -141,7 +141,7 @@ def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     if not opened.open:
         return
     with opened:
-        rows = in_words(table())
+        rows = without_formulas(in_words(table()))
         st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",

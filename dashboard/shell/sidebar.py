@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, folders, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core.errors import AllocationError, FileError, ImportanceError
 from mode_core.run import Run
@@ -27,6 +27,10 @@ def draw() -> None:
         try:
             _run_picker()
             _facts(current_run.run(), current_run.statistics())
+            for note in current_run.strange_place():
+                st.warning(plain(note), icon=":material/link_off:")
+            for why in estimating.damaged():
+                st.warning(f"Left out: damaged: {plain(why)}", icon=":material/broken_image:")
             _stale()
         except folders.NoRunError as missing:
             st.caption(plain(missing))

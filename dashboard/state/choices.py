@@ -169,7 +169,7 @@ def describe(settings: Mapping[str, Any]) -> str:
     `settings` holds a request; of earlier versions its fields one by one.
     """
     told = settings.get("request", settings)
-    size = told["budget"] / 1e6 if told.get("measure", "bits") != "bits" else None
+    size = told.get("budget", 0) / 1e6 if told.get("measure", "bits") != "bits" else None
     size = settings.get("megabytes") if settings.get("budget_unit") == "MB" else size
     bits = told.get("budget", told.get("average_bits", 0))
     budget = f"{size:.3g} MB" if size else f"{bits:.4g} bits on average"

@@ -8,7 +8,7 @@ from dashboard.state import folders
 from dashboard.state.address import place, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
 from dashboard.state.remembered import remembered
-from mode_core.json_files import whole_number
+from mode_core.json_files import shortened, whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -115,5 +115,20 @@ def select(bank: str | None = None, expert: int | None = None) -> None:
         put(expert=str(expert))
 
 
+def strange_place() -> list[str]:
+    """Why a bank or an expert that the address names is not the one that is shown: this run has no such one."""
+    banks = list(statistics().banks.values())
+    ends = {"bank": len(banks), "expert": banks[_whole(place("bank"), len(banks))].shape.experts}
+    return [
+        f"The address says {name}={shortened(text)}, and here are 0 to {end - 1}; left out."
+        for name, end in ends.items()
+        if (text := place(name)) is not None and not _below(text, end)
+    ]
+
+
+def _below(text: str, end: int) -> bool:
+    return whole_number(text) and len(text) < 10 and int(text) < end
+
+
 def _whole(text: str | None, end: int) -> int:
-    return int(text) if text and whole_number(text[:10]) and int(text[:10]) < end else 0
+    return int(text) if text and _below(text, end) else 0

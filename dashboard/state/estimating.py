@@ -3,7 +3,10 @@ samples say of both. Kept for the process, by the run and its check and anchor."
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,9 @@ from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
+from mode_core.importance import recommended as best_known
 from mode_core.prediction import (
+    Anchor,
     Check,
     Prediction,
     Predictor,
@@ -50,24 +55,50 @@ def _key() -> tuple:
 
 
 def recommended() -> Recommendation:
-    """The estimate to begin with; raises as `statistics` and `Run.check` do."""
+    """The estimate to begin with; raises as `statistics` does."""
     statistics()  # a run without any is named
     return _recommended(_key(), run())
 
 
 @remembered(8)
 def _recommended(key: tuple, _run: Run) -> Recommendation:
-    return _run.recommended()
+    return best_known(_run.statistics, _known(key, _run).check)
 
 
 def check() -> Check | None:
-    """What a check of the open run's estimates found; None where there was none."""
-    return _check(_key(), run())
+    """What a check of the open run's estimates found; None where there was none, or a damaged one."""
+    return _known(_key(), run()).check
+
+
+def damaged() -> list[str]:
+    """What is left out of the open run's check and anchor because it cannot be read: which file, and why."""
+    return _known(_key(), run()).damaged
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A run's check and anchor, as far as they can be read."""
+
+    check: Check | None
+    anchor: Anchor | None
+    damaged: list[str]
 
 
 @remembered(8)
-def _check(key: tuple, _run: Run) -> Check | None:
-    return _run.check()
+def _known(key: tuple, _run: Run) -> _Known:
+    refused: list[str] = []
+    check, path = _sound(_run.check, refused), _run.path / ANCHOR_FILE
+    anchor = check.anchor if check else _sound(Anchor.load, refused, path) if path.is_file() else None
+    return _Known(check, anchor, refused)
+
+
+def _sound(read: Callable[..., Any], refused: list[str], *given: str | Path) -> Any:
+    """What can be read; else None, and why it cannot in `refused`."""
+    try:
+        return read(*given)
+    except FileError as why:
+        refused.append(str(why))
+        return None
 
 
 def predict(allocation: Allocation) -> Prediction:
@@ -81,7 +112,7 @@ def predict(allocation: Allocation) -> Prediction:
 
 @remembered(4, "Preparing predictions …")
 def _predictor(key: tuple, _run: Run) -> Predictor:
-    return _run.predictor()
+    return Predictor(_run.statistics, _known(key, _run).anchor, _recommended(key, _run))
 
 
 def as_in_paper() -> Allocation:
@@ -95,7 +126,7 @@ def ranks_at(method: str) -> tuple[float, float, float] | None:
     if (found := check()) is not None:
         one = found.of(method, "text") or found.of(method)
         return None if one is None else (one.spearman, one.low, one.high)
-    evidence = comparisons.evidence()
+    evidence = _sound(comparisons.evidence, [])  # the Compare page says what is wrong with it
     if evidence is None or evidence.ranking.empty:
         return None
     rows = evidence.ranking.query("method == @method and calibration == -1 and bank == 'all' and modality == 'text'")
@@ -120,14 +151,16 @@ def shrunk(method: str, bits: float) -> Shrunk | None:
 
 @remembered(64)
 def _shrunk(key: tuple, _run: Run, method: str, bits: float) -> Shrunk | None:
-    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(_run.check(), method, bits)
+    known = _known(key, _run)
+    found = _shrunk_by_evidence(_run, method, bits) or _shrunk_by_check(known.check, method, bits)
     return found if found is not None and len(found.kl) > 1 else None
 
 
 def _shrunk_by_evidence(held: Run, method: str, bits: float) -> Shrunk | None:
-    if "shrinkage" not in held.evidence_names():
+    found = _sound(held.evidence, [], "shrinkage") if "shrinkage" in held.evidence_names() else None
+    if found is None:
         return None
-    every = means(held.evidence("shrinkage").scores, "kl", "text")
+    every = means(found.scores, "kl", "text")
     rows = every[(every["method"] == method) & (every["scope"] == METHODS[method].scopes[0])]
     if rows.empty:
         return None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dashboard.state.current_run import run, run_key
 from dashboard.state.remembered import remembered
+from dashboard.words.plain import plain
 from mode_core.runs.run import Run, TokenScores
 
 QUALITY = 82  # of the JPEG that goes to the browser with every redraw
@@ -47,7 +48,7 @@ def picture(path: str) -> tuple[str, float] | None:
     if not file.is_file():
         return None
     if (found := _encoded(path, file.stat().st_mtime_ns)) is None:
-        st.caption(f":material/broken_image: damaged: {file.name}")
+        st.caption(f":material/broken_image: damaged: {plain(file.name)}")
     return found
 
 

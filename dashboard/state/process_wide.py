@@ -23,6 +23,7 @@ from mode_core.run import Run
 if TYPE_CHECKING:
     from dashboard.jobs.work import ModelShelf
     from dashboard.parts.quantize.measured import Measurement
+    from mode_core.evaluation.records import Scores
 
 
 _JOBS = JobQueue()
@@ -88,7 +89,12 @@ def run_busy(name: str) -> bool:
 
 def damaged_measurements() -> dict[str, str]:
     """Names of evaluations in the open run that cannot be read, and why."""
-    return _kept_measurements((run_key(), _stamps()), run())[1]
+    return _kept_scores((run_key(), _stamps()), run())[1]
+
+
+def kept_scores() -> dict[str, Scores]:
+    """Name → scores of every evaluation in the open run that can be read."""
+    return _kept_scores((run_key(), _stamps()), run())[2]
 
 
 def _stamps() -> tuple[tuple[str, int], ...]:
@@ -98,15 +104,16 @@ def _stamps() -> tuple[tuple[str, int], ...]:
 
 def measurements() -> list[Measurement]:
     """What was measured with the open run, newest first: kept in it, or by a job of this visitor's own."""
-    found = {measured.fingerprint: measured for measured in _kept_measurements((run_key(), _stamps()), run())[0]}
+    found = {measured.fingerprint: measured for measured in _kept_scores((run_key(), _stamps()), run())[0]}
     kind = f"measure:{run_entry().path}"
     found |= {job.result.fingerprint: job.result for job in own_jobs() if job.kind == kind and job.state == "done"}
     return sorted(found.values(), key=lambda measured: measured.made, reverse=True)
 
 
 @remembered(8)
-def _kept_measurements(key: tuple, _run: Run) -> tuple[list[Measurement], dict[str, str]]:
-    from dashboard.parts.quantize.measured import from_records
+def _kept_scores(key: tuple, _run: Run) -> tuple[list[Measurement], dict[str, str], dict[str, Scores]]:
+    from dashboard.parts.quantize.measured import measurements_of, read_records
 
     damaged: dict[str, str] = {}
-    return from_records(_run.evaluations(damaged), damaged), damaged
+    kept = read_records(_run.evaluations(damaged), damaged)
+    return measurements_of(kept, damaged), damaged, kept

@@ -16,6 +16,7 @@ from mode_core.json_files import (
     OPEN,
     Amount,
     Count,
+    Digits,
     Name,
     Width,
     check_format,
@@ -38,12 +39,16 @@ class _Settings(TypedDict, total=False):
     signal: str
     vision_weight: Amount
     min_support: Count
+    shrinkage: Amount
+    seed: Count
     average_bits: Amount
     budget_bytes: Amount
     fixed_bytes: Count
     warning: str
     uniform: Width
-    pinned: dict[Name, dict[str, Width]]
+    pinned: dict[Name, dict[Digits, Width]]
+    request: dict[str, Any]
+    quantizer: dict[str, Any]
 
 
 class _Record(TypedDict):

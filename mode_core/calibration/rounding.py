@@ -94,7 +94,7 @@ def _kept(place: Path, label: dict[str, Any]) -> BankGrids | None:
             if json.loads((opened.metadata() or {}).get("grids", "null")) != label:
                 return None
             return BankGrids(opened.get_tensor("weight_norm"), opened.get_tensor("weight_error"), file=place)
-    except (SafetensorError, json.JSONDecodeError):  # cut off or not ours: searched for again, and replaced
+    except (SafetensorError, ValueError, RecursionError):  # cut off or not ours: searched for again, and replaced
         return None
 
 

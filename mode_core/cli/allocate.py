@@ -15,6 +15,7 @@ from mode_core.cli.arguments import add_request, add_settings, read_quantizer, r
 from mode_core.errors import SettingsError
 from mode_core.importance import support, support_summary
 from mode_core.jobs import ProgressHook
+from mode_core.modalities import TEXT_TOKENS
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.run import Run
 from mode_core.statistics import ExpertStatistics
@@ -94,7 +95,7 @@ def _with_traffic(
     return with_traffic(statistics, profile, request.vision_weight), {
         "file": str(options.traffic),
         "requests": profile.requests,
-        "tokens": profile.tokens if profile.told else {"all": profile.tokens["text"]},
+        "tokens": profile.tokens if profile.told else {"all": profile.tokens[TEXT_TOKENS]},
         "kinds": f"{kinds}; key and redundant vision tokens are not told apart",
         "distance_to_calibration": distances(statistics, profile),
         "used_but_never_calibrated": never_calibrated(statistics, profile),

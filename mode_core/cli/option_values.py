@@ -10,8 +10,8 @@ from mode_core.runs.run import check_name
 
 AT_LEAST = {  # whole numbers, and the least that makes sense
     **dict.fromkeys(("limit", "quantizer_limit", "batch_size", "logit_kl_samples", "shard_mb"), 1),
-    **dict.fromkeys(("attention_bits", "shared_bits"), 1),
-    **dict.fromkeys(("show", "uniform", "logit_kl_limit"), 0),
+    **dict.fromkeys(("draws", "attention_bits", "shared_bits"), 1),
+    **dict.fromkeys(("show", "uniform", "logit_kl_limit", "seed", "draw_seed"), 0),
 }
 MORE_THAN_NOTHING = ("average_bits", "budget_mb", "model_mb", "key_ratio")
 

@@ -66,23 +66,21 @@ def run_allocation(run: Run, name: str) -> Allocation:
 
 def show(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     """What a run holds under a name, whether the command line or the dashboard made it."""
+    from mode_core.evaluation import Scores
+
     run, damaged = Run.open(options.run), {}
     allocations = {
         name: f"{one.method or 'uniform'}, {one.average_bits:.4g} bits on average, scope {one.scope}, unit {one.unit}"
         for name, one in run.allocations(damaged).items()
     }
-    evaluations = {name: _summary(record) for name, record in run.evaluations(damaged).items()}
+    evaluations = {}
+    for name, record in run.evaluations(damaged).items():
+        try:
+            evaluations[name] = Scores.from_dict(record, f"The evaluation {name!r}").summary()
+        except ScoresError as refused:
+            damaged[name] = str(refused)
     found = {"state": run.state, "allocations": allocations or "none", "evaluations": evaluations or "none"}
     return found | ({"damaged": damaged} if damaged else {})
-
-
-def _summary(record: dict[str, object]) -> object:
-    from mode_core.evaluation import Scores
-
-    try:
-        return Scores.from_dict(record).summary()
-    except ScoresError as refused:
-        return f"damaged: {refused}"
 
 
 def calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
     from mode_core.evaluation.records import Answer, ScoredAnswer, Scores, ScoresError, normalised
     from mode_core.evaluation.reference import Reference, ReferenceMissing, record_reference
     from mode_core.evaluation.scoring import evaluate
+    from mode_core.evaluation.verdicts import Paired, paired
 
 __getattr__ = on_first_use(__name__, __file__)

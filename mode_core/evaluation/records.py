@@ -12,9 +12,11 @@ from typing_extensions import TypedDict
 
 from mode_core.errors import ScoresError, SettingsError
 from mode_core.evaluation.intervals import Interval, bootstrap_interval, bootstrap_perplexity
-from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, check_format, checked
+from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, Time, Width, check_format, checked
 from mode_core.modalities import MODALITIES
 
+ORIGINAL, ALLOCATION, UNIFORM = "original", "allocation", "uniform"
+MODELS = (ORIGINAL, ALLOCATION, UNIFORM)  # of a measurement: uniform bits are the allocation's rival
 FORMAT = "mode-scores/1"
 Share = Annotated[float, Ge(0), Le(1)]
 
@@ -45,6 +47,53 @@ class _Record(TypedDict):
     kl_exact: bool
     settings: dict[str, Any]
     answers: list[_Answer]
+
+
+class _Origin(TypedDict, total=False):
+    """What the verb `evaluate` says of what was scored; further settings are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    allocation: str
+    packed: str
+    average_bits: Amount
+    quantizer: dict[str, Any]
+    request: dict[str, Any]
+    made: Time
+
+
+class _Asked(TypedDict, total=False):
+    """What is told of a request; its other fields are kept as they are."""
+
+    __pydantic_config__ = OPEN
+    method: str
+    key_ratio: Amount
+    widths: list[Width]
+    budget: Amount
+    measure: str
+    average_bits: Amount  # of earlier versions
+
+
+class _Choices(_Asked, total=False):
+    """Those choices that are told of a measurement; earlier versions had the request's fields one by one."""
+
+    budget_unit: str
+    megabytes: Amount | None
+    request: _Asked
+
+
+class _Measured(TypedDict):
+    """The settings of one of the three models of a measurement (`measurement`), which lie together under one seal."""
+
+    __pydantic_config__ = OPEN
+    measurement: Name
+    model: Literal[MODELS]
+    bytes: Count
+    predicted: Count
+    uniform_bits: NotRequired[Amount]
+    uniform_width: NotRequired[Width]  # of earlier versions
+    choices: _Choices
+    made: Time
+    notes: NotRequired[list[str]]
 
 
 def normalised(answer: str) -> str:
@@ -215,6 +264,7 @@ class Scores:
         """
         check_format(record, FORMAT, where, ScoresError, "evaluation")
         found = checked(record, _Record, where, ScoresError)
+        checked(found["settings"], _Measured if "measurement" in found["settings"] else _Origin, where, ScoresError)
         for place, answer in enumerate(found["answers"]):
             if answer.get("answer_loss") is not None and not answer.get("answer_tokens"):
                 raise ScoresError(

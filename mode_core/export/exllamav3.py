@@ -93,6 +93,6 @@ def _override(allocation: Allocation, bits: Mapping[str, int]) -> str:
             patterns |= {f"{name}.*": width for name, width in own.items()}
     used = sorted(set(patterns.values()))
     sources = [{"id": f"{width} bits", "model_dir": f"MODEL-exl3-{width}bit"} for width in used]
-    overrides = [{"key": key, "source": f"{width} bits"} for key, width in patterns.items()]
+    overrides = "".join(f'- key: "{name}"\n  source: {width} bits\n' for name, width in patterns.items())
     head = _PUT_TOGETHER.format(most=most_common_width(allocation.bits))
-    return head + yaml_of({"sources": sources, "overrides": overrides})
+    return f"{head}{yaml_of({'sources': sources})}overrides:\n{overrides}"

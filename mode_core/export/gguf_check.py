@@ -44,14 +44,14 @@ def planned_types(folder: Path) -> dict[str, str]:
     Raises:
         ExportError: the folder is no such export.
     """
-    if (folder / RULES).is_file():
-        lines = (folder / RULES).read_text(encoding="utf-8").splitlines()
-        split = (line.rsplit("=", 1) for line in lines)
-        return {re.sub(r"\\(.)", r"\1", pattern.strip("^$")): kind.upper() for pattern, kind in split}
     try:
+        if (folder / RULES).is_file():
+            lines = (folder / RULES).read_text(encoding="utf-8").splitlines()
+            split = (line.rsplit("=", 1) for line in lines)
+            return {re.sub(r"\\(.)", r"\1", pattern.strip("^$")): kind.upper() for pattern, kind in split}
         settings = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["allocation"]["settings"]
         return dict(settings[CHOSEN])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise ExportError(
             f"{folder} holds no plan of types ({RULES}, or a manifest of the target 'gguf'); name the export's folder "
             "with --out."

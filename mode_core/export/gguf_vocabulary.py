@@ -41,7 +41,7 @@ def add_vocabulary(writer: GGUFWriter, folder: Path, size: int) -> tuple[str, ..
     try:
         record = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         kind, vocabulary = record["model"]["type"], record["model"]["vocab"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as broken:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as broken:
         raise ExportError(f"{folder} has no readable tokenizer.json ({broken}); a GGUF file needs one.") from None
     if kind not in ("BPE", "WordLevel"):
         raise ExportError(f"Tokenizers of the kind {kind} are not written to GGUF files here (but BPE, WordLevel).")

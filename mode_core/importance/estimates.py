@@ -119,7 +119,7 @@ def mc_released(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 def reap(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(S_text + α·S_key)·4^−b, S the mean of ‖w·E(x)‖ over the tokens an expert gets, so that 0 bits cost S itself."""
     kinds = [(kind, weight) for kind, weight in counted(options) if weight != 0]
-    saliency = sum(weight * rivals.mean_saliency(view, kind) for kind, weight in kinds)
+    saliency = np.sum([weight * rivals.mean_saliency(view, kind) for kind, weight in kinds], axis=0)
     unsupported = np.sum([view.sums(kind, "support") for kind, _ in kinds], axis=0) < options.min_support
     return saliency[..., None] * noise(options.bits), unsupported
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from mode_core.models.errors import ModelError
 from mode_core.models.media import shown_pictures, video_arguments
 from mode_core.models.prompt_spans import written_spans
+from mode_core.models.template_bounds import check_bounds
 from mode_core.samples import IMAGE_MARK, VIDEO_MARK, Sample, SampleError
 
 PADDING, TEXT, VISION = 0, 1, 2
@@ -195,7 +196,7 @@ def check_template(processor: Any) -> None:
     _check_there(processor)
     try:
         _templated(processor, [{"role": "user", "content": [{"type": "text", "text": "?"}]}])
-    except (TemplateError, ValueError, TypeError, KeyError) as broken:
+    except TemplateError as broken:
         raise ModelError(
             f"The chat template of the model's processor is broken: a plain question cannot be written with it "
             f"({type(broken).__name__}: {broken}). Copy it anew from where the model was published."
@@ -203,19 +204,25 @@ def check_template(processor: Any) -> None:
 
 
 def _check_there(processor: Any) -> None:
-    if not (getattr(processor, "chat_template", None) or getattr(tokenizer_of(processor), "chat_template", None)):
+    found = getattr(processor, "chat_template", None) or getattr(tokenizer_of(processor), "chat_template", None)
+    if not found:
         where = getattr(tokenizer_of(processor), "name_or_path", "") or "the model's folder"
         raise ModelError(
             f"The model's processor has no chat template, so no sample can be written for it; copy chat_template.jinja "
             f"(or chat_template.json) into {where} from where the model was published."
         )
+    for template in found.values() if isinstance(found, dict) else [found]:
+        check_bounds(str(template))
 
 
 def _templated(processor: Any, turns: list[dict[str, Any]]) -> str:
     """The chat template's text; that of a model that reads text only takes each turn as one string."""
     if tokenizer_of(processor) is processor:
         turns = [{"role": turn["role"], "content": "".join(p["text"] for p in turn["content"])} for turn in turns]
-    return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    try:
+        return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as odd:
+        raise TemplateError(f"{type(odd).__name__}: {odd}") from None
 
 
 def _ending(tokenizer: Any, sample: Sample) -> str:

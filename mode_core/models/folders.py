@@ -13,6 +13,7 @@ from mode_core.models.errors import ModelError
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SNAPSHOT = re.compile(r"models--(?P<name>[^/\\]+)[/\\]snapshots[/\\][^/\\]+$")
 POINTER_BYTES = 1024
+MOST = {"layers": 1000, "depth": 1000, "experts": 10_000}  # by a part of the name in config.json
 
 
 def checked_folder(source: str) -> Path | None:
@@ -49,7 +50,7 @@ def read_json(path: Path) -> Any:
     refuse_pointer(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as broken:
+    except (OSError, ValueError, RecursionError) as broken:
         raise ModelError(f"{path} cannot be read as JSON ({broken}); copy or download it anew.") from None
 
 
@@ -65,7 +66,19 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder / 'config.json'} describes no model (no 'model_type' in it); give the folder of a model as "
             "transformers loads it."
         )
+    _check_sizes(record, folder / "config.json")
     return record
+
+
+def _check_sizes(record: dict[str, Any], path: Path) -> None:
+    """Refuse counts that no model has: making so many modules would take all time and memory, even without weights."""
+    left: list[Any] = [record]
+    while left:
+        for key, value in left.pop().items():
+            left += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict)]
+            most = next((most for word, most in MOST.items() if word in key), None)
+            if most is not None and isinstance(value, int) and value > most:
+                raise ModelError(f"{path} says {key} = {value:.4g}; no model has so many. Copy it anew.")
 
 
 def named_dtype(config: dict[str, Any]) -> str | None:

@@ -22,7 +22,8 @@ from mode_core.models.vision_ops import ensure_torchvision
 
 VISION_CONFIGS = ("vision_config", "vision_backbone", "visual")  # configurations of what looks at pictures
 LANGUAGE_PARTS = ("text_config", "llm_config", "language_config")
-FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+FAILURES = (OSError, ValueError, LookupError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+FAILURES += (ArithmeticError, AssertionError, MemoryError)  # of numbers that cannot be
 OF_CODE = (AttributeError, TypeError, NameError, SyntaxError)  # a file in a form that code does not expect, or old code
 
 

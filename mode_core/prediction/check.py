@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from annotated_types import Interval
 from typing_extensions import TypedDict
 
+from mode_core.allocation import SCOPES
 from mode_core.errors import CheckError
 from mode_core.importance import METHODS, Recommendation
-from mode_core.json_files import CLOSED, check_format, checked, read_json, write_json
+from mode_core.json_files import CLOSED, OPEN, Amount, Count, Width, check_format, checked, read_json, write_json
 from mode_core.modalities import ALL
 from mode_core.prediction.anchor import Anchor
 
@@ -84,7 +86,9 @@ class Check:
         check_format(record, FORMAT, path, CheckError, "check")
         record = dict(checked(record, _Record, path, CheckError))
         groups = {len(own) for own in (*record["measured"].values(), *record["predicted"].values())}
-        if len(groups) != 1 or record["choice"]["method"] not in METHODS:
+        ranked = {row["method"] for row in record["rankings"]}
+        sound = ranked <= set(record["predicted"]) and ALL in record["measured"]
+        if len(groups) != 1 or record["choice"]["method"] not in METHODS or not sound:
             raise CheckError(f"{path} is damaged: its groups or its choice do not fit together; check again.")
         record |= {name: {key: tuple(own) for key, own in record[name].items()} for name in ("measured", "predicted")}
         record["rankings"] = tuple(Ranking(**row) for row in record["rankings"])
@@ -118,9 +122,19 @@ class _Trial(TypedDict):
 class _Choice(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     method: str
-    scope: str
-    shrinkage: float
+    scope: Literal[SCOPES]  # type: ignore[valid-type]
+    shrinkage: Annotated[float, Interval(ge=0, le=1)]
     why: str
+
+
+class _Info(TypedDict):
+    """Of how it was checked, what is read again."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    low_bits: NotRequired[Width]
+    revision: NotRequired[str | None]
+    samples: NotRequired[dict[str, Count]]
+    seconds: NotRequired[Amount]
 
 
 class _Record(TypedDict):
@@ -134,4 +148,4 @@ class _Record(TypedDict):
     trials: list[_Trial]
     choice: _Choice
     anchor: dict[str, Any]
-    info: dict[str, Any]
+    info: _Info

@@ -1,7 +1,7 @@
 """What enters the experts, summed as Hessians: one or more passes of the original model over the samples.
 
-Per expert and matrix H = Σ w·gᵃ·x·xᵀ over the tokens that the router gave this expert, g their routing weight for it, a
-the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
+Per expert and matrix H = Σ w·gᵃ·x·xᵀ over the tokens that the router gave this expert, g their routing weight for it
+and a the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
 
 | weighting | text tokens | key tokens | redundant vision tokens |
 |---|---|---|---|

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 
 from mode_core.errors import EvidenceError
 from mode_core.files import atomic_write
-from mode_core.json_files import OPEN, Amount, Count, check_format, checked, read_json, write_json
+from mode_core.json_files import OPEN, Amount, Count, Width, check_format, checked, read_json, write_json
 
 FORMAT = "mode-evidence/1"
 NEXT = ".{}.next"  # a table that is whole, but not yet named by evidence.json
@@ -43,6 +43,19 @@ TABLES: dict[str, tuple[str, ...]] = {
 SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they would hold
 
 
+class _Asked(TypedDict, total=False):
+    """Of what every method was asked with, what is told."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    widths: list[Width]
+
+
+class _Settings(_Asked, total=False):
+    """Earlier versions had the request's fields one by one."""
+
+    request: _Asked
+
+
 class _Info(TypedDict, total=False):
     """evidence.json; further fields are kept as they are."""
 
@@ -50,7 +63,7 @@ class _Info(TypedDict, total=False):
     format: str
     tables: dict[Literal[tuple(TABLES)], str]  # type: ignore[valid-type]
     command: str
-    settings: dict[str, Any]
+    settings: _Settings
     calibration_draws: str
     draws: Count
     items_text: Count

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from mode_core.errors import RunError
+from mode_core.errors import RunError, in_words
 from mode_core.files import LOCK, process_ended, sweep, writing
 from mode_core.json_files import check_format, checked, read_json, shortened, write_json
 from mode_core.runs.records import FORMAT, STATES, RunInfo
@@ -35,6 +35,7 @@ class RunFolder:
             BusyError: another process is at it just now.
         """
         run = cls(path)
+        new = not run.path.exists()
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             with run.locked():
@@ -47,7 +48,10 @@ class RunFolder:
                 begun = {"format": FORMAT, "name": run.path.name, "state": "begun", "created": time.time()}
                 run.write_info(begun | {"process": {"pid": os.getpid(), "host": socket.gethostname()}} | info)
         except OSError as failure:
-            raise RunError(f"The run's folder {run.path} cannot be made ({failure.strerror}).") from None
+            if new and run.path.is_dir() and not any(run.path.iterdir()):
+                run.path.rmdir()
+            failure.filename, failure.filename2 = str(run.path), None
+            raise RunError(f"The run's folder cannot be made. {in_words(failure)}") from None
         return run
 
     def _nothing_was_measured(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import posixpath
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,8 @@ MAX_ARCHIVE_BYTES = 1_000_000_000  # all files of all zips of one upload, unpack
 MAX_ARCHIVE_FILES = 100_000
 MAX_RATIO = 200  # unpacked ÷ packed size of a file, and of a whole zip; pictures hardly pack at all
 _SMALL = 1_000_000  # files below this may pack better than that (an empty table, a blank picture)
-_DAMAGE = (zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_DAMAGE += (LookupError, OverflowError, struct.error)  # zipfile lets them out at odd headers
 
 
 def inside(name: str, folder: str = "") -> str:
@@ -39,8 +41,8 @@ def unzip(name: str, archive: bytes | Path, room: int | None = None) -> dict[str
     Memory: at most `room` bytes (default: `MAX_ARCHIVE_BYTES`).
 
     Raises:
-        SampleError: not a zip, encrypted, damaged, packed in an unusual way, a name that leads outside, too many files,
-            or too large once unpacked (counted while unpacking, whatever the archive says of itself).
+        SampleError: not a zip, empty, encrypted, damaged, packed in an unusual way, a name that leads outside, too many
+            files, or too large once unpacked (counted while unpacking, whatever the archive says of itself).
     """
     size = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
     try:
@@ -76,6 +78,8 @@ def _unpack(name: str, archive: zipfile.ZipFile, size: int, room: int) -> dict[s
         if total > 10 * _SMALL and total > MAX_RATIO * size:
             raise SampleError(f"{name} unpacks to over {MAX_RATIO} times its size; it is refused.")
         files[place] = data
+    if not files:
+        raise SampleError(f"{name} holds no file; make it anew.")
     return files
 
 

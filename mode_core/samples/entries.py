@@ -104,7 +104,7 @@ def _parts_with_media(entry: Mapping[str, Any]) -> bool:
     turns = next((entry[key] for key in CHATS if given(entry.get(key))), ())
     contents = [turn.get("content") for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list) else []
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    return any(isinstance(part, Mapping) and part.get("type") in PARTS for part in parts)
+    return any(isinstance(part, Mapping) and part.get("type") in tuple(PARTS) for part in parts)
 
 
 def _task(entry: Mapping[str, Any]) -> str | None:

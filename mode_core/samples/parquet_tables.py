@@ -19,12 +19,11 @@ def read_parquet(name: str, reopen: Callable[[], BinaryIO]) -> Rows:
 
     Memory: the texts of one row group, and the pictures of the row group that was looked at last.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(reopen())
-    except (pa.ArrowException, OSError) as broken:
+    except _damage() as broken:
         yield name, SampleError(f"not readable as Parquet ({_first_line(broken)}); export it again.")
         return
     pictures = {field.name for field in file.schema_arrow if _holds_bytes(field.type)}
@@ -35,10 +34,13 @@ def read_parquet(name: str, reopen: Callable[[], BinaryIO]) -> Rows:
         try:
             rows = file.read_row_group(group, columns=texts).to_pylist() if texts else []
             named = {key: _names(file, group, key) for key in pictures}
-        except (pa.ArrowException, OSError) as broken:
+            count = file.metadata.row_group(group).num_rows
+            if {len(held) for held in (*named.values(), *([rows] if texts else []))} != {count}:
+                raise ValueError(f"its columns do not have {count} rows each")
+        except _damage() as broken:
             yield f"{name}, row group {group + 1}", SampleError(f"damaged ({_first_line(broken)}); export it again.")
             continue
-        for place in range(file.metadata.row_group(group).num_rows):
+        for place in range(count):
             number += 1
             entry = dict(rows[place]) if texts else {}
             for key, all_names in named.items():
@@ -79,8 +81,11 @@ def _called(value: object) -> object:
 def _embedded(column: Callable[[int, str], pa.ChunkedArray], group: int, key: str, place: int, names: object) -> object:
     def one(position: int | None, called: object) -> Embedded | None:
         def fetch() -> bytes | None:
-            value = column(group, key)[place]
-            value = (value if position is None else value[position]).as_py()
+            try:
+                value = column(group, key)[place]
+                value = (value if position is None else value[position]).as_py()
+            except _damage() as broken:
+                raise SampleError(f"the picture is damaged ({_first_line(broken)}); export it again.") from None
             return value.get("bytes") if isinstance(value, dict) else value
 
         return Embedded(fetch, called if isinstance(called, str) else None) if called is not None else None
@@ -88,6 +93,13 @@ def _embedded(column: Callable[[int, str], pa.ChunkedArray], group: int, key: st
     if isinstance(names, list):
         return [found for position, called in enumerate(names) if (found := one(position, called)) is not None]
     return one(None, names)
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What a damaged file brings out of pyarrow."""
+    import pyarrow as pa
+
+    return (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError)
 
 
 def _first_line(failure: Exception) -> str:

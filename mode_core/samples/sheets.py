@@ -32,12 +32,16 @@ class _Sheet:
         self.wide = head.startswith(WIDE)
         first = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
         self.delimiter = max(DELIMITERS, key=first.count)
-        self.columns = [_column(cell) for cell in next(csv.reader([first], delimiter=self.delimiter), [])]
+        self.columns, self.broken = [], ""
+        try:
+            self.columns = [_column(cell) for cell in next(csv.reader([first], delimiter=self.delimiter), [])]
+        except csv.Error as broken:  # carriage returns alone, say
+            self.broken = f"the header is not valid CSV ({broken}); save it anew, with line ends of Linux or Windows."
         self.places: dict[str, int] = {}  # index of a row -> where it begins
 
     def rows(self) -> Rows:
-        if self.wide:
-            yield self.name, SampleError(WIDE_WORDS)
+        if self.wide or self.broken:
+            yield self.name, SampleError(WIDE_WORDS if self.wide else self.broken)
             return
         if twice := sorted({name for name in self.columns if name and self.columns.count(name) > 1}):
             yield self.name, SampleError(f"two columns are called {twice[0]!r}; rename one.")

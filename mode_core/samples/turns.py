@@ -68,7 +68,7 @@ class Conversation:
             if not isinstance(text, str):
                 raise SampleError(f"{where}: 'text' must be text; got {told(text)}.")
             return text
-        if kind not in PARTS:
+        if not isinstance(kind, str) or kind not in PARTS:
             known = ", ".join(("text", *PARTS))
             raise SampleError(f"{where}: a part of type {told(kind)} is not read; use {known}.")
         medium, keys = PARTS[kind]

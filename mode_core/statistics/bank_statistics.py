@@ -60,7 +60,8 @@ TEXT_ARRAYS = {  # name -> axes after the fold axis
 }
 WEIGHT_ARRAYS = {"weight_norm": ("E", "M"), "weight_error": ("E", "B", "M")}
 INPUT_ARRAYS = ("input_energy", "input_tokens")
-EXTRA_TOKEN_ARRAYS = {  # extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
+# extra -> arrays as in TEXT_ARRAYS, for text and for the vision tokens of every signal
+EXTRA_TOKEN_ARRAYS: dict[str, dict[str, tuple[str, ...]]] = {
     "gradients": {
         "fisher": ("E", "B"),
         "soft_fisher": ("E", "B"),

@@ -15,15 +15,32 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Len
+from typing_extensions import TypedDict
 
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
+from mode_core.json_files import OPEN, checked, parse_json, shortened
 from mode_core.modalities import KEY_TOKENS, REDUNDANT_TOKENS, TEXT_TOKENS
 from mode_core.statistics.bank_statistics import StatisticsError
 
 KINDS = (TEXT_TOKENS, KEY_TOKENS, REDUNDANT_TOKENS)
 FILES = "imatrix-*.safetensors"
+
+
+class _Settings(TypedDict):
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    model: str
+    key_ratio: float
+    signal: str
+    family: Annotated[list[str], Len(2, 2)]
+
+
+class _Header(TypedDict):
+    settings: _Settings
+    samples: Annotated[list[str], Len(1)]
 
 
 @dataclass
@@ -81,13 +98,15 @@ class InputEnergies:
         if not path.is_file():
             return None
         tensors, metadata = read_tensors(path, StatisticsError)
-        try:
-            header = json.loads(metadata["imatrix"])
-            parts = {
-                part: {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}|")}
-                for part in ("sums", "counts")
-            }
-            found = cls(parts["sums"], parts["counts"], header["settings"], tuple(header["samples"]))
-        except (KeyError, TypeError, json.JSONDecodeError) as broken:
-            raise StatisticsError(f"{path} holds damaged input energies ({broken}); calibrate again.") from None
+        header = parse_json(metadata.get("imatrix", "null"), path, StatisticsError)
+        header = checked(header, _Header, path, StatisticsError)
+        sums, counts = (
+            {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}|")}
+            for part in ("sums", "counts")
+        )
+        for key in sums.keys() | counts.keys():
+            mine, theirs = (getattr(part.get(key), "shape", ()) for part in (sums, counts))
+            if len(mine) != 3 or mine[0] != len(KINDS) or mine[:2] != theirs or sums[key].dtype.kind != "f":  # type: ignore[misc]
+                raise StatisticsError(f"{path} is damaged: {shortened(key)}: its sums and counts do not fit; redo it.")
+        found = cls(sums, counts, header["settings"], tuple(header["samples"]))
         return found if set(found.samples) == wanted else None

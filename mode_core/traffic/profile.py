@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mode_core.errors import FileError
+from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.statistics import BankShape
 
 NO_ONE = -1  # in place of an expert: a token whose routing the engine did not see (its prefix was cached)
@@ -28,7 +29,7 @@ class TrafficProfile:
     shapes: Sequence[BankShape]
     told: bool = True
     requests: int = 0
-    tokens: dict[str, int] = field(default_factory=lambda: {"text": 0, "vision": 0})
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys((TEXT_TOKENS, VISION_TOKENS), 0))
 
     def __post_init__(self) -> None:
         if len({shape.layer for shape in self.shapes}) < len(self.shapes) or len({s.experts for s in self.shapes}) > 1:
@@ -54,8 +55,8 @@ class TrafficProfile:
         self.told, self.requests = told, self.requests + 1
         seen = (chosen != NO_ONE).any(axis=(1, 2))
         for kind, counts, rows in (
-            ("text", self.text, seen & ~seeing if told else seen),
-            ("vision", self.vision, seen & seeing if told else seen),
+            (TEXT_TOKENS, self.text, seen & ~seeing if told else seen),
+            (VISION_TOKENS, self.vision, seen & seeing if told else seen),
         ):
             self.tokens[kind] += int(rows.sum())
             for bank in range(len(self.shapes)):

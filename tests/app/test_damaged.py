@@ -38,6 +38,23 @@ def test_a_damaged_evaluation_is_told_and_the_page_stays(open_app, places):
     assert not app.exception
     assert "cut: damaged: " in words(app) and "odd: damaged: " in words(app)
     assert "model: input should be 'original'" in words(app)
+    assert "Ask all three" in [header.value for header in app.subheader], "what stands below is still there"
+
+
+def test_a_damaged_check_and_allocation_are_left_out_and_told(open_app, places):
+    app = open_app("budget", panel="kept")
+    assert not app.exception and "damaged" not in words(app)
+    for name in ("check.json", "anchor.json", "allocations/![x](http:evil).json"):
+        (places / "runs" / NAME / name).parent.mkdir(exist_ok=True)
+        (places / "runs" / NAME / name).write_text('{"format": "mode-check/1", "info": NaN}')
+    app.run()
+    assert not app.exception, [error.value for error in app.exception]
+    told = words(app)
+    assert "Left out: damaged: " in told and "check.json is not readable as JSON" in told
+    assert "anchor.json is not readable as JSON" in told and "![x](http:evil): damaged: " in told
+    raw = [warning.value for warning in app.warning]
+    assert not any("![x](" in each for each in raw), "a name is text"
+    assert app.slider or app.get("bidi_component"), "the budget can still be moved"
 
 
 def test_a_damaged_picture_is_told_and_the_page_stays(open_app, places):
@@ -48,9 +65,10 @@ def test_a_damaged_picture_is_told_and_the_page_stays(open_app, places):
     assert not app.exception and "damaged: " in words(app)
 
 
-def test_a_place_in_the_address_that_is_no_number_is_left_out(open_app):
+def test_a_place_in_the_address_that_is_not_there_is_told_and_left_out(open_app):
     app = open_app(bank="²", expert="9" * 5000)
-    assert not app.exception
+    assert not app.exception and "The address says bank='²', and here are 0 to" in words(app)
+    assert "The address says expert='99" in words(app)
 
 
 HOSTILE = (

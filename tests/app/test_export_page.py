@@ -78,7 +78,8 @@ def test_a_recipe_that_the_model_cannot_have_says_why(open_app):
 
 @pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix" and "exllamav3" not in name])
 def test_every_quick_target_is_shown_and_written(open_app, places: Path, target: str):
-    app = open_app("export", form=target, group="32")  # which fits every matrix of the bundled model
+    group = "8" if target == "llm_compressor_recipe" else "32"  # which fits gate, up and down of a layer
+    app = open_app("export", form=target, group=group)
     assert not app.exception and not app.error
     assert TARGETS[target].proof in words(app)
     app.button(key="export:write").click().run()
@@ -157,7 +158,7 @@ def test_a_coarser_target_says_its_price(open_app):
 
 
 def test_what_a_coarse_form_is_worth_is_said_before_it_is_written(open_app):
-    app = take(open_app("export", bits="3", form="compressed_tensors", group="32"), "compressed_tensors")
+    app = take(open_app("export", run="bundled", bits="3", form="compressed_tensors"), "compressed_tensors")
     assert not app.exception
     assert any("uniform bits of the same size (3.00 on average)" in info.value for info in app.info)
     app.toggle(key="export:per_layer").set_value(True).run()

@@ -6,14 +6,16 @@ import math
 
 import pytest
 
-from dashboard.jobs.work import Stages
+from dashboard.jobs import work
 from dashboard.parts.quantize.measured import (
     MODELS,
     Measurement,
     accuracy_frame,
     divergence_frame,
-    from_records,
+    evaluation_frame,
     loss_sentence,
+    measurements_of,
+    read_records,
     size_frame,
 )
 from dashboard.words.sizes import size_text
@@ -61,7 +63,10 @@ def test_a_loss_is_coloured_only_where_it_is_sure(measured):
 
 
 def test_records_come_back_whole(measured):
-    [again] = from_records(measured.records() | {"other": {"settings": {}}})
+    damaged = {}
+    kept = read_records(measured.records() | {"other": {"settings": {}}, "alone": scores(3, None).to_dict()}, damaged)
+    [again] = measurements_of(kept, damaged)
+    assert list(damaged) == ["other"] and evaluation_frame(kept)["name"].tolist() == ["alone"]
     assert again.measured_bytes == measured.measured_bytes and again.uniform_bits == 3
     assert again.settings == measured.settings
     assert {model: again.scores[model].accuracy for model in MODELS} == {
@@ -74,7 +79,14 @@ def test_records_come_back_whole(measured):
 def test_a_measurement_that_was_cut_short_is_left_out(measured):
     records = measured.records()
     records.pop("seal-uniform")
-    assert from_records(records) == []
+    assert measurements_of(read_records(records, {}), {}) == []
+
+
+def test_a_measurement_whose_models_answered_different_items_is_damaged(measured):
+    records, damaged = measured.records(), {}
+    records["seal-uniform"]["answers"].pop()
+    assert measurements_of(read_records(records, damaged), damaged) == []
+    assert damaged == {"seal": "its models were scored on different items."}
 
 
 @pytest.mark.parametrize(
@@ -84,13 +96,32 @@ def test_sizes_as_people_read_them(size, text):
     assert size_text(size) == text
 
 
-def test_stages_share_one_bar_that_only_grows():
+def test_stages_tell_the_time_that_is_left_from_what_the_pieces_took(monkeypatch):
+    """Loading 10 s; answers (weight 3) 6 s; rounding (weight 1) really 4 s where 2 s were expected; answers again."""
+    clock = [100.0]
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
     seen: list[Progress] = []
-    stages = Stages(seen.append, (1, 3))
-    first = stages.hook("one")
-    first(Progress(1, 2, "half"))
-    second = stages.hook("two")
-    second(Progress(1, 2, "half"))
-    second(Progress(2, 2, "all"))
-    assert [progress.done for progress in seen] == [0, 125, 250, 625, 1000]
-    assert seen[-1].fraction == 1.0 and seen[1].what == "one: half"
+
+    def told(hook, seconds: float, done: int) -> Progress:
+        clock[0] += seconds
+        hook(Progress(done, 4, "part"))
+        return seen[-1]
+
+    stages = work.Stages(seen.append, (1, 3, 1, 3))
+    stages.hook("loading")
+    assert seen[-1].seconds_left is None and seen[-1].fraction == 0
+    clock[0] += 10
+    answers = stages.hook("answers")
+    assert seen[-1].seconds_left is None  # loading says nothing of the pace of the rest
+    half = told(answers, 3, 2)  # 3 s of 6; then 2 s and 6 s by the weights
+    assert (half.seconds_left, half.fraction, half.what) == (11.0, round(13 / 24, 3), "answers: part")
+    told(answers, 3, 4)
+    rounding = stages.hook("rounding")
+    assert seen[-1].seconds_left == 8.0 and seen[-1].fraction == round(16 / 24, 3)
+    assert told(rounding, 2, 2).seconds_left == 8.0  # half of it took 2 s: 2 s more, and answers as before
+    told(rounding, 2, 4)
+    last = stages.hook("answers")
+    assert seen[-1].seconds_left == 6.0  # as the first answers took, not by the pace of all
+    assert told(last, 6, 4).fraction == 1.0
+    shares = [progress.fraction for progress in seen]
+    assert shares == sorted(shares)

@@ -162,3 +162,6 @@ def test_what_counts_as_code_of_its_own(tmp_path: Path, tiny_model_folder: Path)
     assert own_code.own_code(str(tmp_path)).files == ("custom_generate/generate.py", "helper.py")
     (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.Slow", null]}}')
     assert own_code.own_code(str(tmp_path)).elsewhere == ()
+    for odd in ('{"auto_map": 3}', '{"auto_map": {"AutoModel": [3, {}]}}', '{"a":' * 900 + "1" + "}" * 900):
+        (tmp_path / "tokenizer_config.json").write_text(odd)
+        assert own_code.own_code(str(tmp_path)).elsewhere == ()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dashboard.parts.quantize.measured import from_records
+from dashboard.parts.quantize.measured import Measurement, measurements_of, read_records
 from dashboard.state import folders
 from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words
+
+
+def kept_measurements() -> list[Measurement]:
+    return measurements_of(read_records(Run.open(folders.runs_folder() / NAME).evaluations(), {}), {})
 
 
 def test_measure_keep_and_mark_stale(open_app):
@@ -18,7 +22,7 @@ def test_measure_keep_and_mark_stale(open_app):
     labels = [metric.label for metric in app.metric]
     assert "Accuracy, original" in labels and any(label.startswith("Accuracy, uniform 3") for label in labels)
     assert "Out of date" not in words(app)
-    [kept] = from_records(Run.open(folders.runs_folder() / NAME).evaluations())
+    [kept] = kept_measurements()
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
     assert len(kept.scores["original"].answers) == 32
 
@@ -52,11 +56,7 @@ def test_gptq_with_attention_is_measured_and_thin_experts_are_named(open_app):
     app.slider(key="quantize:items").set_value(32)
     finish(app.button(key="quantize:go").click().run())
     assert not app.exception and not app.error, [error.value for error in app.error]
-    [kept] = [
-        found
-        for found in from_records(Run.open(folders.runs_folder() / NAME).evaluations())
-        if found.settings["quantizer"]["method"] == "gptq"
-    ]
+    [kept] = [found for found in kept_measurements() if found.settings["quantizer"]["method"] == "gptq"]
     assert kept.measured_bytes["allocation"] == kept.predicted_bytes["allocation"]
     assert "Out of date" in words(open_app("quantize", quantizer="rtn", attention="4"))
 

@@ -11,6 +11,7 @@ from dashboard.parts.calibrate import model_picker, run_list
 from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
 from dashboard.state import folders
 from mode_core.calibration import CalibrationSettings, calibrate
+from mode_core.errors import SettingsError
 from mode_core.models import load_model
 from mode_core.run import Run, RunError
 from tests.app.conftest import NAME
@@ -112,6 +113,13 @@ def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
     calibrate_run(*given, resume=True, progress=lambda p: None, cancel=None)
     assert set(Run.open(folder).statistics.samples) == set(whole.samples)
     assert Run.open(folder).anchor().widths == (2, 4)  # a small model is anchored unasked, as on the command line
+
+
+@pytest.mark.parametrize("text", ["²,1,1", "1,2", "0,1,1", "-1 2 3", "9" * 5000 + ",1,1", "a,b,c"])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(SettingsError, match="three whole numbers, such as 2048, 768, 8; got"):
+        run_list.sizes_of(text)
+    assert run_list.sizes_of(" ") is None and run_list.sizes_of("2048, 768 8") == (2048, 768, 8)
 
 
 def test_files_of_the_released_code_become_a_run(places, tmp_path, no_page, monkeypatch):

@@ -57,7 +57,7 @@ def test_measurements_of_others_are_not_shown(monkeypatch):
     monkeypatch.setattr(process_wide, "run_entry", lambda: SimpleNamespace(path=Path("/run")))
     monkeypatch.setattr(process_wide, "run_key", lambda: ("/run", 0))
     monkeypatch.setattr(process_wide, "run", lambda: None)
-    monkeypatch.setattr(process_wide, "_kept_measurements", lambda *key: ([], {}))
+    monkeypatch.setattr(process_wide, "_kept_scores", lambda *key: ([], {}, {}))
     queue, found = JobQueue(), SimpleNamespace(fingerprint="f", made=1.0)
     monkeypatch.setattr(process_wide, "_JOBS", queue)
     job = queue.submit("Measuring", "measure:/run", lambda progress, cancel: found, owner="me")

@@ -41,7 +41,11 @@ it). The tests assert, against the model itself:
 - selections equal a count from the router's own output in a plain pass; padding is left out;
 - importance of vision tokens equals the model's own attention matrices (eager kernel, 1e-4);
 - the error of an expert at 2 bits equals that of the model's own module with quantized weights in it;
-- `python -m mode_core calibrate --model <folder> --samples <file> --signals all` and an allocation from it.
+- `python -m mode_core calibrate --model <folder> --samples <file> --signals all` and an allocation from it;
+- evaluation, and a plain checkpoint (`dequantized`) that opens with every tensor as quantized in the model.
+
+An image-text family of the installed transformers that has experts, and is neither here nor refused by name with a
+reason (`refused.py`), fails a test (`tests/unit/models/test_known_families.py`): a new release says what is new.
 
 *Pictures*: the samples have pictures and go through the family's own processor, made offline. *Text only*: no vision
 tokens; a sample with a picture is refused.

@@ -1,6 +1,8 @@
 """The command line, whole: the road on a tiny random-weight model, refusals in words, exit codes, JSON."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +229,29 @@ def test_wrong_usage_exits_with_2():
     with pytest.raises(SystemExit) as stopped:
         main(["allocate"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [
+        (["calibrate", "--model", "{model}", "--samples", "{samples}", "--out", "{out}/new"], "{out}/new: "),
+        (["quantize", "--run", "{run}", "--uniform", "2", "--out", "{out}/p.safetensors"], "{out}/p.safetensors"),
+        (["evaluate", "--run", "{run}", "--samples", "{samples}", "--name", "full"], "{run}/evaluations/full.json"),
+        (["compare", "--runs", "{run}", "--samples", "{samples}", "--methods", "mode", "--truth-bits", "--draws", "1",
+          "--bits", "2", "3", "--average-bits", "2.5", "--out", "{out}/evidence"], "{out}/evidence/measured/"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)  # fmt: skip
+def test_a_full_disk_is_told_with_path_and_remedy_by_verbs_that_run_the_model(
+    calibrated, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch, verb, place
+):
+    places = {"model": tiny_model_folder, "samples": sample_folder, "out": tmp_path, "run": calibrated}
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    assert main([*(each.format(**places) for each in verb), "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert place.format(**places) in told and "No space left on device. Make room there" in told
+    assert not (tmp_path / "new").exists()

@@ -14,8 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mode_core.allocation import Allocation, allocate
+from mode_core.allocation import Allocation
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.cli.main import main
 from mode_core.comparison.items import ItemScores
 from mode_core.comparison.store import Store
 from mode_core.errors import ModeError
@@ -38,6 +39,7 @@ from mode_core.runs.released_json import import_released
 from mode_core.runs.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import ENTRY, Exemplars, sample_key
+from mode_core.statistics.imatrix import InputEnergies
 from mode_core.yaml_files import yaml_of
 from tests.damage import QUICK, damaged_bytes, damaged_value, foreign
 from tests.synthetic import synthetic_statistics
@@ -58,6 +60,8 @@ SCORES = Scores(
         ScoredAnswer("b", "vision", None, "q", None, "blue", None, None, None, None, 0),
     ),
     1.0,
+    settings={"measurement": "m", "model": "original", "bytes": 1, "predicted": 1, "uniform_bits": 3.0, "made": 1.0}
+    | {"choices": {"request": AllocationRequest().to_dict(), "megabytes": None}, "notes": ["n"]},
 )
 
 
@@ -65,8 +69,8 @@ SCORES = Scores(
 def run(tmp_path_factory) -> Run:
     """A small whole run with pictures, an allocation, an evaluation and exemplars."""
     made = synthetic_run(tmp_path_factory.mktemp("damage") / "run", banks=2, experts=4, pictures=2, tokens=500)
-    costs = {bank.name: np.random.default_rng(0).random((4, 3)) for bank in made.statistics}
-    made.save_allocation("three", allocate(costs, (2, 3, 4), 3.0))
+    asked = AllocationRequest("frequency", shrinkage=0.5, pins=((0, 1, 4),))
+    made.save_allocation("three", asked.solve(made.statistics))
     made.save_evaluation("scores", SCORES.to_dict())
     anchor = Anchor((2, 3), {"all": (0.5, 0.1)}, {"all": (0.1, 0.1)}, {"all": 4}, {"seconds": 1.0})
     anchor.save(made.path / "anchor.json")
@@ -96,8 +100,10 @@ def whole(path: Path) -> None:
             for expert in range(table.shape[1]):
                 exemplars.text(bank, expert)
                 assert all(patch.box is None or len(patch.box) == 4 for patch in exemplars.patches(bank, expert))
-    run.allocations()
-    run.anchor()
+    for allocation in run.allocations().values():
+        AllocationRequest.of(allocation, run.statistics)
+    run.recommended()
+    run.predictor()
     run.check()
     for record in run.evaluations().values():
         Scores.from_dict(record).summary()
@@ -169,7 +175,9 @@ def test_allocations_that_are_exported(run, data, tmp_path_factory):
     out = tmp_path_factory.getbasetemp() / "export"
 
     def read() -> None:
-        export("expert_bits", Allocation.load(path), out / "bits", run=Run.open(run.path))
+        allocation = Allocation.load(path)
+        export("table", allocation, out / "table", run=Run.open(run.path))
+        export("expert_bits", allocation, out / "bits", run=Run.open(run.path))
         read_expert_bits(out / "bits" / "expert_bits.json")
 
     tried(path, data.draw(damaged_value(json.loads(path.read_bytes()))), read)
@@ -236,6 +244,30 @@ def test_evidence(evidence, data):
     content = data.draw(damaged_bytes(path.read_bytes()))
     unsealed = json.dumps({k: v for k, v in json.loads(record.read_bytes()).items() if k != "tables"}).encode()
     return tried(record, unsealed, lambda: tried(path, content, lambda: Evidence.load(evidence)))
+
+
+@QUICK
+@given(data=st.data())
+def test_input_energies(data, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "energies"
+    folder.mkdir(exist_ok=True)
+    parts = {"a/up": np.ones((3, 2, 4)), "head": np.ones((3, 1, 4))}
+    settings = {"model": "m", "revision": None, "key_ratio": 0.2, "signal": "x", "family": ["a", "b"]}
+    InputEnergies(parts, {key: own[..., 0] for key, own in parts.items()}, settings, ("s",)).save(folder)
+    assert InputEnergies.load(folder, ["s"]).weighted((1, 1, 0))["head"][1].tolist() == [2.0]
+    [path] = folder.iterdir()
+    tensors, metadata = read_tensors(path, ModeError)
+    header = data.draw(damaged_value(json.loads(metadata["imatrix"]))).decode(errors="replace")
+    content = data.draw(
+        st.one_of(st.just(tensor_bytes(tensors, {"imatrix": header})), damaged_bytes(path.read_bytes()))
+    )
+
+    def read() -> None:
+        if (found := InputEnergies.load(folder, ["s"])) is not None:
+            found.weighted((1, 1, 0))
+            f"{found.settings['key_ratio']:g}"
+
+    tried(path, content, read)
 
 
 @QUICK
@@ -314,6 +346,31 @@ def test_bits_that_are_none_are_refused_by_bank_and_expert(run, tmp_path, change
     (tmp_path / "changed.json").write_text(json.dumps(record))
     with pytest.raises(ModeError, match=words.format(bank=bank)):
         export("table", Allocation.load(tmp_path / "changed.json"), tmp_path / "out", run=run)
+
+
+@pytest.mark.parametrize("key", ["model", "bytes", "choices", "uniform_bits", "notes", "made"])
+def test_show_leaves_a_damaged_evaluation_out_and_says_so(run, capsys, key):
+    path = run.path / "evaluations" / "odd.json"
+    record = json.loads((run.path / "evaluations" / "scores.json").read_bytes())
+    path.write_text(json.dumps(record | {"settings": record["settings"] | {key: [["x"]]}}))
+    try:
+        assert main(["show", "--run", str(run.path), "--json"]) == 0
+    finally:
+        path.unlink()
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["evaluations"]) == ["scores"] and f"'odd' is damaged: {key}" in told["damaged"]["odd"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"choice": {"scope": "x"}}, {"choice": {"shrinkage": 2.0}}, {"choice": {"method": "x"}}, {"measured": {}}],
+)
+def test_a_check_whose_choice_cannot_be_taken_is_damaged(run, tmp_path, changes):
+    record = json.loads((run.path / "check.json").read_bytes())
+    record |= {key: record[key] | own if own else own for key, own in changes.items()}
+    (tmp_path / "check.json").write_text(json.dumps(record))
+    with pytest.raises(ModeError, match=r"check\.json is damaged"):
+        Check.load(tmp_path / "check.json")
 
 
 def test_a_newer_format_is_told_from_damage_and_from_another_kind(run, tmp_path):

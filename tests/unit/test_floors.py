@@ -151,7 +151,7 @@ def test_the_top_level_is_the_users():
 
 NAMES_OF_OTHERS = (  # files where these words are the parts of a chat, columns, or fields of other software's files
     *("samples/", "models/encoding.py", "models/prompt_spans.py", "calibration/gallery.py", "runs/released_json.py"),
-    *("modalities.py", "quantization/sizes.py", "export/auto_round_recipe.py"),
+    *("modalities.py", "quantization/sizes.py", "export/auto_round_recipe.py", "models/template_bounds.py"),
 )
 
 

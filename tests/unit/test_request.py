@@ -15,6 +15,7 @@ from mode_core.allocation import SCOPES, UNITS, Allocation, allocate, uniform_al
 from mode_core.calibration import CalibrationSettings, LogitKLSettings
 from mode_core.cli.arguments import command_of, read_quantizer, read_request, read_settings
 from mode_core.cli.main import build_parser
+from mode_core.errors import SettingsError
 from mode_core.importance import METHODS, cost_table
 from mode_core.importance.methods import FOLLOWED
 from mode_core.probing.signals import SIGNALS
@@ -185,6 +186,13 @@ def test_a_quantizer_that_makes_no_sense_is_refused_at_birth(wrong, text):
 def test_a_record_of_something_else_names_the_field():
     with pytest.raises(ValueError, match="AllocationRequest has no 'colour'; expected some of method, key_ratio"):
         AllocationRequest.from_dict({"colour": "red"})
+    for odd in ({"method": ["mode"]}, {"pins": [[1, 2]]}, {"widths": 3}, {"at_least": [["²", 1]]}):
+        with pytest.raises(SettingsError, match="AllocationRequest cannot be made of"):
+            AllocationRequest.from_dict(odd)
+    with pytest.raises(ValueError, match=r"key_ratio must lie in \(0, 1\]; got 'x'"):
+        AllocationRequest.from_dict({"key_ratio": "x"})
+    with pytest.raises(SettingsError, match="Quantizer cannot be made of"):
+        Quantizer.from_dict({"gptq": {"no such": 1}})
 
 
 def test_a_request_is_solved_as_by_hand():

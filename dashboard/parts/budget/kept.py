@@ -9,23 +9,29 @@ import streamlit as st
 
 from dashboard.state import address, current_run, solving
 from dashboard.words import names
+from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
+from mode_core.csv_files import without_formulas
+from mode_core.errors import in_words
 from mode_core.importance import ImportanceError
 from mode_core.runs.run import RunError
 
 
 def part() -> None:
     """A table of them, and two actions."""
-    known, statistics = current_run.run().allocations(), current_run.statistics()
+    damaged: dict[str, str] = {}
+    known, statistics = current_run.run().allocations(damaged), current_run.statistics()
+    for name, why in damaged.items():
+        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     if known:
-        st.dataframe(table(known), hide_index=True)
+        st.dataframe(without_formulas(table(known)), hide_index=True)
         left, right = st.columns([2, 1], vertical_alignment="bottom")
         name = left.selectbox("Kept allocation", list(known), key="kept:name")
         if right.button("Take its settings", key="kept:open", width="stretch"):
             try:
                 address.show(address.choices().opened(known[name], statistics))
             except ValueError as unknown:
-                st.error(str(unknown), icon=":material/error:")
+                st.error(plain(unknown), icon=":material/error:")
             else:
                 st.rerun()
     else:
@@ -38,8 +44,8 @@ def part() -> None:
     if right.button("Keep", key="kept:keep", width="stretch", disabled=not wanted):
         try:
             current_run.run().save_allocation(wanted, solving.allocation())
-        except (RunError, AllocationError, ImportanceError) as refused:
-            st.error(str(refused), icon=":material/error:")
+        except (RunError, AllocationError, ImportanceError, OSError) as refused:
+            st.error(plain(in_words(refused)), icon=":material/error:")
         else:
             st.rerun()
 

@@ -67,9 +67,12 @@ def _read(path: Path) -> Any:
 
 def _classes(record: Any) -> Iterator[str]:
     """Every class that an `auto_map` names, at whatever depth: "module.Class", or "owner/name--module.Class"."""
-    for key, value in record.items() if isinstance(record, dict) else ():
-        if key == "auto_map":
+    left = [record]
+    while left:
+        for key, value in found.items() if isinstance(found := left.pop(), dict) else ():
+            if key != "auto_map":
+                left.append(value)
+                continue
             lists = value.values() if isinstance(value, dict) else [value]
-            yield from (name for one in lists for name in ([one] if isinstance(one, str) else one or ()) if name)
-        else:
-            yield from _classes(value)
+            names = (name for one in lists for name in (one if isinstance(one, list) else [one]))
+            yield from (name for name in names if isinstance(name, str) and name)

@@ -14,7 +14,9 @@ import streamlit as st
 from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
+from mode_core.csv_files import without_formulas
 from mode_core.errors import ModeError, SettingsError, in_words
+from mode_core.json_files import shortened, whole_number
 from mode_core.runs.merging import merge_runs
 from mode_core.runs.run import NAME, Run, RunError
 
@@ -27,7 +29,7 @@ def part() -> None:
         _released()
     if not entries:
         return
-    rows = pd.DataFrame([row_of(entry) for entry in entries])
+    rows = without_formulas(pd.DataFrame([row_of(entry) for entry in entries]))
     picked = st.dataframe(
         rows, hide_index=True, on_select="rerun", selection_mode="multi-row", key="runs-table",
         column_config={"made": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
@@ -74,9 +76,9 @@ def sizes_of(text: str) -> tuple[int, int, int] | None:
     if not text.strip():
         return None
     parts = text.replace(",", " ").split()
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(whole_number(part) and len(part) < 10 and int(part) for part in parts):
         raise SettingsError(
-            f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {text}."
+            f"Hidden size, expert size and top-k are three whole numbers, such as 2048, 768, 8; got {shortened(text)}."
         )
     return int(parts[0]), int(parts[1]), int(parts[2])
 

@@ -181,7 +181,7 @@ def _twice(kind: str, cure: str) -> set[str]:
     """Names that two different uploads have, told with what to do."""
     names = st.session_state.get(f"uploads:{kind}:twice", set())
     for name in sorted(names):
-        st.error(f"Two different files are called `{name}`; {cure}", icon=":material/error:")
+        st.error(f"Two different files are called {plain(name)}; {cure}", icon=":material/error:")
     return names
 
 

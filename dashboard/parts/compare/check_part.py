@@ -83,6 +83,9 @@ def _shown(found: Check) -> None:
     kind = choose_items(left, set(found.measured))
     ranked = [one.method for one in found.rankings if one.modality == kind]
     method = right.selectbox("Method looked at", ranked, format_func=names.method, key="check:method")
+    if method is None:
+        st.caption("On these items no estimate could be ranked.")
+        return
     rankings = pd.DataFrame([vars(one) for one in found.rankings if one.modality == kind])
     one, other = st.columns(2, gap="medium")
     with one:
@@ -91,8 +94,9 @@ def _shown(found: Check) -> None:
               table=lambda: pd.DataFrame({"predicted": found.predicted[method], "measured_kl": found.measured[kind]}),
               )  # fmt: skip
     with other:
-        dots = rankings.assign(bank="all", bits=found.info["low_bits"], calibration=-1)
-        chart(charts.ranking_dots(dots, found.info["low_bits"], kind, "all", names.short_method), "check-rankings",
+        low = found.info.get("low_bits", 0)
+        dots = rankings.assign(bank="all", bits=low, calibration=-1)
+        chart(charts.ranking_dots(dots, low, kind, "all", names.short_method), "check-rankings",
               table=lambda: rankings)  # fmt: skip
     st.markdown("**Allocations that were tried**, on the same samples")
     rows = [

@@ -58,7 +58,8 @@ def against_truth(
     rows = truth[(truth["bits"] == bits) & (truth["modality"] == modality) & truth["bank"].isin(list(costs))]
     axes = Axes.of(statistics)
     layers = dict(zip(axes.names, axes.ticks, strict=True))
-    said = [float(costs[bank][expert]) for bank, expert in zip(rows["bank"], rows["expert"], strict=True)]
+    rows = rows[[0 <= expert < len(costs[bank]) for bank, expert in zip(rows["bank"], rows["expert"], strict=True)]]
+    said = [float(costs[bank][int(expert)]) for bank, expert in zip(rows["bank"], rows["expert"], strict=True)]
     columns = {"layer": rows["bank"].map(layers), "bank": rows["bank"], "expert": rows["expert"]}
     return pd.DataFrame(columns | {"cost": said, "kl": rows["kl"]}).reset_index(drop=True)
 

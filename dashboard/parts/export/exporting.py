@@ -48,7 +48,6 @@ OFFERED = {
 }  # fmt: skip
 
 
-
 def group_part() -> str:
     """Which kind: the group of the form that the address names; another one begins with its first form."""
     st.session_state["export:group"] = TARGETS[address.chosen("form", list(TARGETS), FIRST)].group

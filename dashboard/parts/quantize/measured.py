@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NotRequired
 
 import numpy as np
 import pandas as pd
-from typing_extensions import TypedDict
 
 from dashboard.words import names
 from mode_core.errors import ScoresError
 from mode_core.evaluation.intervals import bootstrap_interval
-from mode_core.evaluation.records import Scores
-from mode_core.json_files import OPEN, Amount, Count, Name, Time, Width, checked
+from mode_core.evaluation.records import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Scores
 
-ORIGINAL, ALLOCATION, UNIFORM = "original", "allocation", "uniform"
-MODELS = (ORIGINAL, ALLOCATION, UNIFORM)
 KL_COLUMNS, SAME_COLUMNS = ([f"{what} {words}" for words in names.ON.values()] for what in ("KL", "same token"))
 
 
@@ -62,63 +57,40 @@ class Measurement:
         return found
 
 
-class _Choices(TypedDict, total=False):
-    """Those choices that are told of a measurement; others are kept as they are."""
-
-    __pydantic_config__ = OPEN
-    method: str
-    key_ratio: Amount
-    average_bits: Amount
-    budget_unit: str
-    megabytes: Amount | None
-    widths: list[Width]
-
-
-class _Kept(TypedDict):
-    """The settings of an evaluation record that belongs to a measurement."""
-
-    __pydantic_config__ = OPEN
-    measurement: Name
-    model: Literal[MODELS]
-    bytes: Count
-    predicted: Count
-    uniform_bits: NotRequired[Amount]
-    uniform_width: NotRequired[Width]  # of earlier versions
-    choices: _Choices
-    made: Time
-    notes: NotRequired[list[str]]
-
-
-def from_records(records: Mapping[str, dict], damaged: dict[str, str] | None = None) -> list[Measurement]:
-    """Measurements among a run's evaluation records, newest first; records of other origin are left out. A damaged one
-    is noted in `damaged` by its name.
-
-    Raises:
-        ScoresError: a record is damaged, and there is no `damaged` to note it in.
-    """
-    groups: dict[str, dict[str, Scores]] = {}
+def read_records(records: Mapping[str, dict], damaged: dict[str, str]) -> dict[str, Scores]:
+    """A run's evaluation records as scores, by name; why one cannot be read is noted in `damaged`."""
+    found = {}
     for name, record in records.items():
-        if not isinstance(settings := record.get("settings"), dict) or "measurement" not in settings:
-            continue
         try:
-            scores = Scores.from_dict(record, f"The evaluation {name!r}")
-            checked(settings, _Kept, f"The evaluation {name!r}", ScoresError)
+            found[name] = Scores.from_dict(record, f"The evaluation {name!r}")
         except ScoresError as refused:
-            if damaged is None:
-                raise
             damaged[name] = str(refused)
+    return found
+
+
+def measurements_of(kept: Mapping[str, Scores], damaged: dict[str, str]) -> list[Measurement]:
+    """Whole measurements among a run's scores, newest first; one whose models answered different items is noted in
+    `damaged`."""
+    groups: dict[str, dict[str, Scores]] = {}
+    for scores in kept.values():
+        if "measurement" in scores.settings:
+            groups.setdefault(scores.settings["measurement"], {})[scores.settings["model"]] = scores
+    whole = []
+    for seal, group in groups.items():
+        if set(group) != set(MODELS):
             continue
-        groups.setdefault(settings["measurement"], {})[settings["model"]] = scores
-    whole = [_from_group(group) for group in groups.values() if set(group) == set(MODELS)]
+        if len({tuple((one.id, one.correct is None) for one in scores.answers) for scores in group.values()}) > 1:
+            damaged[seal] = "its models were scored on different items."
+        else:
+            whole.append(_from_group(group))
     return sorted(whole, key=lambda found: found.made, reverse=True)
 
 
-def evaluation_frame(records: Mapping[str, dict]) -> pd.DataFrame:
+def evaluation_frame(kept: Mapping[str, Scores]) -> pd.DataFrame:
     """One row per evaluation that is no part of a measurement, as 'mode_core evaluate --name' keeps them: name, of what
     bits and by which quantizer, items, accuracy, KL to the original in nats, agreement of the top token."""
     rows = []
-    for name, record in records.items():
-        scores = Scores.from_dict(record)
+    for name, scores in kept.items():
         if "measurement" not in scores.settings:
             of, by = scores.settings.get("allocation", "the original"), scores.settings.get("quantizer", {})
             numbers = (len(scores.answers), scores.accuracy, scores.kl, scores.agreement)

@@ -10,9 +10,10 @@ from dashboard.charts import accuracy_by_task
 from dashboard.components import chart
 from dashboard.parts.quantize import measured
 from dashboard.parts.quantize.measured import MODELS, ORIGINAL, Measurement
-from dashboard.state import current_run, process_wide, solving
+from dashboard.state import process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words.plain import plain
+from mode_core.csv_files import without_formulas
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.4f")
@@ -24,7 +25,7 @@ SIZE["of original"] = SHARE
 def part() -> None:
     """What was measured, marked stale where the settings have changed since."""
     for name, why in process_wide.damaged_measurements().items():
-        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
+        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     found = _latest()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
@@ -39,7 +40,8 @@ def part() -> None:
     cells = st.columns(3)
     for cell, model in zip(cells, MODELS, strict=True):
         scores = found.scores[model]
-        change, colour = (None, "off") if model == ORIGINAL else measured.loss_sentence(found, model)
+        compared = model != ORIGINAL and scores.accuracy is not None
+        change, colour = measured.loss_sentence(found, model) if compared else (None, "off")
         value = "no answers" if scores.accuracy is None else f"{100 * scores.accuracy:.1f} %"
         label = f"Accuracy, {found.label(model)}"
         cell.metric(label, value, change, delta_color=colour, delta_arrow="off")
@@ -69,7 +71,8 @@ def _latest() -> Measurement | None:
 
 def kept_part() -> None:
     """What was evaluated at the command line and kept in this run."""
-    frame = measured.evaluation_frame(current_run.run().evaluations())
+    frame = measured.evaluation_frame(process_wide.kept_scores())
     if not frame.empty:
         st.markdown("**Evaluations kept in this run** by the command line")
-        st.dataframe(frame, hide_index=True, column_config={"accuracy": SHARE, "KL": NATS, "same token": SHARE})
+        shown = {"accuracy": SHARE, "KL": NATS, "same token": SHARE}
+        st.dataframe(without_formulas(frame), hide_index=True, column_config=shown)

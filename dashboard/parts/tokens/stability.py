@@ -12,6 +12,7 @@ from dashboard.state import address, current_run, solving
 from dashboard.state.sweep import RATIOS
 from dashboard.words import names
 from dashboard.words.glossary import explain
+from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.importance import ImportanceError
 
@@ -23,7 +24,7 @@ def part(axes: charts.Axes) -> None:
         key_ratios(axes)
         chart(charts.signal_drift(*signals_changed()), "drift-signals", table=signal_table)
     except (AllocationError, ImportanceError) as refused:
-        st.warning(f"The bits cannot be compared with these settings. {refused}", icon=":material/info:")
+        st.warning(f"The bits cannot be compared with these settings. {plain(refused)}", icon=":material/info:")
 
 
 def key_ratios(axes: charts.Axes) -> None:

@@ -191,11 +191,21 @@ def test_a_configuration_of_a_larger_model_is_refused_before_it_is_made_up(copy,
             "chat template of the model's processor is broken.*TemplateSyntaxError",
         ),
         ("{{ messages[0].content.nothing.there }}", "broken: a plain question cannot be written.*UndefinedError"),
+        ("{{ 1 / 0 }}", "broken: a plain question cannot be written.*ZeroDivisionError"),
+        ("{{ 'a' * 10000000000 }}", "template needs more than 1024 MB of memory to write one question"),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "template needs more than 5 seconds to write one question",
+        ),
     ],
 )
-def test_without_a_whole_template_it_is_said_before_a_run_is_begun(copy, tmp_path, capsys, template, text):
+def test_without_a_whole_template_it_is_said_before_a_run_is_begun(copy, tmp_path, capsys, template, text, monkeypatch):
     from mode_core.cli.main import main
+    from mode_core.models import template_bounds
 
+    trial = template_bounds._TRIAL.replace("RLIMIT_CPU, (5, 5)", "RLIMIT_CPU, (1, 1)")
+    assert "(1, 1)" in trial
+    monkeypatch.setattr(template_bounds, "_TRIAL", trial)
     (copy / "chat_template.jinja").unlink()
     if template is not None:
         (copy / "chat_template.jinja").write_text(template)

@@ -83,7 +83,9 @@ def test_notes_and_cards_beside_a_configuration_count(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "cannot be read as JSON"), ("[]", "describes no model"),
-                                             ("{}", "describes no model"), ('{"a": [', "line 1 column")])  # fmt: skip
+                                             ("{}", "describes no model"), ('{"a": [', "line 1 column"),
+                                             (f'{{"architectures": [], "b": [{{"num_layers": {10**9}}}]}}',
+                                              r"says num_layers = 1e\+09; no model has so many")])  # fmt: skip
 def test_configurations_that_are_none(tmp_path, text, words) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=rf"config.json .*{words}"):

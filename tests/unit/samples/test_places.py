@@ -117,8 +117,10 @@ def test_one_bad_zip_of_several_is_told_and_sums_are_bounded(monkeypatch):
     for place in (good.index(b"PK\x03\x04") + 8, good.index(b"PK\x01\x02") + 10):
         strange[place] = 99
     found = samples_from_uploads({"a.zip": good, "b.zip": bytes(broken), "c.zip": bytes(strange), "d.zip": archive()})
-    assert len(found) == 1 and [error[:5] for error in found.errors] == ["b.zip", "c.zip"]
-    assert all("is not a readable zip" in error for error in found.errors)
+    assert len(found) == 1 and [error[:5] for error in found.errors] == ["b.zip", "c.zip", "d.zip"]
+    assert all("is not a readable zip" in error for error in found.errors[:2])
+    with pytest.raises(SampleError, match=r"First error: d\.zip holds no file"):
+        samples_from_uploads({"d.zip": archive()})
     monkeypatch.setattr("mode_core.samples.uploads.MAX_ARCHIVE_BYTES", 3000)
     more = {f"{n}.zip": archive(**{f"{n}.bin": bytes(range(250)) * 5}) for n in range(3)}
     assert "2.zip unpacks to more than" in samples_from_uploads({"s.zip": good} | more).errors[0]

@@ -31,12 +31,15 @@ def test_a_damaged_run_that_is_open_is_told_on_every_page(open_app, damaged, pag
 def test_a_damaged_evaluation_is_told_and_the_page_stays(open_app, places):
     folder = places / "runs" / NAME / "evaluations"
     folder.mkdir()
-    (folder / "cut.json").write_text('{"format": "mode-scores/1", ')
+    for name in ("cut", "![x](http:evil)"):
+        (folder / f"{name}.json").write_text('{"format": "mode-scores/1", ')
     record = {"format": "mode-scores/1", "seconds": 1.0, "kl_exact": True, "answers": []}
     (folder / "odd.json").write_text(json.dumps(record | {"settings": {"measurement": "x", "model": [1]}}))
     app = open_app("quantize")
     assert not app.exception
     assert "cut: damaged: " in words(app) and "odd: damaged: " in words(app)
+    assert "![x](http:evil): damaged: " in words(app)
+    assert not any("![x](" in warning.value for warning in app.warning), "a name is text"
     assert "model: input should be 'original'" in words(app)
     assert "Ask all three" in [header.value for header in app.subheader], "what stands below is still there"
 

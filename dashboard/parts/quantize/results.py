@@ -50,7 +50,8 @@ def history_part() -> None:
     with st.expander(f"History of {len(known)} measurements", key="quantize:history", on_change="rerun") as opened:
         if not opened.open:
             return
-        st.dataframe(verdict.history(known, solving.fingerprint()), hide_index=True, column_config=HISTORY)
+        table = without_formulas(verdict.history(known, solving.fingerprint()))
+        st.dataframe(table, hide_index=True, column_config=HISTORY)
         labels = {found.fingerprint: f"{_when(found)}: {describe(found.settings)}" for found in known}
         usual = "that of the present settings, else the newest"
         st.selectbox(
@@ -66,7 +67,7 @@ def _when(found: Measurement) -> str:
 def part() -> None:
     """What was measured, marked stale where the settings have changed since."""
     for name, why in process_wide.damaged_measurements().items():
-        st.warning(f"{name}: damaged: {why}", icon=":material/broken_image:")
+        st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     found = shown()
     if found is None:
         st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")

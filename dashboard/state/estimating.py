@@ -19,6 +19,7 @@ from mode_core.allocation import Allocation, Solver
 from mode_core.errors import FileError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
 from mode_core.importance import recommended as best_known
+from mode_core.modalities import KEY_RATIO
 from mode_core.prediction import (
     Anchor,
     Check,
@@ -36,7 +37,7 @@ from mode_core.runs.run import ANCHOR_FILE, CHECK_FILE
 from mode_core.statistics import ExpertStatistics
 
 NEARLY = 0.01  # share of experts
-PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": 0.2, "vision_weight": 1.0}
+PAPER = {"method": "mode", "scope": "bank", "shrinkage": 0.0, "key_ratio": KEY_RATIO, "vision_weight": 1.0}
 
 
 def settle() -> None:

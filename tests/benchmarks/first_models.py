@@ -137,7 +137,8 @@ def measure(name: str, place: Path, samples: int, bits: list[int]) -> None:
     folder, table = filled(name, configured(name, place / "model")), pages(place, samples)
     print("estimate in GB:", {key: round(value, 2) for key, value in estimates(folder, bits=tuple(bits)).items()})
     command = [sys.executable, "-m", "mode_core", "calibrate", "--model", str(folder), "--samples", str(table)]
-    command += ["--out", str(place / "run"), "--device", "cpu", "--batch-size", "1", "--no-anchor", "--quiet", "--json"]
+    command += ["--out", str(place / "run"), "--device", "cpu", "--batch-size", "1", "--no-anchor"]
+    command += ["--no-gradients", "--quiet", "--json"]
     uncache(folder)
     code, peaks, seconds = watched([*command, "--measure-bits", *map(str, bits)], 1 << 60, None)
     print(f"{name}: exit code {code}, {seconds:.0f} s. Peaks in GB:", {k: round(v / 1e9, 2) for k, v in peaks.items()})

@@ -24,31 +24,20 @@ def part(samples: list[TokenScores], axes: charts.Axes) -> None:
     with left:
         ticks = dict(zip(axes.names, axes.ticks, strict=True))
         labels = [ticks[name] for name in samples[0].banks]
-
-        def between_layers() -> np.ndarray:
-            return token_view.overlap_of_banks(samples, signal, now.key_ratio)
-
-        told = f"Overlap between layers, {len(samples)} samples"
-        chart(
-            charts.overlap_map(labels, between_layers(), told, "layer"),
-            "overlap-layers",
-            table=lambda: _table(labels, between_layers()),
-        )
+        matrix = token_view.overlap_of_banks(samples, signal, now.key_ratio)
+        _map(labels, matrix, f"Overlap between layers, {len(samples)} samples", "layer")
     with right:
         if len(known) < 2:
             st.caption("This run keeps one signal; calibrate with more of them to see how far they agree.")
             return
+        matrix = token_view.overlap_of_signals(samples, known, now.key_ratio)
         short = [names.short_signal(name) for name in known]
+        _map(short, matrix, f"Overlap between signals, {len(samples)} samples", "signal")
 
-        def between_signals() -> np.ndarray:
-            return token_view.overlap_of_signals(samples, known, now.key_ratio)
 
-        also = f"Overlap between signals, {len(samples)} samples"
-        chart(
-            charts.overlap_map(short, between_signals(), also, "signal"),
-            "overlap-signals",
-            table=lambda: _table(short, between_signals()),
-        )
+def _map(labels: list[str], matrix: np.ndarray, title: str, what: str) -> None:
+    """The square matrix as a map, with its table."""
+    chart(charts.overlap_map(labels, matrix, title, what), f"overlap-{what}s", table=lambda: _table(labels, matrix))
 
 
 def _table(labels: list[str], matrix: np.ndarray) -> pd.DataFrame:

@@ -144,9 +144,12 @@ def measure_and_ask(person: Walker) -> None:
     page.get_by_role("button", name="Quantize and measure").click()
     page.get_by_text("Accuracy, this allocation").wait_for()
     settled(page)
+    captions = page.get_by_test_id("stCaptionContainer")
+    named = [captions.get_by_text(model, exact=True) for model in ("original", "this allocation")]
+    above = [model.count() for model in named]  # beside the items on which they part
     page.get_by_role("button", name="Ask", exact=True).click()
-    for model in ("original", "this allocation"):
-        page.get_by_test_id("stCaptionContainer").get_by_text(model, exact=True).wait_for()
+    for model, count in zip(named, above, strict=True):
+        model.nth(count).wait_for()
     settled(page)
 
 

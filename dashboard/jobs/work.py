@@ -165,7 +165,7 @@ def check_cost_of(
     cancel: Cancel,
 ) -> str:
     """What a check on these samples would cost, in words."""
-    from mode_core.comparison.checking import CheckSettings, check_cost
+    from mode_core.comparison import CheckSettings, check_cost
     from mode_core.models import usable
 
     stages = Stages(progress, (1, 1))

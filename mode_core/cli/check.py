@@ -11,10 +11,9 @@ from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_settings, command_of, read_settings
 from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for
-from mode_core.comparison.checking import CheckSettings, check_cost, check_run
+from mode_core.comparison.settings import CheckSettings
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
-from mode_core.models import usable
 from mode_core.prediction import Check
 from mode_core.runs.run import CHECK_FILE, Run
 
@@ -32,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str) -> None
 
 def run_check(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, Any]:
     """A run and samples → which estimates come true. Says the cost first; a check that was stopped goes on."""
+    from mode_core.comparison import check_cost, check_run
+    from mode_core.models import usable
+
     run, settings = Run.open(options.run), read_settings(PLAIN, options)
     statistics = run.measured()
     samples = sample_options.read(options, options.samples, options.images, options.limit)

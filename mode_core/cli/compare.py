@@ -10,11 +10,10 @@ from mode_core.cli import sample_options
 from mode_core.cli.arguments import add_quantizer, add_settings, command_of, read_quantizer, read_settings
 from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for
-from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
+from mode_core.comparison import ComparisonSettings, Evidence, fold_draws
 from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
-from mode_core.models import usable
 from mode_core.runs.run import Run
 
 PLAIN = ComparisonSettings()
@@ -42,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
 
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
+    from mode_core.comparison import compare
+    from mode_core.models import usable
+
     runs = [Run.open(path) for path in options.runs]
     first = runs[0].measured()
     draws = [run.measured() for run in runs] if len(runs) > 1 else fold_draws(first, options.draws)

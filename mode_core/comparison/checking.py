@@ -10,8 +10,8 @@ Shrinkage, and what a ranking is worth, are seen in *trials*: allocations of the
 and of uniform bits at the same size, measured on the same samples. The choice is the one with the lowest KL against
 uniform, as geometric mean over the budgets.
 
-One pass over the samples per group, trial and width of the anchor. Rounding is done in passing (see `passing`), so a
-model that fills memory, or lies on disk, can be checked. What was measured is kept, and a check that was stopped goes
+One pass over the samples per group, trial and width of the anchor. Rounding is done in passing (`rounded_forward`), so
+a model that fills memory, or lies on disk, can be checked. What was measured is kept, and a check that was stopped goes
 on from there.
 """
 
@@ -30,8 +30,9 @@ from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
 from mode_core.comparison.items import PreparedItems, own_answers
 from mode_core.comparison.rounded_forward import RoundedInPassing
+from mode_core.comparison.settings import CheckSettings
 from mode_core.comparison.store import Store
-from mode_core.errors import CheckError, SettingsError
+from mode_core.errors import CheckError
 from mode_core.importance import METHODS, Recommendation, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
@@ -41,7 +42,6 @@ from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.run import CHECK_FILE, Run
 from mode_core.samples import Sample
-from mode_core.settings import Settings, setting
 from mode_core.statistics import ExpertStatistics
 
 if TYPE_CHECKING:
@@ -51,38 +51,6 @@ Bits = Mapping[str, np.ndarray]
 UNIFORM, PAPER = "uniform", "mode"
 HIGHEST = 4  # widths above are not tried: they hardly hurt
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class CheckSettings(Settings):
-    """Settings of a check.
-
-    `groups`: random groups; `low_bits`: their width (0: 2 bits, or the lowest that was measured). `best`: how many of
-    the best-ranking estimates are tried, at each of `shrinkage` and `average_bits` (those within the measured widths up
-    to 4). `answer_tokens`: most tokens of the original's own answers. `batch_size` samples go through the model
-    together. All that is random comes from `seed`.
-
-    Raises:
-        SettingsError: a setting that makes no sense, with what is allowed.
-    """
-
-    groups: int = setting(60, "--groups", "random groups of experts to measure", least=8, type=int)
-    low_bits: int = setting(0, "--low-bits", "their width", least=0, type=int, unset="2, or the lowest measured")
-    best: int = setting(
-        3, "--best", "how many of the best-ranking estimates are tried as allocations", least=1, type=int
-    )
-    shrinkage: tuple[float, ...] = setting((0.0, 0.5), "--shrinkage", "of those trials", type=float, nargs="+")
-    average_bits: tuple[float, ...] = setting((3.0, 2.5), "--average-bits", "of those trials", type=float, nargs="+")
-    answer_tokens: int = setting(16, "--answer-tokens", "most tokens of the original's own answers", least=1, type=int)
-    batch_size: int = setting(32, "--batch-size", "samples per forward pass", least=1, type=int)
-    seed: int = setting(0, "--seed", "of the groups", type=int)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("shrinkage", "average_bits"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.shrinkage or not all(0 <= level <= 1 for level in self.shrinkage):
-            raise SettingsError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is compared: one frozen object that checks itself."""
+"""What is compared, and what is checked: frozen objects that check themselves."""
 
 from __future__ import annotations
 
@@ -89,3 +89,35 @@ class ComparisonSettings(Settings):
         counts = {width: count for width, count in METHODS[method].counts.items() if width in request.widths}
         inside = request.widths[0] < average_bits < request.widths[-1]
         return replace(request, at_least=tuple(counts.items())) if counts and inside else request
+
+
+@dataclass(frozen=True)
+class CheckSettings(Settings):
+    """Settings of a check.
+
+    `groups`: random groups; `low_bits`: their width (0: 2 bits, or the lowest that was measured). `best`: how many of
+    the best-ranking estimates are tried, at each of `shrinkage` and `average_bits` (those within the measured widths up
+    to 4). `answer_tokens`: most tokens of the original's own answers. `batch_size` samples go through the model
+    together. All that is random comes from `seed`.
+
+    Raises:
+        SettingsError: a setting that makes no sense, with what is allowed.
+    """
+
+    groups: int = setting(60, "--groups", "random groups of experts to measure", least=8, type=int)
+    low_bits: int = setting(0, "--low-bits", "their width", least=0, type=int, unset="2, or the lowest measured")
+    best: int = setting(
+        3, "--best", "how many of the best-ranking estimates are tried as allocations", least=1, type=int
+    )
+    shrinkage: tuple[float, ...] = setting((0.0, 0.5), "--shrinkage", "of those trials", type=float, nargs="+")
+    average_bits: tuple[float, ...] = setting((3.0, 2.5), "--average-bits", "of those trials", type=float, nargs="+")
+    answer_tokens: int = setting(16, "--answer-tokens", "most tokens of the original's own answers", least=1, type=int)
+    batch_size: int = setting(32, "--batch-size", "samples per forward pass", least=1, type=int)
+    seed: int = setting(0, "--seed", "of the groups", type=int)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("shrinkage", "average_bits"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.shrinkage or not all(0 <= level <= 1 for level in self.shrinkage):
+            raise SettingsError(f"shrinkage must be numbers in [0, 1]; got {self.shrinkage}.")

@@ -3,8 +3,8 @@
 It plugs into transformers' own extension points. The attention function registered here calls the model's own kernel
 for the output and computes only the few rows that scoring needs beside it; the experts function calls the model's own
 experts and hands what went in and came out to an observer. Families that go past these points are watched by hooks
-(`adapters` for experts, `attending` for attention). All is in place only inside `with probe:`; afterwards the model's
-settings are what they were. The logits stay identical to the last bit.
+(`adapters` for experts, `attention_sources` for attention). All is in place only inside `with probe:`; afterwards the
+model's settings are what they were. The logits stay identical to the last bit.
 
     with Probe(loaded, signals, observe) as probe:
         probe.run(encoded)

@@ -76,6 +76,13 @@ def test_mode_core_in_a_fresh_process_leaves_the_interface_out():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_command_line_waits_for_no_model_library():
+    """Verbs that only compute answer in under a second; those that run the model import what they need themselves."""
+    code = "import sys, mode_core.cli; print(sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_imports_go_down_only():
     """Within mode_core, what a file imports stands on its own floor or below: late imports and those for types too."""
     upwards = []

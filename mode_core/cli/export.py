@@ -55,7 +55,6 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     """An allocation → files that other software loads, solved again where the target's unit is coarser."""
     from mode_core.export import TARGETS
     from mode_core.export import export as write
-    from mode_core.models import usable
 
     if options.verify:
         from mode_core.export.gguf_check import verify_gguf
@@ -77,6 +76,8 @@ def export(options: argparse.Namespace, progress: ProgressHook, cancel: threadin
     elif target.needs_model:
         weights["loaded"] = load_for(options, run)
         if samples is not None:
+            from mode_core.models import usable
+
             samples = usable(weights["loaded"], samples, options.strict, cancel)
     written = write(
         options.target,

@@ -18,7 +18,6 @@ from mode_core.export.checkpoint import check_family
 from mode_core.export.expert_modules import expert_modules
 from mode_core.export.int32 import most_common_width
 from mode_core.export.request import Request
-from mode_core.quantization.rest import rest_linears
 from mode_core.quantization.widths import UNTOUCHED, WIDTHS
 from mode_core.yaml_files import yaml_of
 
@@ -77,6 +76,8 @@ def _network(request: Request) -> nn.Module:
 
 def _around(network: nn.Module, request: Request) -> Iterator[tuple[str, int]]:
     """Attention and shared experts, at the widths that were asked for or as they were."""
+    from mode_core.quantization.rest import rest_linears
+
     widths = {"attention": request.quantizer.attention_bits, "shared": request.quantizer.shared_bits}
     for name, _, part in rest_linears(network):
         yield name, widths[part] or UNTOUCHED

@@ -28,8 +28,6 @@ from mode_core.export.target import Fitted
 from mode_core.export.weights import Weights, open_weights
 from mode_core.importance import CostTable
 from mode_core.importance.projections import by_projection
-from mode_core.quantization.methods import quantize_data_free
-from mode_core.quantization.packing import pack_matrices
 from mode_core.quantization.quantizers import DATA_FREE
 from mode_core.quantization.widths import DROPPED, UNTOUCHED, WIDTHS, group_length
 
@@ -174,6 +172,9 @@ def _looked_at(
 
 
 def _own_error(stacks, width: int, group: int, symmetric: bool, method: str) -> float:
+    from mode_core.quantization.methods import quantize_data_free
+    from mode_core.quantization.packing import pack_matrices
+
     made = [pack_matrices(quantize_data_free(s, width, group, symmetric, method)) for s, _ in stacks]
     return _relative(stacks, [np.stack([matrix.dequantize().numpy() for matrix in part]) for part in made])
 

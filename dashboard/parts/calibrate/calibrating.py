@@ -194,7 +194,10 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
         memory = _memory(source, trusted, settings, kl is not None)
     except UNKNOWN as unknown:
         return f"Memory is not known before the model is loaded ({plain(unknown)})."
-    words = f"About {memory / 1e9:.2g} GB of memory (weights, sums and rounded experts; estimate)"
+    words = (
+        f"At least {memory / 1e9:.2g} GB of memory (this software, weights, sums and rounded experts; estimate), and "
+        "what a batch's passes take"
+    )
     speed = tokens_per_second(source, settings, folders.readable_runs())
     if speed is None:
         return f"{words}. The time is known after the first samples."

@@ -8,6 +8,7 @@ and caches as they are.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mode_core.allocation import SCOPES, UNITS, Allocation, Price, Solver, prices
-from mode_core.errors import SettingsError
+from mode_core.errors import ImportanceError, SettingsError
 from mode_core.importance import METHODS, CostTable, cost_table
 from mode_core.importance.costs import check_settings
 from mode_core.importance.projections import by_projection
@@ -63,6 +64,7 @@ class AllocationRequest(Settings):
 
     `budget` is in the unit of `measure`: average "bits" of the experts' weights, "bytes" of all packed experts, or
     "model_bytes" of the whole model. `pins` are (bank number, expert, bits), `at_least` and `at_most` (width, count);
+    `traffic` is the digest of a profile whose frequencies stand in the statistics (`mode_core.traffic.with_traffic`);
     all else is as in `cost_table` and `allocate`. Whether the budget can be met only the statistics tell.
 
     Raises:
@@ -95,6 +97,7 @@ class AllocationRequest(Settings):
         lambda pins: [f"{bank}.{expert}={bits}" for bank, expert, bits in pins],
         nargs="+", action="extend", metavar="BANK.EXPERT=BITS", read=_pinned,
     )  # fmt: skip
+    traffic: str = ""
 
     def __post_init__(self) -> None:
         for name in ("at_least", "at_most", "pins"):
@@ -119,6 +122,15 @@ class AllocationRequest(Settings):
                     f"{bits} bits{'' if bits < 0 else f' and {held.get((bank, expert), bits)}'}. Keep one of them."
                 )
         object.__setattr__(self, "pins", tuple(dict.fromkeys(self.pins)))
+        if self.traffic and not re.fullmatch("[0-9a-f]{12}", self.traffic):
+            raise SettingsError(
+                f"traffic must be the digest of a profile, 12 of 0-9 and a-f; got {self.traffic!r:.30}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Settings`; without traffic it is what it was before there was any, and so is the digest."""
+        told = super().to_dict()
+        return told if self.traffic else {name: value for name, value in told.items() if name != "traffic"}
 
     def to_arguments(self) -> list[str]:
         """See `Settings`; a size in MB with six places, so that it comes back to the byte."""
@@ -132,8 +144,9 @@ class AllocationRequest(Settings):
     def costs_alone(self) -> AllocationRequest:
         """What the costs depend on, all else on its default: requests that agree in it have the same costs."""
         return AllocationRequest(
-            self.method, **self._followed, shrinkage=self.shrinkage, min_support=self.min_support, widths=self.widths
-        )
+            self.method, **self._followed, shrinkage=self.shrinkage, min_support=self.min_support, widths=self.widths,
+            traffic=self.traffic,
+        )  # fmt: skip
 
     @property
     def unbudgeted(self) -> AllocationRequest:
@@ -147,11 +160,26 @@ class AllocationRequest(Settings):
         return plain | {name: getattr(self, name) for name in METHODS[self.method].follows}
 
     def costs(self, statistics: ExpertStatistics, leave_out_fold: int | None = None, seed: int = 0) -> CostTable:
-        """Predicted damage of every expert at every width: bank → `[E, B]`; raises as `cost_table` does."""
+        """Predicted damage of every expert at every width: bank → `[E, B]`; raises as `cost_table` does, and where the
+        statistics do not hold the traffic that is asked for."""
+        if self.traffic:
+            self._check_traffic(statistics.settings)
         return cost_table(
             statistics, self.method, self.key_ratio, self.signal, self.vision_weight, self.widths, self.min_support,
             seed, leave_out_fold, self.shrinkage,
         )  # fmt: skip
+
+    def _check_traffic(self, held: Mapping[str, Any]) -> None:
+        if held.get("traffic") != self.traffic:
+            raise SettingsError(
+                f"The frequencies asked for are those of traffic profile {self.traffic}, and these statistics hold "
+                f"those of {held.get('traffic') or 'calibration'}; give its trace again, or ask without it."
+            )
+        if held["traffic_without_vision"] and self.vision_weight and "vision_weight" in METHODS[self.method].follows:
+            raise ImportanceError(
+                "The trace holds no vision tokens, so it does not say which experts they choose; set the weight of "
+                "vision (--vision-weight) to 0."
+            )
 
     def solver(
         self,
@@ -224,8 +252,8 @@ class AllocationRequest(Settings):
         return prices(lambda unit, scope: replace(self, unit=unit, scope=scope).solve(*asked))
 
     def fitted(self, statistics: ExpertStatistics) -> AllocationRequest:
-        """The same as these statistics can have it: widths that were measured (all of them where none was), and pins
-        on experts that there are."""
+        """The same as these statistics can have it: widths that were measured (all of them where none was), pins on
+        experts that there are, and the traffic that they hold."""
         widths = tuple(width for width in self.widths if width in statistics.bits) or tuple(sorted(statistics.bits))
         banks = list(statistics)
         pins = tuple(
@@ -233,7 +261,8 @@ class AllocationRequest(Settings):
             for bank, expert, bits in self.pins
             if bank < len(banks) and expert < banks[bank].shape.experts and bits in widths
         )
-        return self if (widths, pins) == (self.widths, self.pins) else replace(self, widths=widths, pins=pins)
+        fitting = {"widths": widths, "pins": pins, "traffic": str(statistics.settings.get("traffic", ""))}
+        return self if all(getattr(self, name) == own for name, own in fitting.items()) else replace(self, **fitting)
 
     @classmethod
     def of(cls, allocation: Allocation, statistics: ExpertStatistics) -> AllocationRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.components import Readout, changes, readout
+from dashboard.parts import served
 from dashboard.parts.budget import bits_map, budget_slider, damage, deployment, panels, settings, starting_point
 from dashboard.parts.budget.budget_words import headline, metrics
 from dashboard.state import current_run, solving
@@ -44,6 +45,7 @@ def plan() -> None:
         with sentence:
             readout(headline(allocation, rival), "headline")
             starting_point.part(allocation)
+            served.note()
             deployment.verdict(allocation)
         with figures:
             readout(metrics(allocation, rival), "figures")

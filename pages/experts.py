@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.parts import served
 from dashboard.parts.controls import scroll_now
 from dashboard.parts.experts import close_up, exemplars, maps, starving
 from dashboard.state import current_run
@@ -23,6 +24,7 @@ def explore() -> None:
     bank, expert = current_run.selected()
     place = (grid.axes.names.index(bank), expert)
     starving.headline(grid)
+    served.note()
     with st.container(key="stage-experts"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")
@@ -32,6 +34,8 @@ def explore() -> None:
         with right:
             close_up.docked(grid, sensitivity, place)
     close_up.below(grid, place)
+    with st.expander("Traffic in place of the calibration's frequencies", key="served"):
+        served.part()
     scroll_now()
 
 

@@ -13,6 +13,7 @@ from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
 from dashboard.charts.reported import reported_bars
 from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift, sufficiency_curve
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
+from dashboard.charts.traffic import distance_by_layer
 from dashboard.charts.truth import check_scatter, ranking_dots, truth_scatter
 from dashboard.charts.two_runs import bits_crossed, changed_by_layer, order_agreement
 
@@ -32,6 +33,7 @@ __all__ = [
     "changed_by_layer",
     "check_scatter",
     "damage_by_layer",
+    "distance_by_layer",
     "divergence_by_layer",
     "error_by_width",
     "expert_at",

@@ -203,9 +203,13 @@ def chosen(name: str, options: Sequence[Any], default: Any) -> Any:
             return option
     every = [f"{options[0]} to {options[-1]}"] if isinstance(options, range) else [str(one)[:40] for one in options]
     there = f"are {', '.join([each for each in every if each][:MOST_TOLD])}" if any(every) else "is nothing to choose"
-    told = f"The address says {name}={shortened(wanted)}, and here {there}; left out."
-    st.session_state.setdefault("strange", {})[name] = told
+    tell(name, f"The address says {name}={shortened(wanted)}, and here {there}; left out.")
     return default
+
+
+def tell(name: str, problem: str) -> None:
+    """Put it among the notes of this script run that what the URL says under `name` makes no sense here."""
+    st.session_state.setdefault("strange", {})[name] = problem
 
 
 def to_run(name: str | None) -> None:

@@ -118,6 +118,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = 
     "least": ("at_least", _rows, _dotted),
     "most": ("at_most", _rows, _dotted),
     "pins": ("pins", _rows, _dotted),
+    "traffic": ("traffic", str, str),
     "quantizer": ("quantizer", str, str),
     "group": ("group_size", int, str),
     "symmetric": ("symmetric", _yes, _yes_no),
@@ -179,4 +180,5 @@ def describe(settings: Mapping[str, Any]) -> str:
         budget,
     ]
     parts.append("widths " + " ".join(str(width) for width in told.get("widths", ())))
+    parts += [f"frequencies of traffic {told['traffic']}"] if told.get("traffic") else []
     return ", ".join(parts)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dashboard.state.address import choices
 from dashboard.state.current_run import run, run_key, statistics
 from dashboard.state.remembered import remembered
 from dashboard.state.solving import bits_asked, quantizer, request, solve
@@ -50,7 +49,7 @@ def available_methods() -> list[str]:
 
 def costs_at(bits: int) -> dict[str, np.ndarray]:
     """What the chosen method says that each expert would lose at one width: bank → `[E]`."""
-    table = replace(choices().request, widths=(bits,)).costs(statistics())
+    table = replace(request(), widths=(bits,)).costs(statistics())
     return {bank: costs[:, 0] for bank, costs in table.items()}
 
 

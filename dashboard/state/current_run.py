@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dashboard.state import folders
-from dashboard.state.address import chosen, put, to_run, wanted_run
+from dashboard.state import folders, traffic
+from dashboard.state.address import choices, chosen, put, tell, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
 from dashboard.state.remembered import remembered
+from mode_core.errors import RunError
+from mode_core.json_files import shortened
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
+from mode_core.traffic import TrafficError, TrafficProfile, with_traffic
 
 
 def open_run(run: str | Path) -> None:
@@ -45,7 +48,7 @@ def run() -> Run:
         NoRunError: there is none.
         RunError: its folder is damaged; the text names the file.
     """
-    key = run_key()
+    key = key_of(run_entry())
     return _opened(key, key[0])
 
 
@@ -55,9 +58,11 @@ def run_named(name: str) -> Run:
     return _opened(key, key[0])
 
 
-def run_key() -> tuple[str, int]:
-    """Which run in which state: its folder and the time of its last change; the key of every cache of results."""
-    return key_of(run_entry())
+def run_key() -> tuple[str, int, str]:
+    """Which run in which state, with which frequencies: its folder, the time of its last change, and the digest of the
+    traffic; the key of every cache of results."""
+    key = key_of(run_entry())
+    return *key, _served(choices().request.traffic, key)
 
 
 def key_of(found: RunEntry) -> tuple[str, int]:
@@ -80,11 +85,18 @@ def _opened(key: tuple[str, int], path: str) -> Run:
 
 
 def statistics() -> ExpertStatistics:
-    """What calibration measured; the same object as long as the run does not change.
+    """What calibration measured, with the frequencies of the chosen traffic where there is one; the same object as long
+    as neither changes.
 
     Raises:
         NoRunError: the run has none yet (calibration was stopped before its first sample).
     """
+    found, key = calibrated(), run_key()
+    return _with_traffic(key, found, key[2]) if key[2] else found
+
+
+def calibrated() -> ExpertStatistics:
+    """What calibration measured, whatever is chosen; raises as `statistics`."""
     found = run().statistics
     if found is None or not (found.samples or "origin" in found.settings):  # imported ones name no samples
         raise NoRunError(
@@ -92,6 +104,36 @@ def statistics() -> ExpertStatistics:
             "one. Calibrate again, or open another run."
         )
     return found
+
+
+@remembered(2, "Taking the frequencies of the traffic …")
+def _with_traffic(key: tuple, calibrated: ExpertStatistics, digest: str) -> ExpertStatistics:
+    return with_traffic(calibrated, TrafficProfile.load(traffic.file_of(digest), calibrated))
+
+
+def profile() -> TrafficProfile | None:
+    """The traffic whose frequencies stand in the place of calibration's; None where those are calibration's own."""
+    digest = run_key()[2]
+    return TrafficProfile.load(traffic.file_of(digest), calibrated()) if digest else None
+
+
+def _served(digest: str, key: tuple[str, int]) -> str:
+    """The digest where such a profile is kept and fits the run; else nothing, and the address's notes tell of it."""
+    if not digest or not _refused(key, run(), digest, changed(str(traffic.file_of(digest)))):
+        return digest
+    tell("traffic", f"The address names the traffic {shortened(digest)}, which is not kept here for this model: upload "
+                    "its trace again. The frequencies are the calibration's.")  # fmt: skip
+    return ""
+
+
+@remembered(16)
+def _refused(key: tuple, of: Run, digest: str, stamp: int) -> str:
+    """Why a profile cannot be taken for a run; empty where it can."""
+    try:
+        TrafficProfile.load(traffic.file_of(digest), of.measured())
+    except (TrafficError, RunError) as refused:
+        return str(refused)
+    return ""
 
 
 def writable() -> bool:

@@ -24,16 +24,25 @@ from mode_core.importance import frequencies as compute_frequencies
 from mode_core.importance.projections import by_projection
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
+from mode_core.traffic import follows_frequencies
 
 CALIBRATED_ON = 64  # samples that a quantizer looks at here, where it looks at any
 
 
 def request() -> AllocationRequest:
-    """What is asked for, as the open run can have it: its widths, its experts, and the budget in its unit."""
+    """What is asked for, as the open run can have it: its widths, its experts, and the budget in its unit; traffic only
+    where the method looks at frequencies."""
     asked = choices().request.fitted(statistics())
+    if asked.traffic and not heard():
+        asked = replace(asked, traffic="")
     if choices().budget_unit == "MB":
         return replace(asked, budget=float(round(1e6 * megabytes())), measure="bytes")
     return asked
+
+
+def heard() -> bool:
+    """Does the chosen method look at how often experts are chosen, so that traffic changes its allocation?"""
+    return _heard(run_key(), statistics(), choices().request.method)
 
 
 def quantizer() -> Quantizer:
@@ -140,6 +149,13 @@ def split_sizes() -> dict[str, np.ndarray]:
 def _fitted(key: tuple, _statistics: ExpertStatistics, chosen: Quantizer) -> Quantizer:
     chosen = replace(chosen, samples=CALIBRATED_ON) if chosen.kind.needs_samples else chosen
     return chosen.fitted(_statistics)
+
+
+@remembered(64)
+def _heard(key: tuple, _statistics: ExpertStatistics, method: str) -> bool:
+    if not METHODS[method].available(_statistics):
+        return False  # the page says what is missing
+    return follows_frequencies(_statistics, AllocationRequest(method, widths=_statistics.bits).costs)
 
 
 @remembered(64)

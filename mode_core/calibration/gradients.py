@@ -33,8 +33,12 @@ draws on a knife's edge, where the sums of another batch round differently).
 Cost in passes of the model: one forward per answer token (with a cache), one forward over prompt and answer, two
 backward per draw, and the experts' sensitivity once more (`tests/benchmarks/calibrate_gradients.py` measures it).
 Memory: what autograd keeps of one batch's pass, and the gradients of one batch, `banks × batch × length × H`; nothing
-grows with the number of samples. Weights get no gradients. The whole model must be in memory: with weights offloaded
-layer by layer, autograd would hold on to all of them. Families whose own code runs its experts without autograd
+grows with the number of samples. Weights get no gradients. With weights offloaded layer by layer autograd would hold on
+to all of them; there every layer keeps its inputs alone (`layers × batch × length × H`) and is computed again on the
+way back (`models.recomputing`), so that the weights of one layer are in memory at a time, beside those that go with the
+last one (final norm, head). The numbers are the same. All weights are then read once per answer token, once for the
+pass, and once per backward: on a disk the answers take nearly all of the time, so large batches and few
+`gradient_tokens` pay. Families whose own code runs its experts without autograd
 (Kimi-VL, DeepSeek-VL2) pass gradients to earlier layers around their experts, not through them.
 """
 
@@ -42,6 +46,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,10 +56,10 @@ from torch import Tensor
 
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
-from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
 from mode_core.models.last_logits import keeping, last_logits, longer_inputs
 from mode_core.models.offloading import is_offloaded
+from mode_core.models.recomputing import recomputed
 from mode_core.probing.probe import Observation, Probe
 from mode_core.samples import Sample
 
@@ -74,7 +79,7 @@ class DrawnAnswers:
 
 def gradients_unasked(loaded: LoadedModel) -> bool:
     """Are gradients measured unless a person says no? The model lies in memory, and once more its size is free beside
-    it, for what autograd keeps of a batch."""
+    it, for what autograd keeps of a batch. From a disk they are measured where they are asked for: that takes hours."""
     if is_offloaded(loaded.model):
         return False
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
@@ -90,13 +95,7 @@ def add_gradients(
     settings: CalibrationSettings,
     sums: dict[str, BankSums],
 ) -> None:
-    """Answer one batch and add its Fisher damages and gradient energies to the banks' sums.
-
-    Raises:
-        CalibrationError: weights of the model are on disk.
-    """
-    if is_offloaded(loaded.model):
-        raise CalibrationError("Gradients need the whole model in memory; load it without a memory limit.")
+    """Answer one batch and add its Fisher damages and gradient energies to the banks' sums."""
     drawn = draw_answers(loaded, samples, settings.gradient_tokens, settings.seed)
     temperatures = (1.0, settings.gradient_temperature)
     for seen, squared in squared_gradients(loaded, probe, drawn, settings.seed, settings.gradient_draws, temperatures):
@@ -163,7 +162,8 @@ def squared_gradients(
     """
     seen: list[Observation] = []
     keep = drawn.real.shape[1]
-    made = probe.run(drawn.encoded, seen.append, gradients=True, **keeping(loaded.model, keep + 1))
+    with recomputed(probe.layers) if is_offloaded(loaded.model) else nullcontext():
+        made = probe.run(drawn.encoded, seen.append, gradients=True, **keeping(loaded.model, keep + 1))
     logits = ordinary(made.logits[:, -keep - 1 : -1], barred_tokens(loaded))
     squared = [torch.zeros(len(temperatures), *one.output.shape, device=one.output.device) for one in seen]
     for draw in range(draws):

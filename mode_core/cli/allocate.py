@@ -46,6 +46,7 @@ def allocate(options: argparse.Namespace, progress: ProgressHook, cancel: thread
     """A run and a request → an allocation, proven optimal."""
     run, request = Run.open(options.run), read_request(options)
     statistics, traffic = _with_traffic(options, run, request, run.measured())
+    request = replace(request, traffic=statistics.settings.get("traffic", ""))
     quantizer = read_quantizer(options).fitted(statistics)
     asked = (statistics, quantizer, _fixed_bytes(options, run, request, quantizer))
     allocation = request.solve(*asked)
@@ -86,33 +87,21 @@ def _with_traffic(
     """The statistics, with a trace's frequencies where one is given, and what is said about it."""
     if options.traffic is None:
         return statistics, {}
-    from mode_core.traffic import distances, follows_frequencies, never_calibrated, read_traffic, with_traffic
+    from mode_core import traffic
 
-    if not follows_frequencies(statistics, request.costs):
+    if not traffic.follows_frequencies(statistics, request.costs):
         raise SettingsError(f"{request.method} does not look at frequencies, so traffic changes nothing; try mode.")
-    profile = read_traffic(options.traffic, statistics, *_token_ids(run, options.trust_remote_code))
-    kinds = "told by token ids" if profile.told else "all tokens as one kind: no token ids tell which are vision"
-    return with_traffic(statistics, profile, request.vision_weight), {
+    profile = traffic.read_traffic(
+        options.traffic, statistics, *traffic.token_ids(run.model_source, options.trust_remote_code)
+    )
+    return traffic.with_traffic(statistics, profile), {
         "file": str(options.traffic),
         "requests": profile.requests,
         "tokens": profile.tokens if profile.told else {"all": profile.tokens[TEXT_TOKENS]},
-        "kinds": f"{kinds}; key and redundant vision tokens are not told apart",
-        "distance_to_calibration": distances(statistics, profile),
-        "used_but_never_calibrated": never_calibrated(statistics, profile),
+        "kinds": traffic.kinds_told(profile),
+        "distance_to_calibration": traffic.distances(statistics, profile),
+        "used_but_never_calibrated": traffic.never_calibrated(statistics, profile),
     }
-
-
-def _token_ids(run: Run, trusted: bool) -> tuple[tuple[int, ...], int | None]:
-    """Ids of vision tokens, and the size of the vocabulary, of a run's model; nothing where it is not at hand."""
-    from mode_core.models import ModelError
-    from mode_core.models.encoding import vision_token_ids
-    from mode_core.models.outline import configuration
-
-    try:
-        config = configuration(str(run.model_source or ""), trusted)
-        return vision_token_ids(config), config.get_text_config().vocab_size
-    except ModelError:
-        return (), None
 
 
 def _fixed_bytes(options: argparse.Namespace, run: Run, request: AllocationRequest, quantizer: Quantizer) -> int:

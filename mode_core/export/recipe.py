@@ -153,6 +153,8 @@ def recipe_of(target: Target, asked: Request, fitted: Fitted, run: Run | None) -
         request = AllocationRequest.of(allocation, statistics)
     except ModeError as refused:
         raise ExportError(str(refused)) from None
+    if request.traffic:
+        raise ExportError("its frequencies are those of traffic that was served, which a recipe does not hold")
     if METHODS[request.method].needs == "logit_kl":
         raise ExportError("the KL of the answer is measured in a step of its own, which a recipe does not hold")
     fixed = int(allocation.settings.get("fixed_bytes", 0))

@@ -1,15 +1,17 @@
 """What a serving engine really routed, in the place of a calibration set's frequencies."""
 
-from mode_core.traffic.applying import distances, follows_frequencies, never_calibrated, with_traffic
+from mode_core.traffic.applying import distances, follows_frequencies, kinds_told, never_calibrated, with_traffic
 from mode_core.traffic.profile import TrafficError, TrafficProfile
-from mode_core.traffic.reading import read_traffic
+from mode_core.traffic.reading import read_traffic, token_ids
 
 __all__ = [
     "TrafficError",
     "TrafficProfile",
     "distances",
     "follows_frequencies",
+    "kinds_told",
     "never_calibrated",
     "read_traffic",
+    "token_ids",
     "with_traffic",
 ]

@@ -6,29 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
 
+from mode_core.importance.bias import jensen_shannon
 from mode_core.importance.frequency import share
 from mode_core.importance.records import CostTable
 from mode_core.statistics import BINS, ExpertStatistics
-from mode_core.traffic.profile import TrafficError, TrafficProfile
+from mode_core.traffic.profile import TrafficProfile
 
 
-def with_traffic(statistics: ExpertStatistics, profile: TrafficProfile, vision_weight: float = 1.0) -> ExpertStatistics:
+def with_traffic(statistics: ExpertStatistics, profile: TrafficProfile) -> ExpertStatistics:
     """The same statistics with the trace's selections; errors, weights and tokens behind them stay calibration's.
 
     Vision tokens are spread evenly over the bins of redundancy: key tokens choose as all vision tokens do. A model
-    that calibration showed no picture gets none.
-
-    Raises:
-        TrafficError: the trace has no vision tokens, and vision has a weight.
+    that calibration showed no picture gets none. The settings name the profile (`traffic`), and say where it holds no
+    vision token though calibration does (`traffic_without_vision`): a request for it checks both.
     """
     seen = any(bank.total(f"vision_tokens/{statistics.signals[0]}").any() for bank in statistics)
-    if seen and vision_weight and not profile.vision.any():
-        raise TrafficError(
-            "The trace holds no vision tokens, so it does not say which experts they choose; give --vision-weight 0."
-        )
-    return _counted(statistics, profile.text, profile.vision if seen else None)
+    named = {"traffic": profile.digest, "traffic_without_vision": seen and not profile.vision.any()}
+    found = _counted(statistics, profile.text, profile.vision if seen else None)
+    return replace(found, settings=dict(statistics.settings) | named)
 
 
 def _counted(statistics: ExpertStatistics, text: np.ndarray, vision: np.ndarray | None) -> ExpertStatistics:
@@ -37,10 +33,10 @@ def _counted(statistics: ExpertStatistics, text: np.ndarray, vision: np.ndarray 
     for row, (name, bank) in enumerate(statistics.banks.items()):
         arrays = dict(bank.arrays)
         folds = len(arrays["text_selections"])
-        arrays["text_selections"] = np.tile(text[row] / folds, (folds, 1))
+        arrays["text_selections"] = np.broadcast_to(text[row] / folds, (folds, len(text[row])))
         for signal in statistics.signals if vision is not None else ():
-            even = np.tile(vision[row] / folds / BINS, (folds, 1))
-            arrays[f"vision_selections/{signal}"] = np.repeat(even[..., None], BINS, axis=-1)
+            even = vision[row][None, :, None] / folds / BINS
+            arrays[f"vision_selections/{signal}"] = np.broadcast_to(even, (folds, even.shape[1], BINS))
         banks[name] = replace(bank, arrays=arrays)
     return replace(statistics, banks=banks)
 
@@ -63,11 +59,17 @@ def _served(profile: TrafficProfile) -> np.ndarray:
     return profile.text + profile.vision if profile.told else profile.text
 
 
+def kinds_told(profile: TrafficProfile) -> str:
+    """Which kinds of token the profile tells apart, in words."""
+    told = "told by token ids" if profile.told else "all tokens as one kind: no token ids tell which are vision"
+    return f"{told}; key and redundant vision tokens are not told apart, so that all vision tokens count"
+
+
 def distances(statistics: ExpertStatistics, profile: TrafficProfile) -> dict[str, float]:
     """Bank → Jensen–Shannon distance (base 2, 0 alike to 1 nothing shared) of its experts' shares in both."""
     served = share(_served(profile))
     return {
-        name: float(jensenshannon(share(_calibrated(statistics, name)), served[row], base=2))
+        name: float(np.sqrt(jensen_shannon(share(_calibrated(statistics, name)), served[row])))
         for row, name in enumerate(statistics.banks)
     }
 

@@ -1,16 +1,26 @@
-"""The counts of a trace: how often text and vision tokens chose each expert while a model was served."""
+"""The counts of a trace: how often text and vision tokens chose each expert while a model was served.
+
+Kept as a file of a format of its own (`save`), which holds counts alone: no token, no text, no request.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from mode_core.errors import FileError
+from mode_core.json_files import Amount, Count, Name, check_format, checked, read_json, write_json
 from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
-from mode_core.statistics import BankShape
+from mode_core.statistics import BankShape, ExpertStatistics
 
+FORMAT = "mode-traffic/1"
 NO_ONE = -1  # in place of an expert: a token whose routing the engine did not see (its prefix was cached)
 
 
@@ -18,15 +28,31 @@ class TrafficError(FileError):
     """A trace that cannot be read, or does not fit the run; the text names file, line and what to do."""
 
 
+class _Record(TypedDict):
+    """What `save` writes: counts of each bank's experts, and what they were counted from."""
+
+    format: str
+    name: Name
+    model: str
+    layers: list[Count]
+    told: bool
+    requests: Count
+    tokens: dict[str, Count]
+    text: list[list[Amount]]
+    vision: list[list[Amount]]
+
+
 @dataclass
 class TrafficProfile:
     """Selections by kind of token, `text` and `vision` float64 `[banks, E]`, added up by `add`.
 
     `told`: the ids said of every token which kind it is; otherwise all are in `text` and `vision` alike. Which vision
-    tokens are redundant no trace tells. `layers`: which of a trace's layers the banks are, where it has all layers.
+    tokens are redundant no trace tells. `name` is the trace's own, `model` what its run says that its model is.
     """
 
     shapes: Sequence[BankShape]
+    name: str = "trace"
+    model: str = ""
     told: bool = True
     requests: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys((TEXT_TOKENS, VISION_TOKENS), 0))
@@ -39,6 +65,53 @@ class TrafficProfile:
             )
         self.text = np.zeros((len(self.shapes), self.shapes[0].experts))
         self.vision = np.zeros_like(self.text)
+
+    @classmethod
+    def empty(cls, statistics: ExpertStatistics, name: str) -> TrafficProfile:
+        """Nothing counted yet, of the model that `statistics` are of."""
+        return cls([bank.shape for bank in statistics], name, str(statistics.settings.get("model", "")))
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of what was counted, of 12 letters and digits; for a profile that is complete."""
+        seal = hashlib.sha256(f"{self.model}\0{self._layers}\0{self.told}".encode())
+        for counts in (self.text, self.vision):
+            seal.update(counts.tobytes())
+        return seal.hexdigest()[:12]
+
+    @property
+    def _layers(self) -> list[int]:
+        return [shape.layer for shape in self.shapes]
+
+    def save(self, path: Path) -> None:
+        """Write the counts as JSON, atomically."""
+        told: dict[str, Any] = {"told": self.told, "requests": self.requests, "tokens": self.tokens}
+        head = {"format": FORMAT, "name": self.name, "model": self.model, "layers": self._layers}
+        write_json(path, head | told | {"text": self.text.tolist(), "vision": self.vision.tolist()})
+
+    @classmethod
+    def load(cls, path: Path, statistics: ExpertStatistics) -> TrafficProfile:
+        """Read what `save` wrote, for the run that `statistics` are of.
+
+        Raises:
+            TrafficError: the file is missing, damaged or something else, or of another model; it is named.
+        """
+        record = read_json(path, TrafficError)
+        check_format(record, FORMAT, path, TrafficError, "traffic profile")
+        record = checked(record, _Record, path, TrafficError)
+        found = cls.empty(statistics, record["name"])
+        size = found.text.shape[1]
+        if record["model"] != found.model or record["layers"] != found._layers:
+            raise TrafficError(
+                f"{path} was counted on {record['model'] or 'an unnamed model'}, and this run is of "
+                f"{found.model or 'an unnamed model'}, or of other layers of it; take a profile of the same model."
+            )
+        for kind in ("text", "vision"):
+            if [len(row) for row in record[kind]] != [size] * len(found.shapes):
+                raise TrafficError(f"{path} is damaged: {kind}: it needs {size} counts for each of its layers.")
+            setattr(found, kind, np.array(record[kind]))
+        found.told, found.requests, found.tokens = record["told"], record["requests"], record["tokens"]
+        return found
 
     def add(self, chosen: np.ndarray, seeing: np.ndarray | None, where: str) -> None:
         """Count one request: expert ids `[tokens, layers, k]`, and which tokens are vision (None: nothing tells).

@@ -5,6 +5,7 @@
 | vLLM, `return_routed_experts` | `choices[].routed_experts` | base64 `.npy`, `[tokens − 1, banks, k]`, −1: cached |
 | SGLang, `return_routed_experts` | `meta_info.routed_experts` | base64 of flat int32, `[tokens − 1, layers, k]` |
 | SGLang's recorder | a `.pt` file | `logical_count`, or `records` with physical ids and their map to logical ones |
+| `TrafficProfile.save` | a `.json` file | counts that were read before |
 
 Token ids beside them (`prompt_token_ids`, or `input_ids`) tell vision tokens: those of the model's image token, and
 SGLang's stand-ins for pictures, which lie above the vocabulary. What a model wrote is text. Nothing is unpickled.
@@ -30,10 +31,24 @@ MOST_LINE = 1 << 28  # bytes of one response
 IDS = ("prompt_token_ids", "input_ids")
 
 
+def token_ids(source: str | None, trust_remote_code: bool = False) -> tuple[tuple[int, ...], int | None]:
+    """Ids of a model's vision tokens, and the size of its vocabulary; nothing where the model is not at hand."""
+    from mode_core.models import ModelError
+    from mode_core.models.encoding import vision_token_ids
+    from mode_core.models.outline import configuration
+
+    try:
+        config = configuration(source or "", trust_remote_code)
+        return vision_token_ids(config), config.get_text_config().vocab_size
+    except ModelError:
+        return (), None
+
+
 def read_traffic(
     path: Path, statistics: ExpertStatistics, vision_ids: Collection[int] = (), vocabulary: int | None = None
 ) -> TrafficProfile:
-    """The counts of a trace of the model that `statistics` are of; `vision_ids` and `vocabulary` are that model's.
+    """The counts of a trace of the model that `statistics` are of; `vision_ids` and `vocabulary` are that model's
+    (`token_ids`).
 
     Without `vision_ids`, or without token ids in the trace, all tokens count as one kind (see `TrafficProfile`).
 
@@ -42,7 +57,9 @@ def read_traffic(
     """
     if not path.is_file():
         raise TrafficError(f"There is no file {path}.")
-    profile = TrafficProfile([bank.shape for bank in statistics])
+    if path.suffix == ".json" and _is_profile(path):
+        return TrafficProfile.load(path, statistics)
+    profile = TrafficProfile.empty(statistics, path.name)
     if path.suffix == ".pt":
         _recorded(path, profile, vision_ids, vocabulary)
     else:
@@ -56,6 +73,12 @@ def read_traffic(
             "the engine for them with return_routed_experts."
         )
     return profile
+
+
+def _is_profile(path: Path) -> bool:
+    """Is it no trace, but what was counted of one?"""
+    with path.open("rb") as opened:
+        return b'"format": "mode-traffic/' in opened.read(200)
 
 
 def _responses(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

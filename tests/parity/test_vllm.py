@@ -5,6 +5,7 @@ the settings and its own loading (see `tests.parity.vllm_answers`).
 """
 
 import json
+import os
 import subprocess
 
 import numpy as np
@@ -113,3 +114,15 @@ def test_what_vllm_does_not_run(bundled_model, prompts, tmp_path, target, fine, 
     export(target, allocation, tmp_path / "out", loaded=bundled_model, group_size=GROUP, symmetric=symmetric)
     with pytest.raises(RuntimeError, match=told):
         answers(tmp_path / "out", prompts, tmp_path)
+
+
+def test_what_it_routed_is_not_told_on_a_cpu(bundled_model) -> None:
+    """Once its CPU build hands it out, this fails: then read it with `mode_core.traffic` and compare with the router."""
+    python = python_with("vllm", *PACKAGES, dependencies=True, without=WITHOUT)
+    code = (
+        "import sys; from vllm import LLM; LLM(model=sys.argv[1], dtype='float32', enable_return_routed_experts=True)"
+    )
+    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_USE_V2_MODEL_RUNNER": "1"}
+    done = subprocess.run([python, "-c", code, bundled_model.source], capture_output=True, text=True, env=environment,
+                          cwd=ROOT, timeout=280)  # fmt: skip
+    assert done.returncode and "Model Runner V2 requires Triton" in done.stderr

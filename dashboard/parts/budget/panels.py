@@ -1,4 +1,4 @@
-"""Panels below the settings, one at a time: pins, prices, the card's memory, kept allocations, and enough samples?"""
+"""Panels below the settings, one at a time: pins, prices, the card's memory, what is kept, traffic, enough samples?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.components import chart
+from dashboard.parts import served
 from dashboard.parts.budget import deployment, kept, pins
 from dashboard.parts.controls import next_step
 from dashboard.state import address, current_run, estimating, planning, solving
@@ -24,6 +25,7 @@ def part() -> None:
         "prices": ("Price of each choice", price_part),
         "card": ("Memory of the card", deployment.memory_panel),
         "kept": ("Kept allocations", kept.part),
+        "traffic": ("Traffic", served.part),
         "samples": ("Are these samples enough?", samples_part),
     }
     chooser, links = st.columns([5, 2], vertical_alignment="center")

@@ -94,7 +94,10 @@ def consequence(grid: charts.FrequencyGrid) -> Consequence:
 
 
 def interval(total: int, looked: int) -> tuple[int, int] | None:
-    """95 % interval of the number of starved experts by the folds, in 0 to `looked`; None where there are too few."""
+    """95 % interval of the number of starved experts by the folds, in 0 to `looked`; None where there are too few, or
+    traffic that has none."""
+    if current_run.profile() is not None:
+        return None
     now = address.choices().request
     try:
         without = _without(current_run.run_key(), current_run.statistics(), now.key_ratio, now.signal)
@@ -113,6 +116,8 @@ def reach(total: int, looked: int) -> str:
 def few(total: int, looked: int) -> str:
     """A warning where other samples might have said something quite different; empty where not."""
     samples, found = len(current_run.statistics().samples), interval(total, looked)
+    if current_run.profile() is not None:
+        return ""
     if found is None:
         return f"{samples} samples are too few to say how sure this is."
     if found[1] - found[0] > total:

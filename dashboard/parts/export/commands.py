@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.parts.calibrate import trust
-from dashboard.state import address, current_run, folders, solving
+from dashboard.state import address, current_run, folders, solving, traffic
 from mode_core.allocation import Allocation
 from mode_core.export import Target
 
@@ -29,6 +29,7 @@ def command(target: Target, folder: Path, told: Mapping[str, str] | None = None)
     run, out = folders.relative(current_run.run_entry().path), folders.relative(folder)
     kept = f"{out}.allocation.json"
     solve = ["allocate", "--run", run, *asked.to_arguments(), *quantizer.of_experts.to_arguments(), "--out", kept]
+    solve += ["--traffic", folders.relative(traffic.file_of(asked.traffic))] if asked.traffic else []
     write = ["export", "--run", run, "--allocation", kept, "--target", target.name, "--out", out]
     write += quantizer.to_arguments()
     write += [word for name, value in (told or {}).items() for word in (f"--{name.replace('_', '-')}", value)]

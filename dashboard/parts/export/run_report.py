@@ -9,6 +9,7 @@ import pandas as pd
 
 from dashboard import charts
 from dashboard.charts.measures import divergences
+from dashboard.parts import served
 from dashboard.parts.budget import bits_map, damage
 from dashboard.parts.budget.budget_words import headline, metrics
 from dashboard.parts.export.report import Section, report
@@ -23,7 +24,7 @@ PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate
 
 def build(command: str) -> str:
     """The report of the open run and of what is chosen now, as HTML; `command` makes the same bits again."""
-    sections = [_about(), _experts(), _allocation(), *_measured(), _again(command)]
+    sections = [_about(), *_traffic(), _experts(), _allocation(), *_measured(), _again(command)]
     return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections)
 
 
@@ -47,6 +48,13 @@ def facts(run: Run) -> dict[str, Any]:
         "State": run.state,
         "Versions": ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()) or "unknown",
     }
+
+
+def _traffic() -> list[Section]:
+    """Whose frequencies they are, where they are not the calibration's."""
+    if (found := current_run.profile()) is None:
+        return []
+    return [Section("Traffic", [served.told(found), served.unseen(found)], [served.figure(found)])]
 
 
 def _caveats(settings: Mapping[str, Any]) -> list[str]:

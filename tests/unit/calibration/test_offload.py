@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.models import ModelError, load_model
@@ -56,6 +58,26 @@ def test_statistics_equal_those_in_memory(offloaded, tiny_samples, in_memory_sta
     assert_same(statistics, in_memory_statistics, 1e-5)
     assert all(is_offloaded(bank.module) for bank in offloaded.banks.values())
     assert Run.open(run.path).info["model"]["device"] == "cpu"
+
+
+def test_gradients_are_the_same_with_one_bank_in_memory_at_a_time(offloaded, tiny_model, tiny_samples, monkeypatch):
+    """Told by the storages of the banks' weights: how many are alive whenever another bank's are read."""
+    wanted = replace(SETTINGS, bits=(2,), gradients=True, gradient_tokens=2, gradient_draws=2)
+    in_memory = calibrate(tiny_model, tiny_samples[:3], wanted)
+    banks, held, most = {id(bank.module) for bank in offloaded.banks.values()}, [], []
+    read = AlignDevicesHook.pre_forward
+
+    def noted(hook, module, *args, **kwargs):
+        made = read(hook, module, *args, **kwargs)
+        if id(module) in banks:
+            storages = [StorageWeakRef(part.untyped_storage()) for part in module.parameters()]
+            held.append((id(module), storages))
+            most.append(len({bank for bank, refs in held if not all(ref.expired() for ref in refs)}))
+        return made
+
+    monkeypatch.setattr(AlignDevicesHook, "pre_forward", noted)
+    assert_same(calibrate(offloaded, tiny_samples[:3], wanted), in_memory, 1e-5)
+    assert max(most) == 1 and len(most) > 4 * len(banks)
 
 
 def test_rounding_anew_equals_kept_weights(tiny_model, tiny_samples, in_memory_statistics):

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from mode_core.cli import main
+from mode_core.errors import ImportanceError, SettingsError
 from mode_core.importance import cost_table, frequencies
+from mode_core.request import AllocationRequest
 from mode_core.run import Run
 from mode_core.statistics import BankShape, BankStatistics, ExpertStatistics
 from mode_core.traffic import TrafficError, distances, never_calibrated, read_traffic, with_traffic
@@ -167,9 +169,30 @@ def test_traffic_is_the_new_frequency_and_its_distance_is_worked_by_hand(tmp_pat
     assert distances(statistics, found)[name] == pytest.approx(sum(halves) ** 0.5)
     assert never_calibrated(statistics, found) == {f"layers.{layer}.mlp.experts": [3] for layer in LAYERS}
     no_pictures = read_traffic(lines(tmp_path / "text.jsonl", body | {"prompt_token_ids": [1]}), statistics, (PICTURE,))
-    with pytest.raises(TrafficError, match=r"holds no vision tokens.*give --vision-weight 0"):
-        with_traffic(statistics, no_pictures)
-    assert with_traffic(statistics, no_pictures, vision_weight=0)
+    asked = AllocationRequest(widths=(2,), signal="s").fitted(with_traffic(statistics, no_pictures))
+    with pytest.raises(ImportanceError, match=r"holds no vision tokens.*\(--vision-weight\) to 0"):
+        asked.costs(with_traffic(statistics, no_pictures))
+    assert replace(asked, vision_weight=0).costs(with_traffic(statistics, no_pictures))
+    with pytest.raises(SettingsError, match=f"profile {asked.traffic}, and these statistics hold those of calibration"):
+        asked.costs(statistics)
+
+
+def test_a_kept_profile_reads_back_for_its_own_model_alone(tmp_path, statistics):
+    body = {"prompt_token_ids": [PICTURE, 1], "routed_experts": npy(np.full((4, 2, 2), (3, 0)))}
+    found = read_traffic(lines(tmp_path / "served.jsonl", body), statistics, (PICTURE,))
+    found.save(tmp_path / "kept.json")
+    again = read_traffic(tmp_path / "kept.json", statistics)
+    assert (again.digest, again.name, again.tokens) == (found.digest, "served.jsonl", found.tokens)
+    assert (again.text == found.text).all() and (again.vision == found.vision).all() and again.told
+    with pytest.raises(TrafficError, match=r"kept.json was counted on an unnamed model, and this run is of other"):
+        read_traffic(tmp_path / "kept.json", replace(statistics, settings={"model": "other"}))
+    record = json.loads((tmp_path / "kept.json").read_text())
+    for wrong, said in ({"text": [[1.0]]}, "text: it needs 4 counts"), ({"told": 1}, "told: input should be"), (
+        {"format": "mode-traffic/9"}, "has the format mode-traffic/9; this version reads"
+    ):  # fmt: skip
+        (tmp_path / "odd.json").write_text(json.dumps(record | wrong))
+        with pytest.raises(TrafficError, match=f"odd.json.*{said}"):
+            read_traffic(tmp_path / "odd.json", statistics)
 
 
 def test_an_expert_that_calibration_never_saw_costs_by_how_often_it_is_served(tmp_path):
@@ -205,6 +228,7 @@ def test_the_command_line_allocates_by_what_was_served(tmp_path, capsys):
 
     plain, served = allocated(), allocated("--traffic", str(path))
     assert plain["bits"] != served["bits"] and served["settings"]["traffic"] == str(path)
+    assert len(served["settings"]["request"]["traffic"]) == 12
     told = served["traffic"]
     assert told["tokens"] == {"all": 40} and told["kinds"].startswith("all tokens as one kind")
     assert all(0.5 < distance < 1 for distance in told["distance_to_calibration"].values())

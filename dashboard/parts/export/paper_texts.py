@@ -70,12 +70,12 @@ def methods_paragraph(
     cites = ",".join(f"arxiv:{number}" for number in cited([asked.method], asked.signal))
     told = {
         "key_ratio": f"Key vision tokens are the best {100 * asked.key_ratio:g} % of each sample's vision tokens in "
-        f"each layer by {names.signal(asked.signal)}.",
+        f"each layer by {names.short_signal(asked.signal)}.",
         "vision_weight": f"Vision is weighed {asked.vision_weight:g} against text.",
     }
     few = min(asked.widths)
     parts = [
-        f"Bit-widths of the routed experts were chosen by {method.title}: {method.description}",
+        f"Bit-widths of the routed experts were chosen by {method.short}: {method.description}",
         *(words for name, words in told.items() if name in method.follows),
         f"Costs were measured on {len(statistics.samples)} calibration samples, each expert's weights rounded alone"
         f" to {', '.join(map(str, statistics.bits))} bits.",
@@ -99,8 +99,8 @@ def methods_paragraph(
     return f"{escaped(' '.join(part for part in parts if part))} \\cite{{{cites}}}\n"
 
 
-def _width(bits: int) -> str:
-    return "16 bits (untouched)" if bits == UNTOUCHED else f"{bits} bits"
+def _width(bits: int | None) -> str:
+    return "16 bits (untouched)" if bits in (None, UNTOUCHED) else f"{bits} bits"
 
 
 def _budget(asked: AllocationRequest, found: Allocation) -> str:

@@ -24,6 +24,6 @@ if __name__ == "__main__":
 
     screen.draw()
 else:
-    from dashboard.shell import door
+    from dashboard.shell import door, paper
 
-    app = st.App(__file__, middleware=door.middleware(), lifespan=door.lifespan)
+    app = st.App(__file__, routes=paper.ROUTES, middleware=door.middleware(), lifespan=door.lifespan)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.parts.budget import deployment
 from dashboard.parts.controls import change_budget
-from dashboard.parts.export import commands, exporting, run_report
+from dashboard.parts.export import commands, exporting, paper_kit, run_report
 from dashboard.state import current_run, solving
 from dashboard.state.choices import describe
 from dashboard.words.plain import plain
@@ -50,12 +50,13 @@ def forms(chosen: Allocation) -> None:
     line = commands.command(target, folder, exporting.told(target))
     st.code(line, language=None, wrap_lines=True)  # the colours of shell code are too faint for some
     st.subheader("Report")
-    st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured. "
-               "It needs neither a network nor this software; charts there can be saved as SVG.")  # fmt: skip
+    st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured, "
+               "all that Compare shows. It needs neither a network nor this software; charts save as SVG.")  # fmt: skip
     st.download_button(
-        "Download the report", lambda: run_report.build(line).encode(), f"{current_run.run_entry().name}-report.html",
+        "Download the report", lambda: run_report.build(line).encode(), f"{solving.stem('report')}.html",
         "text/html", on_click="ignore", key="export:report",
     )  # fmt: skip
+    paper_kit.part(line)
 
 
 page()

@@ -69,6 +69,7 @@ def scores_by_budget(
         own = rows[(rows["method"] == method) & (rows["scope"] == scope)].sort_values("average_bits")
         name = plain_label(label(method)) + (f", one budget for the {scope}" if _both(rows, method) else "")
         traces.append(_line(own, name, _look(method, place), metric))
+    lines = -(-len(methods) // (3 if len(methods) <= 6 else 2))  # of the legend
     axis = {"title": {"text": METRICS[metric]}}
     if metric == "kl":
         axis = theme.log_axis(rows["value"].to_numpy(float), METRICS[metric])
@@ -77,8 +78,8 @@ def scores_by_budget(
         f"Lines with intervals: {METRICS[metric]} on {ITEMS[modality]} at each budget, one line a method.",
         _best(rows, metric, methods, label),
         title={"text": f"{METRICS[metric]}, on {ITEMS[modality]}"},
-        height=420,
-        margin={"l": 64, "r": 16, "t": 40 + 22 * -(-len(methods) // 3), "b": 44},
+        height=max(420, 360 + 22 * lines),
+        margin={"l": 64, "r": 16, "t": 40 + 22 * lines, "b": 44},
         xaxis={"title": {"text": "bits on average over the experts' weights"}, "showgrid": False},
         yaxis=axis,
     )

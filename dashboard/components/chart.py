@@ -33,7 +33,8 @@ _HTML = """
 <div class="figure-foot">
   <p data-part="says"></p>
   <span class="figure-save"><button type="button" data-part="whole" hidden>Full screen</button><button type="button"
-    data-format="png">PNG</button><button type="button" data-format="svg">SVG</button></span>
+    data-format="png">PNG</button><button type="button" data-format="svg">SVG</button><button type="button"
+    data-format="pdf">PDF</button></span>
 </div>
 <p class="figure-live" data-part="live" aria-live="polite"></p>
 """
@@ -41,7 +42,7 @@ _live = st.components.v2.component(
     "mode_live_figure",
     html=_HTML,
     css=(_HERE / "figure.css").read_text(encoding="utf-8"),
-    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "figure.js")),
+    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "paper.js", "figure.js")),
     isolate_styles=False,
 )
 
@@ -59,7 +60,7 @@ def chart(
 
     Args:
         figure: carries `layout.meta["alt"]` (what is drawn) and `["summary"]` (what it says, shown below).
-        key: stable name; the same key keeps zoom and redraws in place. Also the name of downloaded pictures.
+        key: stable name; the same key keeps zoom and redraws in place. Begins the names of what is downloaded.
         table: makes the rows behind the chart, called only when the reader opens them; every chart has them, but a
             question whose answer they would tell (None).
         caption: show the summary under the chart.
@@ -95,6 +96,8 @@ def sent(key: str) -> Digest | None:
 
 def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | None) -> None:
     """Send it to the component that redraws it in place."""
+    from dashboard.state import solving  # which needs this package
+
     key = how["key"]
 
     def picked() -> None:
@@ -107,6 +110,7 @@ def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | N
             settled(reported)
 
     head = how | {"config": CONFIG, "picks": on_pick is not None, "template": _template(dark)}
+    head |= {"name": solving.stem(key)} | ({"light": _template(False)} if dark else {})
     data = f'{{"time":{next(_times)},{json.dumps(head)[1:-1]},"figure":{spec.whole()}}}'.encode()
     _live(key=key, data=data, on_pick_change=picked, on_settle_change=let_go)
 

@@ -166,59 +166,26 @@ async function redraw(chart, width) {
   if (!chart.listening) listen(chart);
 }
 
-// As it stands on the screen but for the crosshair, zoomed and in the colours of the page, whose ground it gets as well.
+// As it stands on the screen, zoomed as it is, but light and without the crosshair; vectors at the width of a paper's column.
 async function save(chart, format) {
-  const { holder } = chart;
+  const { holder, figure, light, says } = chart;
   if (!chart.drawn) return;
-  const ground = getComputedStyle(holder).getPropertyValue("--st-background-color").trim() || "#ffffff";
-  const layout = { ...holder.layout, paper_bgcolor: ground, template: chart.template };
-  if (chart.at) layout.shapes = layout.shapes.filter(({ name }) => !["row", "column"].includes(name));
-  const { width, height } = holder._fullLayout;
-  const scale = format === "png" ? 2 : 1;
-  await window.Plotly.downloadImage({ data: holder.data, layout }, { format, filename: chart.key, width, height, scale });
-}
-
-// In a narrow window titles and legends take several lines: wrap them, and make room above and below the plot.
-function fitted(figure, width) {
-  const { layout, data } = figure;
-  if (width > 560) return layout;
-  const margin = { l: 52, r: 16, t: 40, b: 42, ...layout.margin };
-  const inner = Math.max(width - margin.l - margin.r, 100);
-  const { axes, below } = axisTitles(layout, inner);
-  const lines = wrapped(layout.title?.text ?? "", Math.floor(width / 7.5));
-  const named = layout.showlegend === false || data.length < 2 ? [] : data.filter((trace) => trace.showlegend !== false);
-  const needed = named.reduce((sum, trace) => sum + 52 + 7 * (trace.name ?? "").length, 0);
-  const above = layout.title?.text ? 18 * (lines.length - 1) + 21 * Math.max(0, Math.ceil(needed / inner) - 1) : 0;
-  return {
-    ...layout,
-    ...axes,
-    title: { ...layout.title, text: lines.join("<br>") },
-    margin: { ...margin, t: margin.t + above, b: margin.b + below },
-    height: layout.height + above + below,
-  };
-}
-
-// Horizontal axes whose titles are wider than the plot, with these in several lines, and the room that takes.
-function axisTitles(layout, inner) {
-  const axes = {};
-  let below = 0;
-  for (const [name, axis] of Object.entries(layout)) {
-    if (!name.startsWith("xaxis") || !axis.title?.text) continue;
-    const lines = wrapped(axis.title.text, Math.max(12, Math.floor(inner / 6.5)));
-    if (lines.length < 2) continue;
-    axes[name] = { ...axis, title: { ...axis.title, text: lines.join("<br>") } };
-    below = Math.max(below, 16 * (lines.length - 1));
+  try {
+    const { width, height: tall } = holder._fullLayout;
+    const shown = zoomed(figure.layout, holder.layout);
+    const drawn = format === "png"
+      ? await raster({ data: holder.data, layout: { ...holder.layout, height: tall } }, light, width)
+      : await vector({ data: holder.data, layout: shown }, light, shown.meta?.tall || width > 700 ? PAGE : COLUMN);
+    const made = format === "pdf" ? await sent("paper/pdf", drawn) : new Blob([drawn], { type: "image/svg+xml" });
+    hand(format === "png" ? drawn : made, `${chart.name}.${format}`);
+  } catch (error) {
+    says.textContent = error.message;
   }
-  return { axes, below };
 }
 
-function wrapped(text, length) {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    if (lines.at(-1) && lines.at(-1).length + word.length + 1 > length) lines.push("");
-    lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
-  }
-  return lines;
+function zoomed(layout, now) {
+  const axes = Object.keys(now).filter((name) => /^[xy]axis/.test(name) && now[name].autorange === false);
+  return { ...layout, ...Object.fromEntries(axes.map((name) => [name, { ...layout[name], range: now[name].range }])) };
 }
 
 function listen(chart) {
@@ -241,8 +208,8 @@ function listen(chart) {
 export default function ({ data, parentElement, setTriggerValue }) {
   if (!charts.has(parentElement)) charts.set(parentElement, mount(parentElement));
   const chart = charts.get(parentElement);
-  const sent = new TextDecoder().decode(data);
-  const text = sent.slice(sent.indexOf(",")); // without the number of this sending
+  const whole = new TextDecoder().decode(data);
+  const text = whole.slice(whole.indexOf(",")); // without the number of this sending
   const end = () => {
     chart.sizes.disconnect();
     document.removeEventListener("mode:move", chart.onMove);
@@ -256,7 +223,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (chart.picks) chart.pick = (what) => setTriggerValue("pick", what);
   if (text === chart.text && chart.figure === chart.whole) return end; // sent again as it was
   chart.text = text;
-  const { key, config, picks, caption, template, mark, figure } = JSON.parse(sent);
+  const { key, name, config, picks, caption, template, light, mark, figure } = JSON.parse(whole);
   const { holder } = chart;
   figure.data = figure.data.map(unpacked);
   holder.dataset.chart = key;
@@ -265,7 +232,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   holder.setAttribute("role", picks ? "group" : "figure"); // not an image: it holds buttons
   if (picks) Object.assign(holder, { tabIndex: 0 }).dataset.picks = "";
-  Object.assign(chart, { key, picks, caption, template, mark, whole: figure, figure });
+  Object.assign(chart, { key, name, picks, caption, template, light: light ?? template, mark, whole: figure, figure });
   if (!chart.drawn) holder.style.height = `${height(chart)}px`; // the place is kept until it is drawn
   const shown = TOUCHED ? false : "hover";
   const own = { responsive: false, displayModeBar: shown, scrollZoom: false, modeBarButtonsToAdd: [LINK] };

@@ -36,6 +36,11 @@ def evidence_names() -> list[str]:
     return [""] * (run().path / "evidence" / "evidence.json").is_file() + run().evidence_names()
 
 
+def all_evidence() -> list[Evidence]:
+    """All of it; raises as `evidence`."""
+    return [found for name in evidence_names() if (found := evidence(name)) is not None]
+
+
 @remembered(8)
 def _evidence(key: tuple, _run: Run, name: str) -> Evidence | None:
     return _run.evidence(name)

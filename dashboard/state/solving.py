@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dashboard.state import folders
 from dashboard.state.address import choices
+from dashboard.state.choices import describe
 from dashboard.state.current_run import run_entry, run_key, statistics
 from dashboard.state.remembered import remembered
 from dashboard.state.sweep import Sweep
 from dashboard.state.sweep import sweep as compute_sweep
 from mode_core.allocation import Allocation, Solver
+from mode_core.errors import ModeError
 from mode_core.importance import METHODS, CostTable, Frequencies
 from mode_core.importance import frequencies as compute_frequencies
 from mode_core.importance.projections import by_projection
@@ -216,3 +220,12 @@ def fingerprint(of: Allocation | None = None) -> str:
 def settings_now() -> dict[str, Any]:
     """What is asked for and how it is rounded as plain values, to be kept beside a measured result."""
     return {"request": request().to_dict(), "quantizer": quantizer().to_dict()}
+
+
+def stem(what: str) -> str:
+    """What a download is called, without its ending: the run, what it is, the settings; without a run `what` alone."""
+    try:
+        words = f"{run_entry().name} {what} {describe(settings_now())}"
+    except (folders.NoRunError, ModeError):
+        return what
+    return re.sub(r"[^\w.]+", "-", words)

@@ -44,3 +44,4 @@ def test_what_it_says_is_what_the_session_holds(open_app):
     made = app.session_state["made"]
     assert app.session_state["objective"] in made and "the command" in made
     assert made.count("<figure") >= 5 and "gate and up" in made and "Nothing has been measured" in made
+    assert "<h2>Two calibrations</h2>" in made and "of the experts get other bits from either half" in made

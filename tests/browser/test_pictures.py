@@ -1,9 +1,10 @@
-"""Every chart of a page can be taken along as a picture, by keys as well, on the page's own ground."""
+"""Every chart of a page can be taken along as a picture, by keys as well: light, and as wide as a paper's column."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pypdf
 import pytest
 from PIL import Image
 
@@ -15,28 +16,38 @@ pytestmark = [
     pytest.mark.skipif(browser_path() is None, reason="no chromium, chromium-browser or google-chrome on this machine"),
     pytest.mark.skipif(not (ROOT / "sample_data/run/run.json").is_file(), reason="the bundled run is not here"),
 ]
+MM = 72 / 25.4  # points
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("scheme, ground", [("light", (255, 255, 255)), ("dark", (20, 23, 28))])
-def test_png_and_svg_of_a_chart(site, tmp_path: Path, scheme: str, ground: tuple[int, int, int]):
-    with walker(site.browser, site.url, color_scheme=scheme) as person:
-        person.open("budget", "Budget")
-        person.page.locator("[data-chart='bits'][data-updates]").wait_for()
+def test_pictures_of_a_chart_from_a_dark_page(site, tmp_path: Path):
+    with walker(site.browser, site.url, color_scheme="dark") as person:
+        person.open("", "Experts")
+        person.page.locator("[data-chart='maps'][data-updates]").wait_for()
         settled(person.page)
         charts, buttons = (person.page.locator(what).count() for what in ("[data-chart]", "[data-format='png']"))
         assert charts == buttons > 1
-        for kind in ("png", "svg"):
-            button = person.page.get_by_role("button", name=f"Download as {kind.upper()}: Bits of every expert")
+        for kind in ("png", "svg", "pdf"):
+            button = person.page.locator(f"[data-chart='maps'] + .figure-foot [data-format='{kind}']")
             with person.page.expect_download() as download:
                 button.focus()
                 person.page.keyboard.press("Enter")
-            assert download.value.suggested_filename == f"bits.{kind}"
-            download.value.save_as(tmp_path / f"bits.{kind}")
-        drawn = person.page.locator("[data-chart='bits']").bounding_box()
-    with Image.open(tmp_path / "bits.png") as picture:
+            assert download.value.suggested_filename == (
+                f"bundled-maps-MODE-with-soft-Fisher-key-ratio-20-3-bits-on-average-widths-2-3-4.{kind}"
+            )
+            download.value.save_as(tmp_path / f"maps.{kind}")
+        drawn = person.page.locator("[data-chart='maps']").bounding_box()
+    with Image.open(tmp_path / "maps.png") as picture:
         assert picture.width == pytest.approx(2 * drawn["width"], abs=4)
-        assert picture.convert("RGB").getpixel((1, 1)) == ground
-        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # there is something on it
-    text = (tmp_path / "bits.svg").read_text(encoding="utf-8")
-    assert text.startswith("<svg") and "Bits of every expert" in text
+        assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
+    svg = (tmp_path / "maps.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and "denoised vision" in svg and 'width="178mm"' in svg
+    assert "stroke-dasharray: 2px, 2px" not in svg  # the crosshair's dots
+    page = pypdf.PdfReader(tmp_path / "maps.pdf").pages[0]
+    assert float(page.mediabox.width) == pytest.approx(178 * MM, abs=0.5)
+    assert len((tmp_path / "maps.pdf").read_bytes()) < 500_000
+    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
+    inner = [font["/DescendantFonts"][0].get_object()["/FontDescriptor"].get_object() for font in fonts]
+    assert inner and all({"/FontFile2", "/FontFile3"} & set(each) for each in inner)
+    sizes = {image.image.size for image in page.images if image.image is not None}
+    assert all(width >= 8 * 16 for width, _ in sizes) and sizes  # cells that no reader blurs

@@ -12,6 +12,7 @@ from dashboard.charts.measures import divergences
 from dashboard.parts import served
 from dashboard.parts.budget import bits_map, damage
 from dashboard.parts.budget.budget_words import headline, metrics
+from dashboard.parts.export import compare_report
 from dashboard.parts.export.report import Section, report
 from dashboard.state import address, current_run, estimating, measured, process_wide, solving
 from dashboard.state.choices import describe
@@ -24,8 +25,13 @@ PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate
 
 def build(command: str) -> str:
     """The report of the open run and of what is chosen now, as HTML; `command` makes the same bits again."""
-    sections = [_about(), *_traffic(), _experts(), _allocation(), *_measured(), _again(command)]
-    return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections)
+    return report(f"MODE report: {current_run.run_entry().label}", PAPER, sections(command))
+
+
+def sections(command: str) -> list[Section]:
+    """What the report says, in its order; the paper kit takes its figures and tables."""
+    measured = (*_measured(), *compare_report.sections())
+    return [_about(), *_traffic(), _experts(), _allocation(), *measured, _again(command)]
 
 
 def _about() -> Section:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.parts import served
-from dashboard.parts.controls import scroll_now
+from dashboard.parts.controls import coverage_note, scroll_now
 from dashboard.parts.experts import close_up, exemplars, maps, starving
 from dashboard.state import current_run
 
@@ -25,6 +25,7 @@ def explore() -> None:
     place = (grid.axes.names.index(bank), expert)
     starving.headline(grid)
     served.note()
+    coverage_note()
     with st.container(key="stage-experts"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")

@@ -1,4 +1,4 @@
-"""Controls that stand on more than one page and set the same choice there."""
+"""Controls and notes that stand on more than one page, and set or say the same there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Callable
 import streamlit as st
 
 from dashboard.components import live_slider
-from dashboard.state import address
+from dashboard.state import address, current_run
 from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
+from mode_core.importance import coverage_sentences
+from mode_core.statistics import ExpertStatistics
 
 
 def key_ratio_slider(follow: Callable[[], str]) -> None:
@@ -45,6 +47,18 @@ def change_budget(refused: Exception) -> None:
     st.error(plain(refused), icon=":material/error:")
     if st.button("Change the budget", type="primary"):
         address.go("budget")
+
+
+def coverage_note() -> None:
+    """Which experts of the open run saw too few tokens, and about how many samples more would cover them."""
+    told = _uncovered(current_run.run_key(), current_run.statistics())
+    if told:
+        st.caption(told)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _uncovered(key: tuple, _statistics: ExpertStatistics) -> str:
+    return " ".join(f"{told[0].upper()}{told[1:]}." for told in coverage_sentences(_statistics, listed=2).values())
 
 
 _SCROLL = "<script>document.getElementById({anchor})?.scrollIntoView({{ behavior: 'smooth' }})</script>"

@@ -16,6 +16,7 @@ from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import long_work, sample_options
 from mode_core.cli.arguments import read_settings
 from mode_core.errors import AllocationError, ScoresError, SettingsError
+from mode_core.importance import coverage_sentences
 from mode_core.jobs import ProgressHook
 from mode_core.runs.run import ANCHOR_FILE, Run
 
@@ -148,6 +149,7 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         "experts_per_bank": first.shape.experts,
         **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
         **({"gradients": why} if why else {}),
+        **({"coverage": told} if (told := coverage_sentences(statistics)) else {}),
         **more,
         "next": f"python -m mode_core allocate --run {options.out} --average-bits 3 --name three",
     }

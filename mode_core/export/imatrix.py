@@ -15,11 +15,11 @@ import numpy as np
 from mode_core.export.folder import ExportError
 from mode_core.export.gguf_names import FAMILIES, LANGUAGE, expert_tensor
 from mode_core.export.request import Request
+from mode_core.quantization.settings import LEAST_TOKENS
 from mode_core.statistics.imatrix import InputEnergies
 
 FILE = "imatrix.gguf"
 WEIGHTINGS = {"modality": (1.0, 1.0, 0.0), "plain": (1.0, 1.0, 1.0)}
-LEAST_TOKENS = 32  # of an expert, below which the bank's mean stands in
 NAMED = 8  # experts that a note names one by one
 SUMS, COUNTS = ".in_sum2", ".counts"
 

@@ -1,6 +1,7 @@
 """From statistics to what each expert is worth: frequencies, costs by many methods, intervals."""
 
 from mode_core.importance.costs import cost_table
+from mode_core.importance.coverage import Coverage, coverage, coverage_sentences
 from mode_core.importance.folds import Interval, frequency_intervals
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.methods import METHODS, Method

@@ -19,7 +19,7 @@ from mode_core.statistics import BankShape, ExpertStatistics
 DAMPING = 0.01  # of the mean of the Hessian's diagonal, added to it
 BLOCK = 128  # columns
 WEIGHTINGS = ("tokens", "modality")
-LEAST_TOKENS = 32
+LEAST_TOKENS = 32  # of an expert, below which what was measured of it is not relied on
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.parts.calibrate.naming import state_of
+from dashboard.parts.controls import coverage_note
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
@@ -34,6 +35,8 @@ def part() -> None:
         opened = " and open" if address.wanted_run() == name else ""
         unit = " Its predictions are in nats: an anchor was measured." if (folder / ANCHOR_FILE).is_file() else ""
         st.success(f"The run {plain(repr(name))} is finished{opened}. {spent}{unit}", icon=":material/check_circle:")
+        if opened:
+            coverage_note()
     elif readable:
         half = "half-done " if state_of(name) != "done" else ""
         st.info(f"What was measured before the end is kept: the {half}run {plain(repr(name))} is open.")

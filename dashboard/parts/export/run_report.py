@@ -18,7 +18,9 @@ from dashboard.state import address, current_run, estimating, measured, process_
 from dashboard.state.choices import describe
 from dashboard.words import names
 from dashboard.words.sizes import size_text
+from mode_core.importance import coverage_sentences
 from mode_core.run import Run
+from mode_core.statistics import ExpertStatistics
 
 PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate; measured values are called measured."
 
@@ -30,14 +32,14 @@ def build(command: str) -> str:
 
 def sections(command: str) -> list[Section]:
     """What the report says, in its order; the paper kit takes its figures and tables."""
-    measured = (*_measured(), *compare_report.sections())
-    return [_about(), *_traffic(), _experts(), _allocation(), *measured, _again(command)]
+    results = (*_measured(), *compare_report.sections())
+    return [_about(), *_traffic(), _experts(), _allocation(), *results, _again(command)]
 
 
 def _about() -> Section:
     run, statistics = current_run.run(), current_run.statistics()
     return Section("The run", facts=facts(run) | {"Settings of this report": describe(solving.settings_now())},
-                   sentences=_caveats(statistics.settings))  # fmt: skip
+                   sentences=_caveats(statistics.settings) + _covered(statistics))  # fmt: skip
 
 
 def facts(run: Run) -> dict[str, Any]:
@@ -65,6 +67,10 @@ def _traffic() -> list[Section]:
 
 def _caveats(settings: Mapping[str, Any]) -> list[str]:
     return [f"Imported: {settings['origin']}."] if "origin" in settings else []
+
+
+def _covered(statistics: ExpertStatistics) -> list[str]:
+    return [f"{told[0].upper()}{told[1:]}." for told in coverage_sentences(statistics).values()]
 
 
 def _grid() -> charts.FrequencyGrid:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mode_core.allocation import Allocation, allocate
+from mode_core.calibration.routing import routes_of
 from mode_core.cli import main
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
@@ -213,6 +214,18 @@ def choices(loaded: LoadedModel, encoded) -> dict[str, Tensor]:
     for hook in hooks:
         hook.remove()
     return {name: chosen.reshape(-1, chosen.shape[-1]) for name, chosen in found.items()}
+
+
+def test_routes_are_the_routers_own(case):
+    """Of the first sample: its experts in every bank, each where the bank sees the token; entropy within its bounds."""
+    sample = read_samples(case.samples)[0]
+    found, encoded = routes_of(case.loaded, sample), case.loaded.encode([sample])
+    known = found.weights[..., 0] > 0
+    for row, chosen in enumerate(choices(case.loaded, encoded).values()):
+        mine = np.sort(found.experts[row][known[row]], axis=1)
+        np.testing.assert_array_equal(mine, np.sort(chosen.numpy(), axis=1))
+    told = found.entropy[known]
+    assert np.isfinite(told).all() and 0 <= told.min() <= told.max() <= np.log2(8) + 0.01
 
 
 def test_counts_are_the_routers_own(case, run):

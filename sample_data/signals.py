@@ -1,8 +1,9 @@
 """Scores of the bundled run's kept samples under every signal, and their routes: `python -m sample_data.signals`.
 
 The run's statistics hold the paper's signal alone, since each further one would add 4.7 MB. To look at, and to see
-how far the signals agree, the scores of the sixteen kept samples are enough: they, and which experts their tokens used, are taken from a calibration of these
-samples that counts frequencies only, and put beside the scores that are there, which must come out the same.
+how far the signals agree, the scores of the sixteen kept samples are enough: they, and which experts their tokens used,
+are taken from a calibration of these samples that counts frequencies only, and put beside the scores that are there,
+which must come out the same.
 """
 
 from __future__ import annotations

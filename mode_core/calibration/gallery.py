@@ -29,8 +29,8 @@ FOLDER = "thumbnails"
 
 @dataclass
 class _Entry:
-    """One sample: what samples.json says of it, its scores `[signal][bank] [N]`, how to get its small pictures, and which
-    experts its tokens used."""
+    """One sample: what samples.json says of it, its scores `[signal][bank] [N]`, how to get its small pictures, and
+    which experts its tokens used."""
 
     record: dict[str, Any]
     grids: Any

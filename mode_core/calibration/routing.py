@@ -46,8 +46,9 @@ class RouteKeeper:
             "" if seen else self.loaded.tokenizer.decode([one]) for one, seen in zip(ids, vision, strict=True)
         )
         banks = tuple(self.loaded.banks.values())
-        found = [self._found.pop((sample, bank.name)) for bank in banks]
-        k = max(len(experts[0]) for experts, _, _ in found)
+        nothing = (np.zeros((len(places), 1)), np.zeros((len(places), 1)), np.full(len(places), np.nan))
+        found = [self._found.pop((sample, bank.name), nothing) for bank in banks]  # a bank may see none of the tokens
+        k = max(experts.shape[1] for experts, _, _ in found)
         experts, weights = (
             np.stack([np.pad(one[part], ((0, 0), (0, k - one[part].shape[1]))) for one in found]) for part in (0, 1)
         )

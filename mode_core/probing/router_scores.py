@@ -34,8 +34,8 @@ class RouterScores:
     def __enter__(self) -> RouterScores:
         for bank in self.loaded.banks.values():
             block = self.loaded.model.get_submodule(bank.name.rpartition(".")[0])
-            router = next((getattr(block, name) for name in ROUTERS if isinstance(getattr(block, name, None), nn.Module)),
-                          None)  # fmt: skip
+            named = (getattr(block, name, None) for name in ROUTERS)
+            router = next((module for module in named if isinstance(module, nn.Module)), None)
             if router is not None:
                 self._hooks.append(router.register_forward_hook(partial(self._note, bank)))
         return self

@@ -19,8 +19,8 @@ from mode_core.statistics.imatrix import InputEnergies
 
 def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
     """A new run at `path` that holds the samples of all of them: statistics added, exemplars the best of all, the
-    kept pictures, token scores and routes of the first. Allocations and evaluations are not taken over, since they followed
-    from fewer samples.
+    kept pictures, token scores and routes of the first. Allocations and evaluations are not taken over, since they
+    followed from fewer samples.
 
     Raises:
         RunError: fewer than two runs, one without statistics, another model or other settings, a sample that is in

@@ -1,4 +1,4 @@
-"""Routes of the kept samples: against a forward pass of the model alone, softmax and top-k by torch, entropy by scipy."""
+"""Routes of the kept samples: against a plain forward pass, with torch's softmax and top-k and scipy's entropy."""
 
 from __future__ import annotations
 

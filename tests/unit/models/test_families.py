@@ -217,15 +217,18 @@ def choices(loaded: LoadedModel, encoded) -> dict[str, Tensor]:
 
 
 def test_routes_are_the_routers_own(case):
-    """Of the first sample: its experts in every bank, each where the bank sees the token; entropy within its bounds."""
+    """Of the first sample: its experts in every bank that sees a token; entropy within its bounds, or not known."""
     sample = read_samples(case.samples)[0]
     found, encoded = routes_of(case.loaded, sample), case.loaded.encode([sample])
-    known = found.weights[..., 0] > 0
-    for row, chosen in enumerate(choices(case.loaded, encoded).values()):
-        mine = np.sort(found.experts[row][known[row]], axis=1)
-        np.testing.assert_array_equal(mine, np.sort(chosen.numpy(), axis=1))
-    told = found.entropy[known]
-    assert np.isfinite(told).all() and 0 <= told.min() <= told.max() <= np.log2(8) + 0.01
+    known, chosen = found.weights[..., 0] > 0, choices(case.loaded, encoded)
+    for row, bank in enumerate(found.banks):
+        assert (bank in chosen) == known[row].any()
+        if bank in chosen:
+            mine = np.sort(found.experts[row][known[row]], axis=1)
+            np.testing.assert_array_equal(mine, np.sort(chosen[bank].numpy(), axis=1))
+    told, silent = found.entropy[known], ("kimi_vl", "deepseek_vl2", "deepseek_v4")  # their gates tell no scores, or
+    assert case.family.name in silent or np.isfinite(told).all()  # scores of another kind
+    assert np.isnan(told).all() or 0 <= np.nanmin(told) <= np.nanmax(told) <= np.log2(8) + 0.01
 
 
 def test_counts_are_the_routers_own(case, run):

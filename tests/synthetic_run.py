@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mode_core.runs.run import Run, TokenScores
+from mode_core.runs.token_routes import TokenRoutes
 from mode_core.statistics import ExpertStatistics
 from tests.synthetic import synthetic_statistics
 
@@ -36,11 +37,12 @@ def keep_run(folder: Path, statistics: ExpertStatistics) -> Run:
 
 
 def add_pictures(run: Run, count: int = 3, seed: int = 0) -> None:
-    """Keep `count` drawn pictures with random token scores for every bank and signal."""
+    """Keep `count` drawn pictures with random token scores for every bank and signal, and random routes of nine words
+    and the picture."""
     draw = np.random.default_rng(seed)
     statistics, tokens = run.statistics, GRID[0] * GRID[1]
     (run.path / "thumbnails").mkdir()
-    records, scores = [], []
+    records, scores, routes = [], [], []
     for number in range(count):
         pixels = draw.integers(0, 255, (GRID[0], GRID[1], 3), dtype=np.uint8)
         picture = Image.fromarray(pixels).resize((384, 288), Image.Resampling.BILINEAR)
@@ -53,7 +55,23 @@ def add_pictures(run: Run, count: int = 3, seed: int = 0) -> None:
         )  # fmt: skip
         drawn = {name: draw.gamma(0.5, size=(len(statistics.banks), tokens)) for name in statistics.signals}
         scores.append(TokenScores(sample, tuple(statistics.banks), drawn, (GRID,)))
-    run.write_samples(records, scores)
+        routes.append(drawn_routes(sample, statistics, draw))
+    run.write_samples(records, scores, routes)
+
+
+def drawn_routes(sample: str, statistics: ExpertStatistics, draw: np.random.Generator, top_k: int = 8) -> TokenRoutes:
+    """Any eight experts (all of them in smaller banks) with any weights, for a picture between words."""
+    sizes = tuple(bank.shape.experts for bank in statistics)
+    words = ("<|im_start|>", "user", "<|vision_start|>", *[""] * (GRID[0] * GRID[1]), "<|vision_end|>", "synthetic",
+             " question", " of", " some", " words")  # fmt: skip
+    shape, k = (len(sizes), len(words)), min(top_k, *sizes)
+    order = np.argsort(draw.random((*shape, min(sizes))), axis=2)[..., :k]
+    weights = -np.sort(-draw.dirichlet(np.ones(k), shape), axis=2)
+    template = np.array(["<" in word or word == "user" for word in words])
+    return TokenRoutes(
+        sample, tuple(statistics.banks), sizes, len(words), words, np.array([not word for word in words]), template,
+        order.astype(np.uint16), weights.astype(np.float16), draw.uniform(1, np.log2(min(sizes)), shape),
+    )  # fmt: skip
 
 
 def synthetic_run(

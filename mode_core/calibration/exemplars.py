@@ -61,7 +61,7 @@ class _Batch:
     def of(cls, encoded: Encoded) -> _Batch:
         used = torch.nonzero(encoded.modality.ravel() != PADDING).ravel()
         modality = encoded.modality.cpu().numpy()
-        seen, attended = modality != PADDING, _attended(encoded)
+        seen, attended = modality != PADDING, encoded.attended
         vision = (modality == VISION)[seen]
         keys = np.array([sample_key(name) for name in encoded.ids], np.int64)
         sample = keys[np.nonzero(seen)[0]]
@@ -71,14 +71,6 @@ class _Batch:
         position = (np.cumsum(attended, axis=1) - 1)[seen]
         template = encoded.template_mask.cpu().numpy()[seen]
         return cls(encoded, used, vision, template, sample, position, place, window, group)
-
-
-def _attended(encoded: Encoded) -> np.ndarray:
-    """Positions that are no padding, for any bank: bool `[batch, L]`."""
-    mask = encoded.inputs.get("attention_mask")
-    if mask is None or mask.shape != encoded.modality.shape:
-        return (encoded.modality != PADDING).cpu().numpy()
-    return mask.bool().cpu().numpy()
 
 
 def _windows(ids: np.ndarray, attended: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The first samples of a calibration, kept small with their token scores, so that a person can look at them."""
+"""The first samples of a calibration, kept small with their token scores and routes, for a person to look at."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mode_core.calibration.routing import RouteKeeper
 from mode_core.files import atomic_write
-from mode_core.models import TEXT, VISION, Encoded
+from mode_core.models import TEXT, VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run, TokenScores
+from mode_core.runs.token_routes import TokenRoutes
 from mode_core.samples import ImageSource, Sample
 from mode_core.samples.images import thumbnail
 from mode_core.statistics.exemplars import sample_key
@@ -27,25 +29,31 @@ FOLDER = "thumbnails"
 
 @dataclass
 class _Entry:
-    """One sample: what samples.json says of it, its scores `[signal][bank] [N]`, and how to get its small pictures."""
+    """One sample: what samples.json says of it, its scores `[signal][bank] [N]`, how to get its small pictures, and
+    which experts its tokens used."""
 
     record: dict[str, Any]
     grids: Any
     scores: dict[str, dict[str, np.ndarray]]
     pictures: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    routes: TokenRoutes | None = None
 
 
 class Gallery:
-    """Collects the first `limit` samples. Memory: their vision tokens × banks × signals, in float32."""
+    """Collects the first `limit` samples, `keeper.watching` in place around the probe.
 
-    def __init__(self, limit: int):
+    Memory: their vision tokens × banks × signals in float32, and their `TokenRoutes`.
+    """
+
+    def __init__(self, limit: int, loaded: LoadedModel):
         self.limit = limit
+        self.keeper = RouteKeeper(loaded, lambda: len(self.entries) < self.limit)
         self.entries: dict[str, _Entry] = {}
         self.scores: dict[tuple[str, str], dict[str, np.ndarray]] = {}  # (sample, signal) -> bank -> [N]
 
     def take(self, run: Run, known: Iterable[str]) -> None:
         """Add what an earlier or another process kept in its run, of the samples that are `known` to be measured."""
-        known, scores = set(known), run.token_scores()
+        known, scores, routes = set(known), run.token_scores(), run.token_routes()
         for record in run.sample_records():
             if (name := record["id"]) not in known or name in self.entries:
                 continue
@@ -56,7 +64,7 @@ class Gallery:
             files = [Path(file) for file in record["thumbnails"]]
             plain = record | {"thumbnails": [file.name for file in files]}
             pictures = {file.name: file.read_bytes for file in files}
-            self.entries[name] = _Entry(plain, record["grids"], by_bank, pictures)
+            self.entries[name] = _Entry(plain, record["grids"], by_bank, pictures, routes.get(name))
 
     def keep_first(self, order: Sequence[str]) -> None:
         """Put the samples in this order, and drop those beyond the limit."""
@@ -76,19 +84,23 @@ class Gallery:
             record |= {"images": [s.name for s in sources], "thumbnails": names, "grids": grids}
             scores = {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}
             pictures = {n: partial(small_picture, s) for n, s in zip(names, sources, strict=True)}
-            self.entries[sample.id] = _Entry(record, grids, scores, pictures)
+            self.entries[sample.id] = _Entry(record, grids, scores, pictures, self.keeper.take(encoded, row))
         self.scores.clear()
+        self.keeper.forget()
 
     def observe(self, seen: Observation) -> None:
-        """Take the scores of one bank for as many samples of this batch as there will be room for."""
-        for row, sample in enumerate(seen.encoded.ids[: max(0, self.limit - len(self.entries))]):
+        """Take the scores and routes of one bank for as many samples of this batch as there will be room for."""
+        room = range(min(len(seen.encoded.ids), max(0, self.limit - len(self.entries))))
+        if room:
+            self.keeper.observe(seen, room)
+        for row, sample in enumerate(seen.encoded.ids[: len(room)]):
             vision = torch.nonzero(seen.encoded.modality[row] == VISION).ravel()
             for signal, scores in seen.importance.items() if len(vision) else ():
                 values = scores[row, vision].float().cpu().numpy()
                 self.scores.setdefault((sample, signal), {})[seen.bank.name] = values
 
     def save(self, run: Run) -> None:
-        """Write thumbnails (those that are not there yet), records and scores into the run."""
+        """Write thumbnails (those that are not there yet), records, scores and routes into the run."""
         records, tables = [], []
         for entry in self.entries.values():
             for name, make in entry.pictures.items():
@@ -99,7 +111,8 @@ class Gallery:
                 banks = tuple(next(iter(entry.scores.values())))
                 scores = {signal: np.stack([by_bank[b] for b in banks]) for signal, by_bank in entry.scores.items()}
                 tables.append(TokenScores(entry.record["id"], banks, scores, entry.grids))
-        run.write_samples(records, tables)
+        routes = [entry.routes for entry in self.entries.values() if entry.routes is not None]
+        run.write_samples(records, tables, routes)
 
 
 def small_picture(source: ImageSource, size: int = THUMBNAIL, form: str = "PNG", **options: Any) -> bytes:

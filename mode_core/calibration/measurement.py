@@ -78,7 +78,9 @@ class Measurement:
         Raises:
             CalibrationError: the run is of another model, of other settings, or of other samples.
         """
-        work = cls(loaded, settings, run, list(given), Gallery(settings.token_scores_for), ExemplarSums(loaded, 0))
+        work = cls(
+            loaded, settings, run, list(given), Gallery(settings.token_scores_for, loaded), ExemplarSums(loaded, 0)
+        )
         work.unread = unread(getattr(given, "errors", ()))
         work.drawn, work.origin = getattr(given, "drawn", None), getattr(given, "origin", None)
         exemplars = None if run is None else Exemplars.load(run.path)

@@ -67,7 +67,7 @@ def measure(
         work.set_room_aside()
         try:
             watching = nullcontext() if work.energies is None else work.energies.watching()
-            with watching, Probe(loaded, work.settings.signals, work.observe) as probe:
+            with watching, work.gallery.keeper.watching, Probe(loaded, work.settings.signals, work.observe) as probe:
                 for batch in filter(None, left):
                     before += len(batch)
                     _measure_or_explain(work, probe, batch)

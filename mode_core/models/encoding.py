@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
@@ -56,6 +57,14 @@ class Encoded:
     ids: tuple[str, ...]
     grids: tuple[tuple[tuple[int, int], ...] | None, ...] = ()
     frames: tuple[tuple[tuple[int, int | None], ...] | None, ...] = ()
+
+    @property
+    def attended(self) -> np.ndarray:
+        """Positions that are no padding, for any bank: bool `[batch, L]`."""
+        mask = self.inputs.get("attention_mask")
+        if mask is None or mask.shape != self.modality.shape:
+            return (self.modality != PADDING).cpu().numpy()
+        return mask.bool().cpu().numpy()
 
     @property
     def lengths(self) -> list[int]:

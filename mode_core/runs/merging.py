@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mode_core.modalities import MODALITIES
+from mode_core.runs.records import TOKEN_ROUTES, TOKEN_SCORES
 from mode_core.runs.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError
@@ -18,8 +19,8 @@ from mode_core.statistics.imatrix import InputEnergies
 
 def merge_runs(runs: Sequence[Run], path: str | Path) -> Run:
     """A new run at `path` that holds the samples of all of them: statistics added, exemplars the best of all, the
-    kept pictures and token scores of the first. Allocations and evaluations are not taken over, since they followed
-    from fewer samples.
+    kept pictures, token scores and routes of the first. Allocations and evaluations are not taken over, since they
+    followed from fewer samples.
 
     Raises:
         RunError: fewer than two runs, one without statistics, another model or other settings, a sample that is in
@@ -75,7 +76,7 @@ def _info(runs: Sequence[Run], statistics: ExpertStatistics) -> dict[str, Any]:
 
 
 def _copy_samples(source: Run, target: Run) -> None:
-    for name in ("samples.json", "token_scores.safetensors"):
+    for name in ("samples.json", TOKEN_SCORES, TOKEN_ROUTES):
         if (source.path / name).is_file():
             shutil.copy2(source.path / name, target.path / name)
     if (source.path / "thumbnails").is_dir():

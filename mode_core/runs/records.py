@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from mode_core.json_files import OPEN, Amount, Count, Grid, Name, Time
 
 FORMAT = "mode-run/1"
-TOKEN_SCORES = "token_scores.safetensors"
+TOKEN_SCORES, TOKEN_ROUTES = "token_scores.safetensors", "token_routes.safetensors"
 STATES = ("begun", "half done", "done")
 
 

@@ -6,6 +6,7 @@
 | `statistics.safetensors` | the sums (see `mode_core.statistics`) |
 | `samples.json`, `thumbnails/` | the first samples: texts, small pictures, token grids |
 | `token_scores.safetensors` | how important each of their vision tokens is, per bank |
+| `token_routes.safetensors` | which experts each token of the first samples used |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
 | `evidence/` | every method compared at the same memory (`mode_core.runs.evidence`); more of it in its folders |
@@ -32,7 +33,8 @@ from mode_core.importance import Recommendation, recommended
 from mode_core.json_files import checked, read_json, write_json
 from mode_core.prediction import Anchor, Check, Predictor
 from mode_core.runs.folder import RunFolder
-from mode_core.runs.records import FORMAT, STATES, TOKEN_SCORES, SampleRecord
+from mode_core.runs.records import FORMAT, STATES, TOKEN_ROUTES, TOKEN_SCORES, SampleRecord
+from mode_core.runs.token_routes import TokenRoutes, read_token_routes, write_token_routes
 from mode_core.runs.token_scores import TokenScores, read_token_scores, write_token_scores
 from mode_core.statistics import ExpertStatistics
 from mode_core.statistics.exemplars import Exemplars
@@ -95,8 +97,12 @@ class Run(RunFolder):
 
     # --- the first samples, to be looked at -----------------------------------------------------------------
 
-    def write_samples(self, records: Sequence[Mapping[str, Any]], scores: Sequence[TokenScores]) -> None:
-        """Keep records of the first samples (JSON values) and the scores of their vision tokens."""
+    def write_samples(
+        self, records: Sequence[Mapping[str, Any]], scores: Sequence[TokenScores], routes: Sequence[TokenRoutes] = ()
+    ) -> None:
+        """Keep records of the first samples (JSON values), the scores of their vision tokens, and the paths of all."""
+        if routes:
+            write_token_routes(self.path / TOKEN_ROUTES, routes)
         if scores:
             write_token_scores(self.path / TOKEN_SCORES, scores)
         write_json(self.path / "samples.json", list(records))
@@ -122,6 +128,14 @@ class Run(RunFolder):
             RunError: the file is damaged or newer; the text names the field.
         """
         return read_token_scores(self.path / TOKEN_SCORES)
+
+    def token_routes(self) -> dict[str, TokenRoutes]:
+        """Sample id → which experts its tokens used, for the samples of `sample_records`; empty in runs without them.
+
+        Raises:
+            RunError: the file is damaged or newer; the text names the field.
+        """
+        return read_token_routes(self.path / TOKEN_ROUTES)
 
     def exemplars(self) -> Exemplars | None:
         """What each expert was chosen for most strongly (see `statistics.exemplars`); None in a run without them.

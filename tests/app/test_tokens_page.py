@@ -117,7 +117,7 @@ def test_the_bundled_scores_are_those_of_the_bundled_model():
 
     run = Run.open(folders.BUNDLED_RUN)
     [first, second] = list(run.token_scores().values())[:2]
-    again = signals.scores_of([first, second])
+    again, _ = signals.scores_of([first, second])
     for held, made in zip((first, second), again, strict=True):
         assert sorted(held.scores) == sorted(made.scores) == sorted(signals.SIGNALS)
         for signal, scores in held.scores.items():

@@ -95,6 +95,7 @@ def whole(path: Path) -> None:
         getattr(run, name)
     run.sample_records()
     run.token_scores()
+    run.token_routes()
     if (exemplars := run.exemplars()) is not None:
         for bank, table in exemplars.tables.items():
             for expert in range(table.shape[1]):
@@ -116,6 +117,7 @@ JSON_FILES = (
 TENSOR_FILES = {
     "statistics.safetensors": "statistics",
     "token_scores.safetensors": "token_scores",
+    "token_routes.safetensors": "token_routes",
     "exemplars.safetensors": "exemplars",
 }
 

@@ -29,7 +29,11 @@ def test_a_run_that_has_only_begun(tmp_path):
     Run.create(tmp_path / "new")
     opened = Run.open(tmp_path / "new")
     assert opened.state == "begun" and opened.statistics is None
-    assert opened.sample_records() == [] and opened.token_scores() == {} and opened.allocations() == {}
+    assert (
+        opened.sample_records() == []
+        and opened.token_scores() == opened.token_routes() == {}
+        and opened.allocations() == {}
+    )
 
 
 def test_model_paths_are_portable(run, tmp_path):

@@ -58,6 +58,7 @@ def assert_same(run: Run, alone: Run) -> None:
     assert run.info["refused"] == alone.info["refused"] and run.info["tokens"] == alone.info["tokens"]
     assert [r["id"] for r in run.sample_records()] == [r["id"] for r in alone.sample_records()]
     assert list(run.token_scores()) == list(alone.token_scores())
+    assert list(run.token_routes()) == list(alone.token_routes()) != []
     best, reference = Exemplars.load(run.path), Exemplars.load(alone.path)
     for bank, table in reference.tables.items():
         mine = best.tables[bank]

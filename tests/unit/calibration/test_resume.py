@@ -90,6 +90,10 @@ def assert_same(run: Run, whole: Run) -> None:
     for name, entry in expected.items():
         for kind, values in entry.scores.items():
             np.testing.assert_array_equal(scores[name].scores[kind], values)
+    routes, expected = run.token_routes(), whole.token_routes()
+    assert list(routes) == list(expected) and len(routes) == 8
+    for name, entry in expected.items():
+        np.testing.assert_array_equal(routes[name].experts, entry.experts)
     best, reference = Exemplars.load(run.path), Exemplars.load(whole.path)
     for bank, table in reference.tables.items():
         np.testing.assert_array_equal(best.tables[bank], table)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mode_core.allocation import Allocation, allocate
+from mode_core.calibration.routing import routes_of
 from mode_core.cli import main
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
@@ -213,6 +214,21 @@ def choices(loaded: LoadedModel, encoded) -> dict[str, Tensor]:
     for hook in hooks:
         hook.remove()
     return {name: chosen.reshape(-1, chosen.shape[-1]) for name, chosen in found.items()}
+
+
+def test_routes_are_the_routers_own(case):
+    """Of the first sample: its experts in every bank that sees a token; entropy within its bounds, or not known."""
+    sample = read_samples(case.samples)[0]
+    found, encoded = routes_of(case.loaded, sample), case.loaded.encode([sample])
+    known, chosen = found.weights[..., 0] > 0, choices(case.loaded, encoded)
+    for row, bank in enumerate(found.banks):
+        assert (bank in chosen) == known[row].any()
+        if bank in chosen:
+            mine = np.sort(found.experts[row][known[row]], axis=1)
+            np.testing.assert_array_equal(mine, np.sort(chosen[bank].numpy(), axis=1))
+    told, silent = found.entropy[known], ("kimi_vl", "deepseek_vl2", "deepseek_v4")  # their gates tell no scores, or
+    assert case.family.name in silent or np.isfinite(told).all()  # scores of another kind
+    assert np.isnan(told).all() or 0 <= np.nanmin(told) <= np.nanmax(told) <= np.log2(8) + 0.01
 
 
 def test_counts_are_the_routers_own(case, run):

@@ -1,15 +1,14 @@
-"""What reads a model's residual stream and what writes into it, found by watching the model, never by a family's name.
+"""What reads a model's residual stream and what writes it, found by watching the model, never by a family's name.
 
-**Readers** are modules with a matrix `[out, H]` whose input rows are rows that a norm of the stream gave, or rows of the
-stream itself. **Writers** are linear layers, embeddings, expert banks and bare parameters of width H: a constant vector
-added to what one gives must arrive at the stream as that vector, times one number per token, and as nothing else.
+**Readers** are modules with a matrix `[out, H]` whose input rows are rows that a norm of the stream gave, or rows of
+the stream itself. **Writers** are linear layers, embeddings, expert banks and bare parameters of width H: a constant
+vector added to what one gives must arrive at the stream as that vector, times one number per token, and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from mode_core.models.bank_search import layer_prefix
 from mode_core.models.errors import ModelError
 
 COMPARED = 4  # rows by which an input is known
+LAYER = re.compile(r"(?<=\.)\d+(?=\.)")  # the number of a layer in a module's name
 EXACT = 1e-3  # largest part of what arrives at the stream that is not the vector added, of its size
 
 
@@ -77,13 +77,14 @@ class _Search:
     def stream(self) -> Stream:
         seen = self._pass()
         if {states.shape[1] for _, states, _ in seen.points} != {self.hidden}:
-            raise ModelError("no norms of one residual stream are found in its layers (several streams, or other names)")
+            raise ModelError("its layers have no norms of one residual stream (several streams, or other names)")
         gains = {name: self._gain(name) for name in dict.fromkeys(name for name, _, _ in seen.points)}
         readers = {name: norm for name, given in seen.inputs.items() if (norm := _norm_before(given, seen)) is not None}
         reading = {}
-        for name, bank in self.banks.items():  # what its block reads, the bank reads
-            places = [place for place in readers if place.startswith(f"{name}.")] + [name, name.rpartition(".")[0]]
-            reading |= {name: readers[place] for place in places[::-1] if place in readers}
+        for name in self.banks:  # what its block reads, the bank reads
+            places = [name.rpartition(".")[0], name, *(place for place in readers if place.startswith(f"{name}."))]
+            if found := [readers[place] for place in places if place in readers]:
+                reading[name] = found[-1]
         if again := [name for name in self.other_norms if name in readers]:
             raise ModelError(f"{again[0]}, with weights of its own, normalizes again what reads the residual stream")
         readers = {name: norm for name, norm in readers.items() if self._matrices(name) and not self._in_bank(name)}
@@ -124,7 +125,7 @@ class _Search:
             weight.data.copy_(kept)
             if torch.allclose(made, plain, atol=1e-4) and torch.allclose(norm(states), plain * gain, atol=1e-3):
                 return kept + (1.0 - neutral), neutral
-        raise ModelError(f"{known} is no RMSNorm (it may subtract the mean): rotated states would be normalized otherwise")
+        raise ModelError(f"{known} is no RMSNorm (it may subtract the mean), so a rotation would change what it gives")
 
     def _matrices(self, name: str) -> bool:
         """Has the module a matrix of its own that takes H numbers?"""
@@ -157,10 +158,10 @@ class _Search:
         """Writers by kind. One of every group of equal places (layer after layer) is tried."""
         size = torch.cat([states for _, states, _ in seen.points]).square().mean().sqrt()
         vector = torch.randn(self.hidden, generator=torch.Generator().manual_seed(1)).to(size.device) * size
-        found: dict[str, bool] = {}
+        found: dict[tuple[str, object], bool] = {}
 
         def is_writer(name: str, kind: object, change: Callable[[], Any]) -> bool:
-            group = f"{re.sub(r'[0-9]+', 'N', name)} {kind}"
+            group = LAYER.sub("", name), kind
             if group not in found:
                 found[group] = _arrives(seen.points, self._pass(change).points, vector)
             return found[group]
@@ -180,9 +181,13 @@ class _Search:
         bare = []
         for name, parameter in self.model.named_parameters():
             owner = name.rpartition(".")[0]
-            mine = parameter.shape[-1:] == (self.hidden,) and not isinstance(self.modules[owner], nn.Linear | nn.Embedding)
-            mine = mine and owner not in readers and owner not in self.norms and not self._in_bank(owner)
-            if mine and is_writer(name, parameter.shape, lambda p=parameter: [_Shifted(p, vector)]):
+            known = owner in readers or owner in self.norms or self._in_bank(owner)
+            known |= isinstance(self.modules[owner], nn.Linear | nn.Embedding)
+            if (
+                not known
+                and parameter.shape[-1:] == (self.hidden,)
+                and is_writer(name, parameter.shape, lambda p=parameter: [_Shifted(p, vector)])
+            ):
                 bare.append(name)
         return tuple(linears), tuple(banks), tuple(bare)
 
@@ -193,8 +198,7 @@ class _Search:
         return isinstance(module, nn.Linear) and module.out_features == self.hidden and not self._in_bank(name)
 
     def _check_called(self, name: str, seen: _Seen) -> None:
-        alike = re.compile(re.sub(r"[0-9]+", "[0-9]+", re.escape(name)))
-        if not any(alike.fullmatch(other) for other in seen.called):
+        if LAYER.sub("", name) not in {LAYER.sub("", other) for other in seen.called}:
             raise ModelError(
                 f"the samples never reach {name}, which may write into the residual stream (a picture, or sound, "
                 "may be missing among them)"

@@ -30,7 +30,8 @@ CLOSE = 1e-4  # largest difference of a logit, of the largest logit where that i
 
 @dataclass(frozen=True)
 class Rotated:
-    """What was rotated, and how well the answers agree: `difference` is the largest of any logit on `samples` samples."""
+    """What was rotated, and how well the answers agree: `difference` is the largest of any logit on `samples` samples.
+    `untied`: heads that shared the embedding's weights and now have their own."""
 
     seed: int
     hidden: int
@@ -38,12 +39,12 @@ class Rotated:
     samples: int
     readers: int
     writers: int
-    untied: bool
+    untied: tuple[str, ...]
 
 
 def orthogonal(size: int, seed: int) -> Tensor:
-    """A random orthogonal matrix, float64 `[size, size]`: Hadamard of the power of two in `size`, its signs drawn, times
-    (Kronecker) a random orthogonal matrix of the odd rest."""
+    """A random orthogonal matrix, float64 `[size, size]`: Hadamard of the power of two in `size`, its signs drawn,
+    times (Kronecker) a random orthogonal matrix of the odd rest."""
     draw = torch.Generator().manual_seed(seed)
     odd = size // (size & -size)
     plain, triangle = torch.linalg.qr(torch.randn(odd, odd, generator=draw, dtype=torch.float64))
@@ -76,7 +77,7 @@ def rotate(loaded: LoadedModel, samples: Sequence[Sample], seed: int = 0) -> Rot
     difference = float((_logits(loaded, inputs) - before).abs().max())
     if not difference <= CLOSE * max(1.0, float(before.abs().max())):
         raise QuantizationError(
-            f"{loaded.name} cannot be rotated: tried on {len(samples)} samples, a logit changed by {difference:.2g}, so "
+            f"{loaded.name} cannot be rotated: on {len(samples)} samples a logit changed by {difference:.2g}, so "
             "something other than linear layers behind plain RMSNorms reads or writes its residual stream "
             "(several streams, a norm or scale of its own, a table). Nothing was written."
         )
@@ -90,22 +91,22 @@ def _logits(loaded: LoadedModel, inputs: dict[str, Tensor]) -> Tensor:
     return logits[inputs["attention_mask"].bool()]
 
 
-def _untie(model: nn.Module, stream: Stream) -> bool:
-    """Give a head that shares the embedding's weights some of its own."""
+def _untie(model: nn.Module, stream: Stream) -> tuple[str, ...]:
+    """Give every head that shares the embedding's weights some of its own."""
     shared = model.get_input_embeddings().weight
-    heads = [head for name in stream.readers if getattr(head := model.get_submodule(name), "weight", None) is shared]
+    heads = tuple(n for n in stream.readers if getattr(model.get_submodule(n), "weight", None) is shared)
     for head in heads:
-        head.weight = nn.Parameter(shared.detach().clone(), requires_grad=False)
-    for config in (model.config, model.config.get_text_config()):
-        if heads:
-            config.tie_word_embeddings = False
-    return bool(heads)
+        model.get_submodule(head).weight = nn.Parameter(shared.detach().clone(), requires_grad=False)
+    for config in (model.config, model.config.get_text_config()) if heads else ():
+        config.tie_word_embeddings = False
+    return heads
 
 
 def _turn(loaded: LoadedModel, stream: Stream, turn: Tensor) -> None:
     """Fold the gains, then multiply by `turn` [H, H]: a state x (a row) becomes x·turn."""
     model, plain = loaded.model, torch.ones(stream.hidden, dtype=turn.dtype, device=turn.device)
-    into = {name: gain.to(turn)[:, None] * turn for name, (gain, _) in stream.norms.items()} | {"": plain[:, None] * turn}
+    gains = {name: gain.to(turn) for name, (gain, _) in stream.norms.items()} | {"": plain}
+    into = {name: gain[:, None] * turn for name, gain in gains.items()}
     for name, norm in stream.readers.items():
         for matrix in model.get_submodule(name).parameters(recurse=False):
             if matrix.dim() == 2 and matrix.shape[1] == stream.hidden:

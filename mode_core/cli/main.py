@@ -1,5 +1,6 @@
 """The command line: one verb a step, from samples to exported bits.
 
+    python -m mode_core rotate    --out models/rotated          (the same answers, easier to round)
     python -m mode_core calibrate --out runs/mine
     python -m mode_core allocate  --run runs/mine --average-bits 3 --name three
     python -m mode_core evaluate  --run runs/mine --allocation three
@@ -36,6 +37,7 @@ from mode_core.cli import logit_kl as cli_logit_kl
 from mode_core.cli import long_work
 from mode_core.cli import publishing as cli_publishing
 from mode_core.cli import quantize as cli_quantize
+from mode_core.cli import rotate as cli_rotate
 from mode_core.cli import verbs as verbs
 from mode_core.cli.arguments import add_settings
 from mode_core.cli.option_values import check_options
@@ -150,6 +152,9 @@ def build_parser() -> argparse.ArgumentParser:
             "import", cli_export.import_released, "Frequency and sensitivity JSON of the paper's released code → a run."
         )
     )
+    rotate = verb("rotate", cli_rotate.rotate, "Write a model whose outliers are spread by a rotation; same answers.")
+    _model_argument(rotate, _shown(bundled.MODEL))
+    cli_rotate.add_rotate_arguments(rotate, _shown(bundled.CALIBRATION))
     repeat = verb("run", cli_publishing.run, "Carry out a recipe.yaml: calibrate, allocate and export as it says.")
     cli_publishing.add_run_arguments(repeat)
     push = verb("push", cli_publishing.push, "Upload an export to the hub, private unless asked otherwise.")

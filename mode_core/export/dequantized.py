@@ -33,7 +33,7 @@ def write_dequantized(request: Request, folder: Path) -> tuple[str, ...]:
         ExportError: no model at hand; experts that lie otherwise in the files than transformers would write them.
     """
     weights = open_weights(request)
-    return write_checkpoint(weights, folder, values if weights.banks else _as_transformers_writes)
+    return write_checkpoint(weights, folder, values if weights.banks else as_transformers_writes)
 
 
 def values(weights: Weights, kept: Mapping[str, Mapping[int, int]] | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -46,12 +46,12 @@ def values(weights: Weights, kept: Mapping[str, Mapping[int, int]] | None = None
             own = _renumbered(own, kept[bank.name])
             bank = replace(bank, shape=replace(bank.shape, experts=len(kept[bank.name])))
         if (form := weights.form(bank)).fused:
-            types = {form.names[part]: weights.files.dtype(name.format(0)) for part, name in bank.names.items()}
+            types = {form.names[part]: weights.dtype(name.format(0)) for part, name in bank.names.items()}
             yield from _fused(form, types, own)
             continue
         for matrix in own:
             name = bank.names[matrix.projection].format(matrix.expert)
-            yield name, matrix.values(weights.files.dtype(name))
+            yield name, matrix.values(weights.dtype(name))
 
 
 def _renumbered(matrices: Iterator[ExpertMatrix], kept: Mapping[int, int]) -> Iterator[ExpertMatrix]:
@@ -75,10 +75,10 @@ def _fused(
         yield name, tensor.mT if form.transposed else tensor
 
 
-def _as_transformers_writes(weights: Weights) -> Iterator[tuple[str, Tensor]]:
+def as_transformers_writes(weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """The experts of a loaded model that the files store in a way known to transformers alone."""
     written = as_in_files(weights.network)
     for name in filter(weights.routed.__contains__, weights.files.names):
         if name not in written or written[name].shape != tuple(weights.files.shape(name)):
             raise ExportError(f"{weights.folder} stores {name} in a way that is not known here, nor to transformers.")
-        yield name, written[name].to(weights.files.dtype(name))
+        yield name, written[name].to(weights.dtype(name))

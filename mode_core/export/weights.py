@@ -159,6 +159,10 @@ class Weights:
                 part.pop("quantization_config", None)
         return config
 
+    def dtype(self, name: str) -> torch.dtype:
+        """The type in which a tensor of the files is written where it is not packed."""
+        return self.files.dtype(name)
+
     def experts(self) -> Iterator[ExpertMatrix]:
         """Every matrix of every routed expert: bank by bank, expert by expert, gate, up, down."""
         steps = sum(len(bits) for bits in self.request.allocation.bits.values())

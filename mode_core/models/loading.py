@@ -127,7 +127,7 @@ def load_model(
             or no expert banks.
         OwnCodeError: it comes with Python code of its own, and `trust_remote_code` is off.
     """
-    kept = _dtype(dtype), None if max_memory is not None else _device(device)
+    kept = asked_dtype(dtype), None if max_memory is not None else _device(device)
     placement = _placement(device, max_memory, offload_folder)
     found = checked_folder(str(source))
     place = found or _fetched(str(source), trust_remote_code)
@@ -244,7 +244,8 @@ def _placement(device: str, max_memory: int | str | None, folder: str | Path | N
     }
 
 
-def _dtype(name: str) -> Any:
+def asked_dtype(name: str) -> Any:
+    """The type that a name stands for; "auto" for as stored."""
     if name != "auto" and name not in DTYPES:
         raise ModelError(f"dtype must be auto, {', '.join(DTYPES)}; got {name!r}.")
     return DTYPES.get(name, "auto")

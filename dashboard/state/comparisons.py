@@ -21,11 +21,20 @@ if TYPE_CHECKING:
 
 def evidence(name: str = "") -> Evidence | None:
     """Every method measured at the same budgets, as kept in the open run; None where that was not done. `name`: one of
-    `evidence_names`.
+    `evidence_names`. Methods that this version does not know are left out: `strange_methods`.
 
     Raises:
         EvidenceError: the files are incomplete or damaged.
     """
+    return _of_known(name)[0]
+
+
+def strange_methods(name: str = "") -> list[str]:
+    """Methods that this evidence names and this version does not know; raises as `evidence`."""
+    return _of_known(name)[1]
+
+
+def _of_known(name: str) -> tuple[Evidence | None, list[str]]:
     record = run().path / "evidence" / name / "evidence.json"
     stamp = record.stat().st_mtime_ns if record.is_file() else 0
     return _evidence((*run_key(), stamp), run(), name)
@@ -42,8 +51,9 @@ def all_evidence() -> list[Evidence]:
 
 
 @remembered(8)
-def _evidence(key: tuple, _run: Run, name: str) -> Evidence | None:
-    return _run.evidence(name)
+def _evidence(key: tuple, _run: Run, name: str) -> tuple[Evidence | None, list[str]]:
+    found = _run.evidence(name)
+    return (None, []) if found is None else found.of_known_methods()
 
 
 def available_methods() -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from mode_core.errors import EvidenceError
 from mode_core.files import atomic_write
+from mode_core.importance import METHODS
 from mode_core.json_files import OPEN, Amount, Count, Width, check_format, checked, read_json, write_json
 
 FORMAT = "mode-evidence/1"
@@ -118,6 +119,19 @@ class Evidence:
         digests = info.get("tables", {})
         _settle(folder, digests)
         return cls(**{name: _table(folder, name, digests.get(name)) for name in TABLES}, info=info)
+
+    def of_known_methods(self) -> tuple[Evidence, list[str]]:
+        """What is of methods that this version knows, and the names of the others, whose rows are left out."""
+        kept, strange = {}, set[str]()
+        for name in TABLES:
+            rows = getattr(self, name)
+            known = pd.Series(True, rows.index)
+            for column in {"method", "against"} & set(TABLES[name]):
+                ours = rows[column].isin(list(METHODS))
+                strange |= set(map(str, rows.loc[~ours, column]))
+                known &= ours
+            kept[name] = rows[known]
+        return replace(self, **kept), sorted(strange)
 
 
 def _digest(content: bytes) -> str:

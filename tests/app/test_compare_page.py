@@ -68,6 +68,33 @@ def test_damaged_evidence_is_told(measured):
     assert "cannot be read" in words(app) and "scores.parquet" in words(app)
 
 
+@pytest.mark.parametrize(
+    ("page", "more"), [("compare", {}), ("compare", {"section": "rankings"}), ("learn", {"step": "7"})]
+)
+def test_evidence_on_methods_of_a_newer_version_is_told_and_the_rest_shown(measured, page, more):
+    found = synthetic_evidence(measured.statistics)
+    others = {"scores": {"mc": "![x](http:evil)"}, "paired": {"mc": "newcomer"}, "ranking": {"mc": "newcomer"}}
+    changed = {name: getattr(found, name).replace({"method": names}) for name, names in others.items()}
+    replace(found, **changed).save(measured.path / "evidence")
+    app = on_page(page, run="measured", **more)
+    assert not app.exception
+    if page == "compare":
+        told = [warning.value for warning in app.warning if "does not know: " in warning.value]
+        assert len(told) == 1 and "newcomer" in told[0] and "![x](" not in told[0]
+        assert "MODE is first (90)" in words(app) or "Nearest to the truth: MODE (0.80)" in words(app)
+    else:
+        assert app.segmented_control(key="learn:guess:evidence")
+
+
+def test_evidence_of_nothing_that_is_known_says_so(measured):
+    found = synthetic_evidence(measured.statistics)
+    nothing = {name: getattr(found, name).assign(modality="smell") for name in ("scores", "paired", "ranking", "truth")}
+    replace(found, **nothing).save(measured.path / "evidence")
+    for section in ("methods", "rankings"):
+        app = on_page("compare", run="measured", section=section)
+        assert not app.exception and "no measurement that this version can show" in words(app)
+
+
 def test_two_runs_and_two_halves(measured):
     app = on_page("compare", run="measured", section="runs")
     assert not app.exception

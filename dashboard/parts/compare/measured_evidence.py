@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.charts.evidence import METRICS
 from dashboard.parts.compare import comparing
 from dashboard.state import address, comparisons, current_run
 from dashboard.words import names
@@ -16,7 +17,7 @@ _COUNTED = {"items_text": names.ITEMS["text"], "items_vision": names.ITEMS["visi
 def found_or_said(name: str = "") -> Evidence | None:
     """What was measured in the open run; where nothing was, says how to measure it."""
     try:
-        found = comparisons.evidence(name)
+        found, strange = comparisons.evidence(name), comparisons.strange_methods(name)
     except EvidenceError as damaged:
         st.error(f"The evidence of this run cannot be read. {plain(damaged)}", icon=":material/error:")
         return None
@@ -28,7 +29,23 @@ def found_or_said(name: str = "") -> Evidence | None:
             icon=":material/science:",
         )
         st.code(comparing.command(current_run.run_entry()), language="bash")
+    if strange:
+        st.warning(
+            f"The evidence names methods that this version does not know: {plain(', '.join(strange))}; left out. They "
+            "are a newer version's, or of a plug-in that is not here.",
+            icon=":material/extension_off:",
+        )
+    if found is not None and not known_items(found):
+        st.info("The evidence of this run holds no measurement that this version can show.", icon=":material/science:")
+        return None
     return found
+
+
+def known_items(found: Evidence) -> list[str]:
+    """Kinds of items that were measured by a metric that is shown."""
+    return [
+        name for name in names.ITEMS if name in set(found.scores.loc[found.scores["metric"].isin(METRICS), "modality"])
+    ]
 
 
 def told(found: Evidence) -> None:

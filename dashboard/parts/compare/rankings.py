@@ -16,7 +16,7 @@ def part() -> None:
     found = measured_evidence.found_or_said()
     if found is None:
         return
-    if found.truth.empty:
+    if not set(found.truth["modality"]) & set(names.ITEMS):
         st.info("The truth was not measured in this run: 'compare' quantizes every expert alone where it is asked to.")
         return
     st.markdown(

@@ -3,12 +3,12 @@
     python -m tests.benchmarks.whole_model [--layers 48] [--inner 96] [--wide 768] [--samples 4] [--folder /tmp]
 
 Made-up checkpoints (see `large_model`): random weights, vision tower and vocabulary of the bundled model. Of the long
-one layers, hidden size, attention, routers, and the number of experts are the real ones, and every expert is narrower
+one layers, hidden size, attention, routers and the number of experts are the real ones, and every expert is narrower
 (`--inner` in the place of 768), so that 48 layers and what transformers rewrites of them fit on a small disk. It is
-calibrated for frequencies in one run, with a fiftieth of its weights in memory. How long that takes is foretold from a
-sixteenth and an eighth of the layers; how much memory by what the Calibrate page says, with the weights that may
-be in memory in the place of all. Then one and two layers of the real width (`--wide`) are calibrated for sensitivity at 3 bits, and extrapolated to
-48. Everything is deleted.
+calibrated for frequencies in one run, 0.4 GB of weights in memory. How long that takes is foretold from a sixteenth
+and an eighth of the layers; how much memory by what the Calibrate page says, with the weights that may be in memory in
+the place of all. Then one and two layers of the real width (`--wide`) are calibrated for sensitivity at 3 bits, and
+extrapolated to 48. Everything is deleted.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class TrafficProfile:
                 f"{path} was counted on {record['model'] or 'an unnamed model'}, and this run is of "
                 f"{found.model or 'an unnamed model'}, or of other layers of it; take a profile of the same model."
             )
-        for kind in ("text", "vision"):
+        for kind in (TEXT_TOKENS, VISION_TOKENS):
             if [len(row) for row in record[kind]] != [size] * len(found.shapes):
                 raise TrafficError(f"{path} is damaged: {kind}: it needs {size} counts for each of its layers.")
             setattr(found, kind, np.array(record[kind]))

@@ -39,8 +39,9 @@ def configuration(layers: int, **changes: int) -> dict:
     return config
 
 
-def make(folder: Path, layers: int, seed: int = 0) -> int:
-    """Write the checkpoint, one shard a layer and one for the rest; returns its bytes. Memory: one layer's experts."""
+def make(folder: Path, layers: int, seed: int = 0, **changes: int) -> int:
+    """Write the checkpoint, one shard a layer and one for the rest, with `changes` of the text model's configuration;
+    returns its bytes. Memory: one layer's experts."""
     from mode_core.models import ensure_torchvision
 
     ensure_torchvision()
@@ -50,7 +51,7 @@ def make(folder: Path, layers: int, seed: int = 0) -> int:
     for file in BUNDLED.iterdir():
         if file.suffix in (".json", ".jinja") and file.name not in ("config.json", "training.json"):
             shutil.copy(file, folder / file.name)
-    config = configuration(layers)
+    config = configuration(layers, **changes)
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     with torch.device("meta"):
         model = Qwen3VLMoeForConditionalGeneration(Qwen3VLMoeConfig.from_dict(config))

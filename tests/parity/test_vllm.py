@@ -117,7 +117,7 @@ def test_what_vllm_does_not_run(bundled_model, prompts, tmp_path, target, fine, 
 
 
 def test_what_it_routed_is_not_told_on_a_cpu(bundled_model) -> None:
-    """Once the CPU build hands it out, this fails: then read it by `mode_core.traffic`, and compare."""
+    """Once its CPU build hands it out this fails: then compare what `mode_core.traffic` reads with the router."""
     python = python_with("vllm", *PACKAGES, dependencies=True, without=WITHOUT)
     code = (
         "import sys; from vllm import LLM; LLM(model=sys.argv[1], dtype='float32', enable_return_routed_experts=True)"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate
+from mode_core.calibration import CalibrationError, CalibrationSettings, calibrate, gradients
 from mode_core.calibration.gradients import (
     barred_tokens,
     draw_answers,
@@ -93,3 +93,15 @@ def test_calibration_takes_them(case):
     if name == "kimi_vl":
         with pytest.raises(CalibrationError, match="runs its experts without autograd"):
             calibrate(loaded, samples, CalibrationSettings(bits=(2, 4), group_size=16, hessian_probes=1))
+
+
+def test_recomputed_layer_by_layer_they_are_the_same(case, monkeypatch):
+    """As where weights stream from disk; two temperatures, so that every layer is computed again twice."""
+    name, loaded, samples = case
+    drawn = draw_answers(loaded, samples, 3)
+    with Probe(loaded, ("duplication",) if name in PICTURES else (), lambda seen: None) as probe:
+        kept = {seen.bank.name: squared for seen, squared in squared_gradients(loaded, probe, drawn, 0, 1, (1.0, 2.0))}
+        monkeypatch.setattr(gradients, "is_offloaded", lambda model: True)
+        for seen, squared in squared_gradients(loaded, probe, drawn, 0, 1, (1.0, 2.0)):
+            torch.testing.assert_close(squared, kept.pop(seen.bank.name), rtol=1e-5, atol=1e-12)
+    assert not kept

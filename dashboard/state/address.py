@@ -21,14 +21,14 @@ PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
     *("view", "order", "layers", "width", "tokens"),  # Experts
     *("step", "kind"),  # Learn
-    *("sample", "shown"),  # Tokens
+    *("look", "sample", "shown", "token", "strip"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
     *("form", "types", "rest", "imatrix", "weighting"),  # Export
 )
 MOST_UNDONE = 50
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "controls", "view", "order", "layers", "tokens", "step", "shown"),
+    *("job", "controls", "view", "order", "layers", "tokens", "step", "look", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.parts.controls import scroll_now
-from dashboard.parts.experts import close_up, exemplars, maps, starving
+from dashboard.parts.experts import close_up, exemplars, maps, search, starving
 from dashboard.state import current_run
 
 
@@ -23,6 +23,7 @@ def explore() -> None:
     bank, expert = current_run.selected()
     place = (grid.axes.names.index(bank), expert)
     starving.headline(grid)
+    search.part(grid.axes)
     with st.container(key="stage-experts"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")

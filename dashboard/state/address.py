@@ -19,7 +19,7 @@ from dashboard.state.folders import PAGES
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job", "controls"),
-    *("view", "order", "layers", "width", "tokens"),  # Experts
+    *("view", "order", "layers", "width", "tokens", "find"),  # Experts
     *("step", "kind"),  # Learn
     *("look", "sample", "shown", "token", "strip"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare

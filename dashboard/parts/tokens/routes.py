@@ -11,6 +11,7 @@ from dashboard.charts.routes import TITLES, token_name
 from dashboard.components import chart, chips
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
+from dashboard.parts.calibrate.sample_picker import bundled_calibration
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, kept_samples, model_sources, process_wide, solving
@@ -20,7 +21,6 @@ from mode_core.allocation import AllocationError
 from mode_core.errors import RunError
 from mode_core.json_files import shortened, whole_number
 from mode_core.runs.token_routes import TokenRoutes
-from mode_core.statistics.exemplars import cell_of
 
 ABSENT = (
     "This run keeps no routes of single tokens (it was made by an earlier version, imported, or keeps no samples). "
@@ -53,14 +53,17 @@ def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
     """A token and an expert are chosen, by click, by keys or in boxes; everything else follows."""
     token, (bank, expert) = chosen_token(routes), current_run.selected()
     row = axes.names.index(bank)
+    if address.place("expert") is None:
+        expert = int(routes.experts[row, token, 0])
     other = quantized_routes(routes)
     who = f"expert {expert} of layer {axes.ticks[row]}"
     st.markdown(sentence(routes, axes, token, row, expert))
     boxes(routes, axes, token, row, expert)
+    shown = pictures(routes)
     left, right = st.columns([1, 1.25], gap="medium")
     with left:
         chips(
-            [token_name(routes, one) for one in range(len(routes.words))], routes.words, pictures(routes),
+            names_of(routes, shown), routes.words, shown,
             routes.weight_of(row, expert), token, key=f"chips:{routes.sample}", who=who, template=routes.template,
             label=f"Tokens of the sample; lit: those sent to {who}. Arrow keys move.",
             on_choose=lambda one: address.put(token=str(one)),
@@ -71,7 +74,7 @@ def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
     with right:
         chart(
             charts.token_path(axes, routes, token, (row, expert), other), "token-path",
-            table=lambda: path_table(routes, axes, token), on_pick=lambda what: pick_expert(axes, what),
+            table=lambda: path_table(routes, axes, token), on_pick=lambda what: pick_expert(axes, (row, expert), what),
         )  # fmt: skip
     strip(routes, axes, (row, token), other)
     quantized_part(routes, other)
@@ -117,7 +120,8 @@ def boxes(routes: TokenRoutes, axes: charts.Axes, token: int, row: int, expert: 
     )  # fmt: skip
     cells[2].number_input(
         f"Expert, of {axes.experts[row]}", 0, axes.experts[row] - 1, step=1, key="routes-expert",
-        on_change=lambda: current_run.select(expert=int(held["routes-expert"])), help=explain("routing weight"),
+        on_change=lambda: current_run.select(axes.names[row], int(held["routes-expert"])),
+        help=explain("routing weight"),
     )  # fmt: skip
 
 
@@ -126,10 +130,9 @@ def choose_layer(routes: TokenRoutes, axes: charts.Axes, token: int, row: int) -
     current_run.select(bank=axes.names[row], expert=int(routes.experts[row, token, 0]))
 
 
-def pick_expert(axes: charts.Axes, what: dict) -> None:
+def pick_expert(axes: charts.Axes, at: tuple[int, int], what: dict) -> None:
     """A dot or cross of the path was clicked, or an arrow key pressed: up and down the layers, left and right."""
-    bank, expert = current_run.selected()
-    row = axes.names.index(bank)
+    row, expert = at
     if facts := what.get("facts"):
         row, expert = int(facts[0]), int(facts[1])
     else:
@@ -154,13 +157,14 @@ def pictures(routes: TokenRoutes) -> list[dict]:
     return found
 
 
-def place_of(routes: TokenRoutes, token: int) -> str:
-    """Where in a picture a vision token lies: "row 2, column 3 of picture 1"; "" for text and where it is not known."""
-    grids = kept_samples.sample_records().get(routes.sample, {}).get("grids")
-    if not routes.vision[token] or not grids:
-        return ""
-    image, cell, _ = cell_of(int(routes.vision[:token].sum()), grids)
-    return "" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1} of picture {image + 1}"
+def names_of(routes: TokenRoutes, shown: list[dict]) -> list[str]:
+    """What each token is called, with its place in the picture: `[T]`."""
+    names = [token_name(routes, token) for token in range(len(routes.words))]
+    for number, picture in enumerate(shown):
+        for place, token in enumerate(picture["tokens"]):
+            row, column = divmod(place, picture["columns"])
+            names[token] += f", row {row + 1}, column {column + 1} of picture {number + 1}"
+    return names
 
 
 def path_table(routes: TokenRoutes, axes: charts.Axes, token: int) -> pd.DataFrame:
@@ -208,9 +212,15 @@ def quantized_routes(routes: TokenRoutes) -> TokenRoutes | None:
     """The sample's routes in the quantized model of the present settings, where this visitor had them computed."""
     found = process_wide.finished(_kind(routes))
     try:
-        return found[1] if found and found[0] == solving.fingerprint() else None
+        if not found or found[0] != solving.fingerprint():
+            return None
+        routes.parted(found[1])
     except AllocationError:
         return None
+    except RunError as refused:  # the run was made with another model than lies there now
+        st.error(plain(refused), icon=":material/error:")
+        return None
+    return found[1]
 
 
 def _kind(routes: TokenRoutes) -> str:
@@ -221,14 +231,12 @@ def quantized_part(routes: TokenRoutes, other: TokenRoutes | None) -> None:
     """The button that routes this sample through the quantized model, or why it cannot."""
     run = current_run.run()
     if other is not None:
-        try:
-            routes.parted(other)
-        except RunError as refused:
-            st.error(plain(refused), icon=":material/error:")
         st.caption("Crosses: experts that only the quantized model chose, with the bits of the Budget page.")
         return
     at_hand = model_sources.at_hand(run.model_source)
-    samples = quantizing.own_samples(run) if at_hand else None
+    samples = (
+        (quantizing.own_samples(run) if current_run.writable() else bundled_calibration(None)) if at_hand else None
+    )
     sample = next((one for one in samples or () if one.id == routes.sample), None)
     if sample is None:
         what = "sample itself" if at_hand else "model of this run"

@@ -3,8 +3,8 @@
 What matches: a token that shares a character with a place where the words say what is searched for, capitals or not; so
 a word that the tokenizer cuts into several is found by each of its parts. Two things are counted of every expert: its
 exemplars that match (of those that it was chosen for most strongly), and the tokens of the kept samples that match and
-were sent there. The order: most exemplars, then most kept tokens, then the sum of routing weights. Counts of few tokens,
-no claim about what an expert is for.
+were sent there. The order: most exemplars, then most kept tokens, then the sum of routing weights. Counts of few
+tokens, no claim about what an expert is for.
 """
 
 from __future__ import annotations

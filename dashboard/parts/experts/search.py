@@ -75,7 +75,9 @@ def results(found: Found | str, wanted: str, axes: charts.Axes) -> None:
     if not hits:
         st.info(f"No exemplar and no kept token holds “{plain(wanted)}”.", icon=":material/search_off:")
         return
-    st.caption(f"{len(hits)} experts, {min(len(hits), MOST_SHOWN)} shown; {found.tokens} kept tokens match. {ORDER}")
+    st.caption(
+        f"{len(hits)} experts, {min(len(hits), MOST_SHOWN)} shown; kept tokens that match: {found.tokens}. {ORDER}"
+    )
     ticks = dict(zip(axes.names, axes.ticks, strict=True))
     shown = pd.DataFrame(
         [

@@ -121,7 +121,7 @@ def boxes(routes: TokenRoutes, axes: charts.Axes, token: int, row: int, expert: 
     cells[2].number_input(
         f"Expert, of {axes.experts[row]}", 0, axes.experts[row] - 1, step=1, key="routes-expert",
         on_change=lambda: current_run.select(axes.names[row], int(held["routes-expert"])),
-        help=explain("routing weight"),
+        help=explain("routing weight", "router entropy"),
     )  # fmt: skip
 
 

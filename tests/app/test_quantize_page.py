@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from dashboard.jobs import work
 from dashboard.parts.quantize import asking, measuring, verdict
-from dashboard.parts.quantize.measured import Measurement, measurements_of, read_records
 from dashboard.state import folders, process_wide
+from dashboard.state.measured import Measurement, measurements_of, read_records
 from mode_core.evaluation import Answer, ScoredAnswer, Scores, ask
 from mode_core.jobs import check
 from mode_core.run import Run

@@ -53,8 +53,8 @@ def test_a_token_and_an_expert_light_up(open_app, tiny_runs):
 def test_an_address_that_names_no_token_is_told(open_app):
     app = open_app("tokens", look="routes", token="9999", sample="nobody")
     assert not app.exception
-    assert re.search(r"The address says token=9999, and here are 0 to \d+; left out", words(app))
-    assert "sample=nobody, of which this run keeps no routes" in words(app)
+    assert re.search(r"The address says token='?9999'?, and here are 0 to \d+; left out", words(app))
+    assert re.search(r"The address says sample='?nobody'?, and here are ", words(app))
 
 
 def test_runs_without_routes_say_so_and_large_ones_open(places):

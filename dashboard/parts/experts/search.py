@@ -75,15 +75,14 @@ def results(found: Found | str, wanted: str, axes: charts.Axes) -> None:
     if not hits:
         st.info(f"No exemplar and no kept token holds “{plain(wanted)}”.", icon=":material/search_off:")
         return
-    st.caption(
-        f"{len(hits)} experts, {min(len(hits), MOST_SHOWN)} shown; kept tokens that match: {found.tokens}. {ORDER}"
-    )
+    shown = min(len(hits), MOST_SHOWN)
+    st.caption(f"{len(hits)} experts, {shown} shown; kept tokens that match: {found.tokens}. {ORDER}")
     ticks = dict(zip(axes.names, axes.ticks, strict=True))
-    shown = pd.DataFrame(
+    table = pd.DataFrame(
         [
             {"layer": ticks[hit.bank], "expert": hit.expert, "exemplars": hit.exemplars, "kept tokens": hit.kept,
              "sum of routing weights": round(hit.weight, 3), "for example": hit.example}
-            for hit in hits[:MOST_SHOWN]
+            for hit in hits[:shown]
         ]
     )  # fmt: skip
 
@@ -91,7 +90,7 @@ def results(found: Found | str, wanted: str, axes: charts.Axes) -> None:
         if rows := st.session_state["search-rows"].selection.rows:
             current_run.select(bank=hits[rows[0]].bank, expert=hits[rows[0]].expert)
 
-    st.dataframe(without_formulas(shown), hide_index=True, height=240, key="search-rows", on_select=picked,
+    st.dataframe(without_formulas(table), hide_index=True, height=240, key="search-rows", on_select=picked,
                  selection_mode="single-row")  # fmt: skip
 
 

@@ -11,9 +11,9 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.quantize import quantizing, results, verdict
-from dashboard.parts.quantize.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM
 from dashboard.parts.quantize.measuring import answerable
 from dashboard.state import current_run, estimating, process_wide, solving
+from dashboard.state.measured import ALLOCATION, MODELS, ORIGINAL, UNIFORM
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
 from mode_core.evaluation.records import Answer

@@ -19,7 +19,6 @@ from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.errors import RunError
-from mode_core.json_files import shortened, whole_number
 from mode_core.runs.token_routes import TokenRoutes
 
 ABSENT = (
@@ -43,8 +42,6 @@ def part(axes: charts.Axes) -> None:
         help="The first samples of the calibration; a run keeps these to be looked at.",
         **address.bind_place("sample", ids, ids[0]),
     )  # fmt: skip
-    if (wanted := address.place("sample")) is not None and wanted not in known:
-        st.caption(f"The address says sample={plain(shortened(wanted))}, of which this run keeps no routes; left out.")
     follow(known[address.chosen("sample", ids, ids[0])], axes)
 
 
@@ -81,16 +78,9 @@ def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
 
 
 def chosen_token(routes: TokenRoutes) -> int:
-    """The token in the address, which is told where the sample has none such; else the first that a person wrote."""
-    wanted = address.place("token")
-    if wanted is not None:
-        if whole_number(wanted) and len(wanted) < 10 and int(wanted) < len(routes.words):
-            return int(wanted)
-        st.caption(
-            f"The address says token={plain(shortened(wanted))}, and here are 0 to {len(routes.words) - 1}; left out."
-        )
+    """The token in the address, else the first that a person wrote."""
     written = np.flatnonzero(~routes.template & ~routes.vision)
-    return int(written[0]) if len(written) else 0
+    return address.chosen("token", range(len(routes.words)), int(written[0]) if len(written) else 0)
 
 
 def sentence(routes: TokenRoutes, axes: charts.Axes, token: int, row: int, expert: int) -> str:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.parts import served
 from dashboard.parts.controls import coverage_note, scroll_now
-from dashboard.parts.experts import close_up, exemplars, maps, starving
+from dashboard.parts.experts import close_up, exemplars, maps, search, starving
 from dashboard.state import current_run
 
 
@@ -26,6 +26,7 @@ def explore() -> None:
     starving.headline(grid)
     served.note()
     coverage_note()
+    search.part(grid.axes)
     with st.container(key="stage-experts"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")

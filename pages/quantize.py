@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from dashboard.parts.calibrate import trust
@@ -43,7 +41,7 @@ def page() -> None:
 def model_part() -> bool:
     """Is the model here? Where it is, whether code of its own may run; else what can be done without it."""
     source = current_run.run().model_source
-    if source and ((Path(source) / "config.json").is_file() or model_sources.is_hub_id(source)):
+    if model_sources.at_hand(source):
         trust.switch(source)
         return True
     st.error(f"The model of this run is not on this machine ({plain(source)}); it cannot be quantized here. "

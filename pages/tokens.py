@@ -1,4 +1,4 @@
-"""Tokens: which vision tokens count as key, in a picture, and how far the answer rests on that choice."""
+"""Tokens: which vision tokens count as key and how far the answer rests on that; which experts a token used."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import streamlit as st
 from dashboard import charts
 from dashboard.components import changes, readout
 from dashboard.parts.controls import key_ratio_slider
-from dashboard.parts.tokens import choices, overlaps, stability
+from dashboard.parts.tokens import choices, overlaps, routes, stability
 from dashboard.parts.tokens.token_pictures import large_picture, pictures
 from dashboard.state import address, current_run, kept_samples
+
+LOOKS = {"key": "Which tokens are key?", "routes": "Which experts did this token use?"}
 
 
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
     statistics = current_run.statistics()  # says what to do where there is no run yet
     st.title("Tokens")
+    looked = st.segmented_control(
+        "Look at", list(LOOKS), format_func=LOOKS.get, required=True, label_visibility="collapsed",
+        **address.bind_place("look", list(LOOKS), "key"),
+    )  # fmt: skip
+    if looked == "routes":
+        routes.part(charts.Axes.of(statistics))
+        return
     first = next(iter(statistics))
     if not statistics.signals or not first.vision("tokens", statistics.signals[0]).any():
         st.markdown("**No vision tokens were routed in this run.**")

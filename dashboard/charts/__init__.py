@@ -11,6 +11,7 @@ from dashboard.charts.grids import Axes, specialisation_order
 from dashboard.charts.maps import LAYER_ORDERS, ORDERS, expert_at, expert_maps, expert_order, layer_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
 from dashboard.charts.reported import reported_bars
+from dashboard.charts.routes import token_path, token_strip
 from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift, sufficiency_curve
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
 from dashboard.charts.traffic import distance_by_layer
@@ -56,6 +57,8 @@ __all__ = [
     "strip_of_scores",
     "sufficiency_curve",
     "token_overlays",
+    "token_path",
+    "token_strip",
     "truth_scatter",
     "width_counts",
 ]

@@ -3,6 +3,7 @@ in place, steps by key.
 """
 
 from dashboard.components.chart import CONFIG, chart, load_plotly
+from dashboard.components.chips import chips
 from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
 from dashboard.components.live_slider import DRAGGING, live_slider, plain_controls
@@ -17,6 +18,7 @@ __all__ = [
     "before_change",
     "changes",
     "chart",
+    "chips",
     "live_slider",
     "load_plotly",
     "plain_controls",

@@ -22,14 +22,15 @@ function choose(chart, at, wait) {
 }
 
 // What all maps say of the chosen expert, for those who cannot see them.
-function told({ holder, at: [row, column] }) {
+function told({ holder, figure: { layout }, at: [row, column] }) {
   const maps = holder._fullData.filter(({ type, customdata }) => type === "heatmap" && customdata);
   const values = maps.map(({ name, text, meta }) => {
     const value = text[row][column];
     return `${name} ${Number.isFinite(value) ? Number(value.toPrecision(2)) : "unknown"}${meta ? ` ${meta}` : ""}`;
   });
   const { y, customdata } = maps[0];
-  return `${y[row].split(" · ")[0]}, expert ${customdata[row][column]}: ${values.join(", ")}.`;
+  const across = layout.meta.across ?? "expert";
+  return `${y[row].split(" · ")[0]}, ${across} ${customdata[row][column]}: ${values.join(", ")}.`;
 }
 
 // To the neighbour, where there is one.

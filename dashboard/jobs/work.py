@@ -23,13 +23,17 @@ class ModelShelf:
     """Holds one loaded model for the whole process; asking for another one replaces it. Thread-safe.
 
     A model that was loaded with leave to run its own code is another one than the same model without.
-    Memory: one model. While a job still works on the former one, both.
+    Memory: one model, and the packed experts of the last `MOST_PACKED` allocations that were asked (`quantized`). While
+    a job still works on the former one, both.
     """
+
+    MOST_PACKED = 2
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: tuple[str, bool] | None = None
         self._loaded: Any = None
+        self._packed: dict[str, Any] = {}  # seal -> quantized model, the last used one last
 
     def get(self, source: str, trusted: bool = False) -> Any:
         """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
@@ -41,11 +45,34 @@ class ModelShelf:
 
         with self._lock:
             if self._held != (source, trusted):
+                self._packed.clear()
                 self._held = self._loaded = None  # let go of the old one before the new one takes memory
                 with own_code.named_switch(source):
                     self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
                 self._held = source, trusted
             return self._loaded
+
+    def quantized(
+        self,
+        loaded: Any,
+        allocation: Allocation,
+        seal: str,
+        quantizer: Quantizer,
+        calibration: Sequence[Any] | None,
+        progress: ProgressHook,
+        cancel: Cancel,
+    ) -> Any:
+        """The `QuantizedModel` of this seal, to be used as a context: its codes as they are kept, else made now."""
+        made = self._packed.pop(seal, None)
+        if made is None or made.loaded is not loaded:
+            made = quantize_experts(
+                loaded, allocation, quantizer, samples=calibration, progress=progress, cancel=cancel
+            )
+        with self._lock:
+            self._packed[seal] = made
+            for old in list(self._packed)[: -self.MOST_PACKED]:
+                del self._packed[old]
+        return made
 
 
 SHELF = ModelShelf()  # the process's own
@@ -296,17 +323,18 @@ def measure(
 def ask(
     shelf: ModelShelf,
     run: Run,
-    chosen: Allocation,
-    uniform: Allocation,
+    allocations: Mapping[str, Allocation],
+    seals: Mapping[str, str],
     quantizer: Quantizer,
-    sample: Any,
+    samples: Mapping[str, Any],
     calibration: Sequence[Any] | None = None,
     *,
     trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
 ) -> dict[str, Any]:
-    """The same question to the original, to `chosen` and to `uniform`: model → its `Answer`."""
+    """A conversation as each model had it to the original and to the `allocations`: model → its `Answer`. `seals` tell
+    what is quantized already, and kept on the shelf."""
     from mode_core.evaluation import ask as answer
 
     stages = Stages(progress, (2, 1, 2, 2))
@@ -314,12 +342,40 @@ def ask(
     loaded = shelf.get(str(run.model_source), trusted)
     with exclusive(loaded):
         stages.hook("asking the original")
-        given = {ORIGINAL: answer(loaded, sample)}
-        for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
+        given = {ORIGINAL: answer(loaded, samples[ORIGINAL], cancel=cancel)}
+        for model, allocation in allocations.items():
             hook = stages.hook(f"quantizing and asking, {model}")
-            with quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel):
-                given[model] = answer(loaded, sample)
+            with shelf.quantized(loaded, allocation, seals[model], quantizer, calibration, hook, cancel):
+                given[model] = answer(loaded, samples[model], cancel=cancel)
     return given
+
+
+def route(
+    shelf: ModelShelf,
+    run: Run,
+    allocation: Allocation,
+    quantizer: Quantizer,
+    sample: Any,
+    seal: str,
+    calibration: Sequence[Any] | None = None,
+    *,
+    trusted: bool = False,
+    progress: ProgressHook,
+    cancel: Cancel,
+) -> tuple[str, Any]:
+    """`seal`, and the `TokenRoutes` of one sample in the quantized model."""
+    from mode_core.calibration.routing import routes_of
+
+    stages = Stages(progress, (2, 2, 1))
+    stages.hook("loading the model")
+    loaded = shelf.get(str(run.model_source), trusted)
+    hook = stages.hook("quantizing")
+    with (
+        exclusive(loaded),
+        quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel),
+    ):
+        stages.hook("one forward pass")
+        return seal, routes_of(loaded, sample)
 
 
 def export_whole(

@@ -20,9 +20,9 @@ from mode_core.json_files import shortened
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job"),
-    *("view", "order", "layers", "width", "tokens"),  # Experts
+    *("view", "order", "layers", "width", "tokens", "find"),  # Experts
     *("step", "kind"),  # Learn
-    *("sample", "shown"),  # Tokens
+    *("look", "sample", "shown", "token", "strip"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
     *("form", "types", "rest", "imatrix", "weighting"),  # Export
@@ -30,7 +30,7 @@ PLACE = (  # names in the URL beside those of the choices
 MOST_UNDONE = 50
 MOST_TOLD = 16  # options that are named where an address names none of them
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "view", "order", "layers", "tokens", "step", "shown"),
+    *("job", "view", "order", "layers", "tokens", "step", "look", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 

@@ -14,6 +14,7 @@ from dashboard.state.current_run import run, run_key
 from dashboard.state.remembered import remembered
 from dashboard.words.plain import plain
 from mode_core.runs.run import Run, TokenScores
+from mode_core.runs.token_routes import TokenRoutes
 
 QUALITY = 82  # of the JPEG that goes to the browser with every redraw
 
@@ -30,6 +31,20 @@ def token_scores() -> dict[str, TokenScores]:
         RunError: the file is damaged.
     """
     return _scores(run_key(), run())
+
+
+def token_routes() -> dict[str, TokenRoutes]:
+    """Sample id → which experts its tokens used, for those of `sample_records`; empty in runs without them.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return _routes(run_key(), run())
+
+
+@remembered(4)
+def _routes(key: tuple, _run: Run) -> dict[str, TokenRoutes]:
+    return _run.token_routes()
 
 
 @remembered(4)

@@ -57,6 +57,11 @@ def allowed(source: str) -> str:
     return place
 
 
+def at_hand(source: str | None) -> bool:
+    """Is this model on this machine, or can it be fetched by its hub id?"""
+    return bool(source) and ((Path(source) / "config.json").is_file() or is_hub_id(source))
+
+
 def limits() -> str:
     """The rule as a sentence."""
     below = roots() or ()

@@ -13,6 +13,8 @@ TERMS: dict[str, str] = {
     "router": "A small linear layer that scores every expert for a token and sends the token to the best k of them.",
     "top-k": "How many experts each token visits in one layer.",
     "routing weight": "How strongly the router wants an expert for a token: the factor on the expert's output.",
+    "router entropy": "How undecided a router is about a token, over all experts of the layer, in bits: 0 where "
+    "one has all of its shares, log₂ of their number where all have the same.",
     "text token": "Every token that is not a picture's: the question, the answer, and the chat template around them.",
     "vision token": "One patch of a picture as the language model sees it.",
     "key token": "A vision token that the model's text looks at most: one of the best-ranked share of a picture's "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mode_core.errors import SettingsError
 from mode_core.evaluation.records import Answer
+from mode_core.jobs import Cancel, check
 from mode_core.models.last_logits import last_logits, longer_inputs
 from mode_core.models.soundness import check_logits
 from mode_core.quantization.model_lock import exclusive
@@ -24,10 +25,14 @@ FREE_TOKENS = 64  # longest answer to a sample without an expected one
 SPARE_TOKENS = 2  # tokens beyond the expected answer: enough to tell that a longer answer differs
 
 
-def ask(loaded: LoadedModel, sample: Sample, max_new_tokens: int = FREE_TOKENS) -> Answer:
-    """The model's greedy answer to one sample, token by token with the probability it was chosen at."""
+def ask(loaded: LoadedModel, sample: Sample, max_new_tokens: int = FREE_TOKENS, cancel: Cancel | None = None) -> Answer:
+    """The model's greedy answer to one sample, token by token with the probability it was chosen at.
+
+    Raises:
+        Cancelled: a stop was asked for; looked at before every token where the model has a loop of its own.
+    """
     with exclusive(loaded):
-        made = _generate(loaded, [sample], max_new_tokens, probabilities=True)
+        made = _generate(loaded, [sample], max_new_tokens, probabilities=True, cancel=cancel)
     tokenizer = loaded.tokenizer
     chosen = made.sequences[0, -len(made.logits) :]
     shares = torch.stack(made.logits)[:, 0].float().softmax(dim=-1)
@@ -52,7 +57,13 @@ def greedy_texts(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens:
     return [text.strip() for text in loaded.tokenizer.batch_decode(made, skip_special_tokens=True)]
 
 
-def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: int, probabilities: bool = False) -> Any:
+def _generate(
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    max_new_tokens: int,
+    probabilities: bool = False,
+    cancel: Cancel | None = None,
+) -> Any:
     """New tokens `[batch, new]`; with `probabilities` what transformers' generate returns whole.
 
     All that could change the most likely token (penalties, beams) is set to do nothing, whatever the model's own
@@ -60,6 +71,11 @@ def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: in
     """
     from transformers import GenerationConfig
 
+    def stop(ids: Tensor, _scores: Tensor, **_: Any) -> Tensor:
+        check(cancel)
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    check(cancel)
     inputs = loaded.encode(samples, padding_side="left").inputs
     if not loaded.model.can_generate():
         made = _generate_plainly(loaded, inputs, max_new_tokens)
@@ -75,7 +91,9 @@ def _generate(loaded: LoadedModel, samples: Sequence[Sample], max_new_tokens: in
         output_logits=probabilities,
     )
     with torch.inference_mode():
-        made = loaded.model.generate(**inputs, generation_config=settings)
+        made = loaded.model.generate(
+            **inputs, generation_config=settings, stopping_criteria=None if cancel is None else [stop]
+        )
     return made if probabilities else made.sequences[:, inputs["input_ids"].shape[1] :]
 
 

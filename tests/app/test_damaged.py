@@ -44,7 +44,7 @@ def test_a_damaged_evaluation_is_told_and_the_page_stays(open_app, places):
     assert "![x](http:evil): damaged: " in words(app)
     assert not any("![x](" in warning.value for warning in app.warning), "a name is text"
     assert "model: input should be 'original'" in words(app)
-    assert "Ask all three" in [header.value for header in app.subheader], "what stands below is still there"
+    assert "Talk to all three" in [header.value for header in app.subheader], "what stands below is still there"
 
 
 def test_a_damaged_check_and_allocation_are_left_out_and_told(open_app, places):

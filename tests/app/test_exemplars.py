@@ -9,6 +9,7 @@ from PIL import Image
 
 from dashboard.parts.experts import exemplars
 from mode_core.run import Run
+from mode_core.runs.expert_search import by_word
 from mode_core.statistics.exemplars import PatchExemplar, TextExemplar
 from tests.app.conftest import NAME, words
 
@@ -47,3 +48,22 @@ def test_the_outline_is_around_the_patch(tmp_path):
 def test_a_run_without_them_says_so(open_app, tiny_runs, monkeypatch):
     monkeypatch.setattr(Run, "exemplars", lambda self: None)
     assert "made without exemplars" in words(open_app("experts"))
+
+
+def test_a_word_leads_to_experts_and_an_expert_can_be_linked(open_app, tiny_runs):
+    run = Run.open(tiny_runs / NAME)
+    expected = by_word("circle", run.exemplars(), run.token_routes().values())
+    app = open_app("experts", find="circle", bank="1", expert="3")
+    assert not app.exception
+    [table] = [frame.value for frame in app.dataframe if "sum of routing weights" in frame.value]
+    ticks = dict(zip(run.statistics.banks, ("0", "2"), strict=True))
+    assert len(expected.hits) > 3 and expected.hits[0].exemplars > 0
+    assert list(zip(table["layer"], table["expert"], table["exemplars"], table["kept tokens"], strict=True)) == [
+        (ticks[hit.bank], hit.expert, hit.exemplars, hit.kept) for hit in expected.hits
+    ]
+    assert f"kept tokens that match: {expected.tokens}" in words(app)
+    assert any("bank=1" in code.value and "expert=3" in code.value and "find=circle" in code.value for code in app.code)
+    app.text_input(key="search-text").set_value("patch 99999").run()
+    assert not app.exception and "and no patch 99999" in words(app) and app.query_params["find"] == ["patch 99999"]
+    app.text_input(key="search-text").set_value("zebra *bold*").run()
+    assert "No exemplar and no kept token holds “zebra *bold*”" in words(app)

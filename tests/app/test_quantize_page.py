@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dashboard.parts.quantize import measuring, verdict
-from dashboard.state import folders
+import re
+import threading
+from dataclasses import replace
+
+from dashboard.jobs import work
+from dashboard.parts.quantize import asking, measuring, verdict
+from dashboard.state import folders, process_wide
 from dashboard.state.measured import Measurement, measurements_of, read_records
-from mode_core.evaluation import ScoredAnswer, Scores
+from mode_core.evaluation import Answer, ScoredAnswer, Scores, ask
+from mode_core.jobs import check
 from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words
+from tests.app.test_states import on_page
 
 
 def kept_measurements() -> list[Measurement]:
@@ -33,14 +40,52 @@ def test_measure_keep_and_mark_stale(open_app):
     assert "3 bits on average" in words(changed)
 
 
-def test_ask_all_three(open_app):
-    app = open_app("quantize")
-    app.button(key="ask:go").click().run()
-    finish(app)
+def test_a_conversation_with_all_three(places):
+    """Two turns on the bundled model, for real: what each is told holds its own answers; the codes are kept."""
+    app = on_page("quantize", bits="1.5", widths="1,2,3,4")
+    finish(app.button(key="ask:go").click().run())
     assert not app.exception and not app.error
     captions = [caption.value for caption in app.caption]
-    assert {"original", "this allocation"} <= {*captions}
-    assert any(caption.startswith("uniform ") for caption in captions)
+    assert {"original", "this allocation"} <= {*captions} and any(text.startswith("uniform ") for text in captions)
+    packed = list(work.SHELF._packed.values())
+    assert len(packed) == 2 and not any(one.applied for one in packed)
+
+    app.text_input(key="ask:question:1:").set_value("what colour is the circle?").run()
+    finish(app.button(key="ask:go").click().run())
+    assert not app.exception and not app.error and list(work.SHELF._packed.values()) == packed
+    first, second = app.session_state[asking.TURNS]
+    loaded = work.SHELF.get(str(Run.open(folders.BUNDLED_RUN).model_source))
+    told = asking.samples_of((first, replace(second, answers=None)))
+    assert [m["role"] for m in told["original"].messages] == ["user", "assistant", "user"]
+    for model in ("allocation", "uniform"):
+        assert told[model].messages[1]["content"] == first.answers[model].text
+    assert second.answers["original"] == ask(loaded, told["original"])
+    with packed[0]:
+        assert second.answers["allocation"] == ask(loaded, told["allocation"])
+
+    changed = app.query_params["bits"], app.button(key="ask:new").click().run()
+    assert changed and asking.TURNS in app.session_state and app.session_state[asking.TURNS] == ()
+
+
+def test_a_question_that_was_cancelled_is_taken_back(open_app, monkeypatch):
+    app = open_app("quantize")
+    release = threading.Event()
+    monkeypatch.setattr(work, "ask", lambda *_, cancel, **__: release.wait(20) and check(cancel))
+    app.button(key="ask:go").click().run()
+    assert "Asking …" in words(app)
+    process_wide.jobs().get(app.query_params["job"]).cancel.set()
+    release.set()
+    finish(app)
+    assert not app.exception and app.session_state[asking.TURNS] == () and "Asking …" not in words(app)
+
+
+def test_an_answer_is_escaped_and_underlined_from_where_it_parts():
+    one, other = Answer("a <b>", ("a", " <b>"), (0.9, 0.5)), Answer("a c", ("a", " c"), (0.8, 0.7))
+    shown = asking.said(one, other)
+    assert "<b>" not in shown and "> &lt;b&gt;</span></u>" in shown
+    assert "parts at token 1" in shown and "50 %" in shown and "<u>" not in asking.said(one, one)
+    assert "red green" in re.sub("<[^>]*>", "", asking.said(Answer("red green", ("red", "green"), (1, 1)), one))
+    assert "ends earlier" in asking.said(Answer("a", ("a",), (1.0,)), one)
 
 
 def test_a_missing_model_is_named_and_the_buttons_are_off(open_app, monkeypatch, tmp_path):

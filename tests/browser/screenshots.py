@@ -17,8 +17,8 @@ PAGES = ("experts", "learn", "calibrate", "tokens", "budget", "quantize", "compa
 VIEWS = {  # page -> further views of it, as they stand in the address
     "learn": [f"step={step}" for step in range(2, 8)],
     "compare": ["section=check", "section=rankings", "section=runs", "section=paper"],
-    "tokens": ["shown=signals"],
-    "experts": ["view=ratio&order=specialisation&layers=divergence", "view=specialisation"],
+    "tokens": ["shown=signals", "look=routes"],
+    "experts": ["view=ratio&order=specialisation&layers=divergence", "view=specialisation", "find=colour"],
     "budget": ["panel=pins", "panel=samples", "panel=prices", "panel=card&gpu=24"],
 }
 WIDTHS = (1366, 390)

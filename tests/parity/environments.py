@@ -20,7 +20,7 @@ import sys
 
 class First:  # torchvision's operators are declared before anything imports it, in every process
     def find_spec(self, name, path=None, target=None):
-        if name == "torchvision":
+        if name == "torchvision" and "mode_core.models.vision_ops" not in sys.modules:  # else who imported it does so
             sys.meta_path.remove(self)
             from mode_core.models.vision_ops import ensure_torchvision
 
@@ -28,6 +28,7 @@ class First:  # torchvision's operators are declared before anything imports it,
 
 
 sys.meta_path.insert(0, First())
+sys.path.append(ROOT)
 """
 
 
@@ -53,7 +54,7 @@ def python_with(name: str, *packages: str, dependencies: bool = False, without: 
     subprocess.run([*pip, *([] if dependencies else ["--no-deps"]), *packages], check=True)
     if without:
         subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *without], check=True)
-    (own / "sitecustomize.py").write_text(FIRST)
+    (own / "sitecustomize.py").write_text(FIRST.replace("ROOT", repr(str(ROOT))))
     done.write_text("\n".join(packages))
     return python
 

@@ -1,4 +1,4 @@
-"""Panels below the settings, one at a time: pins, prices, the card's memory, kept allocations, and enough samples?"""
+"""Panels below the settings, one at a time: pins, prices, the card's memory, scenarios, and enough samples?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def part() -> None:
         "pins": (f"Pinned experts ({len(held)})" if held else "Pin experts", lambda: pins.part(axes)),
         "prices": ("Price of each choice", price_part),
         "card": ("Memory of the card", deployment.memory_panel),
-        "kept": ("Kept allocations", kept.part),
+        "kept": ("Scenarios", kept.part),
         "samples": ("Are these samples enough?", samples_part),
     }
     chooser, links = st.columns([5, 2], vertical_alignment="center")

@@ -16,7 +16,7 @@ from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
 from dashboard.charts.traffic import distance_by_layer
 from dashboard.charts.truth import check_scatter, ranking_dots, truth_scatter
-from dashboard.charts.two_runs import bits_crossed, changed_by_layer, order_agreement
+from dashboard.charts.two_runs import bits_crossed, bits_difference, changed_by_layer, order_agreement
 
 __all__ = [
     "LAYER_ORDERS",
@@ -30,6 +30,7 @@ __all__ = [
     "bank_profile",
     "bit_map",
     "bits_crossed",
+    "bits_difference",
     "bits_drift",
     "changed_by_layer",
     "check_scatter",

@@ -8,7 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from dashboard.charts.bits import in_window, map_height
 from dashboard.charts.grids import Axes
+from dashboard.charts.panels import BOTTOM, TOP
 from dashboard.words.plain import plain_label
 
 
@@ -17,6 +19,43 @@ def crossed(one: np.ndarray, other: np.ndarray, widths: Sequence[int]) -> np.nda
     ordered = np.array(sorted(widths))
     places = np.searchsorted(ordered, one) * len(ordered) + np.searchsorted(ordered, other)
     return np.bincount(places, minlength=len(ordered) ** 2).reshape(len(ordered), len(ordered))
+
+
+def bits_difference(
+    axes: Axes, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], names: tuple[str, str]
+) -> go.Figure:
+    """Map of bits of `one` minus bits of `other`, layer × expert: bank → int `[E]` each; 0 is white on every map, and
+    either end as far from it as the other."""
+    first, second = map(plain_label, names)
+    mine, its = axes.stack(one), axes.stack(other)
+    apart = mine - its
+    most = max(1, int(np.nanmax(np.abs(apart))))
+    more, fewer = int((apart > 0).sum()), int((apart < 0).sum())
+    ticks = list(range(-most, most + 1))
+    heat = go.Heatmap(
+        z=apart.astype(np.float32),
+        y=axes.labels,
+        customdata=np.stack([mine, its], axis=-1),
+        zmin=-most,
+        zmax=most,
+        colorscale=theme.DIFFERENCE_SCALE,
+        colorbar={"title": {"text": "bits", "side": "top"}, "tickvals": ticks, "x": 1.0, "xanchor": "left", "xpad": 8}
+        | {"ticktext": [f"{tick:+d}" if tick else "0" for tick in ticks]},
+        hoverongaps=False,
+        hovertemplate=f"<b>expert %{{x}}</b> · %{{y}}<br>{first}: %{{customdata[0]:.0f}} bits<br>"
+        f"{second}: %{{customdata[1]:.0f}} bits<extra></extra>",
+    )
+    return theme.figure(
+        [heat],
+        f"Map: bits of every expert in {first} minus those in {second}; red has more in the first, blue in the second.",
+        f"Of {int(np.isfinite(apart).sum()):,} experts {more:,} have more bits in {first} and {fewer:,} in {second}.",
+        title={"text": f"Bits: {first} minus {second}"},
+        height=map_height(axes),
+        margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
+        xaxis=axes.x_axis(title={"text": "expert"}),
+        yaxis=axes.y_axis(title={"text": "layer"}),
+        meta=in_window(axes),
+    )
 
 
 def bits_crossed(counts: np.ndarray, widths: Sequence[int], names: tuple[str, str]) -> go.Figure:

@@ -181,6 +181,11 @@ def calibrate_run(
     return folder
 
 
+def _loaded_for(stages: Stages, shelf: ModelShelf, run: Run, trusted: bool) -> Any:
+    stages.hook("loading the model")
+    return shelf.get(str(run.model_source), trusted)
+
+
 def check_cost_of(
     shelf: ModelShelf,
     run: Run,
@@ -195,8 +200,7 @@ def check_cost_of(
     from mode_core.models import usable
 
     stages = Stages(progress, (1, 1))
-    stages.hook("loading the model")
-    loaded = shelf.get(str(run.model_source), trusted)
+    loaded = _loaded_for(stages, shelf, run, trusted)
     stages.hook("timing a pass")
     with exclusive(loaded):
         samples = usable(loaded, samples, cancel=cancel)
@@ -217,11 +221,45 @@ def check_estimates(
     from mode_core.models import usable
 
     stages = Stages(progress, (1, 20))
-    stages.hook("loading the model")
-    loaded = shelf.get(str(run.model_source), trusted)
+    loaded = _loaded_for(stages, shelf, run, trusted)
     with exclusive(loaded):
         samples = usable(loaded, samples, cancel=cancel)
         return check_run(run, loaded, samples, progress=stages.hook("pass"), cancel=cancel)
+
+
+def compare_cost_of(
+    shelf: ModelShelf, run: Run, samples: Sequence[Any], settings: Any, *, trusted: bool = False,
+    progress: ProgressHook, cancel: Cancel,
+) -> str:  # fmt: skip
+    """What comparing methods on these items would cost, in words."""
+    from mode_core.comparison.comparing import compare_cost, draws_of
+    from mode_core.models import usable
+
+    stages = Stages(progress, (1, 1))
+    loaded = _loaded_for(stages, shelf, run, trusted)
+    stages.hook("timing a pass")
+    with exclusive(loaded):
+        return str(compare_cost(loaded, draws_of(run)[0], usable(loaded, samples, cancel=cancel), settings))
+
+
+def compare_methods(
+    shelf: ModelShelf, run: Run, samples: Sequence[Any], settings: Any, out: Path, *, trusted: bool = False,
+    progress: ProgressHook, cancel: Cancel,
+) -> Any:  # fmt: skip
+    """Methods measured at every budget on these items, kept as evidence in `out`; one that was stopped goes on."""
+    from mode_core.comparison.comparing import compare_into, draws_of
+    from mode_core.models import usable
+
+    stages = Stages(progress, (1, 20))
+    loaded = _loaded_for(stages, shelf, run, trusted)
+    with exclusive(loaded):
+        samples = usable(loaded, samples, cancel=cancel)
+        draws, kind = draws_of(run)
+        told = {"calibration_draws": kind} if len(draws) > 1 else {}
+        return compare_into(
+            out, out / "measured", loaded, draws, samples, settings, info=told, progress=stages.hook("measuring"),
+            cancel=cancel,
+        )  # fmt: skip
 
 
 LOOKED_AT = 8  # samples encoded for an estimate of all

@@ -59,6 +59,12 @@ def exports_folder() -> Path:
     return Path(os.environ.get("MODE_EXPORTS") or bundled.HOME / "exports")
 
 
+def named_by(variable: str) -> tuple[Path, ...]:
+    """The folders that an environment variable names by their whole paths, resolved; none where it is not set."""
+    given = os.environ.get(variable, "").split(os.pathsep)
+    return tuple(Path(part).resolve() for part in given if Path(part).is_absolute())
+
+
 def relative(path: Path) -> str:
     """A path as a person in the repo's folder would type it."""
     return str(path.relative_to(bundled.HOME)) if path.is_relative_to(bundled.HOME) else str(path)

@@ -19,9 +19,7 @@ def roots() -> tuple[Path, ...] | None:
     Only whole paths count: where MODE_MODELS is set but names none (empty, ":", relative), nothing may be read but the
     bundled model.
     """
-    if (given := os.environ.get(ROOTS)) is None:
-        return None
-    return tuple(Path(part).resolve() for part in given.split(os.pathsep) if Path(part).is_absolute())
+    return None if os.environ.get(ROOTS) is None else folders.named_by(ROOTS)
 
 
 def is_hub_id(source: str) -> bool:

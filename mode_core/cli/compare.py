@@ -11,7 +11,6 @@ from mode_core.cli.arguments import add_quantizer, add_settings, command_of, rea
 from mode_core.cli.sample_options import add_sample_options
 from mode_core.cli.verbs import load_for
 from mode_core.comparison import ComparisonSettings, Evidence, fold_draws
-from mode_core.files import LOCK, writing
 from mode_core.jobs import ProgressHook
 from mode_core.modalities import ALL
 from mode_core.runs.run import Run
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser, bundled_samples: str, bundled
 
 def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> dict[str, object]:
     """Runs and items → tables of evidence."""
-    from mode_core.comparison import compare
+    from mode_core.comparison.comparing import HALVES, compare_into
     from mode_core.models import usable
 
     runs = [Run.open(path) for path in options.runs]
@@ -54,14 +53,11 @@ def run_compare(options: argparse.Namespace, progress: ProgressHook, cancel: thr
     samples = usable(loaded, samples, options.strict, cancel)
     out = Path(options.out or runs[0].path / "evidence")
     work = Path(options.work or out / "measured")
-    left_out, kind = sample_options.told(samples), "runs" if len(runs) > 1 else "half of the folds"
+    left_out, kind = sample_options.told(samples), "runs" if len(runs) > 1 else HALVES
     info = {"command": command_of(options.parser, options), "calibration_draws": kind}
     info |= left_out if samples.errors else {}
     calibration = sample_options.looked_at(options, quantizer)
-    out.mkdir(parents=True, exist_ok=True)
-    with writing(out / LOCK, f"The evidence in {out}"):
-        evidence = compare(loaded, draws, samples, settings, work, calibration, info, progress, cancel)
-        evidence.save(out)
+    evidence = compare_into(out, work, loaded, draws, samples, settings, calibration, info, progress, cancel)
     return {"written_to": str(out), **summary(evidence), **left_out}
 
 

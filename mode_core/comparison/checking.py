@@ -28,7 +28,7 @@ import numpy as np
 
 from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
-from mode_core.comparison.items import PreparedItems, own_answers
+from mode_core.comparison.items import PassCost, PreparedItems, own_answers
 from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.comparison.settings import CheckSettings
 from mode_core.comparison.store import Store
@@ -51,17 +51,6 @@ Bits = Mapping[str, np.ndarray]
 UNIFORM, PAPER = "uniform", "mode"
 HIGHEST = 4  # widths above are not tried: they hardly hurt
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class CheckCost:
-    """What a check costs: passes over the samples, and seconds by the pace of one pass of the original."""
-
-    passes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.passes} passes over the samples, about {self.seconds:.0f} s"
 
 
 @dataclass
@@ -143,15 +132,8 @@ def predicted_damage(
 
 
 def check_cost(loaded: LoadedModel, samples: Sequence[Sample], statistics: ExpertStatistics, settings: CheckSettings):
-    """What `check` would cost: a `CheckCost`; runs one batch twice, the second time by the clock."""
-    batch = list(samples[: settings.batch_size])
-    items = PreparedItems(loaded, [replace(sample, answer=sample.answer or "x") for sample in batch], len(batch))
-    items.measure()
-    began = time.perf_counter()
-    items.measure()
-    each = (time.perf_counter() - began) * -(-len(samples) // settings.batch_size)
-    passes = passes_of(statistics, settings)
-    return CheckCost(passes, passes * each)
+    """What `check` would cost: a `PassCost`; runs one batch twice, the second time by the clock."""
+    return PassCost.timed(loaded, samples, settings.batch_size, passes_of(statistics, settings))
 
 
 def check(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mode_core.comparison.items import PreparedItems
+from mode_core.comparison.draws import DRAWS, fold_draws
+from mode_core.comparison.items import PassCost, PreparedItems
 from mode_core.comparison.plan import alone, entries
 from mode_core.comparison.ranking import ranking_table, truth_table
 from mode_core.comparison.settings import ComparisonSettings
@@ -17,15 +19,20 @@ from mode_core.comparison.store import Store
 from mode_core.comparison.tables import Measured, score_tables
 from mode_core.comparison.width_switch import RoundedExperts
 from mode_core.errors import SettingsError
+from mode_core.files import LOCK, writing
+from mode_core.importance.folds import used_folds
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import MODALITIES
 from mode_core.runs.evidence import Evidence
+from mode_core.runs.run import Run
 from mode_core.samples import Sample
 from mode_core.statistics import ExpertStatistics
 from mode_core.versions import versions
 
 if TYPE_CHECKING:
     from mode_core.models import LoadedModel
+
+HALVES = "half of the folds"  # what the draws of a single run are
 
 
 def compare(
@@ -101,6 +108,37 @@ def compare(
         "versions": versions(),
     }
     return Evidence(scores, paired, ranking, truth, dict(info or {}) | facts)
+
+
+def draws_of(run: Run, draws: int = DRAWS) -> tuple[list[ExpertStatistics], str]:
+    """A run's own draws and what they are: halves of its folds; where it has too few for that, itself alone."""
+    statistics = run.measured()
+    folds = len(used_folds(statistics))
+    return (fold_draws(statistics, draws), HALVES) if comb(folds, folds // 2) >= draws else ([statistics], "one run")
+
+
+def compare_cost(
+    loaded: LoadedModel, draws: Sequence[ExpertStatistics], samples: Sequence[Sample], settings: ComparisonSettings
+) -> PassCost:
+    """What `compare` would cost at most; solves every allocation, and runs one batch twice."""
+    settings, store = settings.fitted(draws[0]), Store(None, {})
+    different = {store.key(entry.allocation.bits) for entry in entries(draws, settings)}
+    alone_too = len(settings.truth_bits) * sum(bank.experts for bank in loaded.banks.values())
+    return PassCost.timed(loaded, samples, settings.batch_size, len(different) + alone_too)
+
+
+def compare_into(out: Path, work: Path, *given: Any, **more: Any) -> Evidence:
+    """`compare`, with its tables kept in `out`; one that was stopped goes on from `work`. Arguments as of `compare`.
+
+    Raises:
+        BusyError: another process writes there. Else as `compare`.
+    """
+    loaded, draws, samples, settings, *others = given
+    out.mkdir(parents=True, exist_ok=True)
+    with writing(out / LOCK, f"The evidence in {out}"):
+        evidence = compare(loaded, draws, samples, settings, work, *others, **more)
+        evidence.save(out)
+    return evidence
 
 
 def _check_draws(draws: Sequence[ExpertStatistics], loaded: LoadedModel) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -170,3 +171,25 @@ def _by_item(found: AnswerLogits, original: ReferenceAnswer) -> dict[str, np.nda
         "agreement": total(best == original.top) / counts,
     }
     return {name: values.cpu().numpy() for name, values in measured.items()}
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """What a measurement costs: passes over the samples, and seconds by the pace of one pass of the original."""
+
+    passes: int
+    seconds: float
+
+    @classmethod
+    def timed(cls, loaded: LoadedModel, samples: Sequence[Sample], batch_size: int, passes: int) -> PassCost:
+        """So many passes, by the clock: runs one batch twice, of which the second counts."""
+        batch = list(samples[:batch_size])
+        items = PreparedItems(loaded, [replace(sample, answer=sample.answer or "x") for sample in batch], len(batch))
+        items.measure()
+        began = time.perf_counter()
+        items.measure()
+        return cls(passes, passes * (time.perf_counter() - began) * -(-len(samples) // batch_size))
+
+    def __str__(self) -> str:
+        time_ = f"{self.seconds:.0f} s" if self.seconds < 90 else f"{self.seconds / 60:.0f} min"
+        return f"{self.passes:,} passes over the samples, about {time_}"

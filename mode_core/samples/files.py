@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -28,30 +28,48 @@ class Files(Protocol):
     def image(self, name: str, beside: str) -> ImageSource: ...
 
 
+def may_read(path: Path, within: Sequence[Path] | None) -> bool:
+    """Does a path, and whatever it links to, lie in one of these (resolved) folders? None: anywhere will do."""
+    return within is None or any(path.resolve().is_relative_to(folder) for folder in within)
+
+
 class FolderFiles:
     """The files of one folder on disk, which is the person's own: absolute paths and links are followed.
 
     A picture is looked for by its whole path in `images` (where given), beside the table, and, where its path names a
-    folder, in the folders above. Pictures are opened when they are needed.
+    folder, in the folders above. Pictures are opened when they are needed. `within`: where it is another person who
+    asks, the folders (resolved) outside of which there is nothing, wherever a path or a link leads.
     """
 
-    def __init__(self, root: Path, only: tuple[str, ...] | None = None, images: Path | None = None):
-        self.root, self.only, self.images = root, only, images
+    def __init__(
+        self,
+        root: Path,
+        only: tuple[str, ...] | None = None,
+        images: Path | None = None,
+        within: Sequence[Path] | None = None,
+    ):
+        self.root, self.only, self.images, self.within = root, only, images, within
+
+    def _there(self, path: Path) -> bool:
+        return may_read(path, self.within) and path.is_file()
 
     def names(self) -> list[str]:
         if self.only is not None:
             return list(self.only)
-        return sorted(path.name for path in self.root.iterdir() if path.is_file())
+        return sorted(path.name for path in self.root.iterdir() if self._there(path))
 
     def below(self) -> list[str]:
         """The folders (with a slash at the end), and the files one folder down."""
         if self.only is not None:
             return []
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        files = [f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if path.is_file()]
+        folders = [folder for folder in folders if may_read(folder, self.within)]
+        files = [f"{folder.name}/{path.name}" for folder in folders for path in folder.iterdir() if self._there(path)]
         return sorted([f"{folder.name}/" for folder in folders] + files)
 
     def open(self, name: str) -> BinaryIO:
+        if not may_read(self.root / name, self.within):
+            raise SampleError(f"{told(name)} leads out of the folders that samples may be read from.")
         return (self.root / name).open("rb")
 
     def image(self, name: str, beside: str) -> ImageSource:
@@ -69,10 +87,10 @@ class FolderFiles:
     def _found(self, name: str, folder: Path) -> Path:
         plain = Path(name.replace("\\", "/"))
         near = [*([self.images] if self.images else []), folder]
-        if (found := next((place / plain for place in near if (place / plain).is_file()), None)) is not None:
+        if (found := next((place / plain for place in near if self._there(place / plain)), None)) is not None:
             return found
         above = folder.resolve().parents[:ABOVE] if len(plain.parts) > 1 else ()
-        places = {(place / plain).resolve(): place / plain for place in above if (place / plain).is_file()}
+        places = {(place / plain).resolve(): place / plain for place in above if self._there(place / plain)}
         if len(places) > 1:
             listed = " and ".join(str(place) for place in places.values())
             raise SampleError(f"the picture {told(name)} could be {listed}. Say which with --images FOLDER.")

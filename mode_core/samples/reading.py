@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mode_core.samples.archives import unzip
 from mode_core.samples.drawing import Draw, Stratum
 from mode_core.samples.entries import sample_from_entry, stratum
-from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles
+from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles, may_read
 from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
 from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
 from mode_core.samples.without_samples import foreign_file
@@ -64,6 +64,7 @@ def read_samples(
     limit: int | None = None,
     first: bool = False,
     seed: int = 0,
+    within: Sequence[Path] | None = None,
 ) -> SampleList:
     """Samples from a folder, a table (JSON, JSON Lines, CSV, TSV, Parquet) or a zip of these.
 
@@ -76,34 +77,35 @@ def read_samples(
         limit: at most so many, drawn evenly by task and by having a picture, with `seed`; another one takes the place
             of one that turns out bad. The whole table is passed over once, and only what can be drawn is kept.
         first: with `limit`, the first ones instead; nothing after them is read.
+        within: resolved folders outside of which nothing is read, wherever a path or a link leads; None: no limits.
 
     Raises:
         SampleError: nothing to read, a bad sample (with "raise"), or none good (with "collect").
     """
     path, folder = Path(path), None if images is None else Path(images)
-    if not path.exists():
+    if not may_read(path, within) or not path.exists():
         raise SampleError(
             f"There is nothing at {path}. Give a folder of samples, a zip, or a file: {', '.join(TABLE_SUFFIXES)}."
         )
     if folder is not None and not folder.is_dir():
         raise SampleError(f"There is no folder {folder} (--images). Give the folder that the pictures' paths begin in.")
     draw = {"limit": limit, "first": first, "seed": seed}
-    found = samples_of(*_files_at(path, folder), on_error, **draw)
+    found = samples_of(*_files_at(path, folder, within), on_error, **draw)
     found.origin = {"path": str(path), "images": None if folder is None else str(folder), **draw}
     return found
 
 
-def _files_at(path: Path, images: Path | None) -> tuple[Files, str]:
+def _files_at(path: Path, images: Path | None, within: Sequence[Path] | None) -> tuple[Files, str]:
     """The files of a folder, a zip or one table, and what to call them."""
     if path.is_dir():
-        return FolderFiles(path, images=images), str(path)
+        return FolderFiles(path, images=images, within=within), str(path)
     if path.suffix.lower() == ".zip":
         return MemoryFiles(unzip(path.name, path)), path.name
     if told := foreign_file(path.name):
         raise SampleError(told)
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise SampleError(f"{path.name} is no table of samples; use {', '.join(TABLE_SUFFIXES)}, .zip, or a folder.")
-    return FolderFiles(path.parent, (path.name,), images), path.name
+    return FolderFiles(path.parent, (path.name,), images, within), path.name
 
 
 def samples_of(

@@ -179,3 +179,39 @@ def test_a_check_is_a_job_whose_cost_is_told_first(open_app, places, monkeypatch
     assert go.label == "Check now: 82 passes over the samples, about 45 s"
     go.click().run()
     assert not finish(app).exception
+
+
+def test_a_comparison_on_own_items_is_a_job_whose_cost_is_told_first(open_app, places, monkeypatch):
+    (places / "data").mkdir()
+    (places / "data" / "own.jsonl").write_text('{"text": "1 + 1 ?", "answer": "2"}\n{"text": "2 + 2 ?", "answer": "4"}')
+    monkeypatch.setenv("MODE_SAMPLES", str(places / "data"))
+    asked = []
+    monkeypatch.setattr(work, "compare_cost_of", lambda *given, **more: "12 passes over the samples, about 3 s")
+
+    def compare(shelf, run, samples, settings, out, **more):
+        asked.append((len(samples), settings))
+        synthetic_evidence(run.statistics).save(out)
+
+    monkeypatch.setattr(work, "compare_methods", compare)
+    app = open_app("compare")
+    app.session_state["compare:open"] = True
+    app.run()
+    app.segmented_control(key="items:compare").set_value("Folder of this machine").run()
+    app.text_input(key="samples:path:compare").set_value("own.jsonl").run()
+    app.multiselect(key="compare:methods").set_value(["mode", "uniform"]).run()
+    app.button(key="compare:cost").click().run()
+    app = finish(app)
+    assert app.button(key="compare:go").label == "Comparison now: 12 passes over the samples, about 3 s"
+    app.button(key="compare:go").click().run()
+    assert not finish(app).exception
+    ((count, settings),) = asked
+    assert count == 2 and settings.methods == ("mode", "uniform") and settings.request.widths == (2, 3, 4)
+    assert Run.open(places / "runs" / "tiny").evidence() is not None
+    assert "Measured, not estimated" in words(on_page("compare", run="tiny"))
+
+
+def test_nothing_is_measured_into_the_bundled_run(places):
+    app = on_page("compare", run="bundled")
+    app.session_state["compare:open"] = True
+    app.run()
+    assert "The bundled run stays as it came" in words(app)

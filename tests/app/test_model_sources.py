@@ -10,8 +10,9 @@ import pytest
 
 from dashboard.jobs import work
 from dashboard.jobs.forecast import outlined
-from dashboard.state import folders, model_sources
+from dashboard.state import folders, model_sources, sample_sources
 from mode_core.models import ModelError
+from mode_core.samples import SampleError
 
 
 @pytest.fixture
@@ -87,3 +88,21 @@ def test_unset_lets_everything_be_read(inside: Path, tmp_path: Path, monkeypatch
     monkeypatch.delenv("MODE_MODELS")
     assert model_sources.allowed(str(tmp_path / "elsewhere")) == str(tmp_path / "elsewhere")
     assert model_sources.allowed("nobody/name") == "nobody/name"
+
+
+def test_samples_are_read_below_named_folders_alone_and_without_a_name_nowhere(tmp_path: Path, monkeypatch):
+    table = tmp_path / "data" / "s.jsonl"
+    table.parent.mkdir()
+    table.write_text('{"text": "what ?"}')
+    for value in (None, "", ":", "data", "."):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MODE_SAMPLES", raising=False)
+        if value is not None:
+            monkeypatch.setenv("MODE_SAMPLES", value)
+        with pytest.raises(SampleError, match=r"No folder of this machine may be read\. Start"):
+            sample_sources.read(str(table))
+    monkeypatch.setenv("MODE_SAMPLES", str(tmp_path / "data"))
+    assert len(sample_sources.read(str(table))) == len(sample_sources.read(" s.jsonl ")) == 1
+    for place in ("../s.jsonl", "/etc/hostname", str(tmp_path), "\0", "~"):
+        with pytest.raises(SampleError):
+            sample_sources.read(place)

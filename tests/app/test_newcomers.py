@@ -84,6 +84,11 @@ def test_what_the_command_line_keeps_appears_and_opens_and_the_other_way_round(o
     capsys.readouterr()
     assert main(["show", "--run", str(folder)]) == 0
     assert "from the page" in capsys.readouterr().out
+    app.multiselect(key="kept:two").set_value(["from the page", "from the shell"]).run()
+    assert not app.exception and "0 have more bits in from the page and 0 in from the shell." in words(app)
+    rows = app.dataframe[-1].value.set_index("name")
+    assert rows["asked"]["from the shell"].startswith("frequency of all, key ratio 20 %, 2.5 bits on average")
+    assert rows["predicted"].notna().all() and (rows["bytes"] == kept["from the shell"].bytes).all()
 
 
 @pytest.mark.parametrize(

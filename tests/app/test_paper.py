@@ -94,9 +94,8 @@ def test_the_paragraph_states_every_setting(bundled_run):
     found = asked.solve(statistics)
     made = paper_texts.methods_paragraph(asked, Quantizer(group_size=32).fitted(statistics), found, statistics)
     for part in ("chosen by MODE: ", "attention has 16 bits (untouched)", r"30 \%", "weighed 2 against text",
-                 "by 0.25 of the way", "2.75 bits", "per bank",
-                 "At least 1 units have 4 bits", "1 expert had a width set by hand", "proven optimality",
-                 r"\cite{arxiv:2606.17118}"):  # fmt: skip
+                 "by 0.25 of the way", "2.75 bits", "per bank", "At least 1 units have 4 bits",
+                 "1 expert had a width set by hand", "proven optimality", r"\cite{arxiv:2606.17118}"):  # fmt: skip
         assert part in made, part
     free = replace(asked, method="frequency", equality=True)
     assert "against text" not in paper_texts.methods_paragraph(free, Quantizer(), found, statistics)  # it has no α

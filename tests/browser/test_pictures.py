@@ -41,7 +41,7 @@ def test_pictures_of_a_chart_from_a_dark_page(site, tmp_path: Path):
         assert picture.width == pytest.approx(2 * drawn["width"], abs=4)
         assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
     svg = (tmp_path / "maps.svg").read_text(encoding="utf-8")
-    assert svg.startswith("<svg") and "denoised vision" in svg and 'width="178mm"' in svg
+    assert svg.startswith("<svg") and "Denoised vision" in svg and 'width="178mm"' in svg
     assert "stroke-dasharray: 2px, 2px" not in svg  # the crosshair's dots
     page = pypdf.PdfReader(tmp_path / "maps.pdf").pages[0]
     assert float(page.mediabox.width) == pytest.approx(178 * MM, abs=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dashboard import charts
 from dashboard.charts import (
     Axes,
     bit_map,
@@ -168,3 +169,14 @@ def test_a_check_is_a_dot_a_group_and_says_how_sure_its_correlation_is():
     assert (list(figure.data[0].x), list(figure.data[0].y)) == ([1, 2], [0.1, 0.3])
     assert figure.layout.meta["summary"] == "Rank correlation 0.50 (-0.10 to 0.90, 95 %)."
     assert figure.layout.title.text == "MODE &lt;x&gt;: predicted against measured, 2 groups"
+
+
+def test_the_difference_of_two_is_signed_and_its_scale_even():
+    axes = Axes(("a", "b"), (0, 1), (3, 2))
+    one, other = {"a": np.array([4, 2, 3]), "b": np.array([2, 2])}, {"a": np.array([2, 2, 4]), "b": np.array([2, 3])}
+    figure = charts.bits_difference(axes, one, other, ("first", "sec<b>ond"))
+    (heat,) = figure.data
+    np.testing.assert_array_equal(heat.z, [[2, 0, -1], [0, -1, np.nan]])
+    assert (heat.zmin, heat.zmax) == (-2, 2) and list(heat.colorbar.ticktext) == ["-2", "-1", "0", "+1", "+2"]
+    assert figure.layout.meta["summary"].startswith("Of 5 experts 1 have more bits in first and 2 in ")
+    assert "<b>ond" not in figure.layout.title.text

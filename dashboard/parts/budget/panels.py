@@ -1,4 +1,4 @@
-"""Panels below the settings, one at a time: pins, prices, the card's memory, what is kept, traffic, enough samples?"""
+"""Panels below the settings, one at a time: pins, prices, the card's memory, scenarios, traffic, enough samples?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def part() -> None:
         "pins": (f"Pinned experts ({len(held)})" if held else "Pin experts", lambda: pins.part(axes)),
         "prices": ("Price of each choice", price_part),
         "card": ("Memory of the card", deployment.memory_panel),
-        "kept": ("Kept allocations", kept.part),
+        "kept": ("Scenarios", kept.part),
         "traffic": ("Traffic", served.part),
         "samples": ("Are these samples enough?", samples_part),
     }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.state import folders
+from dashboard.state import folders, sample_sources
 from dashboard.words.plain import plain
 from mode_core.samples import (
     ImageSource,
@@ -29,7 +29,7 @@ SHOWN = 8  # samples in the preview
 MOST_TASKS = 12  # that are named in the mix
 MOST_REFUSED = 20  # that are named
 PICTURE_WIDTH = 108  # pixels
-SOURCES = ("Bundled samples", "Own pictures", "Own file")
+SOURCES = ("Bundled samples", "Own pictures", "Own file", "Folder of this machine")
 QUESTION = "Describe the picture."
 PICTURES = [suffix[1:] for suffix in IMAGE_SUFFIXES]
 
@@ -40,7 +40,7 @@ def pick() -> SampleList:
         "Where from", SOURCES, default=SOURCES[0], required=True, key="samples:source", persist_state="session",
         label_visibility="collapsed",
     )  # fmt: skip
-    chosen = {SOURCES[0]: _bundled, SOURCES[1]: _pictures, SOURCES[2]: _files}[which]()
+    chosen = {SOURCES[0]: _bundled, SOURCES[1]: _pictures, SOURCES[2]: _files, SOURCES[3]: on_machine}[which]()
     if chosen and which != SOURCES[1]:
         if len(chosen) > 1:
             count = st.slider(
@@ -77,6 +77,52 @@ def own_file(kind: str) -> list[Sample]:
     if chosen:
         _preview(chosen)
     return chosen
+
+
+def on_machine(kind: str = "machine") -> SampleList:
+    """Samples from a folder, table or zip that lies on this machine, below the folders that may be read."""
+    if not (offered := sample_sources.roots()):
+        st.caption(sample_sources.HOW)
+        return SampleList()
+    path = st.text_input(
+        "Folder, table or zip on this machine", key=f"samples:path:{kind}", persist_state="session",
+        placeholder=str(offered[0]), help=f"Below {' or '.join(map(str, offered))}; nothing else is read.",
+    ).strip()  # fmt: skip
+    if not path:
+        return SampleList()
+    held = st.session_state.get(f"machine:{kind}")
+    if held is None or held[0] != path or st.button("Read it again", key=f"again:{kind}", type="tertiary"):
+        try:
+            with st.spinner("Reading the samples …"):
+                found = sample_sources.read(path)
+        except SampleError as refused:
+            found = SampleList(errors=[str(refused)])
+        held = st.session_state[f"machine:{kind}"] = (path, found)
+    _show_refused(held[1].errors, len(held[1]))
+    return held[1]
+
+
+def items(kind: str, most: int) -> SampleList:
+    """Items to measure on: the bundled questions, an own file, or what lies on this machine; at most `most`, drawn."""
+    offered = ("Bundled questions", *SOURCES[2:])
+    which = st.segmented_control("Items", offered, default=offered[0], required=True, key=f"items:{kind}",
+                                 persist_state="session")  # fmt: skip
+    if which == SOURCES[2]:
+        found = _files(kind)
+    elif which == SOURCES[3]:
+        found = on_machine(kind)
+    else:
+        found = _read_items() if folders.EVALUATION.is_dir() else SampleList()
+    if len(found) > most:
+        found = found.draw(most)
+    if found:
+        st.caption(mix_words(found))
+    return found
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading the questions …")
+def _read_items() -> SampleList:
+    return read_samples(folders.EVALUATION)
 
 
 def digest(samples: Sequence[Sample]) -> str:

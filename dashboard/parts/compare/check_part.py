@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import streamlit as st
 
 from dashboard import charts
 from dashboard.components import chart
-from dashboard.parts.calibrate import trust
+from dashboard.parts.calibrate import sample_picker
+from dashboard.parts.compare import comparing_job
 from dashboard.parts.compare.measured_evidence import choose_items
-from dashboard.shell import jobs_panel
-from dashboard.state import current_run, estimating, folders, process_wide
+from dashboard.state import estimating
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.prediction import Check
-from mode_core.samples import SampleError, SampleList, read_samples
 
 SAMPLES = 64
 
@@ -27,10 +24,7 @@ def part() -> None:
         "Random halves of the experts are rounded to few bits, and the model's answers compared with its own before. "
         "An estimate is worth as much as its order of them agrees with what that does. No labelled answers are needed."
     )
-    job = process_wide.watched_job()
-    if job is not None and job.kind.startswith("check"):
-        jobs_panel.panel(job)
-    _start(job is not None and job.active)
+    _start()
     found = estimating.check()
     if found is None:
         st.info("The estimates of this run have not been checked.", icon=":material/science:")
@@ -38,42 +32,19 @@ def part() -> None:
     _shown(found)
 
 
-def _samples() -> SampleList | None:
-    """The bundled evaluation's questions, drawn as on the command line; None where they are missing."""
-    return read_samples(folders.EVALUATION, limit=SAMPLES) if folders.EVALUATION.is_dir() else None
-
-
-def _start(busy: bool) -> None:
+def _start() -> None:
     """First what it costs, then the check itself."""
-    run, source = current_run.run(), current_run.run().model_source
-    if not source or not (Path(source) / "config.json").is_file():
-        st.caption("The model of this run is not on this machine, so it cannot be checked here.")
+    if reason := comparing_job.why_not():
+        st.caption(reason)
         return
-    if not current_run.writable():
-        st.caption("The bundled run stays as it came; a check of your own runs can be started here.")
+    samples = sample_picker.items("check", SAMPLES)
+    if not samples:
+        st.caption("Next: choose samples.")
         return
-    told = process_wide.finished(f"check-cost:{run.path}")
-    cost, go = st.columns([1, 2], vertical_alignment="center")
-    try:
-        samples = _samples()
-    except SampleError as refused:
-        st.error(plain(refused), icon=":material/error:")
-        return
-    if samples is None:
-        st.caption("The bundled evaluation samples are missing; check from the command line with samples of your own.")
-        return
-    timed = cost.button("What would a check cost?", key="check:cost", disabled=busy)
-    agreed = told is not None and go.button(f"Check now: {told}", key="check:go", type="primary", disabled=busy)
-    if timed or agreed:
-        from dashboard.jobs import work  # with torch, which looking at results does not need
+    from dashboard.jobs import work  # with torch, which looking at results does not need
 
-        title, kind, do = (
-            ("Checking the estimates", f"check:{run.path}", work.check_estimates)
-            if agreed
-            else ("Timing one pass of a check", f"check-cost:{run.path}", work.check_cost_of)
-        )
-        if process_wide.start(title, kind, do, process_wide.shelf(), run, samples, trusted=trust.may_run(source)):
-            st.rerun()
+    seal = sample_picker.digest(samples)[:8]
+    comparing_job.two_steps("check", "check", seal, (work.check_cost_of, samples), (work.check_estimates, samples))
 
 
 def _shown(found: Check) -> None:

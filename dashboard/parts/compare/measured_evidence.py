@@ -24,7 +24,7 @@ def found_or_said(name: str = "") -> Evidence | None:
     if found is None:
         st.info(
             "Nothing was compared in this run yet. Every method is measured at every budget on the evaluation "
-            "samples, with several calibration draws; that takes minutes for the bundled model and runs from the "
+            "samples, with several calibration draws; that takes minutes for the bundled model. Above, or from the "
             "command line:",
             icon=":material/science:",
         )

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.evidence import METRICS, means
 from dashboard.components import chart
-from dashboard.parts.compare import comparing, measured_evidence
+from dashboard.parts.compare import comparing, comparing_job, measured_evidence
 from dashboard.state import address, comparisons
 from dashboard.words import names
 from dashboard.words.glossary import explain
@@ -23,6 +23,7 @@ SHORT_NAME = comparing.named(names.short_method)
 
 def part() -> None:
     """A metric against the budget, and the difference from one rival."""
+    comparing_job.part()
     known = comparisons.evidence_names()
     name = address.chosen("evidence", known, known[0] if known else "")
     if len(known) > 1:

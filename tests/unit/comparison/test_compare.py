@@ -10,6 +10,7 @@ import pytest
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.cli import main
 from mode_core.comparison import ComparisonSettings, Evidence, compare, fold_draws
+from mode_core.comparison.comparing import compare_cost, draws_of
 from mode_core.comparison.plan import alone, entries
 from mode_core.importance.stacks import ImportanceError
 from mode_core.jobs import Cancelled
@@ -48,10 +49,13 @@ def test_draws_are_different_halves_that_hold_what_they_should(run, draws):
     assert first.digest() != second.digest()
     with pytest.raises(ValueError, match="cannot be made from"):
         fold_draws(run.statistics, 1000)
+    assert draws_of(run, 1000) == ([run.statistics], "one run") and len(draws_of(run, 2)[0]) == 2
 
 
 def test_a_stopped_comparison_goes_on_and_measures_equal_allocations_once(tiny_model, tiny_samples, draws, tmp_path):
     stop, told = threading.Event(), []
+    cost = compare_cost(tiny_model, draws, tiny_samples, SETTINGS)
+    assert str(cost).startswith(f"{cost.passes} passes over the samples, about ")
 
     def hook(progress) -> None:
         told.append(progress)
@@ -66,7 +70,7 @@ def test_a_stopped_comparison_goes_on_and_measures_equal_allocations_once(tiny_m
     evidence = compare(tiny_model, draws, tiny_samples, SETTINGS, tmp_path, progress=told.append)
     measuring = [progress for progress in told if progress.what == "allocations measured"]
     assert measuring[0].done == kept + 1
-    assert measuring[-1].done == measuring[-1].total == evidence.info["measured"]
+    assert measuring[-1].done == measuring[-1].total == evidence.info["measured"] == cost.passes
     assert evidence.info["measured"] < evidence.info["allocations"] + 16
     assert len(evidence.truth.query("modality == 'all'")) == 16
     uniform = evidence.scores.query("method == 'uniform' and calibration >= 0 and task == 'all'")

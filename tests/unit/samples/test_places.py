@@ -135,3 +135,23 @@ def test_two_uploads_of_one_name_are_told_of():
     assert (
         len(samples_from_uploads(files | {"red.zip": zips["red.zip"], "again.zip": zips["red.zip"]})) == 2
     )  # the same file
+
+
+def test_within_folders_nothing_outside_is_there_however_it_is_named(tmp_path):
+    """Absolute paths, `..`, links to pictures, tables and folders: all as if there were nothing."""
+    secret, open_, inside = picture(tmp_path / "secret/1.png"), tmp_path / "open", tmp_path / "open/set"
+    hidden = table(tmp_path / "secret/t.jsonl", "1.png")
+    picture(inside / "own.png", "blue")
+    (inside / "linked.png").symlink_to(secret)
+    path = table(inside / "s.jsonl", "own.png", str(secret), "../../secret/1.png", "linked.png", "secret/1.png")
+    (inside / "t.jsonl").symlink_to(hidden)
+    (open_ / "folder").symlink_to(tmp_path / "secret")
+    within = (open_.resolve(),)
+    for place in (path, inside):
+        found = read_samples(place, on_error="collect", within=within)
+        assert [colour(sample) for sample in found] == ["blue"] and len(found.errors) == 4
+        assert all("there is no picture" in error for error in found.errors)
+    assert len(read_samples(path, on_error="collect")) == 4 + 1  # its owner's own disk
+    for place in (hidden, inside / "t.jsonl", open_ / "folder", open_ / ".." / "secret"):
+        with pytest.raises(SampleError, match="There is nothing at"):
+            read_samples(place, within=within)

@@ -30,11 +30,31 @@ class Family:
     borrowed: tuple[tuple[int, int], ...] = ()  # layers without attention -> the layer that serves them
 
     @property
+    def unrotated(self) -> str:
+        """Why `rotate` refuses it, as the refusal says; "" where it does not."""
+        return UNROTATED.get(self.name, "")
+
+    @property
     def remote(self) -> bool:
         """Code that comes with the model."""
         return self.name in ("kimi_vl", "deepseek_vl2", "molmoe")
 
 
+UNROTATED = {
+    "qwen3_omni_moe_thinker": "the samples never reach model.audio_tower",
+    "ernie4_5_vl_moe": "normalizes what enters the residual stream",
+    "gemma4": "normalizes what a block gives back",
+    "mistral_large4": "normalizes again what reads the residual stream",
+    "cohere2_vision_moe": "is no RMSNorm (it may subtract the mean)",
+    "qwen4_exp": "its layers have no norms of one residual stream",
+    "glm5_next": "something other than linear layers behind plain RMSNorms",
+    "inkling": "is read by something other than linear layers",
+    "inkling2": "normalizes what enters the residual stream",
+    "muse_spark": "is no RMSNorm",
+    "dots3_note": "the samples never reach model.audio_tower",
+    "molmoe": "something other than linear layers behind plain RMSNorms",
+    "deepseek_v4": "something other than linear layers behind plain RMSNorms",
+}
 TRANSPOSED = "fused, in × out"
 LISTED = "a module per expert"
 

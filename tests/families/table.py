@@ -41,6 +41,8 @@ it). The tests assert, against the model itself:
 - selections equal a count from the router's own output in a plain pass; padding is left out;
 - importance of vision tokens equals the model's own attention matrices (eager kernel, 1e-4);
 - the error of an expert at 2 bits equals that of the model's own module with quantized weights in it;
+- `python -m mode_core rotate` writes a folder whose logits are the original's (1e-4, pictures and text, norms drawn at
+  random), or it is refused with the reason that the table has;
 - `python -m mode_core calibrate --model <folder> --samples <file> --signals all` and an allocation from it;
 - evaluation, and a plain checkpoint (`dequantized`) that opens with every tensor as quantized in the model.
 
@@ -88,6 +90,7 @@ def row(family: Family) -> str:
         REACHED[family.reached],
         "works (double)" if family.remote else "works",
         "pictures" if family.pictures else "text only",
+        f"no: {family.unrotated}" if family.unrotated else "yes",
         family.special or "–",
     )
     return f"| {' | '.join(cells)} |"
@@ -96,12 +99,22 @@ def row(family: Family) -> str:
 def refusal(kind: str) -> str:
     """The line of a family that is refused by name."""
     title, why = REFUSED[kind]
-    return f"| {title} | – | `{model_class(kind)}` | – | – | refused | – | {why} |"
+    return f"| {title} | – | `{model_class(kind)}` | – | – | refused | – | – | {why} |"
 
 
 def document() -> str:
     """The whole file."""
-    names = ("family", "models", "class", "storage", "experts reached by", "status", "tested with", "special")
+    names = (
+        "family",
+        "models",
+        "class",
+        "storage",
+        "experts reached by",
+        "status",
+        "tested with",
+        "rotates",
+        "special",
+    )
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *map(row, FAMILIES), *map(refusal, REFUSED)]
     return HEAD + "\n".join(lines) + "\n" + TAIL
 

@@ -77,7 +77,7 @@ ensure_torchvision()
 from transformers import AutoModelForImageTextToText
 found = {}
 for number, folder in enumerate(sys.argv[2:]):
-    for dtype in (torch.float16, torch.bfloat16)[: 2 - number]:
+    for dtype in (torch.float16, torch.bfloat16)[: 1 + (number == 0)]:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         with torch.no_grad():
             if dtype == torch.float16:
@@ -102,22 +102,24 @@ def logits(model) -> torch.Tensor:
 @pytest.mark.skipif(
     importlib.util.find_spec("auto_round") is None, reason="the optional package auto-round is not installed"
 )
-def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
+def test_stock_transformers_loads_the_right_weights(loaded, tiny_samples, tmp_path) -> None:
+    """With and without zero points, and of a rotated model."""
+    from mode_core.export.rotated import write_rotated
     from mode_core.models import load_model
 
-    allocation, grids = (
-        last_bank_at_3(packable_allocation(loaded, WIDTHS)),
-        [{"group_size": GROUP, "symmetric": turn} for turn in (True, False)],
-    )
-    folders = [str(tmp_path / str(number)) for number in range(len(grids))]
-    for folder, grid in zip(folders, grids, strict=True):
-        export("auto_round", allocation, folder, loaded=loaded, **grid)
+    write_rotated(load_model(loaded.source, device="cpu", dtype="float32"), tmp_path / "rotated", tiny_samples)
+    allocation, rotated = last_bank_at_3(packable_allocation(loaded, WIDTHS)), load_model(tmp_path / "rotated")
+    cases = [(model, {"group_size": GROUP, "symmetric": model is not loaded or turn})
+             for model, turn in ((loaded, True), (loaded, False), (rotated, True))]  # fmt: skip
+    folders = [str(tmp_path / str(number)) for number in range(len(cases))]
+    for folder, (model, grid) in zip(folders, cases, strict=True):
+        export("auto_round", allocation, folder, loaded=model, **grid)
     command = [sys.executable, "-c", STOCK, str(tmp_path / "found.safetensors"), *folders]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=240)
     found = load_file(tmp_path / "found.safetensors")
-    ours = load_model(loaded.source, device="cpu", dtype="float16")
-    plain = logits(ours.model)
-    for number, grid in enumerate(grids):
+    for number, (model, grid) in enumerate(cases):
+        ours = load_model(model.source, device="cpu", dtype="float16")
+        plain = logits(ours.model)
         with quantize_experts(ours, allocation, **grid):
             away = (found.pop(f"{number} torch.float16") - logits(ours.model)).abs().max()
             for name, bank in ours.banks.items():
@@ -130,7 +132,7 @@ def test_stock_transformers_loads_the_right_weights(loaded, tmp_path) -> None:
             damage = (logits(ours.model) - plain).abs().max()
         print(f"float16: {away:.5f} (quantizing changed them by {damage:.2f})")
         assert away < 5e-3
-    with quantize_experts(loaded, allocation, **grids[0]):
+    with quantize_experts(loaded, allocation, **cases[0][1]):
         apart = (found.pop("0 torch.bfloat16") - logits(loaded.model)).abs().max()
     print(f"bfloat16: {apart:.5f}")
     # bfloat16 has 8 bits of precision: sums in another order differ by more, and far less than wrong weights would

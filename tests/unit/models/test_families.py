@@ -6,6 +6,7 @@ All models are random with fixed seeds, float32 on the CPU. Probed logits are th
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +19,10 @@ from torch import Tensor
 from mode_core.allocation import Allocation, allocate
 from mode_core.calibration.routing import routes_of
 from mode_core.cli import main
+from mode_core.errors import QuantizationError
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
+from mode_core.export.rotated import write_rotated
 from mode_core.importance import cost_table, frequencies
 from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
 from mode_core.probing.probe import Probe
@@ -344,3 +347,34 @@ def test_an_export_opens_as_what_was_evaluated(case, run, tmp_path):
         assert evaluate(loaded, samples, reference, max_new_tokens=1).kl > 0
         for name, tensor in loaded.model.state_dict().items():
             assert torch.equal(tensor, opened[name]), name
+
+
+def test_it_rotates_and_answers_as_before_or_is_refused_with_the_reason(case, tmp_path):
+    """Norms' gains are drawn first, since all of a new model's are alike and folding them would change nothing."""
+    family, trust = case.family, {"trust_remote_code": case.family.remote}
+    loaded = load_model(case.folder, device="cpu", **trust)
+    draw = torch.Generator().manual_seed(4)
+    for name, parameter in loaded.model.named_parameters():
+        if parameter.dim() == 1 and "norm" in name and name.endswith("weight"):
+            parameter.data += torch.rand(parameter.shape, generator=draw) / 2
+    samples, made = read_samples(case.samples), tmp_path / f"{family.name}_out"
+    before = logits(loaded, samples)
+    if family.unrotated:
+        with pytest.raises(QuantizationError, match=re.escape(family.unrotated)):
+            write_rotated(loaded, made, samples, **trust)
+        assert not made.exists()
+        return
+    write_rotated(loaded, made, samples, seed=1, **trust)
+    opened = load_model(made, device="cpu", **trust)
+    assert (logits(opened, samples) - before).abs().max() < 1e-4 * max(1.0, float(before.abs().max()))
+    moved = list(loaded.banks.values())[-1].name
+    assert not torch.allclose(
+        opened.banks[moved].matrix("down", 0), case.loaded.banks[moved].matrix("down", 0), atol=1e-3
+    )
+
+
+def logits(loaded: LoadedModel, samples) -> Tensor:
+    """Of all positions but padding."""
+    inputs = loaded.encode(samples).inputs
+    with torch.no_grad():
+        return loaded.model(**inputs, use_cache=False).logits[inputs["attention_mask"].bool()]

@@ -30,6 +30,7 @@ __all__ = ["AllocationRequest", "GptqSettings", "Quantizer"]
 
 Pins = tuple[tuple[int, int, int], ...]  # bank number, expert, bits
 Counts = tuple[tuple[int, int], ...]  # width, number of units
+LATER = {"traffic": "", "audio_weight": 1.0}  # fields that the first requests did not have, with their defaults
 MEASURES = {"bits": ("--average-bits", 1.0), "bytes": ("--budget-mb", 1e6), "model_bytes": ("--model-mb", 1e6)}
 
 
@@ -75,6 +76,7 @@ class AllocationRequest(Settings):
     key_ratio: float = setting(KEY_RATIO, "--key-ratio", "share of vision tokens kept as key tokens", type=float)
     signal: str = setting(SIGNAL, "--signal", "redundancy signal")
     vision_weight: float = setting(1.0, "--vision-weight", "weight of vision against text, the paper's α", type=float)
+    audio_weight: float = setting(1.0, "--audio-weight", "weight of audio against text, beside α", type=float)
     shrinkage: float = setting(
         0.0, "--shrinkage", "0 to 1: how far an expert's cost is drawn to the mean of its bank", type=float
     )
@@ -105,7 +107,8 @@ class AllocationRequest(Settings):
             rows = given.items() if isinstance(given, Mapping) else given
             object.__setattr__(self, name, tuple(sorted(tuple(int(number) for number in row) for row in rows)))
         object.__setattr__(self, "widths", tuple(sorted(self.widths)))
-        check_settings(self.method, self.key_ratio, self.vision_weight, self.min_support, self.shrinkage)
+        check_settings(self.method, self.key_ratio, self.vision_weight, self.min_support, self.shrinkage,
+                       self.audio_weight)  # fmt: skip
         offered = (DROPPED, *WIDTHS, UNTOUCHED)
         if not self.widths or len(set(self.widths)) < len(self.widths) or not set(self.widths) <= set(offered):
             raise SettingsError(f"widths must be different ones of {offered}; got {self.widths}.")
@@ -128,9 +131,8 @@ class AllocationRequest(Settings):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """See `Settings`; without traffic it is what it was before there was any, and so is the digest."""
-        told = super().to_dict()
-        return told if self.traffic else {name: value for name, value in told.items() if name != "traffic"}
+        """See `Settings`; what came later is told where it is not the default, so that digests from before it stay."""
+        return {name: value for name, value in super().to_dict().items() if value != LATER.get(name, ...)}
 
     def to_arguments(self) -> list[str]:
         """See `Settings`; a size in MB with six places, so that it comes back to the byte."""
@@ -156,7 +158,7 @@ class AllocationRequest(Settings):
     @property
     def _followed(self) -> dict[str, Any]:
         """What the method's costs follow, and all else where no statistics can be without it."""
-        plain = {"key_ratio": KEY_RATIO, "signal": UNRANKED, "vision_weight": 1.0}
+        plain = {"key_ratio": KEY_RATIO, "signal": UNRANKED, "vision_weight": 1.0, "audio_weight": 1.0}
         return plain | {name: getattr(self, name) for name in METHODS[self.method].follows}
 
     def costs(self, statistics: ExpertStatistics, leave_out_fold: int | None = None, seed: int = 0) -> CostTable:
@@ -166,7 +168,7 @@ class AllocationRequest(Settings):
             self._check_traffic(statistics.settings)
         return cost_table(
             statistics, self.method, self.key_ratio, self.signal, self.vision_weight, self.widths, self.min_support,
-            seed, leave_out_fold, self.shrinkage,
+            seed, leave_out_fold, self.shrinkage, self.audio_weight,
         )  # fmt: skip
 
     def _check_traffic(self, held: Mapping[str, Any]) -> None:
@@ -280,7 +282,16 @@ class AllocationRequest(Settings):
         in_bits = "budget_bytes" not in settings
         budget = settings.get("average_bits", allocation.average_bits) if in_bits else settings["budget_bytes"]
         pinned = settings.get("pinned", {})
-        told = ("key_ratio", "signal", "vision_weight", "min_support", "equality", "at_least", "at_most")
+        told = (
+            "key_ratio",
+            "signal",
+            "vision_weight",
+            "audio_weight",
+            "min_support",
+            "equality",
+            "at_least",
+            "at_most",
+        )
         return cls(
             method=allocation.method, widths=allocation.widths, scope=allocation.scope, unit=allocation.unit,
             budget=budget, measure="bits" if in_bits else "model_bytes" if "fixed_bytes" in settings else "bytes",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from mode_core.modalities import MODALITIES
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, ExpertStatistics
 
 
@@ -52,6 +55,20 @@ def synthetic_statistics(
     if "logit_kl" in extras:
         settings["logit_kl"] = {"key_ratio": 0.2, "signal": signals[0], "positions": "last"}
     return ExpertStatistics(made, bits, signals, settings, samples)
+
+
+def with_audio(statistics: ExpertStatistics) -> ExpertStatistics:
+    """The same, and half as many audio tokens as vision tokens, which prefer the experts in reverse."""
+    banks = {}
+    for name, bank in statistics.banks.items():
+        fresh = {}
+        for key, array in bank.having(MODALITIES).arrays.items():
+            if key.startswith("audio_"):
+                seen = bank.arrays[key.replace("audio_", "vision_", 1)]
+                array = seen / 2 if seen.ndim < 3 else seen[:, ::-1] / 2
+            fresh[key] = array
+        banks[name] = replace(bank, arrays=fresh)
+    return replace(statistics, banks=banks)
 
 
 def _preference(draw: np.random.Generator, alive: np.ndarray, skew: float) -> np.ndarray:

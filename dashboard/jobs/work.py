@@ -13,6 +13,7 @@ from dashboard.state import model_sources, own_code
 from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
+from mode_core.modalities import CODES
 from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
 from mode_core.request import Quantizer
 from mode_core.run import Run
@@ -78,8 +79,8 @@ class ModelShelf:
 SHELF = ModelShelf()  # the process's own
 
 
-def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...]]:
-    """A model's processor and the ids of its vision tokens (none where it reads text only), without the weights."""
+def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """A model's processor and the ids of its vision and audio tokens (none where it has none), without the weights."""
     from mode_core.models import ModelError
     from mode_core.models.loading import read_processor
 
@@ -265,8 +266,8 @@ def compare_methods(
 LOOKED_AT = 8  # samples encoded for an estimate of all
 
 
-def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[int, int, int]:
-    """(text tokens, vision tokens, samples looked at): exact for a few samples, scaled up from some of many.
+def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[dict[str, int], int]:
+    """(tokens by modality, samples looked at): exact for a few samples, scaled up from some of many.
 
     Only the processor is loaded, not the weights.
 
@@ -274,23 +275,22 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
         ModelError: no such model, or no processor in its folder.
         SampleError: none of those that were looked at can be used; the first reason.
     """
-    from mode_core.models import TEXT, VISION
     from mode_core.models.encoding import encode
     from mode_core.samples import SampleError
 
-    processor, vision_ids = load_processor(source, trusted)
+    processor, vision_ids, audio_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
     modality, refused = [], []
     for sample in looked:
         try:
-            modality.append(encode(processor, vision_ids, [sample]).modality)
+            modality.append(encode(processor, vision_ids, [sample], audio_ids=audio_ids).modality)
         except SampleError as reason:  # it will be left out and named
             refused.append(reason)
     if not modality:
         raise refused[0]
     scale = len(samples) / len(looked)
-    text, vision = (sum(int((row == kind).sum()) for row in modality) for kind in (TEXT, VISION))
-    return round(text * scale), round(vision * scale), len(looked)
+    counts = {name: sum(int((row == code).sum()) for row in modality) for name, code in CODES.items()}
+    return {name: round(count * scale) for name, count in counts.items()}, len(looked)
 
 
 def rounding_notes(quantized: Any, model: str) -> list[str]:

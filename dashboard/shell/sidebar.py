@@ -10,6 +10,7 @@ from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core.errors import AllocationError, FileError, ImportanceError
+from mode_core.modalities import RANKED
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -72,7 +73,8 @@ def _run_picker() -> None:
 def _facts(run: Run, statistics: ExpertStatistics) -> None:
     """Model, samples and state of the open run, in a few lines."""
     first, info = next(iter(statistics)), run.info
-    vision, text = first.vision("tokens", statistics.signals[0]).sum(), first.text("tokens")
+    tokens = {name: first.tokens_by_fold(name).sum() for name in statistics.modalities}
+    seen = [f"{100 * tokens[n] / max(1.0, sum(tokens.values())):.0f} % {n}" for n in RANKED if n in tokens]
     experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
     about, measured = info.get("samples", {}), len(statistics.samples)  # merged or imported runs tell less
     given, digest = about.get("given", measured), str(about.get("digest", ""))[:8].replace("`", "")
@@ -83,7 +85,7 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
         f"**From** {plain(origin)}"
         if (origin := statistics.settings.get("origin"))
         else f"**Samples** {measured:,}" + (f" of {given:,}" if measured != given else "") + digest,
-        f"{vision + text:,.0f} tokens, {100 * vision / max(1.0, vision + text):.0f} % vision",
+        f"{sum(tokens.values()):,.0f} tokens, {', '.join(seen)}",
         f"**State** {plain(run.state)}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
     ]
     st.markdown("  \n".join(lines))

@@ -38,6 +38,7 @@ class _Settings(TypedDict, total=False):
     key_ratio: float
     signal: str
     vision_weight: Amount
+    audio_weight: Amount
     min_support: Count
     shrinkage: Amount
     seed: Count

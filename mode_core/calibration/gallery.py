@@ -14,7 +14,8 @@ import torch
 
 from mode_core.calibration.routing import RouteKeeper
 from mode_core.files import atomic_write
-from mode_core.models import TEXT, VISION, Encoded, LoadedModel
+from mode_core.modalities import CODES, USUAL
+from mode_core.models import VISION, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run, TokenScores
 from mode_core.runs.token_routes import TokenRoutes
@@ -75,12 +76,13 @@ class Gallery:
     def note(self, samples: list[Sample], encoded: Encoded) -> None:
         """Take the samples of a batch that were measured, as long as there is room."""
         for row, sample in enumerate(samples[: max(0, self.limit - len(self.entries))]):
-            counts = [int((encoded.modality[row] == kind).sum()) for kind in (TEXT, VISION)]
+            counts = {f"{name}_tokens": int((encoded.modality[row] == code).sum()) for name, code in CODES.items()}
+            counts = {key: n for key, n in counts.items() if n or key.removesuffix("_tokens") in USUAL}
             grids = encoded.grids[row]
             sources = sample.pictures(encoded.frames[row] if encoded.frames else None)[:MAX_PICTURES]
             names = [f"{sample_key(sample.id):016x}-{place}.png" for place in range(len(sources))]
             record = {"id": sample.id, "text": sample.text, "answer": sample.answer, "task": sample.task}
-            record |= dict(zip(("text_tokens", "vision_tokens"), counts, strict=True))
+            record |= counts
             record |= {"images": [s.name for s in sources], "thumbnails": names, "grids": grids}
             scores = {signal: banks for (known, signal), banks in self.scores.items() if known == sample.id}
             pictures = {n: partial(small_picture, s) for n, s in zip(names, sources, strict=True)}

@@ -210,10 +210,12 @@ def log_likelihood(logits: Tensor, labels: Tensor, real: Tensor) -> Tensor:
 
 
 def barred_tokens(loaded: LoadedModel) -> list[int]:
-    """Control tokens that no answer consists of: all special tokens and picture placeholders but the ends of turn."""
+    """Control tokens that no answer consists of: all special tokens and placeholders of media but the ends of turn."""
     tokenizer = loaded.tokenizer
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return sorted((added | set(tokenizer.all_special_ids) | set(loaded.vision_ids)) - set(loaded.stops))
+    return sorted(
+        (added | set(tokenizer.all_special_ids) | {*loaded.vision_ids, *loaded.audio_ids}) - set(loaded.stops)
+    )
 
 
 def uniforms(encoded: Encoded, tokens: int, seed: int, stream: int) -> Tensor:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from mode_core.errors import CalibrationError
-from mode_core.models import PADDING, TEXT, LoadedModel
+from mode_core.modalities import CODES, KEY_TOKENS, MODALITIES
+from mode_core.modalities import KINDS as ALL_KINDS
+from mode_core.models import LoadedModel
 from mode_core.models.offloading import in_memory
 from mode_core.probing.observation import Observation
 from mode_core.probing.redundancy import redundancy_bins
 from mode_core.quantization.sizes import VISION_BRIDGES, VISION_PARTS
 from mode_core.statistics import BINS
-from mode_core.statistics.imatrix import KINDS, InputEnergies
+from mode_core.statistics.imatrix import KINDS, SHORT, InputEnergies
 
 
 class EnergySums:
@@ -104,9 +106,10 @@ class EnergySums:
             "model": self.loaded.name, "revision": self.loaded.revision, "key_ratio": self.key_ratio,
             "signal": self.signal, "family": [kind, text],
         }  # fmt: skip
+        held = len(KINDS) if any(value[SHORT:].any() for value in self.counts.values()) else SHORT
         made = InputEnergies(
-            {key: value.numpy().copy() for key, value in self.sums.items()},
-            {key: value.numpy().copy() for key, value in self.counts.items()},
+            {key: value[:held].numpy().copy() for key, value in self.sums.items()},
+            {key: value[:held].numpy().copy() for key, value in self.counts.items()},
             settings,
             samples,
         )
@@ -116,9 +119,13 @@ class EnergySums:
 def kinds(seen: Observation, signal: str, key_ratio: float) -> Tensor:
     """Place of every position's kind in `KINDS`, −1 for padding: int64 `[T]`."""
     modality = seen.encoded.modality
-    bins = redundancy_bins(seen.importance[signal], modality)
-    vision = torch.where(bins < max(1, round(key_ratio * BINS)), 1, 2)
-    return torch.where(modality == TEXT, 0, torch.where(modality == PADDING, -1, vision)).flatten()
+    key = redundancy_bins(seen.importance[signal], modality) < max(1, round(key_ratio * BINS))
+    found = torch.full_like(modality, -1, dtype=torch.int64)
+    for place, kind in enumerate(KINDS):
+        owner, part = ALL_KINDS[kind].modality, ALL_KINDS[kind].part
+        own = key == (part == KEY_TOKENS) if MODALITIES[owner].ranked else torch.ones_like(key)
+        found[(modality == CODES[owner]) & own] = place
+    return found.flatten()
 
 
 def decoder_linears(loaded: LoadedModel) -> Iterator[tuple[str, nn.Linear]]:

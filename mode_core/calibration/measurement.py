@@ -20,7 +20,6 @@ from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
 from mode_core.errors import CalibrationError
-from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
 from mode_core.models import Encoded, LoadedModel
 from mode_core.probing.attention_sources import borrowed_attention
 from mode_core.probing.observation import Observation
@@ -195,8 +194,9 @@ class Measurement:
         """
         if self.run is None:
             return
+        held = {sample.modality for sample in self.given}
         size = SPARE_BESIDE + sum(
-            array.nbytes for sums in self.sums.values() for array in sums.statistics().arrays.values()
+            array.nbytes for sums in self.sums.values() for array in sums.statistics().having(held).arrays.values()
         )
         try:
             _fill(self.run.path / SPARE, size)
@@ -250,11 +250,10 @@ def model_info(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def token_counts(statistics: ExpertStatistics) -> dict[str, int]:
-    """Text and vision tokens of all samples: what the banks of one layer saw together."""
-    layer, signal = next(iter(statistics)).shape.layer, statistics.signals[0]
+    """Tokens of all samples by modality: what the banks of one layer saw together."""
+    layer = next(iter(statistics)).shape.layer
     banks = [bank for bank in statistics if bank.shape.layer == layer]
-    text = sum(int(bank.text("tokens")) for bank in banks)
-    return {TEXT_TOKENS: text, VISION_TOKENS: sum(int(bank.vision("tokens", signal).sum()) for bank in banks)}
+    return {name: sum(int(bank.tokens_by_fold(name).sum()) for bank in banks) for name in statistics.modalities}
 
 
 def _check_same(run: Run, label: dict[str, Any], held: ExpertStatistics, given: Sequence[Sample]) -> None:

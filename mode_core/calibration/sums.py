@@ -11,11 +11,13 @@ from torch import Tensor
 
 from mode_core.calibration.sensitivity import RoundedBank
 from mode_core.calibration.settings import CalibrationSettings
-from mode_core.models import PADDING, TEXT, VISION, Encoded, ExpertBank
+from mode_core.modalities import CODES, MODALITIES, USUAL
+from mode_core.models import PADDING, Encoded, ExpertBank
 from mode_core.models.offloading import is_offloaded
 from mode_core.probing.observation import Observation
 from mode_core.probing.redundancy import redundancy_bins
 from mode_core.statistics import BINS, FOLDS, BankShape, BankStatistics, fold_of
+from mode_core.statistics.bank_statistics import endings
 
 POOL = 4096  # tokens that wait to be added together
 POOL_BYTES = 16 << 20  # of states that a bank lets wait
@@ -69,11 +71,57 @@ class _Batch:
     bins: dict[str, Tensor]
 
 
+class _Tables:
+    """Sums by modality, and by signal where signals rank its tokens: of pairs `[fold·E(·bin), columns]` and of tokens
+    `[fold(·bin), 2]`. Those of a modality that is not always there are made when its first token comes."""
+
+    def __init__(self, experts: int, columns: int, signals: Sequence[str]):
+        self.experts, self.columns, self.signals = experts, columns, tuple(signals)
+        self.pairs: dict[str, dict[str, Tensor]] = {}
+        self.tokens: dict[str, dict[str, Tensor]] = {}
+        for name in USUAL:
+            self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        bins, ends = BINS if MODALITIES[name].ranked else 1, endings(name, self.signals)
+        self.pairs[name] = {end: _zeros(FOLDS * self.experts * bins, self.columns) for end in ends}
+        self.tokens[name] = {end: _zeros(FOLDS * bins, 2) for end in ends}
+
+    def add(
+        self, fold: Tensor, kind: Tensor, experts: Tensor, pairs: Tensor, tokens: Tensor, bins: dict[str, Tensor]
+    ) -> None:
+        """Add `pairs` `[n, k, columns]` and `tokens` `[n, 2]` of n tokens where they belong."""
+        row = fold[:, None] * self.experts + experts
+        for name, code in CODES.items():
+            held = torch.nonzero(kind == code).ravel()
+            if name not in self.pairs and len(held):
+                self._begin(name)
+            for end, sums in self.pairs.get(name, {}).items():
+                at, place, wide = row[held], fold[held], tokens[held]
+                if MODALITIES[name].ranked:
+                    rank = bins[end.removeprefix("/")][held]
+                    at, place = at * BINS + rank[:, None], place * BINS + rank
+                _scatter(sums, at, pairs[held])
+                _scatter(self.tokens[name][end], place, wide)
+
+    def fill(self, arrays: dict[str, np.ndarray], columns: dict[str, int | slice], tokens: Sequence[str]) -> None:
+        """Write the sums into the arrays of a `BankStatistics`: the pairs' columns, and the tokens' two, by key."""
+        for name, tables in self.pairs.items():
+            for end, sums in tables.items():
+                bins = (BINS,) if MODALITIES[name].ranked else ()
+                table = sums.numpy().reshape(FOLDS, self.experts, *bins, self.columns)
+                for key, column in columns.items():
+                    value = table[..., column]
+                    arrays[f"{name}_{key}{end}"][:] = np.moveaxis(value, -1, 2) if isinstance(column, slice) else value
+                for key, column in zip(tokens, self.tokens[name][end].numpy().T, strict=True):
+                    arrays[f"{name}_{key}{end}"][:] = column.reshape(FOLDS, *bins)
+
+
 class BankSums:
     """Running float64 sums of one bank on the CPU.
 
-    One row per (fold, expert) for text and per (fold, expert, bin) for vision; columns: selections, routing weight,
-    and with sensitivity support, error at each width, gated error at each width, and saliency if asked.
+    One row per (fold, expert) for text and per (fold, expert, bin) for vision and audio; columns: selections, routing
+    weight, and with sensitivity support, error at each width, gated error at each width, and saliency if asked.
     Batches wait until `POOL` tokens have come together, since adding many tokens takes hardly longer than adding few.
 
     The errors of what waits are measured together, too, so that an expert is rounded once for several batches; those of
@@ -89,10 +137,7 @@ class BankSums:
         self.bank, self.rounded, self.settings = bank, rounded, settings
         self.places = places or Places(settings.signals)
         columns = 3 + 2 * len(settings.bits) + settings.saliency if settings.sensitivity else 2
-        self.text = _zeros(FOLDS * bank.experts, columns)
-        self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
-        self.text_tokens = _zeros(FOLDS, 2)  # columns: tokens, energy of the bank's output
-        self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
+        self.tables = _Tables(bank.experts, columns, settings.signals)  # of a token: one, energy of the bank's output
         self.entering = _zeros(FOLDS, 2)  # columns: tokens, energy of what enters the bank
         self.waiting: list[_Batch] = []
         self.at_once = is_offloaded(bank.module)
@@ -131,27 +176,15 @@ class BankSums:
             for name in ("fold", "kind", "experts", "weights", "energies")
         )
         errors = torch.cat(self._errors(batches)).cpu() if self.settings.sensitivity else None
-        bins = {name: torch.cat([batch.bins[name] for batch in batches]).cpu() for name in self.vision}
-        text, vision = (torch.nonzero(kind == which).ravel() for which in (TEXT, VISION))
-        self._add_tokens(fold, text, vision, bins, energies)
-        row, values = fold[:, None] * self.bank.experts + experts, self._values(weights, errors)
-        _scatter(self.text, row[text], values[text])
-        for signal, sums in self.vision.items():
-            _scatter(sums, row[vision] * BINS + bins[signal][vision, None], values[vision])
+        bins = {name: torch.cat([batch.bins[name] for batch in batches]).cpu() for name in self.settings.signals}
+        tokens = torch.stack([torch.ones_like(energies), energies], dim=1)  # [n, (one, energy), (output, states)]
+        self.tables.add(fold, kind, experts, self._values(weights, errors), tokens[..., 0], bins)
+        _scatter(self.entering, fold, tokens[..., 1])
 
     def _errors(self, batches: list[_Batch]) -> list[Tensor]:
         if self.at_once:
             return [batch.errors for batch in batches]
         return self.rounded.errors([(batch.states, batch.experts, batch.weights) for batch in batches])
-
-    def _add_tokens(
-        self, fold: Tensor, text: Tensor, vision: Tensor, bins: dict[str, Tensor], energies: Tensor
-    ) -> None:
-        tokens = torch.stack([torch.ones_like(energies), energies], dim=1)  # [n, (one, energy), (output, states)]
-        _scatter(self.text_tokens, fold[text], tokens[text, :, 0])
-        for signal, sums in self.vision_tokens.items():
-            _scatter(sums, fold[vision] * BINS + bins[signal][vision], tokens[vision, :, 0])
-        _scatter(self.entering, fold, tokens[:, :, 1])
 
     def _values(self, weights: Tensor, errors: Tensor | None) -> Tensor:
         """Columns of every selection, float64 `[n, k, columns]`."""
@@ -162,6 +195,15 @@ class BankSums:
         moved, own = errors[..., :widths], errors[..., widths:]  # the latter empty without saliency
         columns = [torch.ones_like(gate), gate, torch.ones_like(gate), moved, moved * leaving.square()]
         return torch.cat([*columns, leaving * own.sqrt()], dim=2)
+
+    def _columns(self) -> dict[str, int | slice]:
+        """Which columns of `_values` are which sums."""
+        columns: dict[str, int | slice] = {"selections": 0, "weight": 1}
+        if self.settings.sensitivity:
+            gated = 3 + (widths := len(self.settings.bits))
+            columns |= {"support": 2, "error": slice(3, gated), "gated_error": slice(gated, gated + widths)}
+            columns |= {"saliency": gated + widths} if self.settings.saliency else {}
+        return columns
 
     def add_gradients(self, seen: Observation, squared: Tensor) -> None:
         """Count one batch of the gradient pass: `squared` `[2, T, H]`, g² at the output, plain and softened."""
@@ -177,15 +219,9 @@ class BankSums:
         self.flush()
         bank, bits = self.bank, self.settings.bits
         shape = BankShape(bank.layer, bank.experts, bank.hidden, bank.intermediate, bank.top_k, bank.has_gate)
-        made = BankStatistics.empty(bank.name, shape, bits, self.settings.signals, extras=self.settings.extras)
-        _fill(made.arrays, "text_{}", self.text.numpy().reshape(FOLDS, bank.experts, -1), len(bits))
-        made.arrays["text_tokens"][:], made.arrays["text_energy"][:] = self.text_tokens.numpy().T
-        for signal, sums in self.vision.items():
-            table = sums.numpy().reshape(FOLDS, bank.experts, BINS, -1)
-            _fill(made.arrays, f"vision_{{}}/{signal}", table, len(bits))
-            tokens = self.vision_tokens[signal].numpy().reshape(FOLDS, BINS, 2)
-            made.arrays[f"vision_tokens/{signal}"][:] = tokens[..., 0]
-            made.arrays[f"vision_energy/{signal}"][:] = tokens[..., 1]
+        signals, modalities = self.settings.signals, self.tables.pairs
+        made = BankStatistics.empty(bank.name, shape, bits, signals, FOLDS, self.settings.extras, modalities)
+        self.tables.fill(made.arrays, self._columns(), ("tokens", "energy"))
         made.arrays["input_tokens"][:], made.arrays["input_energy"][:] = self.entering.numpy().T
         made.arrays["weight_norm"][:] = self.rounded.weight_norm.numpy()
         made.arrays["weight_error"][:] = self.rounded.weight_error.numpy()
@@ -206,10 +242,8 @@ class FisherSums:
 
     def __init__(self, bank: ExpertBank, rounded: RoundedBank, settings: CalibrationSettings):
         self.bank, self.rounded, self.signals = bank, rounded, settings.signals
-        columns = 1 + 2 * len(settings.bits)
-        self.text, self.text_tokens = _zeros(FOLDS * bank.experts, columns), _zeros(FOLDS, 2)
-        self.vision = {signal: _zeros(FOLDS * bank.experts * BINS, columns) for signal in settings.signals}
-        self.vision_tokens = {signal: _zeros(FOLDS * BINS, 2) for signal in settings.signals}
+        self.widths = len(settings.bits)
+        self.tables = _Tables(bank.experts, 1 + 2 * self.widths, settings.signals)
 
     def add(self, seen: Observation, squared: Tensor) -> None:
         """One batch; `squared` `[2, T, H]` is g² at the bank's output, plain and softened. Padding is left out."""
@@ -218,33 +252,13 @@ class FisherSums:
         damage = self.rounded.weighted_errors(seen.states[used], squared.sqrt(), chosen, seen.weights[used]).double()
         pairs = torch.cat([torch.ones_like(damage[0, ..., :1]), *damage], dim=2)
         energy = squared[0].double().sum(dim=1)
-        tokens = torch.stack([torch.ones_like(energy), energy], dim=1)
-        row = fold[:, None] * self.bank.experts + chosen
-        text, vision = kind == TEXT, kind == VISION
-        _scatter(self.text, row[text].ravel(), pairs[text].flatten(0, 1))
-        _scatter(self.text_tokens, fold[text], tokens[text])
-        for signal in self.signals:
-            place = bins[signal][vision]
-            _scatter(self.vision[signal], (row[vision] * BINS + place[:, None]).ravel(), pairs[vision].flatten(0, 1))
-            _scatter(self.vision_tokens[signal], fold[vision] * BINS + place, tokens[vision])
+        self.tables.add(fold, kind, chosen, pairs, torch.stack([torch.ones_like(energy), energy], dim=1), bins)
 
     def fill(self, arrays: dict[str, np.ndarray]) -> None:
         """Write the sums into the arrays of a `BankStatistics`."""
-        self._fill(arrays, "text_{}", self.text.numpy().reshape(FOLDS, self.bank.experts, -1))
-        arrays["text_fisher_tokens"][:], arrays["text_gradient_energy"][:] = self.text_tokens.numpy().T
-        for signal in self.signals:
-            name = f"vision_{{}}/{signal}"
-            self._fill(arrays, name, self.vision[signal].numpy().reshape(FOLDS, self.bank.experts, BINS, -1))
-            tokens = self.vision_tokens[signal].numpy().reshape(FOLDS, BINS, 2)
-            arrays[name.format("fisher_tokens")][:] = tokens[..., 0]
-            arrays[name.format("gradient_energy")][:] = tokens[..., 1]
-
-    @staticmethod
-    def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray) -> None:
-        arrays[name.format("fisher_support")][:] = table[..., 0]
-        widths = table.shape[-1] // 2
-        arrays[name.format("fisher")][:] = np.moveaxis(table[..., 1 : 1 + widths], -1, 2)
-        arrays[name.format("soft_fisher")][:] = np.moveaxis(table[..., 1 + widths :], -1, 2)
+        plain, soft = slice(1, 1 + self.widths), slice(1 + self.widths, None)
+        columns: dict[str, int | slice] = {"fisher_support": 0, "fisher": plain, "soft_fisher": soft}
+        self.tables.fill(arrays, columns, ("fisher_tokens", "gradient_energy"))
 
 
 def _zeros(rows: int, columns: int) -> Tensor:
@@ -254,15 +268,3 @@ def _zeros(rows: int, columns: int) -> Tensor:
 def _scatter(sums: Tensor, rows: Tensor, values: Tensor) -> None:
     """Add each row of values `[…, columns]` to its row `[…]` of the sums."""
     sums.index_add_(0, rows.ravel().cpu(), values.flatten(0, -2).cpu())
-
-
-def _fill(arrays: dict[str, np.ndarray], name: str, table: np.ndarray, widths: int) -> None:
-    """Columns of `[fold, E(, bin), column]` → the named arrays; widths come right after the experts."""
-    for column, key in enumerate(("selections", "weight", "support")[: table.shape[-1]]):
-        arrays[name.format(key)][:] = table[..., column]
-    if table.shape[-1] < 3:
-        return
-    for first, key in ((3, "error"), (3 + widths, "gated_error")):
-        arrays[name.format(key)][:] = np.moveaxis(table[..., first : first + widths], -1, 2)
-    if table.shape[-1] > 3 + 2 * widths:
-        arrays[name.format("saliency")][:] = table[..., -1]

@@ -1,7 +1,7 @@
 """An importance matrix in llama.cpp's form, made from what calibration saw: pictures too, without their background.
 
 For every matrix the file holds Σ w·x² of its input channels and Σ w, for routed experts one row each, over the tokens
-that the router gave it. Weighting `modality` counts text and key vision tokens alike and redundant ones not at all;
+that the router gave it. Weighting `modality` counts text and key tokens alike and redundant ones not at all;
 `plain` counts every token. llama-quantize takes it with `--imatrix`, and so does the target `gguf`.
 """
 
@@ -15,11 +15,16 @@ import numpy as np
 from mode_core.export.folder import ExportError
 from mode_core.export.gguf_names import FAMILIES, LANGUAGE, expert_tensor
 from mode_core.export.request import Request
+from mode_core.modalities import KINDS, REDUNDANT_TOKENS
 from mode_core.quantization.settings import LEAST_TOKENS
+from mode_core.statistics.imatrix import KINDS as KEPT
 from mode_core.statistics.imatrix import InputEnergies
 
 FILE = "imatrix.gguf"
-WEIGHTINGS = {"modality": (1.0, 1.0, 0.0), "plain": (1.0, 1.0, 1.0)}
+WEIGHTINGS = {
+    "modality": tuple(float(KINDS[kind].part != REDUNDANT_TOKENS) for kind in KEPT),
+    "plain": (1.0,) * len(KEPT),
+}
 NAMED = 8  # experts that a note names one by one
 SUMS, COUNTS = ".in_sum2", ".counts"
 
@@ -54,7 +59,7 @@ def write_imatrix(request: Request, folder: Path) -> tuple[str, ...]:
 
 
 def as_llama_cpp_names(
-    energies: InputEnergies, layers: Mapping[str, int], weights: tuple[float, float, float]
+    energies: InputEnergies, layers: Mapping[str, int], weights: tuple[float, ...]
 ) -> tuple[Matrix, tuple[str, ...]]:
     """Σ w·x² and Σ w under llama.cpp's names; experts with fewer than `LEAST_TOKENS` get their bank's mean."""
     found, poor = {}, []

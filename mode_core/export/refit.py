@@ -34,7 +34,15 @@ UNIT_WORDS = {
     "projection": "one projection of all experts of a layer",
     "layer": "all experts of a layer",
 }
-REPEATED = ("key_ratio", "signal", "vision_weight", "min_support", "seed", "shrinkage")  # settings that make the costs
+REPEATED = (
+    "key_ratio",
+    "signal",
+    "vision_weight",
+    "audio_weight",
+    "min_support",
+    "seed",
+    "shrinkage",
+)  # settings that make the costs
 COARSE = ("projection", "layer")
 MODEL, LAYER = "model", "layer"  # whose budget a coarse unit takes
 SAME_LOSS = 1e-6  # relative; costs made again reproduce the allocation's predicted loss this closely

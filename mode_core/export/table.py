@@ -12,7 +12,7 @@ from mode_core.export.request import Request
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import views
-from mode_core.modalities import COUNTED, KEY_RATIO, KINDS
+from mode_core.modalities import KEY_RATIO, counted_of, kinds_of
 
 FILES = ("experts.csv", "experts.parquet")
 
@@ -21,7 +21,7 @@ def expert_table(request: Request) -> pd.DataFrame:
     """Rows in the order of banks and experts; columns, as far as the request knows them:
 
     `bank, layer, expert, bits` (by projection `bits_gate_up, bits_down`), `packed_bytes`,
-    `frequency_<kind>` (share of selections within the bank), `sensitivity_<text|key>_<b>bit` (mean squared
+    `frequency_<kind>` (share of selections within the bank), `sensitivity_<text|key|key_audio>_<b>bit` (mean squared
     output error per dimension), `cost_<b>bit`, `cost` (at the chosen bits), `unsupported`. An empty cell means
     that no token of that kind was routed there or that it was not measured; it never stands for zero.
     """
@@ -67,7 +67,7 @@ def _measurements(request: Request) -> pd.DataFrame:
     shares = frequencies(statistics, ratio, signal)
     rows: dict[str, dict[str, np.ndarray]] = {}
     for view in views(statistics, ratio, signal):
-        for kind in COUNTED:
+        for kind in counted_of(statistics.modalities):
             error, support = measured(view, kind), view.sums(kind, "support")
             error = np.where(support[..., None] > 0, error, np.nan)
             for row, bank in enumerate(view.stack.names):
@@ -79,7 +79,10 @@ def _measurements(request: Request) -> pd.DataFrame:
     for bank in request.allocation.bits:
         found = shares[bank]
         empty = np.full(len(found.text), np.nan)
-        kinds = {f"frequency_{kind}": empty if kind in found.empty else getattr(found, kind) for kind in KINDS}
+        kinds = {
+            f"frequency_{kind}": empty if kind in found.empty else getattr(found, kind)
+            for kind in kinds_of(statistics.modalities)
+        }
         frames.append(pd.DataFrame(kinds | rows[bank]))
     return pd.concat(frames, ignore_index=True)
 

@@ -10,7 +10,7 @@ from mode_core.importance.logit_kl import check_measured_at
 from mode_core.importance.methods import METHODS, Options
 from mode_core.importance.records import CostTable
 from mode_core.importance.stacks import ImportanceError, in_order, key_bins, views
-from mode_core.modalities import KEY_RATIO, SIGNAL
+from mode_core.modalities import KEY_RATIO, SIGNAL, USUAL
 from mode_core.statistics import ExpertStatistics
 
 
@@ -25,6 +25,7 @@ def cost_table(
     seed: int = 0,
     leave_out_fold: int | None = None,
     shrinkage: float = 0.0,
+    audio_weight: float = 1.0,
 ) -> CostTable:
     """Predicted damage of every expert at every width: a `CostTable`, bank name → `[E, B]`.
 
@@ -34,6 +35,8 @@ def cost_table(
         key_ratio: share of vision tokens that are key, in (0, 1], whole per cents.
         signal: what ranked the vision tokens; "none" takes all of them as key.
         vision_weight: α on the vision part, at least 0 (paper: 1).
+        audio_weight: β on the audio part, at least 0; like α it is 1 where nobody says otherwise, so that no kind of
+            token outvotes another. It has no effect on statistics without audio tokens.
         bits: widths wanted, each of them measured in `statistics`; the columns' order.
         min_support: fewest measured tokens that make an expert's damage count as measured, at least 1.
         seed: only for the method "random".
@@ -45,13 +48,13 @@ def cost_table(
         ImportanceError: a setting out of range, with the values that are possible; or statistics measured without
             what the method needs (gradients, say).
     """
-    check_settings(method, key_ratio, vision_weight, min_support, shrinkage)
+    check_settings(method, key_ratio, vision_weight, min_support, shrinkage, audio_weight)
     METHODS[method].check(statistics)
     if METHODS[method].needs == "logit_kl":
         check_measured_at(statistics, key_ratio, signal)
     columns = _columns(statistics, bits)
     seen = views(statistics, key_ratio, signal, leave_out_fold)
-    options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed), seen)
+    options = Options(float(vision_weight), statistics.bits, int(min_support), int(seed), seen, float(audio_weight))
     chosen, costs, unsupported = METHODS[method], {}, {}
     for view in seen:
         cost, missing = chosen.function(view, options)
@@ -67,6 +70,8 @@ def cost_table(
         "min_support": int(min_support),
         "shrinkage": float(shrinkage),
     }
+    if statistics.modalities != USUAL:
+        settings["audio_weight"] = float(audio_weight)
     return CostTable(
         in_order(statistics, costs),
         tuple(int(width) for width in bits),
@@ -77,7 +82,14 @@ def cost_table(
     )
 
 
-def check_settings(method: str, key_ratio: float, vision_weight: float, min_support: int, shrinkage: float) -> None:
+def check_settings(
+    method: str,
+    key_ratio: float,
+    vision_weight: float,
+    min_support: int,
+    shrinkage: float,
+    audio_weight: float = 1.0,
+) -> None:
     """Refuse what no statistics could answer.
 
     Raises:
@@ -86,8 +98,9 @@ def check_settings(method: str, key_ratio: float, vision_weight: float, min_supp
     if method not in METHODS:
         raise ImportanceError(f"There is no importance method {method!r}; choose one of: {', '.join(METHODS)}.")
     key_bins(key_ratio)
-    if not np.isfinite(vision_weight) or vision_weight < 0:
-        raise ImportanceError(f"vision_weight must be a number of at least 0; got {vision_weight!r}.")
+    for name, weight in (("vision_weight", vision_weight), ("audio_weight", audio_weight)):
+        if not np.isfinite(weight) or weight < 0:
+            raise ImportanceError(f"{name} must be a number of at least 0; got {weight!r}.")
     if min_support < 1:
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
     if not 0 <= shrinkage <= 1:

@@ -16,21 +16,26 @@ from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.logit_kl import kl_cost
 from mode_core.importance.sensitivity import damage, estimated
 from mode_core.importance.stacks import View
-from mode_core.modalities import ALL, KEY_TOKENS, REDUNDANT_TOKENS, TEXT_TOKENS, VISION_TOKENS
+from mode_core.modalities import ALL, KEY_TOKENS, KINDS, MODALITIES, REDUNDANT_TOKENS
 
 Parts = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a method may use beside its view: α on vision, the widths measured, least tokens, a seed, and the views of
-    all banks, for what is measured over the whole model."""
+    """What a method may use beside its view: α on vision, β on audio, the widths measured, least tokens, a seed, and
+    the views of all banks, for what is measured over the whole model."""
 
     vision_weight: float = 1.0
     bits: tuple[int, ...] = (2, 3, 4)
     min_support: int = 1
     seed: int = 0
     views: tuple[View, ...] = field(default=(), repr=False)
+    audio_weight: float = 1.0
+
+    def weight(self, modality: str) -> float:
+        """How much damage to its tokens counts beside damage to text: the field `<modality>_weight`; 1 for text."""
+        return getattr(self, f"{modality}_weight", 1.0)
 
 
 def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_mse") -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +58,13 @@ def weighted(view: View, options: Options, parts: Parts, metric: str = "expert_m
     return cost, unsupported
 
 
-def counted(options: Options, vision: str = KEY_TOKENS) -> Parts:
-    """The kinds of token that the paper counts, with their weights; `vision` in the place of the key tokens."""
-    return (TEXT_TOKENS, 1.0), (vision, options.vision_weight)
+def counted(view: View, options: Options, part: str = KEY_TOKENS) -> Parts:
+    """The kinds of token that the paper counts, with their weights; `part` in the place of the key tokens. Modalities
+    that no token was of are left out, so that the paper's two are all where there is no audio."""
+    kinds = {(KINDS[kind].modality, KINDS[kind].part): kind for kind in view.kinds}
+    return tuple(
+        (kinds[name, part if MODALITIES[name].ranked else ALL], options.weight(name)) for name in view.stack.modalities
+    )
 
 
 def noise(bits: tuple[int, ...]) -> np.ndarray:
@@ -64,13 +73,13 @@ def noise(bits: tuple[int, ...]) -> np.ndarray:
 
 
 def mode(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """f_text·δ_text + α·f_key·δ_key (paper §5)."""
-    return weighted(view, options, counted(options))
+    """f_text·δ_text + α·f_key·δ_key (paper §5); with audio + β·f_key_audio·δ_key_audio (ours)."""
+    return weighted(view, options, counted(view, options))
 
 
 def mode_output(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """The same with the error in the bank's output, g²·‖E − E_b‖² relative to the output's mean energy."""
-    return weighted(view, options, counted(options), "output_mse")
+    return weighted(view, options, counted(view, options), "output_mse")
 
 
 def frequency(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -80,17 +89,17 @@ def frequency(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def text_and_vision(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_vision·δ_vision."""
-    return weighted(view, options, counted(options, VISION_TOKENS))
+    return weighted(view, options, counted(view, options, ALL))
 
 
 def text_and_redundant(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·δ_text + α·f_redundant·δ_redundant."""
-    return weighted(view, options, counted(options, REDUNDANT_TOKENS))
+    return weighted(view, options, counted(view, options, REDUNDANT_TOKENS))
 
 
 def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(f_text + α·f_key)·4^−b; a kind of token that the bank never saw adds nothing."""
-    kinds = counted(options)
+    kinds = counted(view, options)
     counts = {kind: view.sums(kind, "selections") for kind, _ in kinds}
     seen = {kind: count.sum(axis=-1, keepdims=True) > 0 for kind, count in counts.items()}
     importance = sum(weight * share(counts[kind]) * seen[kind] for kind, weight in kinds)
@@ -99,7 +108,7 @@ def frequency_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray
 
 def sensitivity_only(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(δ_text + α·δ_key) / E; experts that were not measured get the estimated damage."""
-    kinds = counted(options)
+    kinds = counted(view, options)
     cost = sum(weight * damage(view, kind, min_support=options.min_support) for kind, weight in kinds)
     unsupported = np.sum([view.sums(kind, "support") for kind, _ in kinds], axis=0) < options.min_support
     cost = np.where(unsupported[..., None], estimated(view, min_support=options.min_support), cost)
@@ -118,7 +127,7 @@ def mc_released(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def reap(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(S_text + α·S_key)·4^−b, S the mean of ‖w·E(x)‖ over the tokens an expert gets, so that 0 bits cost S itself."""
-    kinds = [(kind, weight) for kind, weight in counted(options) if weight != 0]
+    kinds = [(kind, weight) for kind, weight in counted(view, options) if weight != 0]
     saliency = np.sum([weight * rivals.mean_saliency(view, kind) for kind, weight in kinds], axis=0)
     unsupported = np.sum([view.sums(kind, "support") for kind, _ in kinds], axis=0) < options.min_support
     return saliency[..., None] * noise(options.bits), unsupported
@@ -137,7 +146,7 @@ def fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def mode_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Σ_d g_d²·Δz_d², mean over text tokens plus α times the mean over key tokens."""
-    return weighed.fisher_cost(view, counted(options), options.min_support)
+    return weighed.fisher_cost(view, counted(view, options), options.min_support)
 
 
 def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +156,7 @@ def soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
 
 def mode_soft_fisher(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """As mode_fisher, with the gradients of softened answers."""
-    return weighed.fisher_cost(view, counted(options), options.min_support, "soft_fisher")
+    return weighed.fisher_cost(view, counted(view, options), options.min_support, "soft_fisher")
 
 
 def veq(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -163,12 +172,12 @@ def hessian_trace(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]
 
 def mode_logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """f_text·KL_text + α·f_key·KL_key, the paper's cost with its metric in terms of the answer."""
-    return kl_cost(view, counted(options), options.min_support, by_frequency=True)
+    return kl_cost(view, counted(view, options), options.min_support, by_frequency=True)
 
 
 def logit_kl(view: View, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """KL_text + α·KL_key."""
-    return kl_cost(view, counted(options), options.min_support, by_frequency=False)
+    return kl_cost(view, counted(view, options), options.min_support, by_frequency=False)
 
 
 def _significant(view: View, significance: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:

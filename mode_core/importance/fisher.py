@@ -8,7 +8,8 @@ higher temperature, which still moves where the model is sure of its answer (our
 
 VEQ (arXiv 2602.01037, VEQ-ME) weighs how often text and vision choose an expert: S = γ·N_text + β·N_vision, with
 γ = ‖g_text‖/‖g_vision‖ (its authors find about 22) and β = T_text/T_vision. Ours is an adaptation: γ is measured, as
-the ratio of the root mean square gradients per token over all banks, and S weighs the measured damage.
+the ratio of the root mean square gradients per token over all banks, and S weighs the measured damage. Audio tokens are
+no part of S, which knows two kinds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import View
-from mode_core.modalities import ALL, MODALITIES, TEXT_TOKENS, VISION_TOKENS
+from mode_core.modalities import ALL, TEXT_TOKENS, USUAL, VISION_TOKENS
 
 
 def fisher_cost(
@@ -66,7 +67,7 @@ def estimated_fisher(view: View, min_support: int = 1, sums: str = "fisher") -> 
 def gradient_ratio(views: Sequence[View]) -> float:
     """γ = root mean square ‖g‖ of text tokens ÷ that of vision tokens, over all banks; inf where vision has none."""
     mean = {}
-    for kind in MODALITIES:
+    for kind in USUAL:
         energy = sum(view.sums(kind, "gradient_energy").sum() for view in views)
         tokens = sum(view.sums(kind, "fisher_tokens").sum() for view in views)
         mean[kind] = energy / tokens if tokens > 0 else 0.0
@@ -79,8 +80,8 @@ def veq_significance(view: View, gamma: float) -> np.ndarray:
 
     β = T_text/T_vision of the bank. Where γ is infinite (no vision token has a gradient) only text counts.
     """
-    text, vision = (view.sums(kind, "selections") for kind in MODALITIES)
-    tokens, seen = (view.sums(kind, "tokens")[:, None] for kind in MODALITIES)
+    text, vision = (view.sums(kind, "selections") for kind in USUAL)
+    tokens, seen = (view.sums(kind, "tokens")[:, None] for kind in USUAL)
     beta = np.divide(tokens, seen, out=np.zeros_like(tokens), where=seen > 0)
     significance = text + beta / gamma * vision  # S / γ, which stays finite
     total = significance.sum(axis=-1, keepdims=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mode_core.importance.frequency import frequencies
 from mode_core.importance.stacks import ImportanceError
-from mode_core.modalities import KEY_RATIO, KINDS, SIGNAL
+from mode_core.modalities import KEY_RATIO, SIGNAL, kinds_of
 from mode_core.statistics import ExpertStatistics
 
 
@@ -34,7 +34,7 @@ def used_folds(statistics: ExpertStatistics) -> list[int]:
     Raises:
         ImportanceError: fewer than two, from which no interval can be had.
     """
-    seen = sum(bank.arrays["text_tokens"] + _vision_tokens(bank) for bank in statistics)
+    seen = sum(bank.tokens_by_fold() for bank in statistics)
     folds = np.flatnonzero(seen > 0).tolist()
     if len(folds) < 2:
         raise ImportanceError(
@@ -42,12 +42,6 @@ def used_folds(statistics: ExpertStatistics) -> list[int]:
             "Calibrate with more samples."
         )
     return folds
-
-
-def _vision_tokens(bank) -> np.ndarray:
-    if not bank.signals:
-        return np.zeros_like(bank.arrays["text_tokens"])
-    return bank.arrays[f"vision_tokens/{bank.signals[0]}"].sum(axis=-1)
 
 
 def only_folds(statistics: ExpertStatistics, kept: Sequence[int]) -> ExpertStatistics:
@@ -77,7 +71,7 @@ def frequency_intervals(
     intervals: dict[str, dict[str, Interval]] = {}
     for name, shares in whole.items():
         intervals[name] = {}
-        for kind in KINDS:
+        for kind in kinds_of(statistics.modalities):
             interval = jackknife(getattr(shares, kind), np.stack([getattr(one[name], kind) for one in without]), level)
             low, high = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
             intervals[name][kind] = Interval(interval.estimate, interval.standard_error, low, high)

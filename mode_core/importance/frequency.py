@@ -1,4 +1,4 @@
-"""How often the router chose each expert: by text, by all vision tokens, by key and by redundant ones."""
+"""How often the router chose each expert: by text, and by all, key and redundant tokens of pictures and sounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from mode_core.importance.records import Frequencies
 from mode_core.importance.stacks import View, in_order, views
-from mode_core.modalities import KEY_RATIO, KINDS, SIGNAL
+from mode_core.modalities import KEY_RATIO, SIGNAL
 from mode_core.statistics import ExpertStatistics
 
 
@@ -23,7 +23,7 @@ def frequencies(
     signal: str = SIGNAL,
     leave_out_fold: int | None = None,
 ) -> dict[str, Frequencies]:
-    """Frequencies of every bank: name → `Frequencies`, five arrays `[E]` that each sum to 1 (paper §4).
+    """Frequencies of every bank: name → `Frequencies`, arrays `[E]` that each sum to 1 (paper §4).
 
     `key_ratio` is the share of vision tokens counted as key, in whole per cents. `signal` says what ranked
     them; "none" takes all vision tokens as key. `leave_out_fold` computes them without one fold's samples.
@@ -33,12 +33,12 @@ def frequencies(
     """
     made = {}
     for view in views(statistics, key_ratio, signal, leave_out_fold):
-        counts = {kind: view.sums(kind, "selections") for kind in KINDS}
+        counts = {kind: view.sums(kind, "selections") for kind in view.kinds}
         shares = {kind: share(count) for kind, count in counts.items()}
         none = {kind: count.sum(axis=-1) == 0 for kind, count in counts.items()}
         for row, name in enumerate(view.stack.names):
-            empty = frozenset(kind for kind in KINDS if none[kind][row])
-            made[name] = Frequencies(**{kind: shares[kind][row] for kind in KINDS}, empty=empty)
+            empty = frozenset(kind for kind in view.kinds if none[kind][row])
+            made[name] = Frequencies(**{kind: share[row] for kind, share in shares.items()}, empty=empty)
     return in_order(statistics, made)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from mode_core.importance.frequency import one_token_share, share
 from mode_core.importance.sensitivity import data_free
 from mode_core.importance.stacks import ImportanceError, View, key_bins
-from mode_core.modalities import COUNTED
+from mode_core.modalities import COUNTED, KINDS
 from mode_core.statistics import ExpertStatistics
 
 Parts = Sequence[tuple[str, float]]
@@ -52,6 +52,11 @@ def kl_cost(view: View, parts: Parts, min_support: int, by_frequency: bool) -> t
     """Σ over kinds of weight · (frequency ·) δ: `[N, E, B]`, and `[N, E]`: experts that fewer than `min_support`
     measured tokens of these kinds chose, whose cost is estimated (see the head of this file)."""
     kinds = [(kind, weight) for kind, weight in parts if weight != 0]
+    if unknown := [kind for kind, _ in kinds if kind not in COUNTED]:
+        raise ImportanceError(
+            f"The KL of the answer was not measured for {KINDS[unknown[0]].title}, which these statistics hold; choose "
+            f"another method, or give them the weight 0."
+        )
     cost = np.zeros(view.stack.total("text_logit_kl").shape)
     least: Any = 0.0
     for kind, weight in kinds:

@@ -25,7 +25,7 @@ GROUPS = {  # in this order wherever methods are listed
     "ablation": "ablations of the paper",
     "floor": "what any method should beat",
 }
-FOLLOWED = ("key_ratio", "signal", "vision_weight")
+FOLLOWED = ("key_ratio", "signal", "vision_weight", "audio_weight")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ _ROWS = (
     Method(estimates.text_and_vision, "MODE with all vision tokens (ablation)", "all vision tokens", "ablation",
            "f_text·δ_text + α·f_vision·δ_vision",
            "As MODE, but with all vision tokens, redundant ones included.",
-           f"ablation in {_MODE}", follows=("vision_weight",)),
+           f"ablation in {_MODE}", follows=("vision_weight", "audio_weight")),
     Method(estimates.text_and_redundant, "MODE with redundant tokens (ablation)", "redundant tokens", "ablation",
            "f_text·δ_text + α·f_redundant·δ_redundant",
            "As MODE, but with the redundant vision tokens in place of the key ones.", f"ablation in {_MODE}"),

@@ -23,6 +23,9 @@ class Frequencies:
     key: np.ndarray
     redundant: np.ndarray
     all: np.ndarray
+    audio: np.ndarray | None = None  # None where the statistics tell no such tokens apart
+    key_audio: np.ndarray | None = None
+    redundant_audio: np.ndarray | None = None
     empty: frozenset[str] = frozenset()
 
 

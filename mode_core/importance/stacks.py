@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mode_core.errors import ImportanceError
-from mode_core.modalities import ALL, KEY_TOKENS, KINDS, REDUNDANT_TOKENS, TEXT_TOKENS, UNRANKED, VISION_TOKENS
+from mode_core.modalities import ALL, KEY_TOKENS, KINDS, MODALITIES, REDUNDANT_TOKENS, TEXT_TOKENS, UNRANKED, kinds_of
 from mode_core.statistics import BINS, BankShape, BankStatistics, ExpertStatistics
 
 
@@ -28,7 +28,7 @@ class Stack:
     banks: tuple[BankStatistics, ...]
     whole: Stack | None = None
     leave_out: int | None = None
-    _kept: dict[object, np.ndarray] = field(default_factory=dict, repr=False)
+    _kept: dict[object, Any] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,32 +51,38 @@ class Stack:
             return self.whole.total(key)
         return _minus(self.whole.total(key), np.stack([bank.arrays[key][self.leave_out] for bank in self.banks]))
 
-    def vision(self, signal: str | None, key: str, bins: int) -> np.ndarray:
-        """`vision_<key>` over the best-ranked `bins` of the 100 bins, `[N, …]`; zeros where there is no signal."""
-        if signal is None:
-            return np.zeros_like(self.total(f"text_{key}"))
-        if self.whole is None:
-            return self._cumulated(signal, key)[bins]
-        return self.keep((signal, key, bins), lambda: self._vision_without(signal, key, bins))
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of `MODALITIES` that all these banks hold sums of."""
+        return self.keep("modalities", lambda: self.banks[0].modalities)
 
-    def _vision_without(self, signal: str, key: str, bins: int) -> np.ndarray:
-        name = f"vision_{key}/{signal}"
+    def ranked(self, modality: str, signal: str | None, key: str, bins: int) -> np.ndarray:
+        """`<modality>_<key>` over the best-ranked `bins` of the 100 bins, `[N, …]`; zeros where there is no signal."""
+        if signal is None or modality not in self.modalities:
+            return np.zeros_like(self.total(f"{TEXT_TOKENS}_{key}"))
+        name = f"{modality}_{key}/{signal}"
+        if self.whole is None:
+            return self._cumulated(name)[bins]
+        return self.keep((name, bins), lambda: self._ranked_without(name, (modality, signal, key, bins)))
+
+    def _ranked_without(self, name: str, asked: tuple[str, str, str, int]) -> np.ndarray:
+        bins = asked[-1]
         fold = np.stack([bank.arrays[name][self.leave_out][..., :bins].sum(axis=-1) for bank in self.banks])
         assert self.whole is not None  # only a stack that leaves a fold out asks
-        return _minus(self.whole.vision(signal, key, bins), fold)
+        return _minus(self.whole.ranked(*asked), fold)
 
-    def _cumulated(self, signal: str, key: str) -> np.ndarray:
+    def _cumulated(self, name: str) -> np.ndarray:
         """The sums over the κ best-ranked bins for every κ: `[101, N, …]`; entry 0 is all zeros."""
 
         def make() -> np.ndarray:
-            binned = np.stack([bank.total(f"vision_{key}/{signal}") for bank in self.banks])
+            binned = np.stack([bank.total(name) for bank in self.banks])
             sums = np.zeros([BINS + 1, *binned.shape[:-1]])
             np.cumsum(np.moveaxis(binned, -1, 0), axis=0, out=sums[1:])
             return sums
 
-        return self.keep((signal, key), make)
+        return self.keep((name, "bins"), make)
 
-    def keep(self, name: object, make) -> np.ndarray:
+    def keep(self, name: object, make) -> Any:
         """`make()` once for this stack; the same array on every later call with this name."""
         if name not in self._kept:
             self._kept[name] = make()
@@ -94,21 +100,27 @@ class View:
     def sums(self, kind: str, key: str) -> np.ndarray:
         """One of the stored sums for one kind of token: `[N]`, `[N, E]` or `[N, E, B]`.
 
-        `kind` is text, vision (all of them), key, redundant (vision that is not key) or all (text + vision);
-        `key` one of selections, weight, error, gated_error, support, tokens, energy; with gradients also fisher,
-        soft_fisher, fisher_support, fisher_tokens, gradient_energy; with saliency also that.
+        `kind` is one of `KINDS`; one that no token was of has zeros. `key` is one of selections, weight, error,
+        gated_error, support, tokens, energy; with gradients also fisher, soft_fisher, fisher_support, fisher_tokens,
+        gradient_energy; with saliency also that.
         """
-        if kind == TEXT_TOKENS:
-            return self.stack.total(f"text_{key}")
-        if kind == ALL:
-            return self.sums(TEXT_TOKENS, key) + self.sums(VISION_TOKENS, key)
-        if kind == VISION_TOKENS:
-            return self.stack.vision(self.signal, key, BINS)
-        if kind == KEY_TOKENS:
-            return self.stack.vision(self.signal, key, self.key_bins)
-        if kind == REDUNDANT_TOKENS:
-            return _minus(self.sums(VISION_TOKENS, key), self.sums(KEY_TOKENS, key))
-        raise ImportanceError(f"There is no kind of token {kind!r}; choose one of {', '.join(KINDS)}.")
+        if kind not in KINDS:
+            raise ImportanceError(f"There is no kind of token {kind!r}; choose one of {', '.join(KINDS)}.")
+        modality, part = KINDS[kind].modality, KINDS[kind].part
+        if modality == ALL:
+            first, *others = (self.sums(name, key) for name in self.stack.modalities)
+            return sum(others, start=first)
+        if not MODALITIES[modality].ranked:
+            return self.stack.total(f"{modality}_{key}")
+        whole = self.stack.ranked(modality, self.signal, key, self.key_bins if part == KEY_TOKENS else BINS)
+        if part == REDUNDANT_TOKENS:
+            return _minus(whole, self.stack.ranked(modality, self.signal, key, self.key_bins))
+        return whole
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of token that these statistics tell apart."""
+        return kinds_of(self.stack.modalities)
 
 
 def _minus(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mode_core.importance.stacks import ImportanceError, in_order, views
-from mode_core.modalities import COUNTED, KEY_RATIO, KEY_TOKENS, SIGNAL, TEXT_TOKENS
+from mode_core.modalities import KEY_RATIO, KEY_TOKENS, KINDS, SIGNAL, TEXT_TOKENS, USUAL, counted_of
 from mode_core.statistics import ExpertStatistics
 
 
@@ -37,7 +37,8 @@ class Support:
 
     @property
     def unsupported(self) -> np.ndarray:
-        """Experts with fewer than `least` measured tokens of both together, whose whole cost is estimated: `[E]`."""
+        """Experts with fewer than `least` measured tokens of all these together, whose whole cost is estimated:
+        `[E]`."""
         return np.sum(list(self.tokens.values()), axis=0) < self.least
 
 
@@ -53,7 +54,10 @@ def support(
         raise ImportanceError(f"min_support counts tokens and must be at least 1; got {min_support!r}.")
     supports = {}
     for view in views(statistics, key_ratio, signal):
-        sums = {key: {kind: view.sums(kind, key) for kind in COUNTED} for key in ("support", "selections")}
+        sums = {
+            key: {kind: view.sums(kind, key) for kind in counted_of(statistics.modalities)}
+            for key in ("support", "selections")
+        }
         for row, bank in enumerate(view.stack.banks):
             tokens, routed = ({kind: both[row] for kind, both in sums[key].items()} for key in sums)
             supports[bank.name] = Support(tokens, routed, int(min_support), bank.shape.layer)
@@ -76,6 +80,12 @@ def support_summary(found: dict[str, Support], listed: int = 10) -> dict[str, ob
         "no_key_vision_tokens": count([b.none(KEY_TOKENS) for b in banks]),
         "too_few_text_tokens": count([b.thin(TEXT_TOKENS) for b in banks]),
         "too_few_key_vision_tokens": count([b.thin(KEY_TOKENS) for b in banks]),
+        **{
+            f"{called}_{KINDS[kind].title.replace(' ', '_')}": count([getattr(b, test)(kind) for b in banks])
+            for kind in next(iter(banks)).tokens
+            if KINDS[kind].modality not in USUAL
+            for called, test in (("no", "none"), ("too_few", "thin"))
+        },
         "cost_estimated": len(names),
         "estimated_experts": [*names[:listed], *more] or "none",
     }

@@ -1,4 +1,4 @@
-"""Samples → the model's inputs, with what every position is: padding, text or vision, template or content.
+"""Samples → the model's inputs, with what every position is: padding, text, vision or audio, template or content.
 
 The text is rendered by the model's own chat template and expanded by its own processor. Which tokens a person wrote
 and which the template added is found by rendering once more without expanding the images: outside of special tokens
@@ -19,14 +19,15 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from mode_core.modalities import AUDIO_TOKENS, CODES, TEXT_TOKENS, VISION_TOKENS
 from mode_core.models.errors import ModelError
-from mode_core.models.media import shown_pictures, video_arguments
+from mode_core.models.media import audio_arguments, shown_pictures, video_arguments
 from mode_core.models.prompt_spans import written_spans
 from mode_core.models.template_bounds import check_bounds
-from mode_core.samples import IMAGE_MARK, VIDEO_MARK, Sample, SampleError
+from mode_core.samples import MEDIA, Sample, SampleError
 
-PADDING, TEXT, VISION = 0, 1, 2
-MARKS = re.compile(f"{IMAGE_MARK}|{VIDEO_MARK}")
+PADDING, TEXT, VISION, AUDIO = 0, CODES[TEXT_TOKENS], CODES[VISION_TOKENS], CODES[AUDIO_TOKENS]
+MARKS = re.compile("|".join(mark for mark, *_ in MEDIA))
 VISION_TOKEN_NAMES = (
     "image_token_id",
     "image_token_index",
@@ -36,14 +37,18 @@ VISION_TOKEN_NAMES = (
     "im_patch_id",
 )
 
+AUDIO_TOKEN_NAMES = ("audio_token_id", "audio_token_index")
+AUDIO_CONFIGS = ("audio_config", "sound_config")  # of what listens
+
 
 @dataclass
 class Encoded:
     """A batch ready for the model; `L` is its longest sample.
 
     `inputs` is what the model takes (`model(**encoded.inputs)`), on its device. `modality` int8 `[batch, L]`: 0
-    padding, 1 text, 2 vision. Boolean `[batch, L]` masks: `special_mask` special tokens, `template_mask` these and
-    whatever else the chat template added (role names, line ends), `answer_mask` the tokens of the reference answer
+    padding, 1 text, 2 vision, 3 audio. Boolean `[batch, L]` masks: `special_mask` special tokens, `template_mask`
+    these and whatever else the chat template added (role names, line ends), `answer_mask` the tokens of the reference
+    answer
     (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each picture of sample i in the
     order of its tokens, or is None where the processor does not tell; a video counts as one picture for every step in
     time that has tokens. `frames[i]` says which those are (see `Sample.pictures`). `ids` are the samples'.
@@ -93,6 +98,13 @@ def vision_token_ids(config: Any, processor: Any = None) -> tuple[int, ...]:
     )
 
 
+def audio_token_ids(config: Any) -> tuple[int, ...]:
+    """Token ids that stand for audio positions; none where the model's configuration has nothing that listens."""
+    listens = any(getattr(config, name, None) is not None for name in AUDIO_CONFIGS)
+    found = {getattr(config, name, None) for name in AUDIO_TOKEN_NAMES} if listens else set()
+    return tuple(sorted(i for i in found if isinstance(i, int) and i >= 0))
+
+
 def encode(
     processor: Any,
     vision_ids: Sequence[int],
@@ -101,18 +113,26 @@ def encode(
     padding_side: str = "right",
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    audio_ids: Sequence[int] = (),
 ) -> Encoded:
     """Encode a batch; see `Encoded`. With `answers` the reference answer and an end of turn follow the prompt.
 
-    A model that reads text only has its tokenizer as `processor` and no `vision_ids`. Pictures come in the type
-    `dtype`, which must be the model's own; None leaves them as the processor makes them.
+    A model that reads text only has its tokenizer as `processor` and no `vision_ids`; one that hears nothing has no
+    `audio_ids`. Pictures and sound come in the type `dtype`, which must be the model's own; None leaves them as the
+    processor makes them.
 
     Raises:
         SampleError: a sample without an answer where one is needed, a text that holds a control token of the
-            model, a picture for a model that reads text only, or anything that the processor refuses.
+            model, a picture for a model that reads text only, a sound for one that hears nothing, or anything that the
+            processor refuses.
         ModelError: the processor has no chat template or no fast tokenizer.
     """
     tokenizer = tokenizer_of(processor)
+    if deaf := [sample for sample in samples if sample.audio and not audio_ids]:
+        raise SampleError(
+            f"Sample {deaf[0].id} has a sound ({deaf[0].audio[0].name}), which this model does not hear; leave the "
+            "sample out, or choose a model that does."
+        )
     prompts = [_render(processor, sample) for sample in samples]
     endings = [_ending(tokenizer, sample) if answers else "" for sample in samples]
     texts = [prompt + ending for prompt, ending in zip(prompts, endings, strict=True)]
@@ -121,15 +141,19 @@ def encode(
     inputs = _process(processor, samples, texts, padding_side, add_special)
     ids, attended = inputs["input_ids"], inputs["attention_mask"].bool()
     vision = torch.isin(ids, torch.tensor(vision_ids)) & attended
-    special = torch.isin(ids, torch.tensor(_special_ids(tokenizer))) & attended & ~vision
+    audio = torch.isin(ids, torch.tensor(audio_ids, dtype=ids.dtype)) & attended
+    media = vision | audio
+    special = torch.isin(ids, torch.tensor(_special_ids(tokenizer))) & attended & ~media
     template, answer = torch.zeros_like(special), torch.zeros_like(special)
     for row, sample in enumerate(samples):
-        ordinary = torch.nonzero(attended[row] & ~vision[row] & ~special[row]).ravel()
+        ordinary = torch.nonzero(attended[row] & ~media[row] & ~special[row]).ravel()
         content = _content_flags(processor, sample, texts[row], add_special, ids[row, ordinary].tolist())
         template[row, ordinary] = ~torch.tensor(content, dtype=torch.bool)
         if answers:
             answer[row, _answer_positions(tokenizer, sample, endings[row], ids[row], attended[row])] = True
-    modality = attended.to(torch.int8) + vision.to(torch.int8)
+    modality = torch.where(vision, VISION, torch.where(audio, AUDIO, attended.to(torch.int8) * TEXT)).to(torch.int8)
+    if lost := [sample for row, sample in enumerate(samples) if sample.audio and not audio[row].any()]:
+        raise SampleError(f"Sample {lost[0].id}: the model's chat template or processor leaves its sound out.")
     masks = (modality, special, template | special, answer)
     shown = shown_pictures(processor, inputs, samples)
     return Encoded(
@@ -150,7 +174,7 @@ def _process(processor: Any, samples: Sequence[Sample], texts: list[str], side: 
     """The processor's own call; pictures as a list per sample, as its chat call passes them; videos in one list."""
     images = [[source.load() for source in sample.images] for sample in samples]
     pictures = {"images": images} if any(images) else {}
-    pictures |= video_arguments(processor, samples)
+    pictures |= video_arguments(processor, samples) | audio_arguments(processor, samples)
     try:
         return processor(
             text=texts,

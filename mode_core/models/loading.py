@@ -19,7 +19,7 @@ from torch import nn
 from mode_core.models.bank_search import find_banks
 from mode_core.models.banks import ExpertBank
 from mode_core.models.checkpoint_files import BESIDE, CheckpointFiles
-from mode_core.models.encoding import Encoded, check_template, encode, tokenizer_of, vision_token_ids
+from mode_core.models.encoding import Encoded, audio_token_ids, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
 from mode_core.models.folders import checked_folder, model_name, read_json, refuse_pointer
 from mode_core.models.offloading import execution_device, memory_bytes
@@ -42,7 +42,7 @@ class LoadedModel:
     `banks` are its expert banks by full module name, in the order of the layers. `source` is the folder or hub id it
     came from, `name` how to call it, `revision` a digest of its configuration and weight files (or the hub's commit).
     `vision_ids` are the token ids of image and video positions; none for a model that reads text only, whose
-    `processor` is its tokenizer.
+    `processor` is its tokenizer. `audio_ids` are those of audio positions; none for a model that hears nothing.
     """
 
     model: nn.Module
@@ -52,6 +52,7 @@ class LoadedModel:
     name: str
     revision: str
     vision_ids: tuple[int, ...] = field(default=())
+    audio_ids: tuple[int, ...] = field(default=())
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +95,9 @@ class LoadedModel:
         Raises:
             SampleError: a sample that the processor refuses, or without an answer where `answers` asks for one.
         """
-        return encode(self.processor, self.vision_ids, samples, answers, padding_side, self.device, self.dtype)
+        return encode(
+            self.processor, self.vision_ids, samples, answers, padding_side, self.device, self.dtype, self.audio_ids
+        )
 
 
 def load_model(
@@ -146,11 +149,12 @@ def load_model(
         name=model_name(place) if found else str(source),
         revision=revision,
         vision_ids=vision_token_ids(model.config, processor) if pictures else (),
+        audio_ids=audio_token_ids(model.config),
     )
 
 
-def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...]]:
-    """A model folder's processor (a tokenizer where it reads text only) and vision token ids, without the weights.
+def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """A model folder's processor (a tokenizer where it reads text only), vision and audio token ids, without weights.
 
     Raises:
         ModelError: as `load_model`.
@@ -158,7 +162,7 @@ def read_processor(folder: str | Path, trust_remote_code: bool = False) -> tuple
     config = configuration(str(folder), trust_remote_code)
     _, pictures = attempt(str(folder), "configuration", model_class_of, config)
     processor = load_processor(folder, pictures, trust_remote_code)
-    return processor, vision_token_ids(config, processor) if pictures else ()
+    return processor, vision_token_ids(config, processor) if pictures else (), audio_token_ids(config)
 
 
 def _fetched(source: str, trust_remote_code: bool) -> Path:

@@ -1,4 +1,4 @@
-"""Pictures and videos on their way through a processor: what it is given, and where their tokens lie."""
+"""Pictures, videos and sounds on their way through a processor: what it is given, and where their tokens lie."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def video_arguments(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]
     frames = [video.load() for _, video in videos]
     told = [VideoMetadata(**video.metadata(each)) for (_, video), each in zip(videos, frames, strict=True)]
     return {"videos": frames, "video_metadata": told, "do_sample_frames": False}
+
+
+def audio_arguments(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """What a processor's call needs of all sounds, one channel at the rate that it listens at; or nothing.
+
+    Raises:
+        SampleError: a sample with a sound where the processor takes none, or a sound that cannot be read.
+    """
+    sounds = [(sample, sound) for sample in samples for sound in sample.audio]
+    if not sounds:
+        return {}
+    listener = getattr(processor, "feature_extractor", None)
+    if listener is None:
+        raise SampleError(f"Sample {sounds[0][0].id} has a sound, but {type(processor).__name__} takes none.")
+    rate = int(listener.sampling_rate)
+    return {"audio": [sound.load(rate) for _, sound in sounds], "audio_kwargs": {"sampling_rate": rate}}
 
 
 def shown_pictures(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tuple[Grids, Frames]:

@@ -9,7 +9,8 @@ and a the `affinity` (0: all alike). Two weightings w (N: tokens of the bank):
 | `modality` (paper §4 and §5) | 1/N_text | α/N_key | 0 |
 
 Padding never counts. With `modality` an expert's Hessian belongs to the method's own cost f_text·δ_text + α·f_key·δ_key
-(both modalities count alike though vision tokens are many, and redundant ones do not count).
+(both modalities count alike though vision tokens are many, and redundant ones do not count). Key audio tokens are in
+one sum with the key vision tokens.
 
 VEQ-MA (arXiv 2602.01037) builds its Hessian from token–expert affinity and modality; its code was never released. Ours
 is an adaptation: `modality` with an affinity of 1, where its authors weigh modalities by their gradients.

@@ -9,7 +9,6 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from mode_core.modalities import MODALITIES
 from mode_core.runs.records import TOKEN_ROUTES, TOKEN_SCORES
 from mode_core.runs.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
@@ -70,7 +69,7 @@ def _info(runs: Sequence[Run], statistics: ExpertStatistics) -> dict[str, Any]:
             "measured": len(statistics.samples),
         },
         "refused": [entry for run in runs for entry in run.info.get("refused", [])],
-        "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in MODALITIES},
+        "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in statistics.modalities},
         "seconds": sum(float(run.info.get("seconds", 0)) for run in runs),
     }
 

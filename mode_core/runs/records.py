@@ -84,5 +84,6 @@ class SampleRecord(TypedDict):
     task: NotRequired[str | None]
     text_tokens: NotRequired[Count]
     vision_tokens: NotRequired[Count]
+    audio_tokens: NotRequired[Count]
     images: NotRequired[list[str]]
     grids: list[Grid] | None

@@ -8,7 +8,7 @@ from typing import Any
 
 from mode_core.samples.images import SampleError
 from mode_core.samples.pictures import FindImage, picture
-from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK, Sample, VideoSource
+from mode_core.samples.records import IMAGE_MARK, MEDIA, VIDEO_MARK, AudioSource, Sample, VideoSource
 from mode_core.samples.turns import CHATS, OPTION_KEYS, PARTS, Conversation, conversation, has_text, options_of
 from mode_core.samples.values import Embedded, given, plain_text, told
 from mode_core.samples.videos import FILM_SUFFIXES
@@ -26,6 +26,7 @@ IMAGE_KEYS = (
     "image_url",
 )
 VIDEO_KEYS = ("videos", "video")
+AUDIO_KEYS = ("audios", "audio")
 ID_KEYS = ("id", "question_id", "index")
 ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
 OTHER_ANSWERS = ("response", "output", "completion", "label")  # where none of these is there
@@ -34,14 +35,15 @@ GROUNDING = ("<ref-object>", "<bbox>")  # of ms-swift
 _COLUMN, _MARK = re.compile(r"image_(\d+)"), re.compile(r"<image[ _](\d+)>")  # MMMU: pictures with numbers
 _HIDDEN = re.compile(r"(image|img|picture|photo|video)s?[_ ]?(id|path|file|name|url|bytes|base64|b64|data)?s?[_ ]?\d*")
 
-Stratum = tuple[str, bool]  # task, and whether there is a picture or a video
+Stratum = tuple[str, bool]  # task, and whether there is a picture, a video or a sound
 
 
 def sample_from_entry(entry: object, find: FindImage) -> Sample:
     """A sample from one JSON object or row of a table.
 
     Pictures: one or a list, under any of `IMAGE_KEYS`, or inside the turns. Videos: `videos` (a list) or `video`, each
-    an animated GIF, WebP or PNG, a list of pictures, or `{"frames": [pictures], "fps": 2}`.
+    an animated GIF, WebP or PNG, a list of pictures, or `{"frames": [pictures], "fps": 2}`. Sounds: `audios` or
+    `audio`, one or a list.
 
     Text: `messages` (role and content) or `conversations` (ShareGPT: from and value), contents as text or as lists of
     parts; `query` and `response`, or `instruction`, `input` and `output`; `texts` (user and assistant); or one of
@@ -64,8 +66,9 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     named = _named(entry, talk)
     images = tuple(picture(value, find, f"picture {n}") for n, value in enumerate(_filled(named, talk, "image"), 1))
     videos = _videos(entry, talk, find)
-    _check_answer(talk, bool(images), bool(videos))
-    for source in (*images, *videos):
+    audio = _sounds(entry, talk, find)
+    _check_answer(talk, images, videos, audio)
+    for source in (*images, *videos, *audio):
         source.check()
     answers = _answers(entry) or ([talk.answer] if talk.answer else [])
     return Sample(
@@ -76,13 +79,12 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
         task=_task(entry),
         videos=videos,
         other_answers=tuple(answers[1:]),
+        audio=audio,
     )
 
 
 def _check_others(entry: Mapping[str, Any], talk: Conversation) -> None:
     """Refuse what stands for something that is not read here, so that it is not asked about without it."""
-    if sound := next((key for key in ("audios", "audio") if given(entry.get(key))), None):
-        raise SampleError(f"'{sound}' is sound, which is not read. Drop the line.")
     marks = [mark for mark in GROUNDING if any(mark in turn["content"] for turn in talk.turns)]
     if given(entry.get("objects")) and marks:
         raise SampleError(f"{marks[0]} stands for something in 'objects', which is not read; write out what it means.")
@@ -96,7 +98,7 @@ def stratum(entry: object) -> Stratum:
         task = _task(entry)
     except SampleError:
         task = None
-    beside = any(given(entry.get(key)) for key in (*IMAGE_KEYS, *VIDEO_KEYS)) or bool(_numbered(entry))
+    beside = any(given(entry.get(key)) for key in (*IMAGE_KEYS, *VIDEO_KEYS, *AUDIO_KEYS)) or bool(_numbered(entry))
     return task or "", beside or _parts_with_media(entry)
 
 
@@ -148,7 +150,7 @@ def _in_order_of_marks(values: list[object], talk: Conversation) -> list[object]
 
 def _check_none(entry: Mapping[str, Any], talk: Conversation) -> None:
     """Refuse an entry that seems to have a picture under a name that is not read."""
-    if any(talk.slots.values()) or any(given(entry.get(key)) for key in VIDEO_KEYS):
+    if any(talk.slots.values()) or any(given(entry.get(key)) for key in (*VIDEO_KEYS, *AUDIO_KEYS)):
         return
     hidden = next((key for key in entry if _HIDDEN.fullmatch(str(key).lower()) and given(entry[key])), None)
     if hidden is not None:
@@ -156,7 +158,7 @@ def _check_none(entry: Mapping[str, Any], talk: Conversation) -> None:
             f"no 'image', but '{hidden}', which is not read: give the picture's path under 'image'"
             + (" (for COCO the file's name, such as train2017/000000000042.jpg)." if "id" in hidden.lower() else ".")
         )
-    if not talk.marked and not any(key in entry for key in (*IMAGE_KEYS, *VIDEO_KEYS)):
+    if not talk.marked and not any(key in entry for key in (*IMAGE_KEYS, *VIDEO_KEYS, *AUDIO_KEYS)):
         raise SampleError(
             f"no 'image' (keys: {sorted(map(str, entry))[:20]}). Give an image path, or drop the line; "
             'a sample without pictures says "images": [].'
@@ -177,8 +179,8 @@ def _filled(beside: list[object], talk: Conversation, kind: str) -> list[object]
     return [next(left) if slot is None else slot for slot in slots]
 
 
-def _check_answer(talk: Conversation, images: bool, videos: bool) -> None:
-    marks = [mark for mark, there in ((IMAGE_MARK, images), (VIDEO_MARK, videos)) if there]
+def _check_answer(talk: Conversation, *media: tuple[object, ...]) -> None:
+    marks = [mark for (mark, *_), there in zip(MEDIA, media, strict=True) if there]
     if held := [mark for mark in marks if mark in (talk.answer or "")]:
         raise SampleError(f"the last answer holds {held[0]}; only prompts with pictures are read. Drop the line.")
 
@@ -224,6 +226,12 @@ def _videos(entry: Mapping[str, Any], talk: Conversation, find: FindImage) -> tu
     found = _filled(many, talk, "video")
     _move_marks(talk, entry, len(found))
     return tuple(_video(one, f"'{key or 'video'}'", number, find) for number, one in enumerate(found, 1))
+
+
+def _sounds(entry: Mapping[str, Any], talk: Conversation, find: FindImage) -> tuple[AudioSource, ...]:
+    value = next((entry[key] for key in AUDIO_KEYS if given(entry.get(key))), [])
+    found = _filled(list(value) if isinstance(value, list | tuple) else [value], talk, "audio")
+    return tuple(AudioSource(picture(one, find, f"sound {number}")) for number, one in enumerate(found, 1))
 
 
 def _move_marks(talk: Conversation, entry: Mapping[str, Any], videos: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mode_core.samples.archives import inside
-from mode_core.samples.images import MAX_IMAGE_BYTES, ImageSource, SampleError
+from mode_core.samples.images import MAX_IMAGE_BYTES, ImageSource, SampleError, medium
 from mode_core.samples.values import told
 
 MAX_NOTE_BYTES = 1_000_000  # a text file beside a picture
@@ -76,12 +76,12 @@ class FolderFiles:
         try:
             path = self._found(name, self.root / posixpath.dirname(beside))
             if path.stat().st_size > MAX_IMAGE_BYTES:
-                raise SampleError(f"the picture {told(name)} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB.")
+                raise SampleError(f"the {medium(name)} {told(name)} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB.")
         except (OSError, ValueError) as failure:  # a name that no disk takes: too long, half a character, NUL
             if isinstance(failure, SampleError):
                 raise
             reason = getattr(failure, "strerror", None) or type(failure).__name__
-            raise SampleError(f"the picture {told(name)} cannot be read ({reason}). Correct the path.") from None
+            raise SampleError(f"the {medium(name)} {told(name)} cannot be read ({reason}). Correct the path.") from None
         return ImageSource(name, path=path)
 
     def _found(self, name: str, folder: Path) -> Path:
@@ -93,12 +93,12 @@ class FolderFiles:
         places = {(place / plain).resolve(): place / plain for place in above if self._there(place / plain)}
         if len(places) > 1:
             listed = " and ".join(str(place) for place in places.values())
-            raise SampleError(f"the picture {told(name)} could be {listed}. Say which with --images FOLDER.")
+            raise SampleError(f"the {medium(name)} {told(name)} could be {listed}. Say which with --images FOLDER.")
         if not places:
             where = f"in {self.images} or " if self.images else ""
             raise SampleError(
-                f"there is no picture {told(name)} {where}beside the table. Correct the path, give the folder that it "
-                "begins in with --images, or drop the line."
+                f"there is no {medium(name)} {told(name)} {where}beside the table. Correct the path, give the folder "
+                "that it begins in with --images, or drop the line."
             )
         return next(iter(places.values()))
 
@@ -135,7 +135,7 @@ class MemoryFiles:
         if place in self.flat:
             self.asked.setdefault(place, set()).add(asked)
         if place not in self.files:
-            raise SampleError(f"the picture {told(name)} was not uploaded, or lies in another folder. Add it.")
+            raise SampleError(f"the {medium(name)} {told(name)} was not uploaded, or lies in another folder. Add it.")
         if len(self.files[place]) > MAX_IMAGE_BYTES:
-            raise SampleError(f"the picture {told(name)} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB.")
+            raise SampleError(f"the {medium(name)} {told(name)} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB.")
         return ImageSource(name, data=self.files[place])

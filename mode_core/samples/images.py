@@ -17,6 +17,7 @@ from mode_core.files import LFS_POINTER
 from mode_core.samples.rgb import upright_rgb
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error)
 MAX_PIXELS = 64_000_000  # of one picture
@@ -30,10 +31,15 @@ class SampleError(ModeError):
     """A sample that cannot be used; the text says which file and line, what is wrong, and what to do."""
 
 
+def medium(name: str) -> str:
+    """What a file is called in messages, by its name: a sound or a picture."""
+    return "sound" if name.lower().endswith(AUDIO_SUFFIXES) or name.startswith("sound ") else "picture"
+
+
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture, read when it is needed: a file, bytes that were uploaded, or bytes that `fetch` gets out of a table.
-    `name` is what a person calls it."""
+    """One picture (or the file of a sound), read when it is needed: a file, bytes that were uploaded, or bytes that
+    `fetch` gets out of a table. `name` is what a person calls it."""
 
     name: str
     path: Path | None = None
@@ -48,7 +54,7 @@ class ImageSource:
             found = self.fetch() if self.fetch else self.path.read_bytes()
         except OSError as failure:
             reason = failure.strerror or type(failure).__name__
-            raise SampleError(f"{self.name}: the picture cannot be read ({reason}).") from None
+            raise SampleError(f"{self.name}: the {medium(self.name)} cannot be read ({reason}).") from None
         if len(found) > MAX_IMAGE_BYTES:
             raise SampleError(f"{self.name} has more than {MAX_IMAGE_BYTES / 1e6:.0f} MB. Make it smaller.")
         return found

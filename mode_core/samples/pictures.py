@@ -13,10 +13,28 @@ from mode_core.samples.values import Embedded, given, told
 
 FindImage = Callable[[str], ImageSource]
 
-INSIDE = ("bytes", "base64", "image", "image_url", "path", "url")  # keys of an object that holds one picture
+INSIDE = (
+    "bytes",
+    "base64",
+    "data",
+    "image",
+    "image_url",
+    "audio",
+    "path",
+    "url",
+)  # keys of an object that holds one picture
 LONGEST_PATH = 4096  # what is longer and looks like base64 is no path
 SHORT_BASE64 = 64  # characters from which the usual beginnings of pictures count as base64
-BEGINNINGS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "SUkq", "TU0A", "Qk")  # PNG, JPEG, GIF, WebP, TIFF, BMP
+BEGINNINGS = (
+    "iVBORw0KGgo",
+    "/9j/",
+    "R0lGOD",
+    "UklGR",
+    "SUkq",
+    "TU0A",
+    "Qk",
+    "ZkxhQ",
+)  # PNG, JPEG, GIF, WebP and WAV, TIFF, BMP, FLAC
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\-_\s]+=*\s*")
 

@@ -1,4 +1,4 @@
-"""The sample: pictures, videos, turns of text, and optionally the answer and the task it belongs to."""
+"""The sample: pictures, videos, sounds, turns of text, and optionally the answer and the task it belongs to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
+from mode_core.modalities import AUDIO_TOKENS, TEXT_TOKENS, VISION_TOKENS
 from mode_core.samples.images import (
     IMAGE_FORMATS,
     IMAGE_SUFFIXES,
@@ -17,15 +17,19 @@ from mode_core.samples.images import (
     ImageSource,
     SampleError,
 )
+from mode_core.samples.sounds import AudioSource
 from mode_core.samples.videos import Frame, VideoSource
 
 __all__ = [
+    "AUDIO_MARK",
     "IMAGE_FORMATS",
     "IMAGE_MARK",
     "IMAGE_SUFFIXES",
     "MAX_IMAGE_BYTES",
     "MAX_PIXELS",
+    "MEDIA",
     "VIDEO_MARK",
+    "AudioSource",
     "ImageSource",
     "Sample",
     "SampleError",
@@ -33,27 +37,32 @@ __all__ = [
     "samples_digest",
 ]
 
-IMAGE_MARK, VIDEO_MARK = "<image>", "<video>"
-MEDIA = ((IMAGE_MARK, "image", "images"), (VIDEO_MARK, "video", "videos"))  # mark, kind, field of a sample
+IMAGE_MARK, VIDEO_MARK, AUDIO_MARK = "<image>", "<video>", "<audio>"
+MEDIA = (  # mark, kind, field of a sample, what they are called, most of one sample
+    (IMAGE_MARK, "image", "images", "pictures", 64),
+    (VIDEO_MARK, "video", "videos", "videos", 8),
+    (AUDIO_MARK, "audio", "audio", "sounds", 8),
+)
 ROLES = ("system", "user", "assistant")
-MAX_IMAGES = 64  # of one sample
-MAX_VIDEOS = 8  # of one sample
 MAX_TEXT = 200_000  # characters of one sample
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Pictures, turns of text (`{"role": "user", "content": "<image>what is this ?"}`), optional answer and task.
+    """Pictures, videos, sounds, turns of text (`{"role": "user", "content": "<image>what is this ?"}`), optional
+    answer and task.
 
-    `<image>` in a turn stands where a picture goes, in order, `<video>` where a video goes. Without any mark they go in
-    front of the first user turn, pictures first; where there are no pictures, `<image>` is text like any other. Without
-    an id the sample is called after the hash of its texts, pictures and videos. `answer` is the expected one;
+    `<image>` in a turn stands where a picture goes, in order, `<video>` where a video and `<audio>` where a sound goes.
+    Without any mark they go in front of the first user turn, pictures first, then videos; where there are no pictures,
+    `<image>` is text like any other. Without an id the sample is called after the hash of its texts and media.
+    `answer` is the expected one;
     `other_answers` are as right.
 
     Frozen; compared and hashed by identity, since turns are dictionaries.
 
     Raises:
-        SampleError: no text, another number of marks than of pictures or videos, an unknown role, half a character,
+        SampleError: no text, another number of marks than of pictures, videos or sounds, an unknown role, half a
+        character,
             or beyond a limit.
     """
 
@@ -64,18 +73,20 @@ class Sample:
     id: str = ""
     videos: tuple[VideoSource, ...] = ()
     other_answers: tuple[str, ...] = ()
+    audio: tuple[AudioSource, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "videos", tuple(self.videos))
+        object.__setattr__(self, "audio", tuple(self.audio))
         _check_characters((self.id, self.task, *self.answers, *(m["content"] for m in self.messages)))
         if not any(text.strip() for text in self.texts):
             raise SampleError("the sample has no text; give a question or an instruction.")
         if strange := [m["role"] for m in self.messages if m["role"] not in ROLES]:
             raise SampleError(f"the role {strange[0]!r} is unknown; use {', '.join(ROLES)}.")
-        self._check_media(IMAGE_MARK, "pictures", len(self.images), MAX_IMAGES)
-        self._check_media(VIDEO_MARK, "videos", len(self.videos), MAX_VIDEOS)
+        for mark, _, field, called, most in MEDIA:
+            self._check_media(mark, called, len(getattr(self, field)), most)
         if (length := sum(map(len, self.texts))) > MAX_TEXT:
             raise SampleError(f"the text has {length:,} characters; at most {MAX_TEXT:,}.")
         if "user" not in {message["role"] for message in self.messages}:
@@ -95,7 +106,7 @@ class Sample:
 
     def _marks(self, mark: str) -> int:
         """Marks that stand for a medium: none where there is no such medium."""
-        there = self.images if mark == IMAGE_MARK else self.videos
+        there = next(getattr(self, field) for own, _, field, *_ in MEDIA if own == mark)
         return sum(message["content"].count(mark) for message in self.messages) if there else 0
 
     def _hash(self) -> str:
@@ -104,6 +115,8 @@ class Sample:
             seal.update(hashlib.sha256(source.read()).digest())
         for video in self.videos:
             seal.update(video.digest())
+        for sound in self.audio:
+            seal.update(sound.digest())
         return seal.hexdigest()[:16]
 
     @property
@@ -122,11 +135,12 @@ class Sample:
         return "\n".join(text.strip() for text in self.texts)
 
     def prompt(self) -> list[dict[str, Any]]:
-        """The turns in the form of transformers' chat templates; pictures and videos are `{"type": "image"}` and
-        `{"type": "video"}` in their places."""
-        first = ["image"] * (len(self.images) - self._marks(IMAGE_MARK))
-        first += ["video"] * (len(self.videos) - self._marks(VIDEO_MARK))
-        marks = {mark: kind for mark, kind, there in MEDIA if getattr(self, there)}
+        """The turns in the form of transformers' chat templates; media are `{"type": "image"}`, `{"type": "video"}`
+        and `{"type": "audio"}` in their places."""
+        first: list[str] = []
+        for mark, kind, field, *_ in MEDIA:
+            first += [kind] * (len(getattr(self, field)) - self._marks(mark))
+        marks = {mark: kind for mark, kind, field, *_ in MEDIA if getattr(self, field)}
         between = re.compile(f"({'|'.join(marks)})") if marks else None
         turns = []
         for message in self.messages:
@@ -150,7 +164,9 @@ class Sample:
 
     @property
     def modality(self) -> str:
-        """ "vision" where it has a picture or a video, else "text"."""
+        """ "audio" where it has a sound, else "vision" where it has a picture or a video, else "text"."""
+        if self.audio:
+            return AUDIO_TOKENS
         return VISION_TOKENS if self.images or self.videos else TEXT_TOKENS
 
     def pictures(self, frames: Sequence[tuple[int, int | None]] | None = None) -> tuple[ImageSource | Frame, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mode_core.samples.images import SampleError
-from mode_core.samples.records import IMAGE_MARK, VIDEO_MARK
+from mode_core.samples.records import MEDIA
 from mode_core.samples.values import Odd, given, listed, told
 
 Turn = dict[str, str]
@@ -20,13 +20,17 @@ OPTION_KEYS = ("options", "choices")
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"} | {
     role: role for role in ("user", "assistant", "system")
 }
-_INLINE = re.compile(r"<(img|video)>\s*([^<>\n]*(?:\.\w{2,5}|://[^<>\n]*))\s*</\1>")  # Qwen-VL, ms-swift
+_INLINE = re.compile(r"<(img|video|audio)>\s*([^<>\n]*(?:\.\w{2,5}|://[^<>\n]*))\s*</\1>")  # Qwen-VL, ms-swift
+_MARKS = {kind: mark for mark, kind, *_ in MEDIA}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = {
     "image": ("image", ("image", "path", "url", "base64")),
     "image_url": ("image", ("image_url",)),
     "input_image": ("image", ("image_url", "image")),
     "video": ("video", ("video", "path", "url")),
+    "audio": ("audio", ("audio", "path", "url")),
+    "audio_url": ("audio", ("audio_url",)),
+    "input_audio": ("audio", ("input_audio",)),
 }  # type of a part → what it is, and the keys that may name it
 
 
@@ -34,13 +38,13 @@ PARTS = {
 class Conversation:
     """What was read: the turns of the prompt, the last turn where that is an answer, and what parts of turns name.
 
-    `slots[kind]` are the pictures (or videos) of those turns that are written as lists of parts, in order; None stands
-    for the next one of those that lie beside the turns.
+    `slots[kind]` are the pictures (videos, sounds) of those turns that are written as lists of parts, in order; None
+    stands for the next one of those that lie beside the turns.
     """
 
     turns: list[Turn] = field(default_factory=list)
     answer: str | None = None
-    slots: dict[str, list[object]] = field(default_factory=lambda: {"image": [], "video": []})
+    slots: dict[str, list[object]] = field(default_factory=lambda: {kind: [] for _, kind, *_ in MEDIA})
     marked: bool = True  # the form says by marks or parts where a picture stands
 
     def add(self, role: str, content: object, where: str) -> None:
@@ -55,9 +59,9 @@ class Conversation:
         return "".join(self._part(part, f"{where}, part {number}") for number, part in enumerate(content, 1))
 
     def _inline(self, found: re.Match[str]) -> str:
-        medium, mark = ("image", IMAGE_MARK) if found[1] == "img" else ("video", VIDEO_MARK)
+        medium = "image" if found[1] == "img" else found[1]
         self.slots[medium].append(found[2])
-        return mark
+        return _MARKS[medium]
 
     def _part(self, part: object, where: str) -> str:
         if isinstance(part, str):
@@ -73,7 +77,7 @@ class Conversation:
             raise SampleError(f"{where}: a part of type {told(kind)} is not read; use {known}.")
         medium, keys = PARTS[kind]
         self.slots[medium].append(next((part[key] for key in keys if given(part.get(key))), None))
-        return IMAGE_MARK if medium == "image" else VIDEO_MARK
+        return _MARKS[medium]
 
     def cut(self) -> Conversation:
         """Take the last turn as the answer where the assistant said it; everything before it stays the prompt."""

@@ -61,7 +61,8 @@ def _opened(files: Mapping[str, bytes], refused: list[str]) -> tuple[dict[str, b
 
 
 def _without_mistaken(found: SampleList, files: MemoryFiles) -> SampleList:
-    """Without samples whose picture is one file for several paths: browsers send names without their folders."""
+    """Without samples whose picture or sound is one file for several paths: browsers send names without their
+    folders."""
     mistaken = {data: asked for data, asked in files.asked.items() if len(asked) > 1}
     if not mistaken:
         return found
@@ -85,7 +86,7 @@ def _without_mistaken(found: SampleList, files: MemoryFiles) -> SampleList:
 
 def _sources(sample: Sample) -> list[ImageSource]:
     frames = [source for video in sample.videos for source in (*video.frames, video.animation) if source is not None]
-    return [*sample.images, *frames]
+    return [*sample.images, *frames, *(sound.file for sound in sample.audio)]
 
 
 def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None) -> SampleList:

@@ -10,6 +10,7 @@ Axes of the stored arrays (all float64, leading axis = fold of the sample):
 | `text_support` | fold, E | tokens behind those error sums |
 | `text_tokens`, `text_energy` | fold | text tokens seen; Σ ‖bank output‖² over them |
 | `vision_*[signal]` | … , 100 | the same for vision tokens, per redundancy bin of that signal |
+| `audio_*[signal]` | … , 100 | the same for audio tokens; only in statistics that saw any |
 | `input_energy`, `input_tokens` | fold | Σ ‖x‖² and count of all routed tokens x entering the bank |
 | `weight_norm` | E, 3 | Frobenius norm of gate, up, down |
 | `weight_error` | E, B, 3 | ‖W − W_b‖² of gate, up, down at each width |
@@ -34,7 +35,7 @@ Extras, there only where calibration was asked for them (`extras` of the bank):
 | | `key_logit_kl…` | | the same for the key vision tokens of `settings["logit_kl"]` |
 
 Memory: `banks × E × (3 + 2B) × (signals × 100 + 1) × folds` doubles, with gradients `(4 + 4B)` in the place of
-`(3 + 2B)`; it does not grow with the samples.
+`(3 + 2B)`, with audio `signals × 200`; it does not grow with the samples.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mode_core.errors import StatisticsError
+from mode_core.modalities import MODALITIES, RANKED, USUAL
 
 BINS = 100
 FOLDS = 8
@@ -85,6 +87,11 @@ EXTRA_ARRAYS = {  # extra -> arrays in folds that tell no modality apart
 EXTRAS = (*EXTRA_TOKEN_ARRAYS, *EXTRA_ARRAYS)
 
 
+def endings(modality: str, signals: Iterable[str]) -> tuple[str, ...]:
+    """What the names of a modality's arrays end in: nothing, or `/<signal>` for each where signals rank its tokens."""
+    return tuple(f"/{signal}" for signal in signals) if modality in RANKED else ("",)
+
+
 @dataclass(frozen=True)
 class BankShape:
     """One expert bank's sizes: E experts, gate/up `[intermediate, hidden]`, down `[hidden, intermediate]`."""
@@ -116,14 +123,20 @@ class BankStatistics:
         signals: tuple[str, ...],
         folds: int = FOLDS,
         extras: Iterable[str] = (),
+        modalities: Iterable[str] = USUAL,
     ) -> BankStatistics:
         """All-zero statistics of one bank; `extras` are names of `EXTRAS`."""
-        shapes = cls.array_shapes(shape, len(bits), signals, folds, extras)
+        shapes = cls.array_shapes(shape, len(bits), signals, folds, extras, modalities)
         return cls(name, shape, bits, signals, {key: np.zeros(axes) for key, axes in shapes.items()})
 
     @staticmethod
     def array_shapes(
-        shape: BankShape, widths: int, signals: Iterable[str], folds: int = FOLDS, extras: Iterable[str] = ()
+        shape: BankShape,
+        widths: int,
+        signals: Iterable[str],
+        folds: int = FOLDS,
+        extras: Iterable[str] = (),
+        modalities: Iterable[str] = USUAL,
     ) -> dict[str, tuple[int, ...]]:
         """The shape of every array, without taking memory for any."""
         size = {"E": shape.experts, "B": widths, "M": 3}
@@ -136,9 +149,11 @@ class BankStatistics:
         for extra in extras:
             by_token |= EXTRA_TOKEN_ARRAYS.get(extra, {})
             alike |= EXTRA_ARRAYS.get(extra, {})
-        shapes = {f"text_{key}": axes_of(axes) for key, axes in by_token.items()}
-        for signal in signals:
-            shapes |= {f"vision_{key}/{signal}": axes_of(axes, BINS) for key, axes in by_token.items()}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in modalities:
+            more = (BINS,) if MODALITIES[name].ranked else ()
+            for end in endings(name, signals):
+                shapes |= {f"{name}_{key}{end}": axes_of(axes, *more) for key, axes in by_token.items()}
         shapes |= {key: axes_of(axes) for key, axes in alike.items()}
         return shapes | {key: tuple(size[a] for a in axes) for key, axes in WEIGHT_ARRAYS.items()}
 
@@ -147,6 +162,30 @@ class BankStatistics:
         """Names of `EXTRAS` that these statistics hold: what `gradients` and the like added to calibration."""
         by_token = [extra for extra, keys in EXTRA_TOKEN_ARRAYS.items() if f"text_{next(iter(keys))}" in self.arrays]
         return (*by_token, *(extra for extra, keys in EXTRA_ARRAYS.items() if next(iter(keys)) in self.arrays))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of `MODALITIES` that these statistics hold arrays of; those without are zero."""
+        held = (name for name in MODALITIES if name not in USUAL)
+        return (*USUAL, *(name for name in held if any(f"{name}_tokens/{one}" in self.arrays for one in self.signals)))
+
+    def having(self, modalities: Iterable[str]) -> BankStatistics:
+        """The same, with arrays of zeros for those modalities that it has none of."""
+        missing = [name for name in modalities if name not in self.modalities]
+        if not missing:
+            return self
+        folds = self.arrays["text_tokens"].shape[0]
+        shapes = self.array_shapes(self.shape, len(self.bits), self.signals, folds, self.extras, missing)
+        return replace(self, arrays={key: np.zeros(axes) for key, axes in shapes.items()} | self.arrays)
+
+    def tokens_by_fold(self, *modalities: str) -> np.ndarray:
+        """Tokens of these modalities (without any: of all) seen, `[fold]`."""
+        found = np.zeros_like(self.arrays["text_tokens"])
+        for name in modalities or self.modalities:
+            for end in endings(name, self.signals[:1]) if name in self.modalities else ():
+                tokens = self.arrays[f"{name}_tokens{end}"]
+                found = found + tokens.reshape(len(tokens), -1).sum(axis=1)
+        return found
 
     def total(self, key: str) -> np.ndarray:
         """One array summed over folds (arrays of the weights alone have no folds and come as they are)."""
@@ -193,9 +232,10 @@ class BankStatistics:
                 f"Bank {self.name} holds {', '.join(self.extras) or 'no extras'} in one of the statistics and "
                 f"{', '.join(other.extras) or 'no extras'} in the other; calibrate both with the same settings."
             )
+        mine, theirs = self.having(other.modalities), other.having(self.modalities)
         arrays = {
-            key: (np.maximum(value, other.arrays[key]) if key in WEIGHT_ARRAYS else value + other.arrays[key])
-            for key, value in self.arrays.items()
+            key: (np.maximum(value, theirs.arrays[key]) if key in WEIGHT_ARRAYS else value + theirs.arrays[key])
+            for key, value in mine.arrays.items()
         }
         return replace(self, arrays=arrays)
 

@@ -2,7 +2,7 @@
 
 Keys are `<bank>/up` (enters gate and up) and `<bank>/down` for the routed experts, each over its own routed tokens, and
 the module's name for any other linear layer. Which vision tokens are key was settled when calibrating, by `key_ratio`
-and `signal`; the three kinds are kept apart, so weights for them can be chosen afterwards.
+and `signal`; the kinds are kept apart, so weights for them can be chosen afterwards.
 
 Memory and size on disk: `3 × (experts × (hidden + intermediate))` doubles a bank (415 MB for the shapes of
 Qwen3-VL-30B-A3B) and `3 × in` for every other layer; it does not grow with the samples. Bins for every key ratio would
@@ -23,10 +23,16 @@ from typing_extensions import TypedDict
 
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.json_files import OPEN, checked, parse_json, shortened
-from mode_core.modalities import KEY_TOKENS, REDUNDANT_TOKENS, TEXT_TOKENS
+from mode_core.modalities import ALL, MODALITIES, USUAL
+from mode_core.modalities import KINDS as ALL_KINDS
 from mode_core.statistics.bank_statistics import StatisticsError
 
-KINDS = (TEXT_TOKENS, KEY_TOKENS, REDUNDANT_TOKENS)
+KINDS = tuple(
+    name
+    for name, kind in ALL_KINDS.items()
+    if kind.modality != ALL and (kind.part != ALL or not MODALITIES[kind.modality].ranked)
+)
+SHORT = sum(ALL_KINDS[kind].modality in USUAL for kind in KINDS)  # kinds of files that saw no more than these
 FILES = "imatrix-*.safetensors"
 
 
@@ -45,8 +51,8 @@ class _Header(TypedDict):
 
 @dataclass
 class InputEnergies:
-    """`sums[key]` float64 `[3, E, in]` (E = 1 outside the experts), `counts[key]` `[3, E]`: axes as `KINDS`. `settings`
-    name model, key ratio and signal."""
+    """`sums[key]` float64 `[K, E, in]` (E = 1 outside the experts), `counts[key]` `[K, E]`: axes as `KINDS`, of which
+    the first three are there where no audio token was seen. `settings` name model, key ratio and signal."""
 
     sums: dict[str, np.ndarray]
     counts: dict[str, np.ndarray]
@@ -62,14 +68,14 @@ class InputEnergies:
         if self.settings != other.settings or self.sums.keys() != other.sums.keys():
             raise StatisticsError("Only input energies of the same model and the same settings can be added.")
         sums, counts = (
-            {key: mine[key] + theirs[key] for key in mine}
+            {key: _added(mine[key], theirs[key]) for key in mine}
             for mine, theirs in ((self.sums, other.sums), (self.counts, other.counts))
         )
         return InputEnergies(sums, counts, self.settings, self.samples + other.samples)
 
-    def weighted(self, weights: tuple[float, float, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def weighted(self, weights: tuple[float, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Σ w·x² `[E, in]` and Σ w `[E]` of every key, w by kind as `KINDS`."""
-        w = np.asarray(weights, float)
+        w = np.asarray(weights, float)[: len(next(iter(self.counts.values())))]
         return {key: (np.tensordot(w, total, 1), w @ self.counts[key]) for key, total in self.sums.items()}
 
     def save(self, folder: Path) -> None:
@@ -106,7 +112,20 @@ class InputEnergies:
         )
         for key in sums.keys() | counts.keys():
             mine, theirs = (getattr(part.get(key), "shape", ()) for part in (sums, counts))
-            if len(mine) != 3 or mine[0] != len(KINDS) or mine[:2] != theirs or sums[key].dtype.kind != "f":  # type: ignore[misc]
+            if (
+                len(mine) != 3
+                or mine[0] not in (SHORT, len(KINDS))
+                or mine[:2] != theirs
+                or sums[key].dtype.kind != "f"
+            ):  # type: ignore[misc]
                 raise StatisticsError(f"{path} is damaged: {shortened(key)}: its sums and counts do not fit; redo it.")
         found = cls(sums, counts, header["settings"], tuple(header["samples"]))
         return found if set(found.samples) == wanted else None
+
+
+def _added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Sum of two arrays by kind, of which one may hold fewer kinds."""
+    fewer, more = sorted((one, other), key=len)
+    total = more.copy()
+    total[: len(fewer)] += fewer
+    return total

@@ -24,9 +24,10 @@ from typing_extensions import TypedDict
 from mode_core.errors import StatisticsError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.json_files import CLOSED, OPEN, Amount, Count, Name, Width, checked, newer, parse_json
+from mode_core.modalities import MODALITIES, USUAL
 from mode_core.statistics.bank_statistics import EXTRAS, FOLDS, BankShape, BankStatistics
 
-FORMAT = 1
+FORMAT = 2  # 1 where there are no more modalities than text and vision, as it always was
 MOST_ZEROS, MOST_ZEROS_A_BYTE = 1 << 28, 1 << 12  # bytes of memory that a file's zeros, which it leaves out, may take
 Size = Annotated[int, Interval(ge=1, le=1 << 24)]
 
@@ -61,7 +62,8 @@ class _Header(TypedDict):
     """What the file says beside its arrays."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
-    format: Literal[1]
+    format: Literal[1, 2]
+    modalities: NotRequired[list[Literal[tuple(MODALITIES)]]]  # type: ignore[valid-type]
     extras: NotRequired[list[Literal[EXTRAS]]]  # type: ignore[valid-type]
     bits: Annotated[list[Width], Len(1)]
     signals: Annotated[list[Name], Len(1)]
@@ -89,6 +91,11 @@ class ExpertStatistics:
     settings: Mapping[str, object] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len({bank.modalities for bank in self.banks.values()}) > 1:  # a bank that no such token came to has none
+            held = {name for bank in self.banks.values() for name in bank.modalities}
+            object.__setattr__(self, "banks", {name: bank.having(held) for name, bank in self.banks.items()})
+
     def __iter__(self) -> Iterator[BankStatistics]:
         return iter(self.banks.values())
 
@@ -114,6 +121,11 @@ class ExpertStatistics:
         return next(iter(self.banks.values())).extras
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of `MODALITIES` that these statistics tell apart: the usual two, and others where there were tokens."""
+        return next(iter(self.banks.values())).modalities if self.banks else USUAL
+
+    @property
     def folds(self) -> int:
         """Number of folds held (8 after calibration, 7 with one left out)."""
         return next(iter(self.banks.values())).arrays["text_tokens"].shape[0]
@@ -132,8 +144,10 @@ class ExpertStatistics:
         return seal.hexdigest()[:16]
 
     def _header(self) -> dict:
+        more = self.modalities != USUAL
         return {
-            "format": 1,
+            "format": FORMAT if more else 1,
+            **({"modalities": list(self.modalities)} if more else {}),
             **({"extras": list(self.extras)} if self.extras else {}),
             "bits": list(self.bits),
             "signals": list(self.signals),
@@ -172,7 +186,8 @@ class ExpertStatistics:
         most, banks = MOST_ZEROS + MOST_ZEROS_A_BYTE * path.stat().st_size, {}
         for number, entry in enumerate(header["banks"]):
             name, shape = entry["name"], BankShape(**{key: value for key, value in entry.items() if key != "name"})
-            shapes = BankStatistics.array_shapes(shape, len(bits), signals, extras=header.get("extras", ()))
+            extras, modalities = header.get("extras", ()), header.get("modalities", USUAL)
+            shapes = BankStatistics.array_shapes(shape, len(bits), signals, FOLDS, extras, modalities)
             most -= 8 * sum(math.prod(axes) for axes in shapes.values())
             if most < 0:
                 raise StatisticsError(f"{path} is damaged: its header claims more experts than the file has room for.")
@@ -186,9 +201,12 @@ def _checked_header(record: object, path: Path) -> dict[str, Any]:
     if type(version) is int and version > FORMAT:
         raise StatisticsError(newer(path, version, FORMAT))
     header = checked(record, _Header, path, StatisticsError)
-    for what, names in (("bits", header["bits"]), ("signals", header["signals"]), ("samples", header["samples"])):
+    for what, names in (("bits", header["bits"]), ("signals", header["signals"]), ("samples", header["samples"]),
+                        ("modalities", header.get("modalities", USUAL))):  # fmt: skip
         if len(set(names)) != len(names):
             raise StatisticsError(f"{path} is damaged: {what}: one is named twice.")
+    if not {*USUAL} <= {*header.get("modalities", USUAL)}:
+        raise StatisticsError(f"{path} is damaged: modalities: {' and '.join(USUAL)} are always there.")
     if len({bank["name"] for bank in header["banks"]}) != len(header["banks"]):
         raise StatisticsError(f"{path} is damaged: banks: one is named twice.")
     return header

@@ -47,7 +47,9 @@ def qwen_omni() -> Any:
         video_processor=Qwen2VLVideoProcessor(**common),
         feature_extractor=WhisperFeatureExtractor(feature_size=16),
         tokenizer=tokenizer(control, named),
-        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=template(
+            "<|vision_start|><|image_pad|><|vision_end|>", "<|audio_start|><|audio_pad|><|audio_end|>"
+        ),
     )
 
 

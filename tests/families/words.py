@@ -12,14 +12,16 @@ PAD, START, END, AUDIO, IMAGE, VIDEO = 0, 1, 2, 5, 6, 7  # ids that the configur
 FREE = "<|free-{}|>"
 
 
-def template(image: str) -> str:
-    """A chat template in which `image` stands for a picture; text-only models get turns as plain strings."""
+def template(image: str, audio: str = "") -> str:
+    """A chat template in which `image` stands for a picture and `audio` for a sound (where the model hears any);
+    text-only models get turns as plain strings."""
+    sound = f"{{%- elif part.type == 'audio' -%}}{{{{- '{audio}' -}}}}" if audio else ""
     return (
         "{%- for message in messages -%}{{- '<|start|>' + message.role + '\n' -}}"
         "{%- if message.content is string -%}{{- message.content -}}{%- else -%}"
         "{%- for part in message.content -%}"
         f"{{%- if part.type == 'image' -%}}{{{{- '{image}' -}}}}"
-        "{%- else -%}{{- part.text -}}{%- endif -%}{%- endfor -%}{%- endif -%}"
+        f"{sound}{{%- else -%}}{{{{- part.text -}}}}{{%- endif -%}}{{%- endfor -%}}{{%- endif -%}}"
         "{{- '<|end|>\n' -}}{%- endfor -%}"
         "{%- if add_generation_prompt -%}{{- '<|start|>assistant\n' -}}{%- endif -%}"
     )

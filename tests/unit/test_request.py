@@ -24,7 +24,7 @@ from mode_core.quantization.sizes import expert_bytes
 from mode_core.quantization.widths import WIDTHS
 from mode_core.request import AllocationRequest, GptqSettings, Quantizer
 from mode_core.statistics import EXTRAS
-from tests.synthetic import synthetic_statistics
+from tests.synthetic import synthetic_statistics, with_audio
 
 SHARES = st.floats(0, 1, allow_nan=False)
 COUNTS = st.dictionaries(st.sampled_from(WIDTHS), st.integers(0, 9), max_size=3).map(lambda held: tuple(held.items()))
@@ -35,6 +35,7 @@ REQUESTS = st.builds(
     key_ratio=st.integers(1, 100).map(lambda percent: percent / 100),
     signal=st.sampled_from(["text_attention", "diversity", "none"]),
     vision_weight=st.floats(0, 100, allow_nan=False),
+    audio_weight=st.floats(0, 100, allow_nan=False),
     shrinkage=SHARES,
     min_support=st.integers(1, 10**6),
     widths=st.sets(st.sampled_from((0, *WIDTHS, 16)), min_size=1).map(tuple),
@@ -139,7 +140,8 @@ def test_what_is_on_its_default_is_not_said_and_everything_else_changes_the_dige
 
 
 CHANGES = {
-    "method": "frequency", "key_ratio": 0.3, "signal": "none", "vision_weight": 0.5, "shrinkage": 0.5,
+    "method": "frequency", "key_ratio": 0.3, "signal": "none", "vision_weight": 0.5, "audio_weight": 0.5,
+    "shrinkage": 0.5,
     "min_support": 2, "widths": (1, 2), "scope": "model", "unit": "layer", "budget": 2.5, "equality": True,
     "at_least": ((3, 1),), "at_most": ((4, 2),), "pins": ((0, 1, 2),),
 }  # fmt: skip
@@ -252,12 +254,12 @@ def test_a_request_fits_itself_to_what_was_measured():
 def test_costs_follow_what_a_method_says_it_follows_and_nothing_else():
     """Of every method: its costs move with the settings in `follows`, and not with the others."""
     signals = ("text_attention", "diversity")
-    statistics = synthetic_statistics(1, 12, signals=signals, extras=EXTRAS, tokens=4000)
+    statistics = with_audio(synthetic_statistics(1, 12, signals=signals, extras=EXTRAS, tokens=4000))
     for arrays in (bank.arrays for bank in statistics):  # less important tokens hurt more; then all the other way round
         arrays["vision_error/text_attention"] *= np.linspace(0.5, 1.5, 100)
         for name in [name for name in arrays if name.endswith("/diversity")]:
             arrays[name] = arrays[name.replace("diversity", "text_attention")][..., ::-1]
-    moved = {"key_ratio": 0.6, "signal": "diversity", "vision_weight": 3.0}
+    moved = {"key_ratio": 0.6, "signal": "diversity", "vision_weight": 3.0, "audio_weight": 3.0}
     for name, method in METHODS.items():
         if method.needs == "logit_kl":
             continue  # measured at one ratio and signal

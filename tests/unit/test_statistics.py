@@ -104,7 +104,7 @@ def test_damaged_files(tmp_path):
     for header, words in (
         ("{", "is not readable as JSON"),
         ("{}", "is damaged: format: field required"),
-        ('{"format": 99}', "has the format 99; this version reads 1. Update this software"),
+        ('{"format": 99}', "has the format 99; this version reads 2. Update this software"),
         (empty, "is damaged: banks.0.layer: field required"),
     ):
         atomic_write(tmp_path / "odd", tensor_bytes({"a": np.zeros(2)}, {"statistics": header}))

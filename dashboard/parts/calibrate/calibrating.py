@@ -16,7 +16,7 @@ from dashboard.state import folders, model_sources
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
-from mode_core.modalities import SIGNAL
+from mode_core.modalities import MODALITIES, RANKED, SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
 
@@ -143,19 +143,24 @@ def estimate_part(
         return True
     trusted = trust.may_run(source)
     try:
-        text, vision, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
+        tokens, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
         st.error(plain(refused), icon=":material/error:")
         return False
     how = "counted" if looked == len(samples) else f"estimated from {looked} of {len(samples)} samples"
-    share = 100 * vision / max(1, text + vision)
+    whole = sum(tokens.values())
+    shares = [
+        f"{100 * count / max(1, whole):.0f} % of them {name} tokens"
+        for name, count in tokens.items()
+        if MODALITIES[name].ranked and (MODALITIES[name].always or count)
+    ]
     st.markdown(
-        f"**{text + vision:,} tokens** ({how}), {share:.0f} % of them vision tokens, in {len(samples)} sample"
+        f"**{whole:,} tokens** ({how}), {', '.join(shares)}, in {len(samples)} sample"
         f"{'s' if len(samples) != 1 else ''}."
     )
     if settings is not None:
-        st.caption(_cost_ahead(source, trusted, settings, kl, text + vision))
-    if vision == 0:
+        st.caption(_cost_ahead(source, trusted, settings, kl, whole))
+    if not any(tokens[name] for name in RANKED):
         st.warning(
             "No sample has a picture, so nothing is learned about vision tokens. Add pictures to see the two biases."
         )
@@ -209,7 +214,7 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting tokens …")
-def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[int, int, int]:
+def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int]:
     return estimate_tokens(source, _samples, trusted)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
-from mode_core.models import VISION
+from mode_core.modalities import CODES, RANKED
 from mode_core.probing.signals.base import SignalInput
 from mode_core.probing.signals.duplication import nearest_similarity
 
@@ -15,10 +17,11 @@ class Diversity:
     farthest from all taken so far; score = −(place in that order)."""
 
     def scores(self, view: SignalInput) -> Tensor:
-        """`[batch, L]`, zero outside vision tokens. Memory: one vector per vision token; time: N² distances."""
+        """`[batch, L]`, zero outside vision (and audio) tokens. Memory: one vector per vision token; time: N²
+        distances."""
         scores = torch.zeros(view.modality.shape, device=view.modality.device)
-        for row, modality in enumerate(view.modality):
-            vision = torch.nonzero(modality == VISION).ravel()
+        for row, code in product(range(len(scores)), (CODES[name] for name in RANKED)):
+            vision = torch.nonzero(view.modality[row] == code).ravel()
             if len(vision):
                 unit = torch.nn.functional.normalize(view.features[row, vision].float(), dim=1)
                 order = greedy_order(unit)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
-from mode_core.models import VISION
+from mode_core.modalities import CODES, RANKED
 from mode_core.probing.signals.base import SignalInput
 
 ROWS = 1024  # similarities are computed for this many tokens at once
 
 
 class Duplication:
-    """Score = 1 − the largest cosine similarity to another vision token of the sample; 1 for a lone token."""
+    """Score = 1 − the largest cosine similarity to another token of its kind in the sample; 1 for a lone token."""
 
     def scores(self, view: SignalInput) -> Tensor:
-        """`[batch, L]`, zero outside vision tokens. Memory: `ROWS` × vision tokens of one sample."""
+        """`[batch, L]`, zero outside vision (and audio) tokens. Memory: `ROWS` × vision tokens of one sample."""
         scores = torch.zeros(view.modality.shape, device=view.modality.device)
-        for row, modality in enumerate(view.modality):
-            vision = torch.nonzero(modality == VISION).ravel()
+        for row, code in product(range(len(scores)), (CODES[name] for name in RANKED)):
+            vision = torch.nonzero(view.modality[row] == code).ravel()
             if len(vision):
                 unit = torch.nn.functional.normalize(view.features[row, vision].float(), dim=1)
                 scores[row, vision] = 1 - nearest_similarity(unit)

@@ -407,7 +407,7 @@ def test_tables_in_several_folders_are_named(tmp_path):
         ("a.json", {"annotations": [{"question_id": 1}]}, "annotations as COCO and VQA have them"),
         ("q.jsonl", {"image_id": 1, "question": ASK}, "no 'image', but 'image_id', which is not read.*the file's name"),
         ("m.jsonl", {"image_x": "a.png", "image_id_1": "b", "question": "x"}, "'image_id_1', which is not read"),
-        ("s.jsonl", {"audios": ["a.wav"], "messages": said("<audio>")}, "'audios' is sound, which is not read"),
+        ("s.jsonl", {"audios": ["a.wav"], "messages": said("<audio>")}, "there is no sound 'a.wav' beside the table"),
         ("g.jsonl", {"objects": {"ref": ["x"]}, "messages": said("<bbox>")}, "<bbox> stands for something in"),
         ("k.json", {"images": [{"filename": "a.png"}], "dataset": "coco"}, "Karpathy's form, no samples"),
         ("r.json", {"results": {}, "configs": {}, "versions": {}}, "results of lmms-eval, which hold no pictures"),

@@ -160,7 +160,7 @@ def test_uploaded_pictures_with_questions():
         ('{"image": ' + "[" * 100_000, "line 2: nested too deeply"),
         (
             {"image": [], "messages": [{"role": "user", "content": [{"type": "audio"}]}]},
-            "part of type 'audio' is not read",
+            "1 parts of type 'audio' without a path, but 0 lie beside",
         ),
         ({"images": [], "messages": [{"role": "user", "content": [{"type": "image"}]}]}, "1 parts .* but 0 lie beside"),
         ({"image": [], "messages": [{"role": "user"}]}, "turn 1: 'role' and 'content' must both be text"),

@@ -263,7 +263,11 @@ class AllocationRequest(Settings):
             for bank, expert, bits in self.pins
             if bank < len(banks) and expert < banks[bank].shape.experts and bits in widths
         )
-        fitting = {"widths": widths, "pins": pins, "traffic": str(statistics.settings.get("traffic", ""))}
+        fitting: dict[str, Any] = {
+            "widths": widths,
+            "pins": pins,
+            "traffic": str(statistics.settings.get("traffic", "")),
+        }
         return self if all(getattr(self, name) == own for name, own in fitting.items()) else replace(self, **fitting)
 
     @classmethod

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Interval
@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from mode_core.errors import RunError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.json_files import OPEN, Count, Name, check_format, checked, parse_json, shortened
+from mode_core.modalities import VISION_TOKENS
 
 FORMAT = "mode-token-routes/1"
 MOST_TOKENS = 2048
@@ -76,12 +77,13 @@ class _Sample(TypedDict):
     words: list[str]
 
 
-_ARRAYS = {"vision": "u1", "template": "u1", "experts": "u2", "weights": "f2", "entropy": "f2"}
+_ARRAYS = {VISION_TOKENS: "u1", "template": "u1", "experts": "u2", "weights": "f2", "entropy": "f2"}
 
 
 def write_token_routes(path: Path, routes: Sequence[TokenRoutes]) -> None:
     """Write the routes of these samples, atomically."""
-    tensors, header = {}, []
+    tensors: dict[str, np.ndarray] = {}
+    header = []
     for number, one in enumerate(routes):
         kinds = _ARRAYS | {"experts": "u1" if max(one.sizes) <= 256 else "u2"}
         tensors |= {f"{number}|{name}": getattr(one, name).astype(kind) for name, kind in kinds.items()}
@@ -106,12 +108,12 @@ def read_token_routes(path: Path) -> dict[str, TokenRoutes]:
 def _of_sample(number: int, entry: _Sample, tensors: Mapping[str, np.ndarray], path: Path) -> TokenRoutes:
     """One sample's routes, whose shapes and ids must be those that its banks and words ask for."""
     told = f"{path} is damaged: routes of {shortened(entry['sample'])}"
-    arrays = {name: tensors.get(f"{number}|{name}") for name in _ARRAYS}
-    if missing := [name for name, array in arrays.items() if array is None]:
+    if missing := [name for name in _ARRAYS if f"{number}|{name}" not in tensors]:
         raise RunError(f"{told}: {missing[0]} is missing.")
+    arrays = {name: tensors[f"{number}|{name}"] for name in _ARRAYS}
     banks, count, experts = len(entry["banks"]), len(entry["words"]), arrays["experts"]
     k = experts.shape[2] if experts.ndim == 3 else 0
-    shapes = {"vision": (count,), "template": (count,), "entropy": (banks, count)}
+    shapes: dict[str, tuple[int, ...]] = {VISION_TOKENS: (count,), "template": (count,), "entropy": (banks, count)}
     for name, array in arrays.items():
         shape, kind = shapes.get(name, (banks, count, k)), "f" if name in ("weights", "entropy") else "u"
         if array.shape != shape or array.dtype.kind != kind:
@@ -120,6 +122,6 @@ def _of_sample(number: int, entry: _Sample, tensors: Mapping[str, np.ndarray], p
         raise RunError(f"{told}: {len(entry['sizes'])} sizes of {banks} banks, {count} of {entry['tokens']} tokens.")
     if (experts >= np.array(entry["sizes"])[:, None, None]).any() or not np.isfinite(arrays["weights"]).all():
         raise RunError(f"{told}: an expert that its bank does not have, or a weight that is no number.")
-    flags = {name: arrays.pop(name).astype(bool) for name in ("vision", "template")}
-    names = {name: tuple(entry[name]) for name in ("banks", "sizes", "words")}
-    return TokenRoutes(entry["sample"], tokens=entry["tokens"], **names, **flags, **arrays)
+    flags = {name: arrays.pop(name).astype(bool) for name in (VISION_TOKENS, "template")}
+    names: dict[str, Any] = {"banks": tuple(entry["banks"]), "sizes": tuple(entry["sizes"])}
+    return TokenRoutes(entry["sample"], tokens=entry["tokens"], words=tuple(entry["words"]), **names, **flags, **arrays)

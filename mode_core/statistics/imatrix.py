@@ -111,13 +111,9 @@ class InputEnergies:
             for part in ("sums", "counts")
         )
         for key in sums.keys() | counts.keys():
-            mine, theirs = (getattr(part.get(key), "shape", ()) for part in (sums, counts))
-            if (
-                len(mine) != 3
-                or mine[0] not in (SHORT, len(KINDS))
-                or mine[:2] != theirs
-                or sums[key].dtype.kind != "f"
-            ):  # type: ignore[misc]
+            mine, theirs = (tuple(getattr(part.get(key), "shape", ())) for part in (sums, counts))
+            fits = len(mine) == 3 and mine[0] in (SHORT, len(KINDS)) and mine[:2] == theirs
+            if not fits or sums[key].dtype.kind != "f":
                 raise StatisticsError(f"{path} is damaged: {shortened(key)}: its sums and counts do not fit; redo it.")
         found = cls(sums, counts, header["settings"], tuple(header["samples"]))
         return found if set(found.samples) == wanted else None

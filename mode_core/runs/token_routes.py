@@ -77,6 +77,7 @@ class _Sample(TypedDict):
     words: list[str]
 
 
+FLAGS = (VISION_TOKENS, "template")
 _ARRAYS = {VISION_TOKENS: "u1", "template": "u1", "experts": "u2", "weights": "f2", "entropy": "f2"}
 
 
@@ -122,6 +123,6 @@ def _of_sample(number: int, entry: _Sample, tensors: Mapping[str, np.ndarray], p
         raise RunError(f"{told}: {len(entry['sizes'])} sizes of {banks} banks, {count} of {entry['tokens']} tokens.")
     if (experts >= np.array(entry["sizes"])[:, None, None]).any() or not np.isfinite(arrays["weights"]).all():
         raise RunError(f"{told}: an expert that its bank does not have, or a weight that is no number.")
-    flags = {name: arrays.pop(name).astype(bool) for name in (VISION_TOKENS, "template")}
-    names: dict[str, Any] = {"banks": tuple(entry["banks"]), "sizes": tuple(entry["sizes"])}
-    return TokenRoutes(entry["sample"], tokens=entry["tokens"], words=tuple(entry["words"]), **names, **flags, **arrays)
+    held: dict[str, Any] = {name: tuple(entry[name]) for name in ("banks", "sizes", "words")}  # type: ignore[literal-required]
+    held |= {name: array.astype(bool) if name in FLAGS else array for name, array in arrays.items()}
+    return TokenRoutes(entry["sample"], tokens=entry["tokens"], **held)

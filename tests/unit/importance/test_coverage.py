@@ -17,8 +17,8 @@ def test_samples_more_by_hand():
 
 
 def test_samples_more_reach_the_level_when_they_are_drawn():
-    """Experts of different rates, Poisson counts: after the samples that were told, `LEAST_TOKENS` in the middle (in the
-    mean a little more, as 1/n bends upwards)."""
+    """Experts of different rates, Poisson counts: after the samples that were told, `LEAST_TOKENS` in the middle (in
+    the mean a little more, as 1/n bends upwards)."""
     draw, samples = np.random.default_rng(0), 200
     rates = draw.uniform(0.05, 0.12, 20_000)
     seen = draw.poisson(rates * samples)

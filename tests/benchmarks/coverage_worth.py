@@ -68,8 +68,8 @@ def calibrated(folder: Path, samples: Path, *options: object) -> ExpertStatistic
     """The statistics of these samples with these options of `calibrate`."""
     out = folder / "runs" / "-".join([samples.name, *(str(word).strip("-") for word in options)])
     if not (out / "run.json").is_file():
-        python("mode_core", "calibrate", "--quiet", "--dtype", "float32", "--no-anchor", "--token-scores", 0, "--samples",
-               samples, "--out", out, *options)  # fmt: skip
+        plain = ("--quiet", "--dtype", "float32", "--no-anchor", "--token-scores", 0)
+        python("mode_core", "calibrate", *plain, "--samples", samples, "--out", out, *options)
     return Run.open(out).measured()
 
 
@@ -126,12 +126,12 @@ def main() -> None:
         told("own answers, mode", items, *(kl(loaded, items, way, mode, folder) for way in ways))
     if "gptq" in parts:
         runs = [calibrated(folder, each, "--gradients") for each in sets]
-        for title, first in (("gptq, own answers against none", GptqSettings(answers=False)),
-                             ("gptq, own answers against the samples' own", GptqSettings())):  # fmt: skip
-            asked = [
-                replace(best, quantizer=Quantizer("gptq", gptq=one)) for one in (first, GptqSettings(own_answers=16))
-            ]
-            told(title, items, *(kl(loaded, items, runs, each, folder, sets) for each in asked))
+        ways = {"no answers": GptqSettings(answers=False), "the samples' answers": GptqSettings()}
+        ways |= {"own answers": GptqSettings(own_answers=16)}
+        asked = {name: replace(best, quantizer=Quantizer("gptq", gptq=own)) for name, own in ways.items()}
+        found = {name: kl(loaded, items, runs, each, folder, sets) for name, each in asked.items()}
+        for name in ("no answers", "the samples' answers"):
+            told(f"gptq, own answers against {name}", items, found[name], found["own answers"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def gain(counts: np.ndarray, chosen: list[int], least: int) -> int:
 
 
 def test_greedy_by_hand():
-    """Gains: 40 by the second sample; then 15 (12 and 3) by the third; 12 by the first; 9 by the fourth; the last none."""
+    """Gains: 40 by the second sample; then 15 (12 and 3) by the third; 12 by the first; 9 by the fourth."""
     assert balance.greedy(COUNTS, 5, least=32) == [1, 2, 0, 3]
     assert balance.greedy(COUNTS, 2, least=32) == [1, 2]
     assert balance.covered(COUNTS).tolist() == [True, True, False]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
 PROCESS = 450_000_000  # bytes of Python, torch and transformers before any model; measured on Linux, CPU build
-ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "batch_size")  # settings that decide the pace
+# settings that decide the pace
+ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "own_answers", "batch_size")
 
 
 def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
@@ -65,7 +66,7 @@ def tokens_per_second(source: str, settings: CalibrationSettings, runs: Sequence
     wanted = {key: value for key, value in settings.to_dict().items() if key in ALIKE}
     for run in sorted(runs, key=lambda each: each.info.get("created", 0), reverse=True):
         info = run.info
-        held = {key: value for key, value in info.get("settings", {}).items() if key in ALIKE}
+        held = {key: value for key, value in ({"own_answers": 0} | info.get("settings", {})).items() if key in ALIKE}
         tokens = sum(int(count) for count in info.get("tokens", {}).values())
         same = run.model_source is not None and Path(run.model_source).resolve() == Path(source).resolve()
         if same and tokens and info.get("seconds", 0) > 0 and all(wanted[key] == value for key, value in held.items()):

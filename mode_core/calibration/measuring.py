@@ -16,6 +16,7 @@ from mode_core.calibration.sums import BankSums, Places
 from mode_core.errors import CalibrationError
 from mode_core.jobs import Cancel, Cancelled, ProgressHook, Reporter, check
 from mode_core.models import PADDING, encode_checked
+from mode_core.models.answering import own_answers
 from mode_core.models.offloading import is_offloaded
 from mode_core.models.soundness import check_logits
 from mode_core.probing.probe import Probe
@@ -127,6 +128,8 @@ def _measure_batch(work: Measurement, probe: Probe, batch: list[Sample]) -> None
     """Encode and run one batch; where it is refused, find out which samples are at fault."""
     try:
         encoded = encode_checked(work.loaded, batch)
+        if most := work.settings.own_answers:
+            encoded = encode_checked(work.loaded, own_answers(work.loaded, batch, most), answers=True)
     except SampleError as refused:
         if len(batch) == 1:
             if work.strict:

@@ -13,6 +13,7 @@ from mode_core.settings import Settings, setting
 from mode_core.statistics import BINS
 
 MEASURED = (DROPPED, *WIDTHS)  # 0 bits: what it costs to leave an expert out
+OWN_TOKENS = 32  # longest answer of the model's own, where no other number is given
 MAX_EXEMPLARS = 64  # of each modality per expert
 POSITIONS = ("last", "answers")  # where the KL of the answer is taken
 
@@ -27,6 +28,8 @@ class CalibrationSettings(Settings):
     `batch_size` samples go through the model together. `token_scores_for` samples are kept with their pictures and
     scores, to be looked at; `exemplars` tokens of each modality are kept per expert, those it was chosen for most
     strongly.
+    `own_answers`: the model answers every sample first (greedy, at most so many tokens; 0: it does not), and the
+    answer's tokens are counted and measured as text; an answer that the sample has is not looked at, as always here.
     `gradients` adds the backward passes that fisher and its relatives need: every sample is answered by the model
     itself (drawn by `seed`, at most `gradient_tokens` tokens), and `gradient_draws` random projections are averaged,
     plain and softened by `gradient_temperature`. `hessian_probes` random vectors a sample estimate the Hessian's trace
@@ -65,6 +68,11 @@ class CalibrationSettings(Settings):
     token_scores_for: int = setting(
         16, "--token-scores", "samples kept with their pictures and scores, to be looked at",
         least=0, type=int, metavar="N",
+    )  # fmt: skip
+    own_answers: int = setting(
+        0, "--own-answers", f"the model answers every sample first, in at most N tokens ({OWN_TOKENS} where no N is "
+        "given); these tokens are counted too, in the place of any answer that the sample has",
+        least=0, type=int, nargs="?", const=OWN_TOKENS, metavar="N",
     )  # fmt: skip
     exemplars: int = setting(8, "--exemplars", "tokens of each modality to keep per expert", type=int)
     seed: int = setting(0, "--seed", "of the answers that the model draws", type=int)
@@ -130,6 +138,15 @@ class CalibrationSettings(Settings):
             **self._drawn_with(),
         }
 
+    def answering_cost(self, samples: int) -> str:
+        """What answering so many samples first takes, in words; empty where they are not answered."""
+        if not (most := self.own_answers):
+            return ""
+        return (
+            f"The model answers every sample first: for each batch one pass more and up to {most} short ones, and up "
+            f"to {samples * most:,} tokens more to measure ({samples:,} samples, at most {most} tokens each)."
+        )
+
     @property
     def extras(self) -> tuple[str, ...]:
         """What is measured beyond the usual: names of `mode_core.statistics.EXTRAS`."""
@@ -139,6 +156,7 @@ class CalibrationSettings(Settings):
     def _drawn_with(self) -> dict[str, Any]:
         """What was added and how answers were drawn; absent where not, so that older statistics still add up."""
         drawn: dict[str, Any] = {"saliency": True} if self.saliency else {}
+        drawn |= {"own_answers": self.own_answers} if self.own_answers else {}
         if self.gradients or self.hessian_probes:
             drawn |= {"gradients": self.gradients, "gradient_tokens": self.gradient_tokens, "seed": self.seed}
             drawn |= {"gradient_draws": self.gradient_draws, "gradient_temperature": self.gradient_temperature}

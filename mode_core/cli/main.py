@@ -72,6 +72,12 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the new run")
     add_sample_options(parser, _shown(bundled.CALIBRATION))
     parser.add_argument(
+        "--balance",
+        type=int,
+        metavar="N",
+        help="take those N of the samples that reach most experts, found by a pass over all of them (or of --limit)",
+    )
+    parser.add_argument(
         "--anchor",
         action=argparse.BooleanOptionalAction,
         help="measure on a few samples what every expert at one width does to the answers, so that predicted damage is "

@@ -23,6 +23,7 @@ from mode_core.runs.run import ANCHOR_FILE, Run
 if TYPE_CHECKING:
     from mode_core.calibration import CalibrationSettings
     from mode_core.models import LoadedModel
+    from mode_core.samples import SampleList
 
 Result = dict[str, object]
 
@@ -112,6 +113,23 @@ def _with_gradients(
     return replace(settings, gradients=True), told
 
 
+def _balanced(
+    samples: SampleList,
+    options: argparse.Namespace,
+    loaded: LoadedModel,
+    progress: ProgressHook,
+    cancel: threading.Event,
+) -> tuple[SampleList, Result]:
+    """With --balance so many of the samples, and what they reach; else all."""
+    from mode_core.calibration.balance import balanced
+
+    if options.balance is None:
+        return samples, {}
+    if long_work.processes_at_once() > 1:
+        raise SettingsError("--balance is chosen by one process; leave it out, or start without torchrun.")
+    return balanced(loaded, samples, options.balance, options.draw_seed, progress, cancel, options.strict)
+
+
 def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: threading.Event) -> Result:
     from mode_core.calibration import CalibrationSettings, LogitKLSettings
     from mode_core.calibration import calibrate as run_calibration
@@ -124,10 +142,13 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
     samples = sample_options.read(options, options.samples, options.images, options.limit)
     loaded = load_for(options)
     loaded.check_template()
+    samples, reach = _balanced(samples, options, loaded, progress, cancel)
     settings, why = _with_gradients(settings, options, loaded)
     if kl_settings is not None:
         cli_logit_kl.check_agreed(options, loaded, samples, settings.bits, kl_settings)
-    more = {}
+    if settings.own_answers and not options.quiet and not long_work.rank():
+        print(settings.answering_cost(len(samples)), file=sys.stderr)
+    more: Result = {"balance": reach} if reach else {}
     with long_work.open_run(options) as run:
         statistics = run_calibration(loaded, samples, settings, run, progress, cancel, options.strict)
         known = set(statistics.samples)

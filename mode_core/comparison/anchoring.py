@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mode_core.comparison.items import PreparedItems, own_answers
+from mode_core.comparison.items import PreparedItems
 from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models.answering import own_answers
 from mode_core.models.offloading import is_offloaded
 from mode_core.prediction import Anchor
+from mode_core.quantization.model_lock import exclusive
 from mode_core.quantization.widths import DROPPED
 from mode_core.request import Quantizer
 from mode_core.samples import Sample
@@ -57,8 +59,9 @@ def measure_anchor(
     spread = [samples[place * len(samples) // count] for place in range(count)]
     quantizer = Quantizer().fitted(statistics)
     widths = [width for width in statistics.bits if DROPPED < width <= HIGHEST] or list(statistics.bits)
-    items = PreparedItems(loaded, own_answers(loaded, spread, answer_tokens, batch_size, cancel), batch_size, progress,
-                          cancel)  # fmt: skip
+    with exclusive(loaded):
+        asked = own_answers(loaded, spread, answer_tokens, batch_size, cancel)
+    items = PreparedItems(loaded, asked, batch_size, progress, cancel)
     rounded = RoundedInPassing(loaded, widths, quantizer.group_size, quantizer.symmetric, None, progress, cancel)
     reporter, kl = Reporter(progress, len(widths), cancel), {}
     for width in widths:

@@ -28,7 +28,7 @@ import numpy as np
 
 from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
-from mode_core.comparison.items import PassCost, PreparedItems, own_answers
+from mode_core.comparison.items import PassCost, PreparedItems
 from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.comparison.settings import CheckSettings
 from mode_core.comparison.store import Store
@@ -37,7 +37,9 @@ from mode_core.importance import METHODS, Recommendation, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import ALL, MODALITIES, UNRANKED
+from mode_core.models.answering import own_answers
 from mode_core.prediction import Anchor, Check, Ranking, Trial
+from mode_core.quantization.model_lock import exclusive
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.runs.run import CHECK_FILE, Run
@@ -161,8 +163,9 @@ def check(
     widths, low = widths_of(statistics, settings)
     quantizer = Quantizer().fitted(statistics)
     folder = None if work is None else Path(work)
-    items = PreparedItems(loaded, own_answers(loaded, samples, settings.answer_tokens, settings.batch_size, cancel),
-                          settings.batch_size, progress, cancel)  # fmt: skip
+    with exclusive(loaded):
+        asked = own_answers(loaded, samples, settings.answer_tokens, settings.batch_size, cancel)
+    items = PreparedItems(loaded, asked, settings.batch_size, progress, cancel)
     grid = (widths, quantizer.group_size, quantizer.symmetric, None if folder is None else folder / "grids")
     rounded = RoundedInPassing(loaded, *grid, progress, cancel)
     ground = {"model": loaded.revision, "dtype": str(loaded.dtype), "items": items.digest(), "grid": quantizer.digest}

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from mode_core.errors import SettingsError
-from mode_core.evaluation.answers import AnswerLogits, batches, forced_logits
-from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, answered, kl_divergence
-from mode_core.jobs import Cancel, ProgressHook, Reporter, check
-from mode_core.quantization.model_lock import exclusive, original
+from mode_core.evaluation.answers import AnswerLogits, forced_logits
+from mode_core.evaluation.reference import KEPT_TOKENS, WHOLE_VOCABULARY, ReferenceAnswer, kl_divergence
+from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models.answering import batches
+from mode_core.quantization.model_lock import original
 from mode_core.samples import Sample
 
 if TYPE_CHECKING:
@@ -52,23 +53,6 @@ class _Batch:
     places: np.ndarray
     inputs: dict[str, Any]
     answered: Tensor
-
-
-def own_answers(
-    loaded: LoadedModel, samples: Sequence[Sample], tokens: int, batch_size: int = 32, cancel: Cancel | None = None
-) -> list[Sample]:
-    """The samples with the model's own greedy answers, of at most `tokens`, whatever answers they had.
-
-    Raises:
-        Cancelled: a stop was asked for.
-    """
-    found: dict[int, Sample] = {}
-    with exclusive(loaded):
-        for places in batches(samples, batch_size):
-            asked = [replace(samples[place], answer=None) for place in places]
-            found |= dict(zip(places, answered(asked, loaded, tokens), strict=True))
-            check(cancel)
-    return [found[place] for place in range(len(samples))]
 
 
 class PreparedItems:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mode_core.errors import ReferenceMissing
-from mode_core.evaluation.answers import BATCH, FREE_TOKENS, answer_logits, batches, greedy_texts
+from mode_core.evaluation.answers import BATCH, answer_logits
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models.answering import FREE_TOKENS, batches, greedy_texts
 from mode_core.quantization.model_lock import original
 from mode_core.samples import Sample
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mode_core.errors import SettingsError
-from mode_core.evaluation.answers import BATCH, answer_logits, batches, greedy_texts
+from mode_core.evaluation.answers import BATCH, answer_logits
 from mode_core.evaluation.records import ScoredAnswer, Scores, normalised
 from mode_core.evaluation.reference import Reference, kl_divergence, with_answer
 from mode_core.jobs import Cancel, ProgressHook, Reporter
+from mode_core.models.answering import batches, greedy_texts
 from mode_core.quantization.model_lock import exclusive
 from mode_core.samples import Sample
 

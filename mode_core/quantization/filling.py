@@ -61,9 +61,13 @@ def fill_second_order(quantized: QuantizedModel, plan: Plan, samples: Sequence[S
     layers with fewer than `least_tokens` tokens are quantized by `DATA_FREE`, and noted.
     """
     from mode_core.models import usable
+    from mode_core.models.answering import own_answers
 
     settings, instead = quantized.quantizer.gptq, quantized.quantizer.grid | {"method": DATA_FREE}
     quantized.samples = samples = usable(quantized.loaded, samples, cancel=reporter.cancel)
+    if settings.own_answers:
+        answered = own_answers(quantized.loaded, samples, settings.own_answers, cancel=reporter.cancel)
+        quantized.samples = samples = usable(quantized.loaded, answered, cancel=reporter.cancel)
     banks = quantized.loaded.banks
     experts = {name: plan.touched(name) for name in banks}
     linears = {name: linear for name, (linear, _) in plan.linears.items()}

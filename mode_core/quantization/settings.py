@@ -27,8 +27,9 @@ class GptqSettings(Settings):
     """How `gptq` looks at data.
 
     `least_tokens`: an expert with fewer is quantized without it. `answers`: samples that have an answer are read with
-    it, so that the tokens that an answer is made of count too. `affinity`: the power of a token's routing weight that
-    it counts with, 0 for all alike, 1 for VEQ-MA's token–expert affinity.
+    it, so that the tokens that an answer is made of count too. `own_answers`: the model answers every sample first, in
+    at most so many tokens, in the place of the answers that samples have (0: it does not). `affinity`: the power of a
+    token's routing weight that it counts with, 0 for all alike, 1 for VEQ-MA's token–expert affinity.
 
     Raises:
         SettingsError: a setting out of its range, with the range.
@@ -42,6 +43,7 @@ class GptqSettings(Settings):
     signal: str = SIGNAL
     vision_weight: float = 1.0
     answers: bool = True
+    own_answers: int = setting(0, least=0)
     least_tokens: int = setting(LEAST_TOKENS, least=1)
     batch_size: int = setting(4, least=1)
     memory_bytes: int = setting(4 << 30, least=1)
@@ -50,6 +52,8 @@ class GptqSettings(Settings):
         super().__post_init__()
         if self.weighting not in WEIGHTINGS:
             raise SettingsError(f"weighting must be one of {WEIGHTINGS}; got {self.weighting!r}.")
+        if self.own_answers and not self.answers:
+            raise SettingsError("own_answers are read with the samples; leave answers on, or own_answers at 0.")
         if not 0 < self.damping < 1:
             raise SettingsError(f"damping must lie between 0 and 1; got {self.damping}.")
         if not 0 < self.key_ratio <= 1:

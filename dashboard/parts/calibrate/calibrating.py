@@ -16,6 +16,7 @@ from dashboard.state import folders, model_sources
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
+from mode_core.calibration.settings import OWN_TOKENS
 from mode_core.modalities import MODALITIES, RANKED, SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
@@ -68,6 +69,12 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
             help="Adds one sum: routing weight × norm of each expert's output. The method reap needs it, a rival that "
             "says which experts to leave out. Measure 0 bits with it to let it choose them.",
         )  # fmt: skip
+        answers = st.toggle(
+            "The model answers first", value=False, key="calibrate:own-answers", persist_state="session",
+            help=f"The model answers every sample by itself, in at most {OWN_TOKENS} tokens, and these are counted and "
+            "measured as text too, in the place of any answer that the samples have. Off: questions alone. Gradients "
+            "look at the model's own answers either way.",
+        )  # fmt: skip
         probes = st.number_input(
             "Probes of the Hessian's trace", 0, MOST_PROBES, 0, key="calibrate:probes", persist_state="session",
             help="Random vectors for each sample (Hutchinson); the method hessian_trace needs them, and one will do. "
@@ -93,7 +100,7 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
     settings = CalibrationSettings(
         bits=tuple(sorted(widths)), signals=tuple(signals), group_size=group, symmetric=symmetric,
         sensitivity=sensitivity, batch_size=batch, gradients=gradients and sensitivity, exemplars=exemplars,
-        hessian_probes=probes, saliency=saliency and sensitivity,
+        hessian_probes=probes, saliency=saliency and sensitivity, own_answers=OWN_TOKENS if answers else 0,
     )  # fmt: skip
     return settings, kl
 
@@ -159,6 +166,8 @@ def estimate_part(
         f"{'s' if len(samples) != 1 else ''}."
     )
     if settings is not None:
+        if answering := settings.answering_cost(len(samples)):
+            st.caption(answering)
         st.caption(_cost_ahead(source, trusted, settings, kl, whole))
     if not any(tokens[name] for name in RANKED):
         st.warning(

@@ -42,11 +42,11 @@ def measured(model, tiny_samples, run_folder):
     return calibrate(model, tiny_samples, SETTINGS, run=Run.create(run_folder))
 
 
-def direct(model, samples):
+def direct(model, samples, answers=False):
     """One sample at a time, token by token: (sample, bank, states, experts, weights, output, modality, bins)."""
     for sample in samples:
         rows = []
-        encoded = model.encode([sample])
+        encoded = model.encode([sample], answers=answers)
         with Probe(model, (SIGNAL,), rows.append) as probe:
             probe.run(encoded)
         modality = encoded.modality[0].numpy()
@@ -57,6 +57,45 @@ def direct(model, samples):
             ranked = bins_at(torch.arange(len(vision)), torch.tensor(len(vision)))
             bins[vision[np.argsort(-scores, kind="stable")]] = ranked.numpy()
             yield sample, seen.bank, seen, modality, bins
+
+
+def said_by_hand(model, sample, most):
+    """The most likely token again and again, the whole sequence anew for each."""
+    inputs, said = dict(model.encode([sample]).inputs), []
+    while len(said) < most and not set(said) & set(model.stops):
+        with torch.no_grad():
+            said.append(int(model.model(**inputs, use_cache=False).logits[0, -1].argmax()))
+        more = torch.tensor([[said[-1]]])
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            if name in inputs:
+                tail = {"input_ids": more, "attention_mask": torch.ones_like(more)}.get(name, torch.zeros_like(more))
+                inputs[name] = torch.cat([inputs[name], tail], dim=1)
+    return model.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def test_with_own_answers_counts_are_those_of_samples_that_have_them(model, tiny_samples, measured, tmp_path):
+    """Whatever answer a sample has is not looked at; the model's own one counts as text, and not as a question."""
+    settings = replace(SETTINGS, own_answers=3)
+    given = [replace(sample, answer="circle", other_answers=("red",)) for sample in tiny_samples]
+    found = calibrate(model, given, settings, run=Run.create(tmp_path / "run"))
+    answered = [replace(sample, answer=said_by_hand(model, sample, 3)) for sample in tiny_samples]
+    assert sum(len(sample.answer.split()) for sample in answered) >= 4
+    counts = {name: {k: 0 * v for k, v in b.arrays.items() if "selections" in k} for name, b in found.banks.items()}
+    for sample, bank, seen, modality, bins in direct(model, answered, answers=True):
+        fold, vision = fold_of(sample.id), f"vision_selections/{SIGNAL}"
+        for token, experts in enumerate(seen.experts.tolist()):
+            place = (counts[bank.name]["text_selections"][fold], experts)
+            if modality[token] == VISION:
+                place = (counts[bank.name][vision][fold], (experts, bins[token]))
+            np.add.at(*place, 1)
+    for name, bank in found.banks.items():
+        for key, expected in counts[name].items():
+            np.testing.assert_array_equal(bank.arrays[key], expected)
+    assert found.settings["own_answers"] == 3 and "own_answers" not in measured.settings
+    more = {name: bank.text("tokens") - measured.banks[name].text("tokens") for name, bank in found.banks.items()}
+    assert all(tokens >= len(given) + 4 for tokens in more.values())  # the words and the ends of turn
+    assert settings.answering_cost(8).startswith("The model answers every sample first")
+    assert not SETTINGS.answering_cost(8)
 
 
 def test_counts_weights_and_tokens_equal_a_direct_count(model, tiny_samples, measured):

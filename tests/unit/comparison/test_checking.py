@@ -20,12 +20,12 @@ from mode_core.comparison import (
     measure_anchor,
 )
 from mode_core.comparison.checking import groups_of, passes_of, predicted_damage
-from mode_core.comparison.items import own_answers
 from mode_core.importance import cost_table
 from mode_core.importance.bias import spearman
 from mode_core.importance.recommended import BY_EVIDENCE
 from mode_core.jobs import Cancelled
 from mode_core.models import load_model
+from mode_core.models.answering import own_answers
 from mode_core.models.offloading import is_offloaded
 from mode_core.prediction import Check, CheckError
 from mode_core.request import Quantizer

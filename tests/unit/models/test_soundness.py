@@ -5,8 +5,8 @@ import torch
 
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.evaluation import ask, evaluate, record_reference
-from mode_core.evaluation.answers import _generate, _generate_plainly
 from mode_core.models import ModelError, load_model
+from mode_core.models.answering import generate, generate_plainly
 from mode_core.models.last_logits import last_logits
 from mode_core.models.soundness import check_logits
 from mode_core.samples import Sample
@@ -45,8 +45,8 @@ def test_every_kind_of_family_is_evaluated(loaded) -> None:
 def test_writing_token_by_token_is_the_models_own_loop(loaded) -> None:
     if not loaded.model.can_generate():
         pytest.skip("its code has no loop of its own")
-    own = _generate(loaded, SAMPLES, 4, probabilities=True)
-    plain = _generate_plainly(loaded, loaded.encode(SAMPLES, padding_side="left").inputs, 4)
+    own = generate(loaded, SAMPLES, 4, probabilities=True)
+    plain = generate_plainly(loaded, loaded.encode(SAMPLES, padding_side="left").inputs, 4)
     assert torch.equal(own.sequences, plain.sequences)
     assert torch.allclose(torch.stack(own.logits), torch.stack(plain.logits), atol=1e-4)
 

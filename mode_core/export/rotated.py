@@ -61,7 +61,8 @@ def write_rotated(
     """Rotate a model that is loaded in float32 and write it to a new folder; in memory it is the rotated one then.
 
     `samples` (with pictures and without, where the model reads them) prove it. `dtype` is that of the written weights;
-    None takes each tensor's own in the source. Memory: the model in float32, `24 · H²` bytes, and the largest bank.
+    None takes each tensor's own in the source. Memory: that of
+    `rotate`, and the largest bank.
 
     Raises:
         QuantizationError: it cannot be rotated, with the reason. ExportError: something lies there, or the source's

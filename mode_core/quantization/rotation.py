@@ -59,22 +59,24 @@ def rotate(loaded: LoadedModel, samples: Sequence[Sample], seed: int = 0) -> Rot
     """Rotate a model that is loaded in float32, and prove on `samples` that its logits are what they were.
 
     Tied embeddings are untied, since the head takes the last norm's gain and the embedding does not. Memory: the model,
-    and `24 · H²` bytes. After a refusal the model in memory may be changed; load it again.
+    `24 · H²` bytes, the samples' logits twice, and for two samples all that norms of the stream get and give, twice.
+    After a refusal the model in memory may be changed; load it again.
 
     Raises:
         QuantizationError: another type than float32, or a model that cannot be rotated, with the reason.
     """
     if loaded.dtype != torch.float32:
         raise QuantizationError(f"Rotating needs the model in float32 to prove itself; it is loaded as {loaded.dtype}.")
-    inputs = loaded.encode(usable(loaded, samples)).inputs
-    before = _logits(loaded, inputs)
+    samples = usable(loaded, samples)
+    before = _logits(loaded, samples)
+    watched = list({sample.modality: sample for sample in samples}.values())  # one of each kind
     try:
-        stream = residual_stream(loaded, inputs)
+        stream = residual_stream(loaded, loaded.encode(watched).inputs)
     except ModelError as why:
         raise QuantizationError(f"{loaded.name} cannot be rotated: {why}.") from None
     untied = _untie(loaded.model, stream)
     _turn(loaded, stream, orthogonal(stream.hidden, seed).to(loaded.device))
-    difference = float((_logits(loaded, inputs) - before).abs().max())
+    difference = float((_logits(loaded, samples) - before).abs().max())
     if not difference <= CLOSE * max(1.0, float(before.abs().max())):
         raise QuantizationError(
             f"{loaded.name} cannot be rotated: on {len(samples)} samples a logit changed by {difference:.2g}, so "
@@ -85,10 +87,11 @@ def rotate(loaded: LoadedModel, samples: Sequence[Sample], seed: int = 0) -> Rot
     return Rotated(seed, stream.hidden, difference, len(samples), reading, writing + len(stream.parameters), untied)
 
 
-def _logits(loaded: LoadedModel, inputs: dict[str, Tensor]) -> Tensor:
+def _logits(loaded: LoadedModel, samples: Sequence[Sample]) -> Tensor:
+    """Of all positions, `[tokens, vocabulary]`; one sample after the other."""
     with torch.no_grad():
-        logits = loaded.model(**inputs, use_cache=False).logits
-    return logits[inputs["attention_mask"].bool()]
+        every = [loaded.model(**loaded.encode([sample]).inputs, use_cache=False).logits[0] for sample in samples]
+    return torch.cat(every)
 
 
 def _untie(model: nn.Module, stream: Stream) -> tuple[str, ...]:

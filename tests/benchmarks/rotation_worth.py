@@ -4,8 +4,9 @@
 
 The bundled model is rotated (`rotate --seed S`, written as it is stored); both are calibrated on the bundled samples
 with gradients, and every allocation is solved from its own model's statistics, widths 1 to 4. Both are measured against
-the same answers, the original's. Printed: mean KL of the original and of the mean over seeds, and the difference with
-its 95 % interval, by paired bootstrap over items within tasks and over seeds. What lies under `--work` is used again.
+the same answers, the original's. Printed: mean KL of the original, mean over seeds of the rotated, and the difference
+with its 95 % interval, by paired bootstrap over items within tasks and over seeds. What lies under `--work` is used
+again.
 """
 
 from __future__ import annotations

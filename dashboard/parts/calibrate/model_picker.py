@@ -47,7 +47,9 @@ def _folder() -> str:
     return st.text_input(
         "Folder of a model on this machine", key="calibrate:folder", persist_state="session",
         placeholder="/models/Qwen3-VL-30B-A3B-Instruct",
-        help="With config.json, safetensors weights, tokenizer and processor files, as transformers loads it.",
+        help="With config.json, safetensors weights, tokenizer and processor files, as transformers loads it. To "
+             "round in a rotated basis (QuaRot), make one with `python -m mode_core rotate --model … --out FOLDER`, "
+             "and choose it: it answers as the original does.",
     ).strip()  # fmt: skip
 
 

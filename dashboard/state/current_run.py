@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dashboard.state import folders, traffic
-from dashboard.state.address import choices, place, put, to_run, wanted_run
+from dashboard.state import address, folders, traffic
+from dashboard.state.address import choices, chosen, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
 from dashboard.state.remembered import remembered
 from mode_core.errors import RunError
-from mode_core.json_files import shortened, whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.traffic import TrafficError, TrafficProfile, with_traffic
@@ -118,8 +117,12 @@ def profile() -> TrafficProfile | None:
 
 
 def _served(digest: str, key: tuple[str, int]) -> str:
-    """The digest where such a profile is kept and fits the run; else nothing, of which `strange_place` tells."""
-    return digest if digest and not _refused(key, run(), digest, changed(str(traffic.file_of(digest)))) else ""
+    """The digest where such a profile is kept and fits the run; else nothing, which stands in the notes."""
+    if not digest or not _refused(key, run(), digest, changed(str(traffic.file_of(digest)))):
+        return digest
+    address.strange("traffic", f"The address says traffic={digest}, which is not kept here for this model; left out. "
+                               "Upload its trace again.")  # fmt: skip
+    return ""
 
 
 @remembered(16)
@@ -140,8 +143,8 @@ def writable() -> bool:
 def selected() -> tuple[str, int]:
     """(bank name, expert) that the person looks at; the first ones until they choose."""
     banks = list(statistics().banks)
-    name = banks[_whole(place("bank"), len(banks))]
-    return name, _whole(place("expert"), statistics().banks[name].shape.experts)
+    name = banks[chosen("bank", range(len(banks)), 0)]
+    return name, chosen("expert", range(statistics().banks[name].shape.experts), 0)
 
 
 def select(bank: str | None = None, expert: int | None = None) -> None:
@@ -150,26 +153,3 @@ def select(bank: str | None = None, expert: int | None = None) -> None:
         put(bank=str(list(statistics().banks).index(bank)))
     if expert is not None:
         put(expert=str(expert))
-
-
-def strange_place() -> list[str]:
-    """Why a bank, an expert or a traffic profile that the address names is not the one that is shown: this run has no
-    such one."""
-    asked, used = choices().request.traffic, run_key()[2]
-    served = [f"The address names the traffic {asked}, which is not kept here for this model: upload its trace again. "
-              "The frequencies are the calibration's."] if asked != used else []  # fmt: skip
-    banks = list(statistics().banks.values())
-    ends = {"bank": len(banks), "expert": banks[_whole(place("bank"), len(banks))].shape.experts}
-    return served + [
-        f"The address says {name}={shortened(text)}, and here are 0 to {end - 1}; left out."
-        for name, end in ends.items()
-        if (text := place(name)) is not None and not _below(text, end)
-    ]
-
-
-def _below(text: str, end: int) -> bool:
-    return whole_number(text) and len(text) < 10 and int(text) < end
-
-
-def _whole(text: str | None, end: int) -> int:
-    return int(text) if text and _below(text, end) else 0

@@ -27,8 +27,8 @@ NO_LIMIT = 1 << 62
 
 
 def foretold(folder: Path, bits: tuple[int, ...]) -> float:
-    """GB by the Calibrate page's estimate, with the weights that may lie in memory and one layer's in the place of all."""
-    from dashboard.parts.calibrate.forecast import estimate_memory, outlined
+    """GB by the Calibrate page's estimate, with the weights that may be in memory, and one layer's, in place of all."""
+    from dashboard.jobs.forecast import estimate_memory, outlined
     from mode_core.calibration import CalibrationSettings
 
     settings = CalibrationSettings(bits=bits or (3,), sensitivity=bool(bits), batch_size=4)

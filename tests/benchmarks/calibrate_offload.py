@@ -70,7 +70,7 @@ def anonymous(process: int) -> int:
 def watched(
     command: list[str], limit: int, group: Cgroup | None, told: bool = True
 ) -> tuple[int, dict[str, int], float]:
-    """Run a command under the limit: exit code (negative: the signal), peaks in bytes, seconds; silent if not `told`."""
+    """Run a command under the limit: exit code (negative: the signal), peaks in bytes, seconds; may be silent."""
     begun, most = time.perf_counter(), 0
     out = None if told else subprocess.DEVNULL
     running = subprocess.Popen(command, cwd=ROOT, stdout=out, preexec_fn=None if group is None else group.enter)

@@ -107,13 +107,18 @@ def calibrated() -> ExpertStatistics:
 
 @remembered(2, "Taking the frequencies of the traffic …")
 def _with_traffic(key: tuple, calibrated: ExpertStatistics, digest: str) -> ExpertStatistics:
-    return with_traffic(calibrated, TrafficProfile.load(traffic.file_of(digest), calibrated))
+    return with_traffic(calibrated, _profile(key, calibrated, digest))
 
 
 def profile() -> TrafficProfile | None:
     """The traffic whose frequencies stand in the place of calibration's; None where those are calibration's own."""
-    digest = run_key()[2]
-    return TrafficProfile.load(traffic.file_of(digest), calibrated()) if digest else None
+    key = run_key()
+    return _profile(key, calibrated(), key[2]) if key[2] else None
+
+
+@remembered(2)
+def _profile(key: tuple, calibrated: ExpertStatistics, digest: str) -> TrafficProfile:
+    return TrafficProfile.load(traffic.file_of(digest), calibrated)
 
 
 def _served(digest: str, key: tuple[str, int]) -> str:

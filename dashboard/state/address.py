@@ -203,13 +203,14 @@ def chosen(name: str, options: Sequence[Any], default: Any) -> Any:
             return option
     every = [f"{options[0]} to {options[-1]}"] if isinstance(options, range) else [str(one)[:40] for one in options]
     there = f"are {', '.join([each for each in every if each][:MOST_TOLD])}" if any(every) else "is nothing to choose"
-    tell(name, f"The address says {name}={shortened(wanted)}, and here {there}; left out.")
+    told = f"The address says {name}={shortened(wanted)}, and here {there}; left out."
+    strange(name, told)
     return default
 
 
-def tell(name: str, problem: str) -> None:
-    """Put it among the notes of this script run that what the URL says under `name` makes no sense here."""
-    st.session_state.setdefault("strange", {})[name] = problem
+def strange(name: str, told: str) -> None:
+    """Put into `notes` why a part of the address is left out, until the next run of the script."""
+    st.session_state.setdefault("strange", {})[name] = told
 
 
 def to_run(name: str | None) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dashboard.state import folders, traffic
-from dashboard.state.address import choices, chosen, put, tell, to_run, wanted_run
+from dashboard.state import address, folders, traffic
+from dashboard.state.address import choices, chosen, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
 from dashboard.state.remembered import remembered
 from mode_core.errors import RunError
-from mode_core.json_files import shortened
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.traffic import TrafficError, TrafficProfile, with_traffic
@@ -108,21 +107,26 @@ def calibrated() -> ExpertStatistics:
 
 @remembered(2, "Taking the frequencies of the traffic …")
 def _with_traffic(key: tuple, calibrated: ExpertStatistics, digest: str) -> ExpertStatistics:
-    return with_traffic(calibrated, TrafficProfile.load(traffic.file_of(digest), calibrated))
+    return with_traffic(calibrated, _profile(key, calibrated, digest))
 
 
 def profile() -> TrafficProfile | None:
     """The traffic whose frequencies stand in the place of calibration's; None where those are calibration's own."""
-    digest = run_key()[2]
-    return TrafficProfile.load(traffic.file_of(digest), calibrated()) if digest else None
+    key = run_key()
+    return _profile(key, calibrated(), key[2]) if key[2] else None
+
+
+@remembered(2)
+def _profile(key: tuple, calibrated: ExpertStatistics, digest: str) -> TrafficProfile:
+    return TrafficProfile.load(traffic.file_of(digest), calibrated)
 
 
 def _served(digest: str, key: tuple[str, int]) -> str:
-    """The digest where such a profile is kept and fits the run; else nothing, and the address's notes tell of it."""
+    """The digest where such a profile is kept and fits the run; else nothing, which stands in the notes."""
     if not digest or not _refused(key, run(), digest, changed(str(traffic.file_of(digest)))):
         return digest
-    tell("traffic", f"The address names the traffic {shortened(digest)}, which is not kept here for this model: upload "
-                    "its trace again. The frequencies are the calibration's.")  # fmt: skip
+    address.strange("traffic", f"The address says traffic={digest}, which is not kept here for this model; left out. "
+                               "Upload its trace again.")  # fmt: skip
     return ""
 
 

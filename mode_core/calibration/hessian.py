@@ -59,7 +59,10 @@ def add_hessian_traces(
         CalibrationError: weights of the model are on disk, or its code lets no gradient reach them.
     """
     if is_offloaded(loaded.model):
-        raise CalibrationError("The Hessian's trace needs the whole model in memory; load it without a memory limit.")
+        raise CalibrationError(
+            "The Hessian's trace needs the whole model in memory; load it without a memory limit, or take --gradients, "
+            "which stream from disk."
+        )
     with _twice_differentiable(loaded.model, configs), expert_parameters(loaded) as parameters:
         for sample in samples:
             drawn = draw_answers(loaded, [sample], settings.gradient_tokens, settings.seed)

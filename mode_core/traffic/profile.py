@@ -87,7 +87,8 @@ class TrafficProfile:
         """Write the counts as JSON, atomically."""
         told: dict[str, Any] = {"told": self.told, "requests": self.requests, "tokens": self.tokens}
         head = {"format": FORMAT, "name": self.name, "model": self.model, "layers": self._layers}
-        write_json(path, head | told | {TEXT_TOKENS: self.text.tolist(), VISION_TOKENS: self.vision.tolist()})
+        counts = {TEXT_TOKENS: self.text.tolist(), VISION_TOKENS: self.vision.tolist()}
+        write_json(path, head | told | counts)
 
     @classmethod
     def load(cls, path: Path, statistics: ExpertStatistics) -> TrafficProfile:

@@ -84,6 +84,6 @@ def test_a_trace_that_cannot_be_read_and_a_profile_that_is_gone_are_told(open_ap
     app = upload(open_app("budget", panel="traffic", traffic="0" * 12), "served.jsonl", b'{"a": 1}\n{')
     assert not app.exception and not (places / "runs" / ".traffic").exists()
     assert "served.jsonl, line 2 is no JSON" in words(app)
-    assert "names the traffic 000000000000, which is not kept here for this model" in words(app)
+    assert "says traffic=000000000000, which is not kept here for this model; left out" in words(app)
     app = upload(open_app("budget", panel="traffic"), "record.pt", b"cos\nsystem\n(S'exit'\ntR.")
     assert "record.pt is no file of numbers and tensors alone" in words(app)

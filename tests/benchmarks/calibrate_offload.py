@@ -67,10 +67,13 @@ def anonymous(process: int) -> int:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
 
 
-def watched(command: list[str], limit: int, group: Cgroup | None) -> tuple[int, dict[str, int], float]:
-    """Run a command under the limit: exit code (negative: the signal), peaks in bytes, seconds."""
+def watched(
+    command: list[str], limit: int, group: Cgroup | None, told: bool = True
+) -> tuple[int, dict[str, int], float]:
+    """Run a command under the limit: exit code (negative: the signal), peaks in bytes, seconds; may be silent."""
     begun, most = time.perf_counter(), 0
-    running = subprocess.Popen(command, cwd=ROOT, preexec_fn=None if group is None else group.enter)
+    out = None if told else subprocess.DEVNULL
+    running = subprocess.Popen(command, cwd=ROOT, stdout=out, preexec_fn=None if group is None else group.enter)
     while True:
         ended, status, used = os.wait4(running.pid, os.WNOHANG)
         if ended:

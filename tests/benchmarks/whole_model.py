@@ -27,7 +27,7 @@ NO_LIMIT = 1 << 62
 
 
 def foretold(folder: Path, bits: tuple[int, ...]) -> float:
-    """GB by the Calibrate page's estimate, with the weights that may lie in memory, one layer's in the place of all."""
+    """GB by the Calibrate page's estimate, with the weights that may be in memory, and one layer's, in place of all."""
     from dashboard.jobs.forecast import estimate_memory, outlined
     from mode_core.calibration import CalibrationSettings
 
@@ -48,7 +48,7 @@ def calibrated(place: Path, layers: int, inner: int, samples: int, bits: tuple[i
         command += ["--max-memory", str(IN_MEMORY), "--offload-folder", str(Path(own) / "offload"), "--no-gradients"]
         command += ["--limit", str(samples), "--batch-size", str(samples), "--exemplars", "0"]
         command += ["--measure-bits", *map(str, bits)] if bits else ["--no-sensitivity", "--measure-bits", "3"]
-        code, peaks, seconds = watched(command, NO_LIMIT, None)
+        code, peaks, seconds = watched(command, NO_LIMIT, None, told=False)
         if code:
             raise SystemExit(f"calibrate ended with {code}")
         info = json.loads((run / "run.json").read_text(encoding="utf-8"))

@@ -18,7 +18,6 @@ from dashboard.state import address, current_run, kept_samples, model_sources, p
 from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
-from mode_core.errors import RunError
 from mode_core.runs.token_routes import TokenRoutes
 
 ABSENT = (
@@ -48,11 +47,11 @@ def part(axes: charts.Axes) -> None:
 @st.fragment
 def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
     """A token and an expert are chosen, by click, by keys or in boxes; everything else follows."""
+    routes, other = both_routes(routes) or (routes, None)
     token, (bank, expert) = chosen_token(routes), current_run.selected()
     row = axes.names.index(bank)
     if address.place("expert") is None:
         expert = int(routes.experts[row, token, 0])
-    other = quantized_routes(routes)
     who = f"expert {expert} of layer {axes.ticks[row]}"
     st.markdown(sentence(routes, axes, token, row, expert))
     boxes(routes, axes, token, row, expert)
@@ -198,19 +197,14 @@ def strip_table(routes: TokenRoutes, axes: charts.Axes, other: TokenRoutes | Non
     return pd.DataFrame(held)
 
 
-def quantized_routes(routes: TokenRoutes) -> TokenRoutes | None:
-    """The sample's routes in the quantized model of the present settings, where this visitor had them computed."""
+def both_routes(routes: TokenRoutes) -> tuple[TokenRoutes, TokenRoutes] | None:
+    """The sample's routes in the original and in the quantized model of the present settings, where this visitor had
+    them computed."""
     found = process_wide.finished(_kind(routes))
     try:
-        if not found or found[0] != solving.fingerprint():
-            return None
-        routes.parted(found[1])
+        return found[1:] if found and found[0] == solving.fingerprint() else None
     except AllocationError:
         return None
-    except RunError as refused:  # the run was made with another model than lies there now
-        st.error(plain(refused), icon=":material/error:")
-        return None
-    return found[1]
 
 
 def _kind(routes: TokenRoutes) -> str:
@@ -221,7 +215,10 @@ def quantized_part(routes: TokenRoutes, other: TokenRoutes | None) -> None:
     """The button that routes this sample through the quantized model, or why it cannot."""
     run = current_run.run()
     if other is not None:
-        st.caption("Crosses: experts that only the quantized model chose, with the bits of the Budget page.")
+        st.caption(
+            "Crosses: experts that only the quantized model chose, with the bits of the Budget page. Both models were "
+            "run on this machine just now; the run itself may have been made in another precision."
+        )
         return
     at_hand = model_sources.at_hand(run.model_source)
     samples = (

@@ -77,14 +77,15 @@ def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray
     """A marker for each expert, which a click names: customdata (bank row, expert, routing weight)."""
     marker = {"size": 6 + 11 * weights, "color": weights, "cmin": 0, "cmax": 1, "colorscale": theme.SHARE_SCALE}
     marker |= {"reversescale": True, "line": {"width": 0.5, "color": theme.QUIET}, "opacity": 1}
-    usual = {"name": "", "marker": marker}
+    usual = {"name": "sent here", "marker": marker}
+    hover = "layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra>%{fullData.name}</extra>"
     return go.Scatter(
         x=experts,
         y=rows,
         mode="markers",
         text=[axes.ticks[row] for row in rows],
         customdata=[list(one) for one in zip(rows.tolist(), experts.tolist(), weights.tolist(), strict=True)],
-        hovertemplate="layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra>%{fullData.name}</extra>",
+        hovertemplate=hover,
         **usual | more,
     )
 

@@ -173,7 +173,7 @@ def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], parted: n
     if parted is not None:
         view = st.segmented_control(
             "Colour", list(TITLES), format_func=TITLES.get, required=True, label_visibility="collapsed",
-            **address.bind_place("strip", list(TITLES), "parted"),
+            default="parted", key="routes-colour", persist_state="session",
         )  # fmt: skip
 
     def picked(what: dict) -> None:

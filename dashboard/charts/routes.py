@@ -77,14 +77,15 @@ def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray
     """A marker for each expert, which a click names: customdata (bank row, expert, routing weight)."""
     marker = {"size": 6 + 11 * weights, "color": weights, "cmin": 0, "cmax": 1, "colorscale": theme.SHARE_SCALE}
     marker |= {"reversescale": True, "line": {"width": 0.5, "color": theme.QUIET}, "opacity": 1}
-    usual = {"name": "routing weight", "marker": marker}
+    usual = {"name": "sent here", "marker": marker}
+    hover = "layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra>%{fullData.name}</extra>"
     return go.Scatter(
         x=experts,
         y=rows,
         mode="markers",
         text=[axes.ticks[row] for row in rows],
         customdata=[list(one) for one in zip(rows.tolist(), experts.tolist(), weights.tolist(), strict=True)],
-        hovertemplate="layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra></extra>",
+        hovertemplate=hover,
         **usual | more,
     )
 
@@ -106,32 +107,30 @@ def _summary(axes: Axes, routes: TokenRoutes, token: int, other: TokenRoutes | N
     )
     if other is None:
         return told
-    parted = routes.parted(other)[:, token]
-    layers = [axes.ticks[row] for row in np.flatnonzero(parted)]
+    pairs = zip(routes.experts[:, token].tolist(), other.experts[:, token].tolist(), strict=True)
+    layers = [tick for tick, (ours, theirs) in zip(axes.ticks, pairs, strict=True) if {*ours} != {*theirs}]
     where = f"parts in layer{'s' * (len(layers) > 1)} {', '.join(layers)}" if layers else "parts nowhere"
     return f"{told} Quantized, the path {where}."
 
 
-def token_strip(
-    axes: Axes, routes: TokenRoutes, at: tuple[int, int], other: TokenRoutes | None = None, view: str = "entropy"
-) -> go.Figure:
-    """Layers down, tokens across; a view of `TITLES`, crosshair at `at` (bank row, token). "parted" needs `other`."""
+def token_strip(axes: Axes, routes: TokenRoutes, at: tuple[int, int], parted: np.ndarray | None = None) -> go.Figure:
+    """Layers down, tokens across, crosshair at `at` (bank row, token): the router's entropy, or with `parted` `[L, T]`
+    how many of the token's experts another model did not choose."""
     labels = [f"{number} · {plain_label(word.strip() or '▦')}" for number, word in enumerate(routes.words)]
-    parted = view == "parted" and other is not None
-    values = (routes.parted(other) if parted else routes.entropy).astype(np.float32)
+    values, title = (routes.entropy if parted is None else parted).astype(np.float32), TITLES["entropy"]
+    title = title if parted is None else TITLES["parted"]
     k, height = routes.experts.shape[2], int(np.clip(8 * len(axes.names), 130, 420))
-    unit = f" of {k}" if parted else " bits"
+    unit = " bits" if parted is None else f" of {k}"
     heat = go.Heatmap(
         z=values,
-        text=values,
         x=labels,
         y=axes.labels,
         customdata=np.broadcast_to(np.arange(len(labels), dtype=np.uint16), values.shape).copy(),
         zmin=0,
-        zmax=k if parted else float(np.log2(max(routes.sizes))),
-        name=TITLES["parted" if parted else "entropy"],
+        zmax=float(np.log2(max(routes.sizes))) if parted is None else k,
+        name=title,
         colorscale=theme.ERROR_SCALE,
-        colorbar={"title": {"text": f"of {k}" if parted else "bits", "side": "top"}, "xpad": 6},
+        colorbar={"title": {"text": unit.strip(), "side": "top"}, "xpad": 6},
         hoverongaps=False,
         hovertemplate=f"%{{y}}<br>%{{x}}<br>%{{z:.2~f}}{unit}<extra></extra>",
         meta=unit.strip(),
@@ -139,9 +138,9 @@ def token_strip(
     ticks = _ticks(routes)
     return theme.figure(
         [heat],
-        f"Map, tokens of the sample across, layers down: {TITLES['parted' if parted else 'entropy'].lower()}.",
-        _told_of(routes, values, parted),
-        title={"text": TITLES["parted" if parted else "entropy"] + (" (by layer and token)")},
+        f"Map, tokens of the sample across, layers down: {title.lower()}.",
+        _told_of(routes, values, parted is not None),
+        title={"text": f"{title}, by layer and token"},
         height=height + 120,
         margin={"l": 46, "r": 70, "t": 40, "b": 80},
         xaxis={"type": "category", "range": [-0.5, len(labels) - 0.5], "showgrid": False, "tickvals": ticks,

@@ -24,8 +24,8 @@ function choose(chart, at, wait) {
 // What all maps say of the chosen expert, for those who cannot see them.
 function told({ holder, figure: { layout }, at: [row, column] }) {
   const maps = holder._fullData.filter(({ type, customdata }) => type === "heatmap" && customdata);
-  const values = maps.map(({ name, text, meta }) => {
-    const value = text[row][column];
+  const values = maps.map(({ name, text, z, meta }) => {
+    const value = (text ?? z)[row][column];
     return `${name} ${Number.isFinite(value) ? Number(value.toPrecision(2)) : "unknown"}${meta ? ` ${meta}` : ""}`;
   });
   const { y, customdata } = maps[0];

@@ -400,20 +400,20 @@ def route(
     trusted: bool = False,
     progress: ProgressHook,
     cancel: Cancel,
-) -> tuple[str, Any]:
-    """`seal`, and the `TokenRoutes` of one sample in the quantized model."""
+) -> tuple[str, Any, Any, Any]:
+    """`seal`, the `TokenRoutes` of one sample in the model as it was loaded, and quantized (both now, since a run may
+    have been made in another precision), and how many experts the second lacks, `[banks, T]`."""
     from mode_core.calibration.routing import routes_of
 
     stages = Stages(progress, (2, 2, 1))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
-    hook = stages.hook("quantizing")
-    with (
-        exclusive(loaded),
-        quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel),
-    ):
-        stages.hook("one forward pass")
-        return seal, routes_of(loaded, sample)
+    with exclusive(loaded):
+        before, hook = routes_of(loaded, sample), stages.hook("quantizing")
+        with quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel):
+            stages.hook("one forward pass")
+            after = routes_of(loaded, sample)
+    return seal, before, after, before.parted(after)
 
 
 def export_whole(

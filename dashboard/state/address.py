@@ -22,7 +22,7 @@ PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job"),
     *("view", "order", "layers", "width", "tokens", "find"),  # Experts
     *("step", "kind"),  # Learn
-    *("look", "sample", "shown", "token", "strip"),  # Tokens
+    *("look", "sample", "shown", "token"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
     *("panel",),  # Budget
     *("form", "types", "rest", "imatrix", "weighting"),  # Export

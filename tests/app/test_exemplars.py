@@ -64,6 +64,10 @@ def test_a_word_leads_to_experts_and_an_expert_can_be_linked(open_app, tiny_runs
     assert f"kept tokens that match: {expected.tokens}" in words(app)
     assert any("bank=1" in code.value and "expert=3" in code.value and "find=circle" in code.value for code in app.code)
     app.text_input(key="search-text").set_value("patch 99999").run()
-    assert not app.exception and "and no patch 99999" in words(app) and app.query_params["find"] == ["patch 99999"]
+    assert (
+        not app.exception
+        and "and no patch 99999" in words(app)
+        and app.query_params["find"] in ("patch 99999", ["patch 99999"])
+    )
     app.text_input(key="search-text").set_value("zebra *bold*").run()
     assert "No exemplar and no kept token holds “zebra *bold*”" in words(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 from dashboard.jobs import work
 from dashboard.parts.quantize import asking, measuring, verdict
@@ -63,8 +64,16 @@ def test_a_conversation_with_all_three(places):
     with packed[0]:
         assert second.answers["allocation"] == ask(loaded, told["allocation"])
 
-    changed = app.query_params["bits"], app.button(key="ask:new").click().run()
-    assert changed and asking.TURNS in app.session_state and app.session_state[asking.TURNS] == ()
+    app.button(key="ask:new").click().run()
+    assert not app.exception and app.session_state[asking.TURNS] == ()
+
+
+def test_the_shelf_keeps_the_last_two_allocations(monkeypatch):
+    monkeypatch.setattr(work, "quantize_experts", lambda loaded, *_, **__: SimpleNamespace(loaded=loaded))
+    shelf, model = work.ModelShelf(), object()
+    first, *_ = (shelf.quantized(model, None, seal, None, None, None, None) for seal in ("a", "b", "a", "c"))
+    assert list(shelf._packed) == ["a", "c"] and shelf._packed["a"] is first
+    assert shelf.quantized(object(), None, "a", None, None, None, None) is not first  # another model
 
 
 def test_a_question_that_was_cancelled_is_taken_back(open_app, monkeypatch):

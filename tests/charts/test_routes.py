@@ -44,7 +44,7 @@ def test_where_two_models_part(routes):
     [crosses] = [trace for trace in figure.data if trace.name == "only quantized"]
     assert [tuple(one) for one in crosses.customdata] == [(1, 5, 0.25)]
     assert f"parts in layer {AXES.ticks[1]}." in figure.layout.meta["summary"]
-    strip = charts.token_strip(AXES, routes, (1, 0), other, "parted")
+    strip = charts.token_strip(AXES, routes, (1, 0), routes.parted(other))
     np.testing.assert_array_equal(strip.data[0].z, [[0, 0, 0], [1, 0, 0]])
     assert f"{100 / 6:.1f} % of the sample's routings" in strip.layout.meta["summary"]
     assert "parts nowhere" in charts.token_path(AXES, routes, 1, (0, 1), other).layout.meta["summary"]

@@ -128,7 +128,7 @@ def picture_part(turn: int) -> tuple[ImageSource | None, str]:
     options = ["Bundled", "Upload", "None"] if samples else ["Upload", "None"]
     which = st.segmented_control(
         "Picture", options, default="None" if turn else options[0], required=True,
-        key="ask:which" if not turn else f"ask:which:{turn}",
+        key="ask:which" if not turn else f"ask:which:{turn}", persist_state="session",
     )  # fmt: skip
     if which == "None":
         return None, ""

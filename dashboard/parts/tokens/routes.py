@@ -18,7 +18,6 @@ from dashboard.state import address, current_run, kept_samples, model_sources, p
 from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
-from mode_core.errors import RunError
 from mode_core.runs.token_routes import TokenRoutes
 
 ABSENT = (
@@ -48,11 +47,11 @@ def part(axes: charts.Axes) -> None:
 @st.fragment
 def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
     """A token and an expert are chosen, by click, by keys or in boxes; everything else follows."""
+    routes, other, parted = both_routes(routes) or (routes, None, None)
     token, (bank, expert) = chosen_token(routes), current_run.selected()
     row = axes.names.index(bank)
     if address.place("expert") is None:
         expert = int(routes.experts[row, token, 0])
-    other = quantized_routes(routes)
     who = f"expert {expert} of layer {axes.ticks[row]}"
     st.markdown(sentence(routes, axes, token, row, expert))
     boxes(routes, axes, token, row, expert)
@@ -73,7 +72,7 @@ def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
             charts.token_path(axes, routes, token, (row, expert), other), "token-path",
             table=lambda: path_table(routes, axes, token), on_pick=lambda what: pick_expert(axes, (row, expert), what),
         )  # fmt: skip
-    strip(routes, axes, (row, token), other)
+    strip(routes, axes, (row, token), parted)
     quantized_part(routes, other)
 
 
@@ -168,13 +167,13 @@ def path_table(routes: TokenRoutes, axes: charts.Axes, token: int) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], other: TokenRoutes | None) -> None:
+def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], parted: np.ndarray | None) -> None:
     """Layers × tokens; a cell chooses its token, its layer, and there the token's heaviest expert."""
     view = "entropy"
-    if other is not None:
+    if parted is not None:
         view = st.segmented_control(
             "Colour", list(TITLES), format_func=TITLES.get, required=True, label_visibility="collapsed",
-            **address.bind_place("strip", list(TITLES), "parted"),
+            default="parted", key="routes-colour", persist_state="session",
         )  # fmt: skip
 
     def picked(what: dict) -> None:
@@ -183,34 +182,29 @@ def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], other: To
             address.put(token=str(token))
             choose_layer(routes, axes, token, row)
 
-    chart(charts.token_strip(axes, routes, at, other, view), "token-strip-routes", on_pick=picked,
-          table=lambda: strip_table(routes, axes, other))  # fmt: skip
+    figure = charts.token_strip(axes, routes, at, parted if view == "parted" else None)
+    chart(figure, "routes-strip", on_pick=picked, table=lambda: strip_table(routes, axes, parted))
 
 
-def strip_table(routes: TokenRoutes, axes: charts.Axes, other: TokenRoutes | None) -> pd.DataFrame:
+def strip_table(routes: TokenRoutes, axes: charts.Axes, parted: np.ndarray | None) -> pd.DataFrame:
     """One row per token and layer."""
     layers, tokens = np.indices(routes.entropy.shape)
     held = {"token": tokens.ravel(), "word": np.array(routes.words)[tokens.ravel()]}
     held |= {"layer": np.array(axes.ticks)[layers.ravel()], "router_entropy_bits": routes.entropy.ravel()}
     held |= {"heaviest_expert": routes.experts[..., 0].ravel()}
-    if other is not None:
-        held["experts_only_in_original"] = routes.parted(other).ravel()
+    if parted is not None:
+        held["experts_only_in_original"] = parted.ravel()
     return pd.DataFrame(held)
 
 
-def quantized_routes(routes: TokenRoutes) -> TokenRoutes | None:
-    """The sample's routes in the quantized model of the present settings, where this visitor had them computed."""
+def both_routes(routes: TokenRoutes) -> tuple[TokenRoutes, TokenRoutes, np.ndarray] | None:
+    """The sample's routes in the original and in the quantized model of the present settings, and where they part, once
+    this visitor had them computed."""
     found = process_wide.finished(_kind(routes))
     try:
-        if not found or found[0] != solving.fingerprint():
-            return None
-        routes.parted(found[1])
+        return found[1:] if found and found[0] == solving.fingerprint() else None
     except AllocationError:
         return None
-    except RunError as refused:  # the run was made with another model than lies there now
-        st.error(plain(refused), icon=":material/error:")
-        return None
-    return found[1]
 
 
 def _kind(routes: TokenRoutes) -> str:
@@ -221,7 +215,10 @@ def quantized_part(routes: TokenRoutes, other: TokenRoutes | None) -> None:
     """The button that routes this sample through the quantized model, or why it cannot."""
     run = current_run.run()
     if other is not None:
-        st.caption("Crosses: experts that only the quantized model chose, with the bits of the Budget page.")
+        st.caption(
+            "Crosses: experts that only the quantized model chose, with the bits of the Budget page. Both models were "
+            "run on this machine just now; the run itself may have been made in another precision."
+        )
         return
     at_hand = model_sources.at_hand(run.model_source)
     samples = (

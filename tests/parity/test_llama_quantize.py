@@ -37,13 +37,7 @@ VISION = {  # transformers' names → llama.cpp's
 
 @pytest.fixture(scope="module")
 def python():
-    made = python_with("llama-cpp", *PACKAGES)
-    opened = "from llama_cpp_py_sync._cffi_bindings import get_lib; get_lib()"
-    done = subprocess.run([made, "-c", opened], capture_output=True, text=True)
-    if "GLIBC" in done.stderr:
-        pytest.skip("llama-cpp-py-sync needs glibc 2.38")
-    assert done.returncode == 0, done.stderr
-    return made
+    return python_with("llama-cpp", *PACKAGES)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +52,11 @@ def wide(python, tmp_path_factory):
 @pytest.fixture
 def quantized(python, tmp_path):
     """Runs the script of an export on a file, with llama.cpp's function in the place of the program."""
+    opened = "from llama_cpp_py_sync._cffi_bindings import get_lib; get_lib()"
+    done = subprocess.run([python, "-c", opened], capture_output=True, text=True)
+    if "GLIBC" in done.stderr:
+        pytest.skip("llama-cpp-py-sync needs glibc 2.38")
+    assert done.returncode == 0, done.stderr
     program = tmp_path / "bin" / "llama-quantize"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{python}" -m tests.parity.llama_quantize "$@"\n')

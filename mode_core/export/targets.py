@@ -238,7 +238,7 @@ TARGETS: dict[str, Target] = {
             RECIPE_WIDTHS,
             "llm-compressor: oneshot(model, recipe='recipe.yaml'). It saves in compressed-tensors' format, so what is "
             "said there about engines holds.",
-            "Every expert's every matrix is matched by exactly one pattern; llm-compressor's own classes read the file, "
+            "Every expert's every matrix is matched by exactly one pattern; llm-compressor's own classes read the file "
             "and its oneshot rounds every matrix to its width (tests/parity).",
             write_recipe,
         ),

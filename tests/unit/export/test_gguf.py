@@ -67,9 +67,11 @@ def arguments(allocation, tmp_path):
     spy.chmod(spy.stat().st_mode | stat.S_IXUSR)
     environment = os.environ | {"PATH": f"{spy.parent}:{os.environ['PATH']}"}
 
-    def told(*words: str) -> list[str]:
+    def told(*words: str, **more: str) -> list[str]:
         command = ["sh", str(tmp_path / "out" / "llama-quantize.sh"), *words]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.split()
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment | more, check=True
+        ).stdout.split()
 
     told.result = result
     return told
@@ -86,6 +88,11 @@ def test_a_type_for_everything_else_is_the_last_rule(arguments) -> None:
     """As a third argument bf16 would make llama-quantize leave out every rule."""
     plain, passed = arguments("in.gguf", "out.gguf"), arguments("in.gguf", "out.gguf", "bf16")
     assert passed == [*plain[:-3], "--tensor-type", ".*=bf16", "in.gguf", "out.gguf", "q8_0"]
+
+
+def test_an_importance_matrix_is_passed_on(arguments) -> None:
+    plain = arguments("in.gguf", "out.gguf")
+    assert arguments("in.gguf", "out.gguf", IMATRIX="i.gguf") == ["--imatrix", "i.gguf", *plain]
 
 
 def test_blocks_that_are_not_filled_are_told(arguments, tmp_path) -> None:

@@ -13,9 +13,9 @@ from dashboard.components import chart
 from dashboard.parts.budget import halves
 from dashboard.parts.budget.budget_words import by_kind, interval
 from dashboard.parts.export import paper_texts
-from dashboard.parts.quantize.measured import ALLOCATION, Measurement
 from dashboard.state import address, current_run, estimating, process_wide, solving
 from dashboard.state.choices import describe
+from dashboard.state.measured import ALLOCATION, Measurement
 from dashboard.words import names, tables
 from dashboard.words.plain import plain
 from dashboard.words.sizes import size_text

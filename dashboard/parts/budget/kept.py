@@ -73,7 +73,7 @@ def cards(rows: pd.DataFrame) -> None:
                 size = size_text(row["bytes"]) if pd.notna(row["bytes"]) else "size not known"
                 st.markdown(f"**{plain(row['name'])}**")
                 st.caption(f"{plain(row['asked'])}. {size}, {row['average bits']:.3g} bits on average.")
-                st.caption(f"Predicted: {row['predicted']}")
+                st.caption(f"Predicted: {plain(row['predicted'])}")
                 st.caption(f"**Measured**: {row['measured']}" if row["measured"] else "Not measured.")
 
 

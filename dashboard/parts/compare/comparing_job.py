@@ -17,6 +17,7 @@ from mode_core.errors import ModeError
 BUDGETS = (3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
 FIRST = ("mode", "mode_soft_fisher", "frequency", "uniform")  # methods that are set at first
 MOST = 512  # items
+ASKED = ("key_ratio", "signal", "vision_weight", "min_support", "widths")  # of what every method is asked with
 
 
 def why_not() -> str:
@@ -86,7 +87,7 @@ def _settings() -> ComparisonSettings | None:
     try:
         return ComparisonSettings(
             methods=tuple(methods), average_bits=tuple(budgets), truth_bits=(min(asked.widths),) if alone else (),
-            shrinkage=tuple(sorted({0.0, asked.shrinkage})), request=asked.costs_alone,
+            shrinkage=tuple(sorted({0.0, asked.shrinkage})), request=AllocationRequest(**{name: getattr(asked, name) for name in ASKED}),
             quantizer=solving.quantizer().of_experts,
         )  # fmt: skip
     except ModeError as refused:

@@ -24,9 +24,9 @@ ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "own_a
 
 
 def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
-    """Bytes at most, an estimate: the software itself, the weights, the sums of every bank, and rounded experts
+    """Bytes at least, an estimate: the software itself, the weights, the sums of every bank, and rounded experts
     where they are kept, as they always are for the KL of the answer (`answer_kl`). For the Hessian's trace the model
-    in float32, and twice the experts; not what two backward passes keep of one sample.
+    in float32, and twice the experts; not what passes keep of a batch on their way.
 
     Only the configuration is read. `trusted`: the model may run its own code.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -183,7 +184,8 @@ def test_a_check_is_a_job_whose_cost_is_told_first(open_app, places, monkeypatch
 
 def test_a_comparison_on_own_items_is_a_job_whose_cost_is_told_first(open_app, places, monkeypatch):
     (places / "data").mkdir()
-    (places / "data" / "own.jsonl").write_text('{"text": "1 + 1 ?", "answer": "2"}\n{"text": "2 + 2 ?", "answer": "4"}')
+    lines = [json.dumps({"images": [], "question": f"{n} + 1 ?", "answer": str(n + 1)}) for n in range(2)]
+    (places / "data" / "own.jsonl").write_text("\n".join(lines))
     monkeypatch.setenv("MODE_SAMPLES", str(places / "data"))
     asked = []
     monkeypatch.setattr(work, "compare_cost_of", lambda *given, **more: "12 passes over the samples, about 3 s")

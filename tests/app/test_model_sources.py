@@ -93,7 +93,7 @@ def test_unset_lets_everything_be_read(inside: Path, tmp_path: Path, monkeypatch
 def test_samples_are_read_below_named_folders_alone_and_without_a_name_nowhere(tmp_path: Path, monkeypatch):
     table = tmp_path / "data" / "s.jsonl"
     table.parent.mkdir()
-    table.write_text('{"text": "what ?"}')
+    table.write_text('{"images": [], "question": "what ?"}')
     for value in (None, "", ":", "data", "."):
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("MODE_SAMPLES", raising=False)

@@ -23,6 +23,7 @@ from mode_core.allocation import Allocation, AllocationError
 from mode_core.csv_files import csv_of, without_formulas
 from mode_core.errors import ModeError, in_words
 from mode_core.importance import ImportanceError
+from mode_core.request import AllocationRequest
 from mode_core.runs.run import RunError
 
 CARD = 250  # pixels
@@ -72,8 +73,8 @@ def cards(rows: pd.DataFrame) -> None:
             with st.container(border=True, width=CARD, gap=None):
                 size = size_text(row["bytes"]) if pd.notna(row["bytes"]) else "size not known"
                 st.markdown(f"**{plain(row['name'])}**")
-                st.caption(f"{plain(row['asked'])}. {size}, {row['average bits']:.3g} bits on average.")
-                st.caption(f"Predicted: {row['predicted']}")
+                st.caption(f"{plain(row['asked'])}. {size}.")
+                st.caption(f"Predicted: {plain(row['predicted'])}")
                 st.caption(f"**Measured**: {row['measured']}" if row["measured"] else "Not measured.")
 
 
@@ -122,9 +123,10 @@ def table(known: Mapping[str, Allocation]) -> pd.DataFrame:
 
 
 def _asked(one: Allocation) -> str:
-    request = one.settings.get("request")
-    method = names.short_method(one.method) or "of unknown origin"
-    return describe({"request": request}) if isinstance(request, Mapping) else method
+    try:
+        return describe({"request": AllocationRequest.of(one, current_run.statistics()).to_dict()})
+    except ValueError:  # nobody asked for it in these words: uniform bits, or made elsewhere
+        return names.short_method(one.method) or "of unknown origin"
 
 
 def _predicted(one: Allocation) -> str:

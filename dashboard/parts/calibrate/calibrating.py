@@ -17,6 +17,7 @@ from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.calibration.settings import OWN_TOKENS
+from mode_core.importance import METHODS
 from mode_core.modalities import MODALITIES, RANKED, SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
@@ -59,10 +60,13 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
         gradients = st.toggle(
             "Gradients, for Fisher importance", value=_room_for_gradients(source), disabled=not sensitivity,
             key="calibrate:gradients", persist_state="session",
-            help="Adds a backward pass: what rounding an expert does to what the model says. fisher, mode_soft_fisher "
-            "and veq need it, the best estimates below 4 bits. On where the model fits memory twice; about five times "
+            help="Adds a backward pass: what rounding an expert does to what the model says, which the best estimates "
+            "below 4 bits need. On where the model fits memory twice; about five times "
             "the time.",
         )  # fmt: skip
+        if not gradients:
+            lost = ", ".join(method.short for method in METHODS.values() if method.needs == "gradients")
+            st.caption(f"Without gradients these estimates cannot be asked for later: {plain(lost)}.")
         saliency = st.toggle(
             "Norms of the experts' outputs, for REAP", value=False, disabled=not sensitivity, key="calibrate:saliency",
             persist_state="session",

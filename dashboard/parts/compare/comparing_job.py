@@ -13,10 +13,12 @@ from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.comparison import ComparisonSettings
 from mode_core.errors import ModeError
+from mode_core.request import AllocationRequest
 
 BUDGETS = (3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
 FIRST = ("mode", "mode_soft_fisher", "frequency", "uniform")  # methods that are set at first
 MOST = 512  # items
+ASKED = ("key_ratio", "signal", "vision_weight", "min_support", "widths")  # of what every method is asked with
 
 
 def why_not() -> str:
@@ -83,10 +85,11 @@ def _settings() -> ComparisonSettings | None:
                       help="The truth that rankings are set against: one pass more for each expert.")  # fmt: skip
     if not methods or not budgets:
         return None
+    request = AllocationRequest(**{name: getattr(asked, name) for name in ASKED})
     try:
         return ComparisonSettings(
             methods=tuple(methods), average_bits=tuple(budgets), truth_bits=(min(asked.widths),) if alone else (),
-            shrinkage=tuple(sorted({0.0, asked.shrinkage})), request=asked.costs_alone,
+            shrinkage=tuple(sorted({0.0, asked.shrinkage})), request=request,
             quantizer=solving.quantizer().of_experts,
         )  # fmt: skip
     except ModeError as refused:

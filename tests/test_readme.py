@@ -54,7 +54,9 @@ def test_every_benchmark_of_the_readmes_is_there():
     every = commands()
     missing = [name for name in every if not (ROOT / "tests/benchmarks" / f"{name}.py").is_file()]
     assert not missing
-    assert "--large --limit 4 --rounds 3" in every["calibrate_overhead"] and every["sessions"] == ["--banks 48 --people 1 5 10 20 40 60"]
+    assert "--large --limit 4 --rounds 3" in every["calibrate_overhead"] and every["sessions"] == [
+        "--banks 48 --people 1 5 10 20 40 60"
+    ]
 
 
 def test_the_python_snippet_runs(workplace: Path):

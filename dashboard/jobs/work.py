@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dashboard.parts.calibrate import own_code
-from dashboard.parts.calibrate.answer_kl import AnswerKL
-from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
-from dashboard.state import model_sources
+from dashboard.jobs.answer_kl import AnswerKL
+from dashboard.state import model_sources, own_code
+from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, Progress, ProgressHook, check
 from mode_core.modalities import CODES

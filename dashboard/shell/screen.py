@@ -80,10 +80,11 @@ def draw() -> None:
     address.restore()
     estimating.settle()
     page = navigation()
-    sidebar.draw()
+    slot = sidebar.draw()
     if page.title == _PAGES_BY_NAME[_DEFAULT]:
         doors.draw()
     else:
         doors.close()
     show(page)
+    sidebar.notes(slot)
     process_wide.keep_imports()

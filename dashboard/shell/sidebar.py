@@ -19,17 +19,16 @@ _ABOUT = (
 )
 
 
-def draw() -> None:
-    """The sidebar of every page."""
+def draw() -> st.delta_generator.DeltaGenerator:
+    """The sidebar of every page; returns the place of `notes`."""
     st.logo(Path(__file__).parents[1] / "logo.svg", size="large")
     with st.sidebar:
-        for note in address.notes():
-            st.warning(plain(note), icon=":material/link_off:")
+        slot = st.container()
+        if address.watched() and process_wide.watched_job() is None:
+            address.forget_job()
         try:
             _run_picker()
             _facts(current_run.run(), current_run.statistics())
-            for note in current_run.strange_place():
-                st.warning(plain(note), icon=":material/link_off:")
             for why in estimating.damaged():
                 st.warning(f"Left out: damaged: {plain(why)}", icon=":material/broken_image:")
             _stale()
@@ -44,6 +43,13 @@ def draw() -> None:
             st.rerun()
         jobs_panel.sidebar()
         st.caption(_ABOUT)
+    return slot
+
+
+def notes(slot: st.delta_generator.DeltaGenerator) -> None:
+    """What of the address makes no sense: known in whole when the page has asked for all that it reads."""
+    for note in address.notes():
+        slot.warning(plain(note), icon=":material/link_off:")
 
 
 def _run_picker() -> None:

@@ -14,11 +14,12 @@ import streamlit as st
 
 from dashboard.components import DRAGGING
 from dashboard.components.gesture import PAUSE
-from dashboard.state.choices import ESTIMATE, Choices, from_address, same_estimate, to_address
+from dashboard.state.choices import ESTIMATE, PARAMETERS, Choices, from_address, same_estimate, to_address
 from dashboard.state.folders import PAGES
+from mode_core.json_files import shortened
 
 PLACE = (  # names in the URL beside those of the choices
-    *("run", "bank", "expert", "job", "controls"),
+    *("run", "bank", "expert", "job"),
     *("view", "order", "layers", "width", "tokens"),  # Experts
     *("step", "kind"),  # Learn
     *("sample", "shown"),  # Tokens
@@ -27,8 +28,9 @@ PLACE = (  # names in the URL beside those of the choices
     *("form", "types", "rest", "imatrix", "weighting"),  # Export
 )
 MOST_UNDONE = 50
+MOST_TOLD = 16  # options that are named where an address names none of them
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "controls", "view", "order", "layers", "tokens", "step", "shown"),
+    *("job", "view", "order", "layers", "tokens", "step", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 
@@ -39,11 +41,14 @@ def restore() -> None:
     """
     if "choices" not in st.session_state:
         _read_url(st.query_params.to_dict())
+    st.session_state["strange"] = {}
     write_url()
 
 
 def _read_url(parameters: Mapping[str, str]) -> None:
     read, problems = from_address(parameters)
+    unread = [name for name in parameters if name not in (*PLACE, *PARAMETERS)]
+    problems += [f"The address says {shortened(name)}, which no page reads; left out." for name in unread]
     held = {name: parameters[name] for name in PLACE if name in parameters}
     named = not set(ESTIMATE).isdisjoint(parameters)
     st.session_state.update(choices=read, notes=problems, place=held, named=named, linked=bool(parameters))
@@ -77,8 +82,8 @@ def write_url() -> None:
 
 
 def notes() -> list[str]:
-    """Parts of the address that could not be understood, in words."""
-    return st.session_state.get("notes", [])
+    """Parts of the address that could not be understood, in words: when it was read, and as pages asked for them."""
+    return [*st.session_state.get("notes", []), *st.session_state.get("strange", {}).values()]
 
 
 # --- the choices -------------------------------------------------------------------------------------------
@@ -176,7 +181,7 @@ def put(**changes: str | None) -> None:
 
 def bind_place(name: str, options: Sequence[Any], default: Any, key: str | None = None) -> dict[str, Any]:
     """Arguments that tie a widget to one part of the place: `st.selectbox("Sample", ids, **bind_place("sample", ids,
-    ids[0]))`. Options are told apart by `str`; what the URL holds and no option matches is shown as the default.
+    ids[0]))`. Options are told apart by `str`; what the URL holds and no option matches is told, and the default shown.
     `key` is the widget's (None: one made of the name).
     """
     key = key or f"widget:place:{name}"
@@ -190,9 +195,17 @@ def bind_place(name: str, options: Sequence[Any], default: Any, key: str | None 
 
 
 def chosen(name: str, options: Sequence[Any], default: Any) -> Any:
-    """The option that the URL names under `name`, else the default."""
-    wanted = place(name)
-    return next((option for option in options if str(option) == wanted), default)
+    """The option that the URL names under `name`, else the default; that it names none of them stands in `notes`."""
+    if (wanted := place(name)) is None:
+        return default
+    for option in options:
+        if str(option) == wanted:
+            return option
+    every = [f"{options[0]} to {options[-1]}"] if isinstance(options, range) else [str(one)[:40] for one in options]
+    there = f"are {', '.join([each for each in every if each][:MOST_TOLD])}" if any(every) else "is nothing to choose"
+    told = f"The address says {name}={shortened(wanted)}, and here {there}; left out."
+    st.session_state.setdefault("strange", {})[name] = told
+    return default
 
 
 def to_run(name: str | None) -> None:
@@ -211,6 +224,14 @@ def watch(job_id: str | None) -> None:
 def watched() -> str | None:
     """Id of the job in the URL."""
     return place("job")
+
+
+def forget_job() -> None:
+    """The job in the URL is not known: say so from now on, and take it out."""
+    st.session_state.setdefault("notes", []).append(
+        f"The address names the job {shortened(watched())}, which this server does not know (any more); left out."
+    )
+    watch(None)
 
 
 def wanted_run() -> str | None:

@@ -54,7 +54,7 @@ class Choices:
 
     def differs(self, other: Choices) -> tuple[str, ...]:
         """Names of the choices that are others there."""
-        return tuple(name for name, _, _ in _PARAMETERS.values() if self.get(name) != other.get(name))
+        return tuple(name for name, _, _ in PARAMETERS.values() if self.get(name) != other.get(name))
 
     def opened(self, allocation: Allocation, statistics: ExpertStatistics) -> Choices:
         """The choices that an allocation was made with, whoever made it; what surrounds it stays as it is.
@@ -101,7 +101,7 @@ def _short(value: float) -> str:
 
 
 # parameter -> (name of the choice, text -> value, value -> text); what a value may be its object says
-_PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
+PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "ratio": ("key_ratio", lambda text: int(text) / 100, lambda value: f"{100 * value:.0f}"),
     "signal": ("signal", str, str),
     "method": ("method", str, str),
@@ -147,13 +147,13 @@ def to_address(chosen: Choices, start: Choices = Choices()) -> dict[str, str]:
             return not follows and (name == "method" or chosen.get(name) != plain.get(name))
         return chosen.get(name) != plain.get(name)
 
-    return {parameter: show(chosen.get(name)) for parameter, (name, _, show) in _PARAMETERS.items() if told(name)}
+    return {parameter: show(chosen.get(name)) for parameter, (name, _, show) in PARAMETERS.items() if told(name)}
 
 
 def from_address(parameters: Mapping[str, str]) -> tuple[Choices, list[str]]:
     """Choices from an address, and a sentence for each parameter that makes no sense and was left at its default."""
     chosen, problems = Choices(), []
-    for parameter, (name, read, _) in _PARAMETERS.items():
+    for parameter, (name, read, _) in PARAMETERS.items():
         if parameter in parameters:
             try:
                 chosen = chosen.changed(**{name: read(parameters[parameter])})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dashboard.state import folders
-from dashboard.state.address import place, put, to_run, wanted_run
+from dashboard.state.address import chosen, put, to_run, wanted_run
 from dashboard.state.folders import BUNDLED, NoRunError, RunEntry, entry, has_bundled, runs
 from dashboard.state.remembered import remembered
-from mode_core.json_files import shortened, whole_number
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -103,8 +102,8 @@ def writable() -> bool:
 def selected() -> tuple[str, int]:
     """(bank name, expert) that the person looks at; the first ones until they choose."""
     banks = list(statistics().banks)
-    name = banks[_whole(place("bank"), len(banks))]
-    return name, _whole(place("expert"), statistics().banks[name].shape.experts)
+    name = banks[chosen("bank", range(len(banks)), 0)]
+    return name, chosen("expert", range(statistics().banks[name].shape.experts), 0)
 
 
 def select(bank: str | None = None, expert: int | None = None) -> None:
@@ -113,22 +112,3 @@ def select(bank: str | None = None, expert: int | None = None) -> None:
         put(bank=str(list(statistics().banks).index(bank)))
     if expert is not None:
         put(expert=str(expert))
-
-
-def strange_place() -> list[str]:
-    """Why a bank or an expert that the address names is not the one that is shown: this run has no such one."""
-    banks = list(statistics().banks.values())
-    ends = {"bank": len(banks), "expert": banks[_whole(place("bank"), len(banks))].shape.experts}
-    return [
-        f"The address says {name}={shortened(text)}, and here are 0 to {end - 1}; left out."
-        for name, end in ends.items()
-        if (text := place(name)) is not None and not _below(text, end)
-    ]
-
-
-def _below(text: str, end: int) -> bool:
-    return whole_number(text) and len(text) < 10 and int(text) < end
-
-
-def _whole(text: str | None, end: int) -> int:
-    return int(text) if text and _below(text, end) else 0

@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.parts.calibrate.own_code import named_switch
 from dashboard.state import model_sources, solving
 from dashboard.state.address import choices
 from dashboard.state.current_run import run
+from dashboard.state.own_code import named_switch
+from dashboard.state.visitor import may_run
 from mode_core.allocation import Price
 from mode_core.allocation import prices as solve_all
 from mode_core.memory import Fit, around_experts, fit, kv_cache_bytes
@@ -44,14 +45,12 @@ def card_fit() -> Fit | None:
 
 def surroundings() -> tuple[int, int]:
     """Bytes of the model without its routed experts at the chosen widths, and of the cache of the chosen context."""
-    from dashboard.parts.calibrate import trust
-
     now, source = choices(), run().model_source
     if not source or not (Path(source) / "config.json").is_file():
         raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
                          "not known.")  # fmt: skip
     source = model_sources.allowed(source)
-    trusted = trust.may_run(source)
+    trusted = may_run(source)
     rest = _rest(source, trusted, solving.quantizer())
     return rest, kv_cache_bytes(_config(source, trusted), now.context)
 

@@ -22,7 +22,7 @@ from mode_core.run import Run
 
 if TYPE_CHECKING:
     from dashboard.jobs.work import ModelShelf
-    from dashboard.parts.quantize.measured import Measurement
+    from dashboard.state.measured import Measurement
     from mode_core.evaluation.records import Scores
 
 
@@ -112,7 +112,7 @@ def measurements() -> list[Measurement]:
 
 @remembered(8)
 def _kept_scores(key: tuple, _run: Run) -> tuple[list[Measurement], dict[str, str], dict[str, Scores]]:
-    from dashboard.parts.quantize.measured import measurements_of, read_records
+    from dashboard.state.measured import measurements_of, read_records
 
     damaged: dict[str, str] = {}
     kept = read_records(_run.evaluations(damaged), damaged)

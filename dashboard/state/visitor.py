@@ -7,7 +7,10 @@ import secrets
 
 import streamlit as st
 
+from dashboard.state.own_code import identity
+
 VISITOR, LOCAL = "X-Mode-Visitor", "X-Mode-Local"  # headers that only the door sets
+LEAVES = "trusted models"  # session state: frozenset of models' identities
 OWN_CODE = "MODE_OWN_CODE"  # environment variable: "anywhere" lets visitors from elsewhere run a model's own code
 
 
@@ -28,3 +31,9 @@ def own_code_allowed() -> bool:
     """May this visitor run a model's own code: from this machine, or where the server was started so."""
     headers = st.context.headers.to_dict()
     return os.environ.get(OWN_CODE) == "anywhere" or not headers or headers.get(LOCAL) == "yes"
+
+
+def may_run(source: str | None) -> bool:
+    """Has the person of this session given this model leave to run its own code?"""
+    leaves = st.session_state.get(LEAVES, frozenset()) if own_code_allowed() else frozenset()
+    return source is not None and identity(source) in leaves

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dashboard.parts.budget.budget_words import interval
-from dashboard.parts.quantize.measured import Measurement
 from dashboard.state import estimating, process_wide, solving
+from dashboard.state.measured import Measurement
 from dashboard.words.sizes import size_text
 from mode_core.allocation import Allocation
 from mode_core.importance import Recommendation

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.jobs.answer_kl import AnswerKL
+from dashboard.jobs.forecast import estimate_memory
 from dashboard.jobs.work import ModelShelf, calibrate_run
-from dashboard.parts.calibrate.answer_kl import AnswerKL
-from dashboard.parts.calibrate.forecast import estimate_memory
 from mode_core.calibration import CalibrationError, CalibrationSettings, LogitKLSettings, logit_kl_cost
 from mode_core.importance import METHODS
 from mode_core.run import Run

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from dashboard.state import address
+from mode_core.run import Run
 from tests.app.conftest import NAME, words
+from tests.synthetic_evidence import synthetic_evidence
 
 
 @pytest.fixture
@@ -74,6 +77,37 @@ def test_a_place_in_the_address_that_is_not_there_is_told_and_left_out(open_app)
     assert "The address says expert='99" in words(app)
 
 
+READ = (  # page, what must hold for it to read them, and everything else of the address that is asked for there
+    ("experts", {}, ("bank", "expert", "view", "order", "layers", "width", "tokens")),
+    ("learn", {}, ("step",)),
+    ("learn", {"step": "5"}, ("kind",)),
+    ("tokens", {}, ("sample", "shown")),
+    ("compare", {}, ("section", "evidence", "metric", "modality")),
+    ("compare", {"section": "runs"}, ("other",)),
+    ("budget", {}, ("panel", "form", "job")),
+    ("export", {"form": "gguf"}, ("types", "rest", "imatrix")),
+    ("export", {"form": "imatrix"}, ("weighting",)),
+    ("calibrate", {}, ("run", "colour")),
+)
+
+
+@pytest.mark.parametrize(("page", "held", "names"), READ, ids=lambda case: case if isinstance(case, str) else None)
+def test_a_place_that_no_page_knows_is_told_and_left_out(open_app, places, page, held, names):
+    run = Run.open(places / "runs" / NAME)
+    synthetic_evidence(run.statistics).save(run.path / "evidence")
+    app = open_app(page, **held, **dict.fromkeys(names, "zzz"))
+    assert not app.exception
+    told = words(app)
+    for name in names:
+        sign = {"job": "names the job 'zzz'", "colour": "says 'colour'", "run": "no run called 'zzz'"}
+        assert sign.get(name, f"The address says {name}='zzz', and here ") in told, name
+    assert ("zzz" in dict(app.query_params).values()) == bool({*names} - {"job", "colour"})
+
+
+def test_every_place_of_the_address_is_tried():
+    assert {name for _, _, names in READ for name in names} == {*address.PLACE, "colour"}
+
+
 HOSTILE = (
     "",
     "²",
@@ -93,9 +127,9 @@ HOSTILE = (
 
 
 def test_no_value_in_an_address_brings_out_a_foreign_error():
-    from dashboard.state.choices import _PARAMETERS, Choices, from_address, to_address
+    from dashboard.state.choices import PARAMETERS, Choices, from_address, to_address
 
-    for parameter in _PARAMETERS:
+    for parameter in PARAMETERS:
         for value in HOSTILE:
             read, problems = from_address({parameter: value})
             assert problems or from_address(to_address(read))[0] == read, f"{parameter}={value}"
@@ -105,12 +139,12 @@ def test_no_value_in_an_address_brings_out_a_foreign_error():
 
 @pytest.mark.parametrize("page", ["budget", "quantize"])
 @pytest.mark.parametrize(
-    "address",
+    "asked",
     [{"alpha": "1e308"}, {"widths": "1"}, {"group": "0.5"}, {"pins": "999.0.3"}, {"mb": "1e-300", "budget": "MB"}],
     ids=str,
 )
-def test_an_impossible_address_is_told_and_no_page_breaks(open_app, page, address):
-    app = open_app(page, **address)
+def test_an_impossible_address_is_told_and_no_page_breaks(open_app, page, asked):
+    app = open_app(page, **asked)
     assert not app.exception
     told = words(app)
     assert any(

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from dashboard.jobs import work
-from dashboard.parts.quantize.measured import (
+from dashboard.state.measured import (
     MODELS,
     Measurement,
     accuracy_frame,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.jobs import work
-from dashboard.parts.calibrate.forecast import outlined
+from dashboard.jobs.forecast import outlined
 from dashboard.state import folders, model_sources
 from mode_core.models import ModelError
 

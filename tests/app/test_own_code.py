@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dashboard.jobs.work import ModelShelf
-from dashboard.parts.calibrate import own_code
-from dashboard.state import folders, process_wide
+from dashboard.state import folders, own_code, process_wide
 from mode_core.calibration import CalibrationSettings
 from mode_core.models import ModelError
 from mode_core.run import Run

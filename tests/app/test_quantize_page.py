@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dashboard.parts.quantize import measuring, verdict
-from dashboard.parts.quantize.measured import Measurement, measurements_of, read_records
 from dashboard.state import folders
+from dashboard.state.measured import Measurement, measurements_of, read_records
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words

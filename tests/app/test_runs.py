@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.jobs.forecast import estimate_memory, tokens_per_second
 from dashboard.parts.calibrate import model_picker, run_list
-from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
 from dashboard.state import folders
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.errors import SettingsError

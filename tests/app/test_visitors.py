@@ -11,7 +11,6 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard.parts.calibrate import trust
 from dashboard.state import process_wide, visitor
 from mode_core.jobs import JobQueue
 from tests.app.conftest import APP, words
@@ -82,13 +81,13 @@ def test_a_full_queue_is_said_on_the_page(open_app, monkeypatch):
 
 
 def test_from_elsewhere_no_leave_counts_unless_the_server_was_started_so(elsewhere, monkeypatch):
-    monkeypatch.setattr(trust.st, "session_state", {trust.LEAVES: frozenset({"owner/name"})})
+    monkeypatch.setattr(visitor.st, "session_state", {visitor.LEAVES: frozenset({"owner/name"})})
     elsewhere("yes")
-    assert trust.may_run("owner/name") and not trust.may_run("owner/other") and not trust.may_run(None)
+    assert visitor.may_run("owner/name") and not visitor.may_run("owner/other") and not visitor.may_run(None)
     elsewhere("no")
-    assert not trust.may_run("owner/name")
+    assert not visitor.may_run("owner/name")
     for odd in ("", "yes", "1"):
         monkeypatch.setenv("MODE_OWN_CODE", odd)
-        assert not trust.may_run("owner/name")
+        assert not visitor.may_run("owner/name")
     monkeypatch.setenv("MODE_OWN_CODE", "anywhere")
-    assert trust.may_run("owner/name")
+    assert visitor.may_run("owner/name")

@@ -121,7 +121,7 @@ def pages(folder: Path, count: int) -> Path:
 
 def estimates(folder: Path, **changed: Any) -> dict[str, float]:
     """Billions of parameters, and gigabytes: the weights, and the estimate without and with gradients."""
-    from dashboard.parts.calibrate.forecast import estimate_memory, outlined
+    from dashboard.jobs.forecast import estimate_memory, outlined
     from mode_core.calibration import CalibrationSettings
 
     _, parameters = outlined(str(folder))

@@ -13,10 +13,10 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard.charts import accuracy_by_task
-from dashboard.parts.calibrate.own_code import SWITCH
 from dashboard.parts.export.report import Section, report
-from dashboard.parts.quantize.measured import MODELS, Measurement, accuracy_frame
 from dashboard.shell.hosts import _addresses, loopback
+from dashboard.state.measured import MODELS, Measurement, accuracy_frame
+from dashboard.state.own_code import SWITCH
 from mode_core.evaluation import ScoredAnswer, Scores
 from mode_core.run import Run
 from tests.browser.server import ROOT, browser_path, running_app, settled

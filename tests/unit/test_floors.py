@@ -136,6 +136,13 @@ def test_charts_do_not_import_streamlit(path: Path):
     assert not {name for name in imported(path) if name.split(".")[0] == "streamlit"}
 
 
+@pytest.mark.parametrize("room", ["charts", "components", "words", "state", "jobs"])
+def test_what_pages_share_knows_no_page(room: str):
+    for path in files_of(f"dashboard/{room}"):
+        upper = {name for name in imported(path) if name.startswith(("dashboard.parts", "dashboard.shell", "pages."))}
+        assert not upper, f"{path.relative_to(ROOT)} imports {upper}"
+
+
 def test_only_the_entry_patches_the_import_path():
     patched = [
         path.relative_to(ROOT)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dashboard.charts.measures import original_bytes
 from dashboard.components import Figure, Readout
-from dashboard.parts.quantize.measured import ALLOCATION, UNIFORM, Measurement
 from dashboard.state import current_run, estimating, planning, process_wide, solving
 from dashboard.state.estimating import NearlyUniform
+from dashboard.state.measured import ALLOCATION, UNIFORM, Measurement
 from dashboard.words import names
 from dashboard.words.sizes import size_text
 from mode_core.allocation import Allocation, AllocationError

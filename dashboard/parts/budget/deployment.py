@@ -30,8 +30,8 @@ _UNKNOWN = (ValueError, OSError, ModelError, ImportanceError)  # what a model th
 
 def engine() -> Target | None:
     """The form of the engine that the address names; the same that Export opens with."""
-    form = TARGETS.get(address.place("form") or "")
-    return form if form is not None and form.engine else None
+    name = address.chosen("form", list(TARGETS), None)
+    return TARGETS[name] if name and TARGETS[name].engine else None
 
 
 def row() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import psutil
 import streamlit as st
 
+from dashboard.jobs.answer_kl import AnswerKL
+from dashboard.jobs.forecast import estimate_memory, tokens_per_second
 from dashboard.jobs.work import estimate_tokens
 from dashboard.parts.calibrate import sample_picker, trust
-from dashboard.parts.calibrate.answer_kl import AnswerKL
-from dashboard.parts.calibrate.forecast import estimate_memory, tokens_per_second
 from dashboard.state import folders, model_sources
 from dashboard.words import names
 from dashboard.words.plain import plain

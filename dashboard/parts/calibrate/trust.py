@@ -11,20 +11,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.parts.calibrate.own_code import MEANING, SWITCH, OwnCode, identity, own_code
 from dashboard.state import model_sources
-from dashboard.state.visitor import OWN_CODE, own_code_allowed
+from dashboard.state.own_code import MEANING, SWITCH, OwnCode, identity, own_code
+from dashboard.state.visitor import LEAVES, OWN_CODE, may_run, own_code_allowed
 from dashboard.words.plain import plain
 from mode_core.models.errors import ModelError
 
-LEAVES = "trusted models"  # session state: frozenset of identities
 SHOWN = 8  # names of files
-
-
-def may_run(source: str | None) -> bool:
-    """Has the person of this session given this model leave to run its own code?"""
-    leaves = st.session_state.get(LEAVES, frozenset()) if own_code_allowed() else frozenset()
-    return source is not None and identity(source) in leaves
 
 
 def switch(source: str) -> None:

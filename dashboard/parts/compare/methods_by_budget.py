@@ -24,7 +24,7 @@ SHORT_NAME = comparing.named(names.short_method)
 def part() -> None:
     """A metric against the budget, and the difference from one rival."""
     known = comparisons.evidence_names()
-    name = known[0] if known else ""
+    name = address.chosen("evidence", known, known[0] if known else "")
     if len(known) > 1:
         bound = address.bind_place("evidence", known, known[0])
         words = {each: each.replace("_", " ") or "all methods" for each in known}

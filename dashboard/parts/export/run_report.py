@@ -12,8 +12,7 @@ from dashboard.charts.measures import divergences
 from dashboard.parts.budget import bits_map, damage
 from dashboard.parts.budget.budget_words import headline, metrics
 from dashboard.parts.export.report import Section, report
-from dashboard.parts.quantize import measured
-from dashboard.state import address, current_run, estimating, process_wide, solving
+from dashboard.state import address, current_run, estimating, measured, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.words import names
 from dashboard.words.sizes import size_text

@@ -48,8 +48,8 @@ class Ground:
     def of_session(cls) -> Ground:
         now = address.choices().request
         grid = charts.FrequencyGrid.of(current_run.statistics(), solving.frequencies(), now.key_ratio, now.signal)
-        if address.place("bank") is not None:
-            return cls(grid, grid.axes.names.index(current_run.selected()[0]))
+        if (row := address.chosen("bank", range(len(grid.axes.names)), None)) is not None:
+            return cls(grid, row)
         low, looked = starved(grid)
         return cls(grid, int(np.argmax(low / np.maximum(looked, 1))))
 

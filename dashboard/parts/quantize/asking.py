@@ -10,9 +10,9 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.quantize import quantizing, results, verdict
-from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM
 from dashboard.parts.quantize.measuring import answerable
 from dashboard.state import current_run, estimating, process_wide, solving
+from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation
 from mode_core.samples import ImageSource, Sample, SampleError

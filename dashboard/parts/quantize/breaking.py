@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.parts.quantize import measuring
-from dashboard.parts.quantize.measured import ALLOCATION, MODELS, UNIFORM, Measurement
 from dashboard.parts.quantize.verdict import WHO, broken, parted
+from dashboard.state.measured import ALLOCATION, MODELS, UNIFORM, Measurement
 from dashboard.words.plain import plain
 from mode_core.evaluation.answer_rows import AnswerRow
 from mode_core.samples import SampleError

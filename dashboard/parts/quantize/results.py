@@ -8,10 +8,10 @@ import streamlit as st
 
 from dashboard.charts import accuracy_by_task
 from dashboard.components import chart
-from dashboard.parts.quantize import breaking, measured, verdict
-from dashboard.parts.quantize.measured import MODELS, ORIGINAL, Measurement
-from dashboard.state import process_wide, solving
+from dashboard.parts.quantize import breaking, verdict
+from dashboard.state import measured, process_wide, solving
 from dashboard.state.choices import describe
+from dashboard.state.measured import MODELS, ORIGINAL, Measurement
 from dashboard.words.plain import plain
 from mode_core.csv_files import without_formulas
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dashboard.parts.quantize.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from dashboard.state.choices import describe
+from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from dashboard.words.sizes import size_text
 from mode_core.evaluation.answer_rows import AnswerRow, side_by_side
 from mode_core.evaluation.records import normalised

@@ -36,7 +36,7 @@ class AnswerKL:
         Raises:
             ModelError, OSError, ValueError: no configuration on this machine, or a family without expert banks.
         """
-        from dashboard.parts.calibrate.forecast import outlined
+        from dashboard.jobs.forecast import outlined
         from mode_core.calibration.logit_kl import logit_kl_passes
 
         banks, _ = outlined(source, trusted)

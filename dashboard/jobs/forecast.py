@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboard.parts.calibrate.own_code import named_switch
 from dashboard.state import model_sources
+from dashboard.state.own_code import named_switch
 from mode_core.calibration import CalibrationSettings
 from mode_core.run import Run
 from mode_core.statistics import BINS, FOLDS

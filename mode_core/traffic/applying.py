@@ -10,6 +10,7 @@ from scipy.spatial.distance import jensenshannon
 
 from mode_core.importance.frequency import share
 from mode_core.importance.records import CostTable
+from mode_core.modalities import AUDIO_TOKENS
 from mode_core.statistics import BINS, ExpertStatistics
 from mode_core.traffic.profile import TrafficError, TrafficProfile
 
@@ -21,8 +22,13 @@ def with_traffic(statistics: ExpertStatistics, profile: TrafficProfile, vision_w
     that calibration showed no picture gets none.
 
     Raises:
-        TrafficError: the trace has no vision tokens, and vision has a weight.
+        TrafficError: the trace has no vision tokens, and vision has a weight; or calibration heard sounds, whose tokens
+            a trace does not tell from text.
     """
+    if any(bank.tokens_by_fold(AUDIO_TOKENS).any() for bank in statistics):
+        raise TrafficError(
+            "This run was calibrated with sounds, and a trace does not tell audio tokens from text; take a run without."
+        )
     seen = any(bank.total(f"vision_tokens/{statistics.signals[0]}").any() for bank in statistics)
     if seen and vision_weight and not profile.vision.any():
         raise TrafficError(

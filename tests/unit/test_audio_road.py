@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from mode_core.calibration import calibrate
+from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.errors import CalibrationError
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.importance import frequencies
@@ -147,6 +149,8 @@ def test_the_whole_road(hearing, samples, tmp_path):
             assert one.span == pytest.approx((length * place / tokens, length * (place + 1) / tokens))
     loud, deaf = (AllocationRequest(widths=(2, 4), audio_weight=weight).solve(statistics) for weight in (1.0, 0.0))
     assert loud.objective > deaf.objective
+    with pytest.raises(CalibrationError, match=r"text and key vision tokens; one has a sound. Leave it out"):
+        measure_logit_kl(hearing, samples)
     reference = record_reference(hearing, samples, max_new_tokens=2)
     with quantize_experts(hearing, loud, "rtn", 16):
         scores = evaluate(hearing, samples, reference, max_new_tokens=2)

@@ -10,6 +10,7 @@ from dashboard.parts.controls import key_ratio_slider
 from dashboard.parts.tokens import choices, overlaps, routes, stability
 from dashboard.parts.tokens.token_pictures import large_picture, pictures
 from dashboard.state import address, current_run, kept_samples
+from mode_core.modalities import AUDIO_TOKENS, VISION_TOKENS
 
 LOOKS = {"key": "Which tokens are key?", "routes": "Which experts did this token use?"}
 
@@ -26,10 +27,17 @@ def page() -> None:
         routes.part(charts.Axes.of(statistics))
         return
     first = next(iter(statistics))
-    if not statistics.signals or not first.vision("tokens", statistics.signals[0]).any():
+    if heard := first.tokens_by_fold(AUDIO_TOKENS).sum():
+        st.caption(
+            f"This run also heard {heard:,.0f} audio tokens. They are ranked by the same signals and key ratio, "
+            "among themselves; here only pictures are shown, and Experts shows what key audio tokens choose."
+        )
+    if not statistics.signals or not first.tokens_by_fold(VISION_TOKENS).any():
         st.markdown("**No vision tokens were routed in this run.**")
         st.info(
-            "It was calibrated on text alone: there is nothing to rank, and the key ratio changes nothing. "
+            "There is no picture to lay a ranking over"
+            + ("" if heard else ", and the key ratio changes nothing")
+            + ". "
             "Calibrate with samples that have pictures, or open another run.",
             icon=":material/info:",
         )

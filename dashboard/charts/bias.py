@@ -8,8 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from mode_core.modalities import ALL, AUDIO_TOKENS, KEY_AUDIO, KEY_TOKENS, VISION_TOKENS
 
-_COLOURS = (theme.KIND_COLOURS["vision"], theme.KIND_COLOURS["key"], theme.KIND_COLOURS["all"])
+_COLOURS = tuple(theme.KIND_COLOURS[kind] for kind in (VISION_TOKENS, KEY_TOKENS, ALL, KEY_AUDIO, AUDIO_TOKENS))
 
 
 def divergence_by_layer(ticks: Sequence[str], divergence: Mapping[str, Sequence[float]]) -> go.Figure:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from dashboard.words.names import ITEMS
 from dashboard.words.plain import plain_label
+from mode_core.modalities import AUDIO_TOKENS, KEY_AUDIO, KEY_TOKENS, TEXT_TOKENS, USUAL, VISION_TOKENS
 
 MEAN = -1  # calibration number of rows that are means over calibration draws
 METRICS = {"accuracy": "exact answers, %", "kl": "KL to the original, nats", "agreement": "same next token, %"}
@@ -194,11 +195,18 @@ def certainty(low: np.ndarray, high: np.ndarray, metric: str) -> np.ndarray:
 def paired_by_budget(
     paired: pd.DataFrame, method: str, against: str, metric: str = "kl", label: Label = str
 ) -> go.Figure:
-    """One method minus another at every budget, for text-only items and items with a picture, with intervals."""
+    """One method minus another at every budget, by kind of item, with intervals."""
     rows = paired[(paired["method"] == method) & (paired["against"] == against) & (paired["metric"] == metric)]
     scale, traces = SCALES[metric], []
-    kinds = (("text", theme.KIND_COLOURS["text"], "circle"), ("vision", theme.KIND_COLOURS["key"], "diamond"))
-    for shift, (modality, colour, symbol) in zip((-0.012, 0.012), kinds, strict=True):
+    looks = {
+        TEXT_TOKENS: (TEXT_TOKENS, "circle"),
+        VISION_TOKENS: (KEY_TOKENS, "diamond"),
+        AUDIO_TOKENS: (KEY_AUDIO, "square"),
+    }
+    kinds = [name for name in looks if name in USUAL or (rows["modality"] == name).any()]
+    for place, modality in enumerate(kinds):
+        shift, (kind, symbol) = 0.024 * (place - (len(kinds) - 1) / 2), looks[modality]
+        colour = theme.KIND_COLOURS[kind]
         own = rows[rows["modality"] == modality].sort_values("average_bits")
         value, low, high = (scale * own[column].to_numpy(float) for column in ("difference", "low", "high"))
         traces.append(
@@ -214,7 +222,7 @@ def paired_by_budget(
                 "(%{customdata[1]:+.3g} to %{customdata[2]:+.3g})<extra></extra>",
             )
         )
-    both = rows[rows["modality"].isin(["text", "vision"])]
+    both = rows[rows["modality"].isin(kinds)]
     sure = certainty(both["low"].to_numpy(float), both["high"].to_numpy(float), metric)
     better = "below" if lower_is_better(metric) else "above"
     mark = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}

@@ -9,14 +9,27 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from mode_core.importance import bias
-from mode_core.modalities import KINDS
+from mode_core.modalities import (
+    ALL,
+    AUDIO_TOKENS,
+    KEY_AUDIO,
+    KEY_TOKENS,
+    KINDS,
+    MODALITIES,
+    REDUNDANT_TOKENS,
+    TEXT_TOKENS,
+    VISION_TOKENS,
+    shown_of,
+)
 
 _SYMBOLS = {
-    "text": "circle",
-    "vision": "diamond-open",
-    "key": "diamond",
-    "redundant": "x-thin-open",
-    "all": "line-ew-open",
+    TEXT_TOKENS: "circle",
+    VISION_TOKENS: "diamond-open",
+    KEY_TOKENS: "diamond",
+    REDUNDANT_TOKENS: "x-thin-open",
+    ALL: "line-ew-open",
+    AUDIO_TOKENS: "square-open",
+    KEY_AUDIO: "square",
 }
 
 
@@ -28,10 +41,10 @@ def bank_profile(
     `shares[kind]` is `[E]` (sums to 1; NaN where no such token was routed), `counts[kind]` the tokens behind.
     The line from ◇ (all vision) to ◆ (key vision) is what removing redundant tokens changes.
     """
-    order = np.argsort(-np.nan_to_num(shares["text"]), kind="stable")
+    order = np.argsort(-np.nan_to_num(shares[TEXT_TOKENS]), kind="stable")
     places, even = np.arange(order.size), 100 / order.size
-    traces: list = [_denoising(100 * shares["vision"][order], 100 * shares["key"][order])]
-    for kind in ("text", "vision", "key"):
+    traces: list = [_denoising(100 * shares[VISION_TOKENS][order], 100 * shares[KEY_TOKENS][order])]
+    for kind in (kind for kind in shown_of(MODALITIES) if kind in shares):
         marker = {
             "color": theme.KIND_COLOURS[kind],
             "symbol": _SYMBOLS[kind],
@@ -90,7 +103,7 @@ def _denoising(vision: np.ndarray, key: np.ndarray) -> go.Scatter:
 
 def _starved(shares: Mapping[str, np.ndarray]) -> str:
     """How many of the busiest text experts counting all tokens puts in the lower half."""
-    low, top = bias.starved(shares["text"], shares["all"]).sum(), bias.busiest(shares["text"]).sum()
+    low, top = bias.starved(shares[TEXT_TOKENS], shares[ALL]).sum(), bias.busiest(shares[TEXT_TOKENS]).sum()
     return f"{low} of the {top} busiest experts for text are in the lower half by count of all tokens."
 
 

@@ -9,16 +9,18 @@ from dashboard.charts.grids import reorder
 from dashboard.charts.measures import FrequencyGrid
 from dashboard.charts.panels import Panel, bar, within
 from mode_core.importance.bias import busiest_ranks
+from mode_core.modalities import ALL, KEY_AUDIO, KEY_TOKENS, TEXT_TOKENS, VISION_TOKENS
 
 VIEWS = {"load": "Load", "rank": "Rank", "ratio": "Ratio", "specialisation": "Specialisation"}
-PANELS = ("text", "vision", "key")
+PANELS = (TEXT_TOKENS, VISION_TOKENS, KEY_TOKENS, KEY_AUDIO)  # those of them that the run has
 TITLES = {
-    "text": "Text",
-    "vision": "Raw vision",
-    "key": "Denoised vision",
-    "all": "all counted together",
+    TEXT_TOKENS: "Text",
+    VISION_TOKENS: "Raw vision",
+    KEY_TOKENS: "Denoised vision",
+    KEY_AUDIO: "Denoised audio",
+    ALL: "all counted together",
 }
-RATIOS = (("text", "all"), ("key", "vision"), ("text", "key"))
+RATIOS = ((TEXT_TOKENS, ALL), (KEY_TOKENS, VISION_TOKENS), (TEXT_TOKENS, KEY_TOKENS), (TEXT_TOKENS, KEY_AUDIO))
 MOST_DOUBLINGS = 3  # of the scale: an eighth and eight times
 _FRACTIONS = {-1: "½", -2: "¼", -3: "⅛"}
 
@@ -34,8 +36,8 @@ def frequency_panels(grid: FrequencyGrid, view: str, columns: np.ndarray | None)
     if view == "specialisation":
         return [_specialisation(grid, columns)]
     if view == "ratio":
-        return [_ratio(grid, one, other, columns) for one, other in RATIOS]
-    return [_of_one_kind(grid, kind, view, columns) for kind in PANELS]
+        return [_ratio(grid, one, other, columns) for one, other in RATIOS if other in grid.shares]
+    return [_of_one_kind(grid, kind, view, columns) for kind in PANELS if kind in grid.shares]
 
 
 def _of_one_kind(grid: FrequencyGrid, kind: str, view: str, columns: np.ndarray | None) -> Panel:
@@ -61,8 +63,8 @@ def _ratio(grid: FrequencyGrid, one: str, other: str, columns: np.ndarray | None
 
 def _specialisation(grid: FrequencyGrid, columns: np.ndarray | None) -> Panel:
     """Text ÷ denoised vision, the greyer the less of both an expert gets: a ratio of next to nothing says nothing."""
-    panel = _ratio(grid, "text", "key", columns)
-    load = np.clip(np.fmax(grid.load("text"), grid.load("key")), 0, 1)
+    panel = _ratio(grid, TEXT_TOKENS, KEY_TOKENS, columns)
+    load = np.clip(np.fmax(grid.load(TEXT_TOKENS), grid.load(KEY_TOKENS)), 0, 1)
     veil = {
         "type": "heatmap",
         "z": reorder(load, columns),
@@ -137,14 +139,14 @@ def frequency_scale(grid: FrequencyGrid, view: str, panels: list[Panel], bands: 
 
 def _end(grid: FrequencyGrid) -> int:
     """Doublings that the scale reaches to either side: all but one in fifty of text and raw vision lie within."""
-    steady = np.abs(np.stack([_doublings(grid.load(kind)) for kind in ("text", "vision")]))
+    steady = np.abs(np.stack([_doublings(grid.load(kind)) for kind in (TEXT_TOKENS, VISION_TOKENS)]))
     known = steady[np.isfinite(steady) & (steady < 16)]
     return int(np.clip(np.ceil(np.percentile(known, 98)), 1, MOST_DOUBLINGS)) if known.size else 1
 
 
 def frequency_summary(grid: FrequencyGrid) -> str:
     """The busiest expert for text, and what denoised vision makes of it."""
-    text, key = grid.load("text"), grid.load("key")
+    text, key = grid.load(TEXT_TOKENS), grid.load(KEY_TOKENS)
     if not np.isfinite(text).any():
         return "No text token was routed in these samples."
     row, expert = np.unravel_index(np.nanargmax(text), text.shape)

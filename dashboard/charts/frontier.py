@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from mode_core.modalities import TEXT_TOKENS
 
 HEIGHT = 300
 MARGIN = {"l": 60, "r": 20, "t": 64, "b": 44}
@@ -33,7 +34,7 @@ def frontier_chart(
     """
     budgets, damage = np.asarray(budgets, float), np.asarray(damage, float)
     hover = f"%{{x:.4g}} {unit}<br>predicted damage %{{y:.3g}}"
-    line = {"color": theme.KIND_COLOURS["text"], "width": 2}
+    line = {"color": theme.KIND_COLOURS[TEXT_TOKENS], "width": 2}
     traces = [
         go.Scatter(
             x=budgets, y=damage, mode="lines", line=line, name="this method", hovertemplate=f"{hover}<extra></extra>"
@@ -102,7 +103,7 @@ def damage_by_layer(
     ticks: Sequence[str], chosen: Sequence[float], uniform: Sequence[float], uniform_name: str
 ) -> go.Figure:
     """Predicted damage of each layer under this allocation beside a uniform one: `[L]` each, in cost units."""
-    rows = (("this allocation", chosen, theme.KIND_COLOURS["text"]), (uniform_name, uniform, theme.QUIET))
+    rows = (("this allocation", chosen, theme.KIND_COLOURS[TEXT_TOKENS]), (uniform_name, uniform, theme.QUIET))
     traces = [
         go.Bar(
             x=list(ticks),

@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from mode_core.modalities import KEY_TOKENS, VISION_TOKENS
 
 HEIGHT = 400
 MARGIN = {"l": 58, "r": 20, "t": 44, "b": 46}
@@ -151,9 +152,9 @@ def key_dumbbells(vision: np.ndarray, key: np.ndarray, top: int, shown: bool = T
             traces.append(go.Scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip",
                                      showlegend=False))  # fmt: skip
     kinds = (
-        (("vision", vision, "diamond-open"), ("key", key, "diamond"))
+        ((VISION_TOKENS, vision, "diamond-open"), (KEY_TOKENS, key, "diamond"))
         if shown
-        else (("vision", vision, "diamond-open"),)
+        else ((VISION_TOKENS, vision, "diamond-open"),)
     )
     for kind, values, symbol in kinds:
         colour = theme.KIND_COLOURS[kind]

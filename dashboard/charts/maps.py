@@ -11,6 +11,7 @@ from dashboard.charts.grids import specialisation_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid, text_vision_divergence
 from dashboard.charts.panels import bands_of, stacked
 from dashboard.charts.sensitivity import sensitivity_panel, sensitivity_scale, sensitivity_summary
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 
 ORDERS = {"index": "By number", "specialisation": "From text to denoised vision"}
 LAYER_ORDERS = {"depth": "By depth", "divergence": "By text–vision divergence"}
@@ -24,7 +25,7 @@ def layer_order(grid: FrequencyGrid, order: str) -> np.ndarray:
 
 def expert_order(grid: FrequencyGrid, order: str) -> np.ndarray | None:
     """Columns `[L, E]` in one of `ORDERS`; None leaves experts by their number."""
-    return None if order == "index" else specialisation_order(grid.shares["text"], grid.shares["key"])
+    return None if order == "index" else specialisation_order(grid.shares[TEXT_TOKENS], grid.shares[KEY_TOKENS])
 
 
 def expert_maps(
@@ -33,7 +34,7 @@ def expert_maps(
     bits: int,
     *,
     view: str = "load",
-    kind: str = "text",
+    kind: str = TEXT_TOKENS,
     rows: np.ndarray | None = None,
     columns: np.ndarray | None = None,
     selected: tuple[int, int] | None = None,

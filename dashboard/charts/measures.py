@@ -14,13 +14,13 @@ from mode_core.importance import bias
 from mode_core.importance.records import Frequencies
 from mode_core.importance.sensitivity import measured
 from mode_core.importance.stacks import View, views
-from mode_core.modalities import KINDS
+from mode_core.modalities import ALL, KEY_AUDIO, KEY_TOKENS, TEXT_TOKENS, VISION_TOKENS, kinds_of, shown_of
 from mode_core.statistics import ExpertStatistics
 
 
 @dataclass(frozen=True)
 class FrequencyGrid:
-    """Shares and counts by kind of token (text, vision, key, redundant, all), each float32 `[L, E]`.
+    """Shares and counts by kind of token (`kinds_of` the run's modalities), each float32 `[L, E]`.
 
     A bank that saw no token of a kind is NaN there in `shares`, and 0 in `counts` (top-k selections, which is
     the number of tokens that each expert saw).
@@ -38,7 +38,7 @@ class FrequencyGrid:
         axes = Axes.of(statistics)
         found = views(statistics, key_ratio, signal)
         shares, counts = {}, {}
-        for kind in KINDS:
+        for kind in kinds_of(statistics.modalities):
             counts[kind] = axes.stack(_rows(found, lambda view, kind=kind: view.sums(kind, "selections")))
             shares[kind] = axes.stack({name: getattr(frequencies[name], kind) for name in axes.names})
             shares[kind][[kind in frequencies[name].empty for name in axes.names]] = np.nan
@@ -56,7 +56,7 @@ class FrequencyGrid:
 
 @dataclass(frozen=True)
 class SensitivityGrid:
-    """Measured squared output error per expert and width, float32 `[L, E, B]` by kind (text, vision, key).
+    """Measured squared output error per expert and width, float32 `[L, E, B]` by kind (`shown_of` its modalities).
 
     NaN where no token of that kind was measured for an expert; `support` counts the tokens behind, `[L, E]`.
     """
@@ -72,7 +72,7 @@ class SensitivityGrid:
         axes = Axes.of(statistics)
         found = views(statistics, key_ratio, signal)
         errors, support = {}, {}
-        for kind in ("text", "vision", "key"):
+        for kind in shown_of(statistics.modalities):
             by_bank = _rows(found, lambda view, kind=kind: measured(view, kind))
             support[kind] = axes.stack(_rows(found, lambda view, kind=kind: view.sums(kind, "support")))
             columns = range(len(statistics.bits))
@@ -89,17 +89,17 @@ def _rows(found: tuple[View, ...], read) -> dict[str, np.ndarray]:
 
 def starved(grid: FrequencyGrid) -> tuple[np.ndarray, np.ndarray]:
     """Per bank: how many experts counting all tokens would starve, of how many that are busiest for text: int `[L]`."""
-    return starved_cells(grid).sum(axis=1), bias.busiest(grid.shares["text"]).sum(axis=1)
+    return starved_cells(grid).sum(axis=1), bias.busiest(grid.shares[TEXT_TOKENS]).sum(axis=1)
 
 
 def starved_cells(grid: FrequencyGrid) -> np.ndarray:
     """Which experts `starved` counts: bool `[L, E]`."""
-    return bias.starved(grid.shares["text"], grid.shares["all"])
+    return bias.starved(grid.shares[TEXT_TOKENS], grid.shares[ALL])
 
 
 def most_starved(grid: FrequencyGrid, row: int) -> int:
     """The expert of one bank that falls furthest, in ranks, from its place for text to that for all tokens."""
-    text, every = grid.shares["text"][row], grid.shares["all"][row]
+    text, every = grid.shares[TEXT_TOKENS][row], grid.shares[ALL][row]
     fallen = bias.busiest_ranks(every) - bias.busiest_ranks(text)
     return int(np.nanargmax(np.where(bias.busiest(text), fallen, -np.inf)))
 
@@ -123,16 +123,18 @@ def divergences(grid: FrequencyGrid) -> dict[str, np.ndarray]:
     NaN where a bank saw no token of one of the two kinds.
     """
     pairs = {
-        "text against raw vision": ("text", "vision"),
-        "text against denoised vision": ("text", "key"),
-        "denoised against raw vision": ("key", "vision"),
+        "text against raw vision": (TEXT_TOKENS, VISION_TOKENS),
+        "text against denoised vision": (TEXT_TOKENS, KEY_TOKENS),
+        "denoised against raw vision": (KEY_TOKENS, VISION_TOKENS),
+        "text against denoised audio": (TEXT_TOKENS, KEY_AUDIO),
+        "denoised vision against denoised audio": (KEY_TOKENS, KEY_AUDIO),
     }
-    return {name: _divergence(grid, *pair) for name, pair in pairs.items()}
+    return {name: _divergence(grid, *pair) for name, pair in pairs.items() if {*pair} <= {*grid.shares}}
 
 
 def text_vision_divergence(grid: FrequencyGrid) -> np.ndarray:
     """The first of these, `[L]`: it does not depend on the key ratio."""
-    return _divergence(grid, "text", "vision")
+    return _divergence(grid, TEXT_TOKENS, VISION_TOKENS)
 
 
 def _divergence(grid: FrequencyGrid, first: str, second: str) -> np.ndarray:

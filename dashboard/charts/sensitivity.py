@@ -8,8 +8,9 @@ from dashboard.charts import theme
 from dashboard.charts.grids import Axes, reorder
 from dashboard.charts.measures import SensitivityGrid
 from dashboard.charts.panels import Panel, bar, within
+from mode_core.modalities import MODALITIES, TEXT_TOKENS, VISION_TOKENS, shown_of
 
-KINDS = {kind: theme.KIND_NAMES[kind] for kind in ("text", "vision", "key")}
+KINDS = {kind: theme.KIND_NAMES[kind] for kind in shown_of(MODALITIES)}
 
 
 def sensitivity_panel(
@@ -27,8 +28,8 @@ def sensitivity_panel(
     """
     if bits not in grid.bits:
         raise ValueError(f"Sensitivity was measured at {grid.bits} bits, not at {bits}.")
-    if kind not in KINDS:
-        raise ValueError(f"Expected a kind of {list(KINDS)}; got {kind!r}.")
+    if kind not in grid.errors:
+        raise ValueError(f"Expected a kind of {list(grid.errors)}; got {kind!r}.")
     error = reorder(grid.errors[kind][rows, :, grid.bits.index(bits)], columns)
     support = reorder(grid.support[kind][rows], columns)
     missing = np.isnan(error) & reorder(within(axes), columns)
@@ -62,7 +63,7 @@ def _log10(values: np.ndarray) -> np.ndarray:
 
 def sensitivity_scale(grid: SensitivityGrid, band: tuple[float, float]) -> dict:
     """One scale for all kinds and widths, from text and all vision tokens, so that no drag rescales it."""
-    logs = _log10(np.stack([grid.errors["text"], grid.errors["vision"]]))
+    logs = _log10(np.stack([grid.errors[TEXT_TOKENS], grid.errors[VISION_TOKENS]]))
     known = logs[np.isfinite(logs)]
     low, high = (np.floor(known.min()), np.ceil(known.max())) if known.size else (-6, 0)
     if known.size and high - low > 2:  # a single outlier need not darken all others
@@ -78,7 +79,7 @@ def sensitivity_scale(grid: SensitivityGrid, band: tuple[float, float]) -> dict:
 
 def sensitivity_summary(grid: SensitivityGrid, bits: int) -> str:
     """How far apart the most and the least sensitive experts are for text."""
-    error = grid.errors["text"][..., grid.bits.index(bits)]
+    error = grid.errors[TEXT_TOKENS][..., grid.bits.index(bits)]
     known = error[np.isfinite(error) & (error > 0)]
     if not known.size:
         return f"No expert's error at {bits} bits was measured on text tokens."

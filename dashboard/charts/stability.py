@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.words.plain import plain_label
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 from mode_core.prediction import Sufficiency
 
 
@@ -22,7 +23,7 @@ def frequency_drift(ratios: Sequence[float], divergence: np.ndarray, chosen: flo
     if not known.any():
         return theme.empty("No vision tokens were routed, so there is no key ratio to turn.", "Frequencies")
     least, middle, most = (np.percentile(divergence[:, known], at, axis=1) for at in (0, 50, 100))
-    colour, faint = theme.KIND_COLOURS["key"], "rgba(0,158,115,0.22)"
+    colour, faint = theme.KIND_COLOURS[KEY_TOKENS], "rgba(0,158,115,0.22)"
     none = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     traces = [
         go.Scatter(x=percent, y=most, **none),
@@ -60,7 +61,7 @@ def bits_drift(ratios: Sequence[float], changed: np.ndarray, chosen: float) -> g
         x=percent,
         y=moved,
         mode="lines+markers",
-        line={"color": theme.KIND_COLOURS["text"], "width": 2},
+        line={"color": theme.KIND_COLOURS[TEXT_TOKENS], "width": 2},
         marker={"size": 5},
         name="experts with other bits",
         hovertemplate="key ratio %{x:.0f} %<br>%{y:.1f} % of the experts have other bits<extra></extra>",
@@ -99,7 +100,7 @@ def signal_drift(changed: Mapping[str, float], divergence: Mapping[str, float]) 
         y=list(map(plain_label, names)),
         x=[100 * changed[name] for name in names],
         orientation="h",
-        marker={"color": theme.KIND_COLOURS["text"]},
+        marker={"color": theme.KIND_COLOURS[TEXT_TOKENS]},
         text=[f"{100 * changed[name]:.0f} %" for name in names],
         textposition="outside",
         cliponaxis=False,
@@ -126,7 +127,7 @@ def sufficiency_curve(found: Sequence[Sufficiency]) -> go.Figure:
     """What fewer samples would have come to: share of experts with other bits, and damage by the costs of all."""
     samples, last = [one.samples for one in found], found[-2]
     lines = (
-        ("experts with other bits", [100 * one.changed for one in found], "text", "solid", "circle"),
+        ("experts with other bits", [100 * one.changed for one in found], TEXT_TOKENS, "solid", "circle"),
         ("more predicted damage", [100 * (one.excess - 1) for one in found], "all", "dot", "square"),
     )
     traces = [

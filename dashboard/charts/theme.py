@@ -15,7 +15,17 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from mode_core.modalities import KINDS
+from mode_core.modalities import (
+    ALL,
+    AUDIO_TOKENS,
+    KEY_AUDIO,
+    KEY_TOKENS,
+    KINDS,
+    REDUNDANT_AUDIO,
+    REDUNDANT_TOKENS,
+    TEXT_TOKENS,
+    VISION_TOKENS,
+)
 
 FONT = "Source Sans, Source Sans Pro, Inter, system-ui, sans-serif"
 SHARE_SCALE = "Cividis"
@@ -26,7 +36,16 @@ DIFFERENCE_SCALE = [[0.0, "#2166ac"], [0.25, "#74a9cf"], [0.5, "#f2f2f2"], [0.75
 _WIDTH_PLACE = {1: 0.0, 2: 0.25, 3: 0.5, 4: 0.75, 5: 0.82, 6: 0.88, 7: 0.94, 8: 1.0, 16: 1.0}
 
 # Okabe & Ito (2008), one colour for each kind of token, on both backgrounds.
-KIND_COLOURS = {"text": "#0072b2", "vision": "#d55e00", "key": "#009e73", "redundant": "#a0a0a0", "all": "#cc79a7"}
+KIND_COLOURS = {
+    TEXT_TOKENS: "#0072b2",
+    VISION_TOKENS: "#d55e00",
+    KEY_TOKENS: "#009e73",
+    REDUNDANT_TOKENS: "#a0a0a0",
+    ALL: "#cc79a7",
+    AUDIO_TOKENS: "#56b4e9",
+    KEY_AUDIO: "#e69f00",
+    REDUNDANT_AUDIO: "#c8c8c8",
+}
 KIND_NAMES = {name: kind.title for name, kind in KINDS.items()}
 CHECKED = False  # should Plotly check every name and value? The tests do; it triples the time of a dragged figure
 ACCENT = "#d55e00"

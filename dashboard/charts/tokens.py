@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from dashboard.charts.panels import panel_title, suffix
 from dashboard.words.plain import plain_label
+from mode_core.modalities import KEY_TOKENS, REDUNDANT_TOKENS
 
 GAP, TOP = 34, 34
 TALLEST = 430  # pixels of one picture
@@ -178,7 +179,7 @@ def overlap_map(names: Sequence[str], overlap: np.ndarray, title: str, what: str
 def strip_of_scores(ranks: np.ndarray, scores: np.ndarray, key: np.ndarray) -> go.Figure:
     """Importance of every token in order of rank, `[N]` each; for pictures whose tokens have no known place."""
     order = np.argsort(ranks)
-    colours = np.where(key[order], theme.KIND_COLOURS["key"], theme.KIND_COLOURS["redundant"])
+    colours = np.where(key[order], theme.KIND_COLOURS[KEY_TOKENS], theme.KIND_COLOURS[REDUNDANT_TOKENS])
     bars = go.Bar(
         x=ranks[order] + 1,
         y=scores[order],

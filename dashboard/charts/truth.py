@@ -12,6 +12,7 @@ from dashboard.charts import theme
 from dashboard.charts.evidence import BAR, COLOURS, FIXED, MEAN, SYMBOLS, Label
 from dashboard.words.names import ITEMS
 from dashboard.words.plain import plain_label
+from mode_core.modalities import TEXT_TOKENS
 from mode_core.prediction import Ranking
 
 
@@ -94,7 +95,7 @@ def check_scatter(
         x=list(predicted),
         y=list(measured),
         mode="markers",
-        marker={"size": 8, "color": theme.KIND_COLOURS["text"], "opacity": 0.8},
+        marker={"size": 8, "color": theme.KIND_COLOURS[TEXT_TOKENS], "opacity": 0.8},
         hovertemplate="predicted %{x:.3g}<br>measured %{y:.3g} nats<extra></extra>",
     )
     told = "This method tells no groups apart." if ranked is None else (

@@ -12,6 +12,7 @@ from dashboard.charts.bits import in_window, map_height
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import BOTTOM, TOP
 from dashboard.words.plain import plain_label
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 
 
 def crossed(one: np.ndarray, other: np.ndarray, widths: Sequence[int]) -> np.ndarray:
@@ -96,7 +97,7 @@ def changed_by_layer(axes: Axes, one: Mapping[str, np.ndarray], other: Mapping[s
         x=axes.ticks,
         y=share,
         customdata=counts,
-        marker={"color": theme.KIND_COLOURS["text"]},
+        marker={"color": theme.KIND_COLOURS[TEXT_TOKENS]},
         hovertemplate="layer %{x}<br>%{customdata} experts (%{y:.0f} %) have other bits<extra></extra>",
     )
     most = int(np.argmax(share))
@@ -116,7 +117,7 @@ def changed_by_layer(axes: Axes, one: Mapping[str, np.ndarray], other: Mapping[s
 
 def order_agreement(ticks: Sequence[str], agreement: Mapping[str, np.ndarray]) -> go.Figure:
     """Rank correlation of expert frequencies between the two, by layer and kind of token: name → `[L]`."""
-    looks = (("text", "circle"), ("key", "diamond"))
+    looks = ((TEXT_TOKENS, "circle"), (KEY_TOKENS, "diamond"))
     traces = [
         go.Scatter(
             x=list(ticks),

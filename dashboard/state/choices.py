@@ -106,6 +106,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = 
     "signal": ("signal", str, str),
     "method": ("method", str, str),
     "alpha": ("vision_weight", float, _short),
+    "beta": ("audio_weight", float, _short),
     "shrinkage": ("shrinkage", float, _short),
     "support": ("min_support", int, str),
     "bits": ("average_bits", float, _short),

@@ -12,6 +12,7 @@ from dashboard.words import names
 from mode_core.errors import ScoresError
 from mode_core.evaluation.intervals import bootstrap_interval
 from mode_core.evaluation.records import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Scores
+from mode_core.modalities import USUAL
 
 KL_COLUMNS, SAME_COLUMNS = ([f"{what} {words}" for words in names.ON.values()] for what in ("KL", "same token"))
 
@@ -127,7 +128,7 @@ def accuracy_frame(measured: Measurement) -> pd.DataFrame:
 def divergence_frame(measured: Measurement) -> pd.DataFrame:
     """Rows allocation and uniform: KL to the original in nats and agreement of the top token, by modality.
 
-    A modality without samples is NaN, not zero.
+    A modality without samples is NaN, not zero; without columns if few runs have it (sounds).
     """
     rows = []
     for model in (ALLOCATION, UNIFORM):
@@ -135,7 +136,9 @@ def divergence_frame(measured: Measurement) -> pd.DataFrame:
         kl, same = scores.kl_by_modality, scores.agreement_by_modality
         cells = [table.get(modality, np.nan) for table in (kl, same) for modality in names.ON]
         rows.append((measured.label(model), *cells))
-    return pd.DataFrame(rows, columns=["model", *KL_COLUMNS, *SAME_COLUMNS])
+    frame = pd.DataFrame(rows, columns=["model", *KL_COLUMNS, *SAME_COLUMNS])
+    rare = {f"{what} {words}" for what in ("KL", "same token") for kind, words in names.ON.items() if kind not in USUAL}
+    return frame.drop(columns=[column for column in rare if frame[column].isna().all()])
 
 
 def size_frame(measured: Measurement) -> pd.DataFrame:

@@ -15,8 +15,11 @@ TERMS: dict[str, str] = {
     "routing weight": "How strongly the router wants an expert for a token: the factor on the expert's output.",
     "router entropy": "How undecided a router is about a token, over all experts of the layer, in bits: 0 where "
     "one has all of its shares, log₂ of their number where all have the same.",
-    "text token": "Every token that is not a picture's: the question, the answer, and the chat template around them.",
+    "text token": "Every token that is not a picture's or a sound's: the question, the answer, and the chat template "
+    "around them.",
     "vision token": "One patch of a picture as the language model sees it.",
+    "audio token": "A short span of a sound as the language model hears it; ranked into key and redundant ones as "
+    "vision tokens are, among themselves.",
     "key token": "A vision token that the model's text looks at most: one of the best-ranked share of a picture's "
     "tokens, the key ratio. Ranked per sample and per layer.",
     "redundant token": "A vision token that is not key: mostly background, or much like others.",
@@ -42,6 +45,8 @@ TERMS: dict[str, str] = {
     "average bits": "Mean bit-width over all experts' weights: the budget.",
     "importance": "What an expert is worth: how often it is used times how much it would be hurt, by a method's name.",
     "vision weight": "α: how much damage to key vision tokens counts beside damage to text tokens. The paper takes 1.",
+    "audio weight": "β: the same for key audio tokens, in runs that heard sounds. It is ours, and 1 like α, so that no "
+    "kind of token outvotes another.",
     "shrinkage": "How far every expert's cost is drawn to the mean of its layer: 0 keeps the estimate as it is, 1 "
     "makes all experts of a layer alike. An insurance against questions that the calibration samples did not hold.",
     "scope": "Whether every layer keeps the budget by itself, as in the paper, or layers may lend bits to each other.",

@@ -6,14 +6,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mode_core.importance import METHODS
-from mode_core.modalities import ALL
+from mode_core.modalities import ALL, AUDIO_TOKENS, TEXT_TOKENS, VISION_TOKENS
 from mode_core.probing.signals import NO_SIGNAL, SIGNALS
 
 if TYPE_CHECKING:
     from dashboard.charts.grids import Axes
 
-ON = {"text": "on text", "vision": "on pictures"}  # modality -> where a KL was measured, in the order of the screen
-ITEMS = {ALL: "all items", "text": "text-only items", "vision": "items with a picture"}
+ON = {
+    TEXT_TOKENS: "on text",
+    VISION_TOKENS: "on pictures",
+    AUDIO_TOKENS: "on sounds",
+}  # modality -> where a KL was measured, in the order of the screen
+ITEMS = {
+    ALL: "all items",
+    TEXT_TOKENS: "text-only items",
+    VISION_TOKENS: "items with a picture",
+    AUDIO_TOKENS: "items with a sound",
+}
 SCOPES = {"bank": "Each layer", "model": "Whole model"}
 UNITS = {
     "expert_projection": "Expert's half",

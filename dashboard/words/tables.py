@@ -12,7 +12,7 @@ from dashboard.charts.measures import FrequencyGrid, SensitivityGrid, starved_ce
 from mode_core.allocation import Frontier
 from mode_core.importance.bias import busiest_ranks
 from mode_core.importance.records import CostTable
-from mode_core.modalities import KINDS
+from mode_core.modalities import ALL, TEXT_TOKENS
 
 
 def _places(axes: Axes) -> dict[str, np.ndarray]:
@@ -29,7 +29,7 @@ def starved_table(grid: FrequencyGrid) -> pd.DataFrame:
     """The experts that counting all tokens would starve, furthest fallen first, with both of their ranks."""
     rows, experts = np.nonzero(starved_cells(grid))
     held = {"layer": np.asarray(grid.axes.layers)[rows], "bank": np.asarray(grid.axes.names)[rows], "expert": experts}
-    for kind, name in (("text", "rank for text"), ("all", "rank for all tokens")):
+    for kind, name in ((TEXT_TOKENS, "rank for text"), (ALL, "rank for all tokens")):
         held[name] = busiest_ranks(grid.shares[kind])[rows, experts].astype(int)
     fallen = held["rank for text"] - held["rank for all tokens"]
     return pd.DataFrame(held).iloc[np.argsort(fallen, kind="stable")].reset_index(drop=True)
@@ -43,7 +43,7 @@ def _flat(axes: Axes, grid: np.ndarray) -> np.ndarray:
 def frequency_table(grid: FrequencyGrid) -> pd.DataFrame:
     """One row per expert: share (of its bank, empty where no such token came) and tokens, by kind of token."""
     columns = _places(grid.axes)
-    for kind in KINDS:
+    for kind in grid.shares:
         columns[f"{kind}_share"] = _flat(grid.axes, grid.shares[kind])
         columns[f"{kind}_tokens"] = _flat(grid.axes, grid.counts[kind]).round().astype(np.int64)
     return pd.DataFrame(columns)
@@ -84,8 +84,8 @@ def counts_table(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
 
 def profile_table(shares: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """One row per expert of one bank: share and tokens of every kind, `[E]` each."""
-    columns: dict[str, np.ndarray] = {"expert": np.arange(shares["text"].size)}
-    for kind in KINDS:
+    columns: dict[str, np.ndarray] = {"expert": np.arange(shares[TEXT_TOKENS].size)}
+    for kind in shares:
         columns |= {f"{kind}_share": shares[kind], f"{kind}_tokens": counts[kind].round().astype(np.int64)}
     return pd.DataFrame(columns)
 

@@ -16,7 +16,8 @@ import torch
 
 from mode_core.calibration.gallery import small_picture
 from mode_core.files import atomic_write
-from mode_core.models import PADDING, VISION, Encoded, LoadedModel
+from mode_core.modalities import CODES, RANKED
+from mode_core.models import PADDING, TEXT, Encoded, LoadedModel
 from mode_core.probing.observation import Observation
 from mode_core.runs.run import Run
 from mode_core.samples import Sample, SampleError
@@ -35,7 +36,7 @@ from mode_core.statistics.exemplars import (
 )
 
 THUMBNAIL = 320  # longest side in pixels of a small picture
-PICTURE_MARK = "▦"  # stands in a snippet for the vision tokens of one picture
+PICTURE_MARK, SOUND_MARK = "▦", "♪"  # stand in a snippet for the tokens of one picture or sound
 FORGET_EVERY = 64  # batches between two looks at which samples are still referred to
 
 
@@ -49,7 +50,7 @@ class _Batch:
 
     encoded: Encoded
     used: torch.Tensor
-    vision: np.ndarray
+    code: np.ndarray
     template: np.ndarray
     sample: np.ndarray
     position: np.ndarray
@@ -62,15 +63,18 @@ class _Batch:
         used = torch.nonzero(encoded.modality.ravel() != PADDING).ravel()
         modality = encoded.modality.cpu().numpy()
         seen, attended = modality != PADDING, encoded.attended
-        vision = (modality == VISION)[seen]
+        code = modality[seen].astype(np.int64)
         keys = np.array([sample_key(name) for name in encoded.ids], np.int64)
         sample = keys[np.nonzero(seen)[0]]
-        place = np.where(modality == VISION, np.cumsum(modality == VISION, axis=1) - 1, -1)[seen]
+        place = np.full(modality.shape, -1)
+        for held in (modality == CODES[name] for name in RANKED):  # places among the sample's tokens of the same kind
+            place = np.where(held, np.cumsum(held, axis=1) - 1, place)
+        place = place[seen]
         window = _windows(np.asarray(encoded.inputs["input_ids"].cpu()), attended)[seen[attended]]
-        group = np.where(vision, _mixed(np.stack([sample, place], axis=1)), _mixed(window[:, : BEFORE + 1]))
+        group = np.where(code != TEXT, _mixed(np.stack([sample, place], axis=1)), _mixed(window[:, : BEFORE + 1]))
         position = (np.cumsum(attended, axis=1) - 1)[seen]
         template = encoded.template_mask.cpu().numpy()[seen]
-        return cls(encoded, used, vision, template, sample, position, place, window, group)
+        return cls(encoded, used, code, template, sample, position, place, window, group)
 
 
 def _windows(ids: np.ndarray, attended: np.ndarray) -> np.ndarray:
@@ -108,7 +112,7 @@ class ExemplarSums:
         return self.found.per_expert
 
     def _floors(self, table: np.ndarray) -> np.ndarray:
-        """What an entry must reach to be among the best of its slot: `[2·E]`."""
+        """What an entry must reach to be among the best of its slot: `[3·E]`."""
         last = table.reshape(-1, self.per_expert)[:, -1] if self.per_expert else np.zeros(0, ENTRY)
         return np.where(last["weight"] > 0, standing(last), -np.inf)
 
@@ -119,7 +123,7 @@ class ExemplarSums:
         batch, count = self._batch_of(seen.encoded), seen.bank.experts
         experts = seen.experts[batch.used].cpu().numpy()
         weights = seen.weights[batch.used].float().cpu().numpy()
-        slots = experts + (batch.vision * count)[:, None]
+        slots = experts + ((batch.code - TEXT) * count)[:, None]
         floor = self._floor[seen.bank.name]
         value = weights.astype(np.float64) - float(1 << 20) * batch.template[:, None]
         tokens, choices = np.nonzero((value >= floor[slots]) & (weights > 0))
@@ -131,7 +135,7 @@ class ExemplarSums:
         fresh["weight"] = weights
         for name in ("template", "sample", "position", "place", "group"):
             fresh[name] = getattr(batch, name)[tokens]
-        fresh["window"] = np.where(batch.vision[tokens, None], 0, batch.window[tokens])
+        fresh["window"] = np.where(batch.code[tokens, None] != TEXT, 0, batch.window[tokens])
         table = self.found.tables[bank].reshape(-1, self.per_expert)
         touched = np.unique(slots)
         held = table[touched]
@@ -155,10 +159,13 @@ class ExemplarSums:
     def _begin(self, encoded: Encoded) -> None:
         self.batches += 1
         frames = encoded.frames or (None,) * len(encoded.ids)
-        for sample, grids, shown in zip(encoded.ids, encoded.grids, frames, strict=True):
+        sounds = encoded.sounds or ((),) * len(encoded.ids)
+        for sample, grids, shown, heard in zip(encoded.ids, encoded.grids, frames, sounds, strict=True):
             facts = {"id": sample, "grids": None if grids is None else [list(grid) for grid in grids]}
             if shown is not None and any(frame is not None for _, frame in shown):
                 facts["frames"] = [list(place) for place in shown]
+            if heard:
+                facts["sounds"] = [list(one) for one in heard]
             self.found.samples[sample_key(sample)] = facts
         if self.batches % FORGET_EVERY == 0:
             now = {sample_key(sample) for sample in encoded.ids}
@@ -173,7 +180,9 @@ class ExemplarSums:
         fresh = [window for window in exemplars._windows() if window.tobytes() not in exemplars.snippets]
         tokenizer = getattr(self.loaded.processor, "tokenizer", self.loaded.processor)
         for window in fresh:
-            exemplars.snippets[window.tobytes()] = snippet(tokenizer, self.loaded.vision_ids, window)
+            exemplars.snippets[window.tobytes()] = snippet(
+                tokenizer, self.loaded.vision_ids, window, self.loaded.audio_ids
+            )
         return exemplars
 
     def save(self, run: Run, samples: Iterable[Sample] = ()) -> None:
@@ -183,18 +192,21 @@ class ExemplarSums:
             save_pictures(self.found, run.path / FOLDER, {sample_key(sample.id): sample for sample in samples})
 
 
-def snippet(tokenizer: Any, vision_ids: Iterable[int], window: np.ndarray) -> tuple[str, str, str]:
-    """Token ids around a token → (text before, the token, text after); a run of vision tokens shows as one mark."""
-    vision = set(vision_ids)
+def snippet(
+    tokenizer: Any, vision_ids: Iterable[int], window: np.ndarray, audio_ids: Iterable[int] = ()
+) -> tuple[str, str, str]:
+    """Token ids around a token → (text before, the token, text after); a run of vision or audio tokens shows as one
+    mark."""
+    marks = dict.fromkeys(vision_ids, PICTURE_MARK) | dict.fromkeys(audio_ids, SOUND_MARK)
 
     def words(ids: np.ndarray) -> str:
         parts, kept = [], []
         for token in [*ids.tolist(), NO_TOKEN]:
-            if token != NO_TOKEN and token not in vision:
+            if token != NO_TOKEN and token not in marks:
                 kept.append(token)
                 continue
             parts += [tokenizer.decode(kept)] if kept else []
-            parts += [PICTURE_MARK] if token in vision and parts[-1:] != [PICTURE_MARK] else []
+            parts += [marks[token]] if token in marks and parts[-1:] != [marks[token]] else []
             kept = []
         return "".join(parts)
 

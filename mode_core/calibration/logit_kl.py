@@ -174,6 +174,10 @@ def measure_logit_kl(
     left = [sample for sample in samples if sample.id not in set(measured.samples)]
     if not samples:
         raise CalibrationError("There are no samples to measure KL with; give at least one.")
+    if heard := [sample.id for sample in samples if sample.audio]:
+        raise CalibrationError(
+            f"The KL of the answer is measured for text and key vision tokens; {heard[0]} has a sound. Leave it out."
+        )
     with original(loaded):
         if any(bank.device.type == "meta" for bank in loaded.banks.values()):
             raise CalibrationError(

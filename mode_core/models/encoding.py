@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mode_core.modalities import AUDIO_TOKENS, CODES, TEXT_TOKENS, VISION_TOKENS
 from mode_core.models.errors import ModelError
-from mode_core.models.media import audio_arguments, shown_pictures, video_arguments
+from mode_core.models.media import audio_arguments, heard_sounds, shown_pictures, video_arguments
 from mode_core.models.prompt_spans import written_spans
 from mode_core.models.template_bounds import check_bounds
 from mode_core.samples import MEDIA, Sample, SampleError
@@ -51,7 +51,8 @@ class Encoded:
     answer
     (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each picture of sample i in the
     order of its tokens, or is None where the processor does not tell; a video counts as one picture for every step in
-    time that has tokens. `frames[i]` says which those are (see `Sample.pictures`). `ids` are the samples'.
+    time that has tokens. `frames[i]` says which those are (see `Sample.pictures`). `sounds[i]` are (tokens,
+    seconds) of its sounds, empty where not known. `ids` are the samples'.
     """
 
     inputs: Any
@@ -62,6 +63,7 @@ class Encoded:
     ids: tuple[str, ...]
     grids: tuple[tuple[tuple[int, int], ...] | None, ...] = ()
     frames: tuple[tuple[tuple[int, int | None], ...] | None, ...] = ()
+    sounds: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     @property
     def attended(self) -> np.ndarray:
@@ -156,8 +158,13 @@ def encode(
         raise SampleError(f"Sample {lost[0].id}: the model's chat template or processor leaves its sound out.")
     masks = (modality, special, template | special, answer)
     shown = shown_pictures(processor, inputs, samples)
+    heard = tuple(heard_sounds(sample, row) for sample, row in zip(samples, audio, strict=True))
     return Encoded(
-        _placed(inputs, device, dtype), *(mask.to(device) for mask in masks), tuple(s.id for s in samples), *shown
+        _placed(inputs, device, dtype),
+        *(mask.to(device) for mask in masks),
+        tuple(s.id for s in samples),
+        *shown,
+        heard,
     )
 
 

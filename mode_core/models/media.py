@@ -48,6 +48,18 @@ def audio_arguments(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]
     return {"audio": [sound.load(rate) for _, sound in sounds], "audio_kwargs": {"sampling_rate": rate}}
 
 
+def heard_sounds(sample: Sample, audio: Any) -> tuple[tuple[int, float], ...]:
+    """(tokens, seconds) of each sound of a sample, `audio` `[L]` its audio positions; empty where the runs of these
+    are not one for each sound."""
+    if not sample.audio:
+        return ()
+    ends = [place for place, is_audio in enumerate((*audio.tolist(), False)) if not is_audio]
+    runs = [length for before, after in zip((-1, *ends), ends, strict=False) if (length := after - before - 1)]
+    if len(runs) != len(sample.audio):
+        return ()
+    return tuple((run, sound.seconds) for run, sound in zip(runs, sample.audio, strict=True))
+
+
 def shown_pictures(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tuple[Grids, Frames]:
     """`Encoded.grids` and `Encoded.frames`, where the processor tells them (Qwen and its relatives).
 

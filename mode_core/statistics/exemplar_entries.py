@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ ENTRY = np.dtype(
         ("template", "?"),
         ("sample", "<i8"),  # `sample_key` of the sample's id
         ("position", "<i4"),  # of the token in its sample, padding not counted
-        ("place", "<i4"),  # vision: which of the sample's vision tokens; text: −1
+        ("place", "<i4"),  # vision, audio: which of the sample's tokens of that kind; text: −1
         ("group", "<i8"),  # entries of one group count once
         ("window", "<i4", (BEFORE + 1 + AFTER,)),  # token ids around a text token, NO_TOKEN beyond the ends
     ]
@@ -89,6 +90,28 @@ class PatchExemplar:
                 return opened.convert("RGB").crop(self.pixels(opened.size, context))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as broken:
             raise ExemplarsError(f"{self.picture} is damaged ({broken}); copy the run anew.") from None
+
+
+@dataclass(frozen=True)
+class SoundExemplar:
+    """One audio token. `place` counts it among the sample's audio tokens; `sound` is the sound of the sample, `span`
+    (begin, end) its seconds there, both None where it is not known which tokens are whose."""
+
+    sample: str
+    weight: float
+    position: int
+    place: int
+    sound: int | None
+    span: tuple[float, float] | None
+
+
+def span_of(place: int, sounds: Sequence[tuple[int, float]] | None) -> tuple[int | None, tuple[float, float] | None]:
+    """Audio token `place` of a sample → (sound, (begin, end) in seconds), its tokens spread evenly over each sound."""
+    for number, (tokens, seconds) in enumerate(sounds or ()):
+        if place < tokens:
+            return number, (seconds * place / tokens, seconds * (place + 1) / tokens)
+        place -= tokens
+    return None, None
 
 
 def sample_key(sample_id: str) -> int:

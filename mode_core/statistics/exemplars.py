@@ -8,13 +8,15 @@ Reading what a run holds needs no model:
     for patch in found.patches(bank, expert):
         patch.sample, patch.image, patch.box    # which picture, and (left, top, right, bottom) as shares of it
         patch.crop(context=1)                   # PIL picture: the patch and one cell around it; None if not kept
+    for sound in found.sounds(bank, expert):
+        sound.sample, sound.sound, sound.span   # which sound, and (begin, end) in seconds
 
 What counts, and in which order: largest routing weight first; of equal weights the sample, then the position that
 comes first. Text that a person wrote comes before special tokens and what the chat template added, whatever the
 weights, since these are the same in every sample. The same token after the same words counts once. So the n best of
 a union are the n best of the parts' n best: exemplars of two processes, or of two halves of the samples, merge.
 
-Memory and size on disk: banks × E × 2 × `per_expert` entries of about 90 bytes, and at most `PICTURES` small pictures;
+Memory and size on disk: banks × E × 3 × `per_expert` entries of about 90 bytes, and at most `PICTURES` small pictures;
 neither grows with the number of samples.
 """
 
@@ -33,6 +35,7 @@ from typing_extensions import TypedDict
 from mode_core.errors import ExemplarsError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
 from mode_core.json_files import OPEN, Digits, Grid, Name, checked, newer, parse_json
+from mode_core.modalities import MODALITIES, USUAL
 from mode_core.statistics.exemplar_entries import (
     AFTER,
     BEFORE,
@@ -40,11 +43,13 @@ from mode_core.statistics.exemplar_entries import (
     FIELDS,
     NO_TOKEN,
     PatchExemplar,
+    SoundExemplar,
     TextExemplar,
     cell_of,
     picture_name,
     put_best,
     sample_key,
+    span_of,
     standing,
 )
 
@@ -59,6 +64,7 @@ __all__ = [
     "Exemplars",
     "ExemplarsError",
     "PatchExemplar",
+    "SoundExemplar",
     "TextExemplar",
     "cell_of",
     "picture_name",
@@ -67,7 +73,7 @@ __all__ = [
     "standing",
 ]
 
-FORMAT = 1
+FORMAT = 2  # 1 where no expert has an audio token, as it always was
 FILE = "exemplars.safetensors"
 FOLDER = "exemplar_pictures"
 PICTURES = 256  # small pictures kept beside the exemplars, those first that most exemplars refer to
@@ -80,13 +86,14 @@ class _Sample(TypedDict):
     id: Name
     grids: list[Grid] | None
     frames: NotRequired[list[Annotated[list[int | None], Len(2, 2)]] | None]
+    sounds: NotRequired[list[tuple[Annotated[int, Interval(ge=1)], Annotated[float, Interval(ge=0)]]]]
 
 
 class _Header(TypedDict):
     """What the file says beside its arrays."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
-    format: Literal[1]
+    format: Literal[1, 2]
     per_expert: Annotated[int, Interval(ge=0, le=4096)]
     banks: list[Name]
     samples: dict[Digits, _Sample]
@@ -95,10 +102,11 @@ class _Header(TypedDict):
 
 @dataclass
 class Exemplars:
-    """All banks' exemplars. `tables[bank]` is `ENTRY` `[2, E, n]`: text first, then vision, best first.
+    """All banks' exemplars. `tables[bank]` is `ENTRY` `[K, E, n]`: text first, then vision, then audio, best first.
 
-    `samples` tells of each sample that an entry refers to, by `sample_key`: its id and the token grids of its
-    pictures. `snippets` are (before, token, after) by window. See the head of this file.
+    `samples` tells of each sample that an entry refers to, by `sample_key`: its id, the token grids of its
+    pictures, and tokens and seconds of its sounds. `snippets` are (before, token, after) by window. See the head of
+    this file.
     """
 
     per_expert: int
@@ -110,7 +118,9 @@ class Exemplars:
     @classmethod
     def empty(cls, experts: Mapping[str, int], per_expert: int) -> Exemplars:
         """None yet, for banks of these numbers of experts."""
-        return cls(per_expert, {bank: np.zeros([2, count, per_expert], ENTRY) for bank, count in experts.items()})
+        return cls(
+            per_expert, {bank: np.zeros([len(MODALITIES), count, per_expert], ENTRY) for bank, count in experts.items()}
+        )
 
     def text(self, bank: str, expert: int) -> tuple[TextExemplar, ...]:
         """Text tokens of one expert, best first; empty where none was routed to it."""
@@ -119,6 +129,15 @@ class Exemplars:
     def patches(self, bank: str, expert: int) -> tuple[PatchExemplar, ...]:
         """Vision tokens of one expert, best first; empty where none was routed to it."""
         return tuple(self._patch(entry) for entry in self._held(bank, 1, expert))
+
+    def sounds(self, bank: str, expert: int) -> tuple[SoundExemplar, ...]:
+        """Audio tokens of one expert, best first; empty where none was routed to it."""
+        return tuple(self._sound(entry) for entry in self._held(bank, 2, expert))
+
+    def _sound(self, entry: np.ndarray) -> SoundExemplar:
+        sample, place = self.samples[int(entry["sample"])], int(entry["place"])
+        span = span_of(place, sample.get("sounds"))
+        return SoundExemplar(sample["id"], float(entry["weight"]), int(entry["position"]), place, *span)
 
     def _held(self, bank: str, kind: int, expert: int) -> np.ndarray:
         if bank not in self.tables:
@@ -197,12 +216,14 @@ class Exemplars:
     def save(self, folder: str | Path) -> None:
         """Write `exemplars.safetensors` into a run's folder, atomically; a field of all entries is one array."""
         tensors: dict[str, np.ndarray] = {}
+        heard = any(table[len(USUAL) :]["weight"].any() for table in self.tables.values())
         for number, table in enumerate(self.tables.values()):
-            tensors |= {f"{number}|{name}": _stored(table, name) for name in FIELDS}
+            kept = table if heard else table[: len(USUAL)]
+            tensors |= {f"{number}|{name}": _stored(kept, name) for name in FIELDS}
         windows = self._windows()
         tensors["windows"] = windows
         header = {
-            "format": FORMAT,
+            "format": FORMAT if heard else 1,
             "per_expert": self.per_expert,
             "banks": list(self.tables),
             "samples": {str(key): facts for key, facts in self.samples.items()},
@@ -224,7 +245,7 @@ class Exemplars:
         header = _checked_header(parse_json(metadata.get("exemplars", "null"), path, ExemplarsError), path)
         experts = {bank: _experts(tensors, number, path) for number, bank in enumerate(header["banks"])}
         tables = {
-            bank: _read_table(tensors, number, (2, experts[bank], header["per_expert"]), path)
+            bank: _read_table(tensors, number, (*experts[bank], header["per_expert"]), path)
             for number, bank in enumerate(header["banks"])
         }
         windows = _field(tensors, "windows", (len(header["snippets"]), BEFORE + 1 + AFTER), "i", path)
@@ -246,7 +267,7 @@ class Exemplars:
         if not {window.tobytes() for window in self._windows()} <= set(self.snippets):
             raise ExemplarsError(f"{path} is damaged: snippets: an entry's window is not there.")
         for bank, table in self.tables.items():
-            if (table[1]["place"][table[1]["weight"] > 0] < 0).any():
+            if (table[1:]["place"][table[1:]["weight"] > 0] < 0).any():
                 raise ExemplarsError(f"{path} is damaged: places of bank {bank}: a vision token's is below 0.")
 
 
@@ -263,11 +284,11 @@ def _stored(table: np.ndarray, name: str) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def _experts(tensors: Mapping[str, np.ndarray], number: int, path: Path) -> int:
+def _experts(tensors: Mapping[str, np.ndarray], number: int, path: Path) -> tuple[int, int]:
     held = tensors.get(f"{number}|weight")
     if held is None or held.ndim != 3:
         raise ExemplarsError(f"{path} is damaged: {number}|weight is missing, or not by kind, expert and place.")
-    return held.shape[1]
+    return (len(MODALITIES) if held.shape[0] == len(MODALITIES) else len(USUAL)), held.shape[1]
 
 
 def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int, ...], path: Path) -> np.ndarray:
@@ -279,7 +300,7 @@ def _read_table(tensors: Mapping[str, np.ndarray], number: int, shape: tuple[int
         place[...] = _field(tensors, f"{number}|{name}", place.shape, kind, path)
     if not np.isfinite(table["weight"]).all():
         raise ExemplarsError(f"{path} is damaged: {number}|weight holds what is no number.")
-    return table
+    return np.concatenate([table, np.zeros((len(MODALITIES) - len(table), *shape[1:]), ENTRY)])
 
 
 def _field(tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], kind: str, path: Path) -> np.ndarray:

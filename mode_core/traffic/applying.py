@@ -10,8 +10,9 @@ import numpy as np
 from mode_core.importance.bias import jensen_shannon
 from mode_core.importance.frequency import share
 from mode_core.importance.records import CostTable
+from mode_core.modalities import AUDIO_TOKENS
 from mode_core.statistics import BINS, ExpertStatistics
-from mode_core.traffic.profile import TrafficProfile
+from mode_core.traffic.profile import TrafficError, TrafficProfile
 
 
 def with_traffic(statistics: ExpertStatistics, profile: TrafficProfile) -> ExpertStatistics:
@@ -20,7 +21,14 @@ def with_traffic(statistics: ExpertStatistics, profile: TrafficProfile) -> Exper
     Vision tokens are spread evenly over the bins of redundancy: key tokens choose as all vision tokens do. A model
     that calibration showed no picture gets none. The settings name the profile (`traffic`), and say where it holds no
     vision token though calibration does (`traffic_without_vision`): a request for it checks both.
+
+    Raises:
+        TrafficError: calibration heard sounds, whose tokens a trace does not tell from text.
     """
+    if any(bank.tokens_by_fold(AUDIO_TOKENS).any() for bank in statistics):
+        raise TrafficError(
+            "This run was calibrated with sounds, and a trace does not tell audio tokens from text; take a run without."
+        )
     seen = any(bank.total(f"vision_tokens/{statistics.signals[0]}").any() for bank in statistics)
     named = {"traffic": profile.digest, "traffic_without_vision": seen and not profile.vision.any()}
     found = _counted(statistics, profile.text, profile.vision if seen else None)

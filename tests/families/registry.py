@@ -74,7 +74,7 @@ FAMILIES = (
         "Qwen3-Omni thinker",
         "the thinker of Qwen3-Omni-30B-A3B",
         (0, 1, 2),
-        special="audio tokens count as text",
+        special="audio tokens are a kind of their own",
     ),
     Family("glm4v_moe", "GLM-4.5V", "GLM-4.5V", (1, 2), special="shared expert beside the bank; first layer dense"),
     Family("internvl_qwen3_moe", "InternVL with Qwen3-MoE", "InternVL3.5-30B-A3B", (0, 1, 2)),
@@ -189,8 +189,8 @@ FAMILIES = (
         "Inkling",
         "Inkling",
         (1, 2),
-        special="a learned bias of relative positions in the attention; shared experts weighted by the router; audio "
-        "tokens count as text",
+        special="a learned bias of relative positions in the attention; shared experts weighted by the router; "
+        "sound not tested",
     ),
     Family(
         "inkling2",
@@ -205,7 +205,7 @@ FAMILIES = (
         "Muse-Spark-Open-816B-A42B",
         (1, 2),
         hidden=32,
-        special="experts work on a narrower state, with a norm behind each; audio tokens count as text",
+        special="experts work on a narrower state, with a norm behind each; sound not tested",
     ),
     Family(
         "dots3_note",

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from mode_core.calibration import calibrate
+from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
+from mode_core.errors import CalibrationError
 from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.importance import frequencies
@@ -138,8 +140,17 @@ def test_the_whole_road(hearing, samples, tmp_path):
         assert bank.total("input_tokens") == sum(run.info["tokens"].values())
     for shares in frequencies(statistics).values():
         assert shares.key_audio.sum() == pytest.approx(1)
+    for name, bank in hearing.banks.items():
+        found = [one for expert in range(bank.experts) for one in run.exemplars().sounds(name, expert)]
+        assert {one.sample for one in found} <= {"one", "both", "two"} and found
+        for one in found:  # 13 tokens for the second, 7 for the half
+            length, tokens = (0.5, 7) if one.sound == 1 or one.sample == "both" else (1.0, 13)
+            place = one.place - 13 * (one.sound or 0)
+            assert one.span == pytest.approx((length * place / tokens, length * (place + 1) / tokens))
     loud, deaf = (AllocationRequest(widths=(2, 4), audio_weight=weight).solve(statistics) for weight in (1.0, 0.0))
     assert loud.objective > deaf.objective
+    with pytest.raises(CalibrationError, match=r"text and key vision tokens; one has a sound. Leave it out"):
+        measure_logit_kl(hearing, samples)
     reference = record_reference(hearing, samples, max_new_tokens=2)
     with quantize_experts(hearing, loud, "rtn", 16):
         scores = evaluate(hearing, samples, reference, max_new_tokens=2)

@@ -166,18 +166,24 @@ def test_the_top_level_is_the_users():
 NAMES_OF_OTHERS = (  # files where these words are the parts of a chat, columns, or fields of other software's files
     *("samples/", "models/encoding.py", "models/prompt_spans.py", "calibration/gallery.py", "runs/released_json.py"),
     *("modalities.py", "quantization/sizes.py", "export/auto_round_recipe.py", "models/template_bounds.py"),
+    "models/media.py",
 )
 
 
 def test_kinds_of_token_are_named_in_one_place():
-    """ "text", "vision", "key" and "redundant" as literals are what `mode_core.modalities` is for."""
+    """ "text", "vision", "audio", "key" and "redundant" as literals are what `mode_core.modalities` is for."""
     strange = []
     for path in files_of("mode_core"):
         name = path.relative_to(ROOT / "mode_core").as_posix()
         if not name.startswith(NAMES_OF_OTHERS):
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-            strange += [(name, word) for word in sorted(words & {"text", "vision", "key", "redundant"})]
+            strange += [
+                (name, word)
+                for word in sorted(
+                    words & {"text", "vision", "key", "redundant", "audio", "key_audio", "redundant_audio"}
+                )
+            ]
     assert not strange
 
 

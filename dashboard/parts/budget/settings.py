@@ -13,6 +13,7 @@ from dashboard.words import names
 from dashboard.words.glossary import explain
 from mode_core.allocation import UNITS
 from mode_core.importance import METHODS
+from mode_core.modalities import AUDIO_TOKENS
 
 UNIT_HELP = (
     "What shares one bit-width. **Expert** (the paper): AutoRound-format and GPTQModel checkpoints in transformers. "
@@ -56,6 +57,12 @@ def row(follow: Callable[[], str]) -> None:
             key="vision-weight", help=explain("vision weight"), follow=follow,
             on_change=lambda alpha: address.choose(vision_weight=round(alpha, 1)),
         )  # fmt: skip
+        if AUDIO_TOKENS in statistics.modalities:
+            live_slider(
+                "Weight of audio (β)", low=0.0, high=4.0, step=0.1, decimals=1, value=now.audio_weight,
+                key="audio-weight", help=explain("audio weight"), follow=follow,
+                on_change=lambda beta: address.choose(audio_weight=round(beta, 1)),
+            )  # fmt: skip
     st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
     trust(follow)
 

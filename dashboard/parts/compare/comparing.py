@@ -17,7 +17,7 @@ from mode_core.errors import ModeError
 from mode_core.importance import METHODS, frequencies
 from mode_core.importance.bias import spearman
 from mode_core.importance.folds import used_folds
-from mode_core.modalities import COUNTED, KINDS
+from mode_core.modalities import KINDS, counted_of
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics, fold_of
 
@@ -114,7 +114,7 @@ def order_agreement(
     """
     first, second = (frequencies(each, key_ratio, signal) for each in (one, other))
     found = {}
-    for kind in COUNTED:
+    for kind in counted_of({*one.modalities} & {*other.modalities}):
         rows = [
             np.nan
             if kind in first[bank].empty | second[bank].empty

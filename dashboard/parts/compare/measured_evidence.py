@@ -10,8 +10,9 @@ from dashboard.state import address, comparisons, current_run
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.comparison import Evidence, EvidenceError
+from mode_core.modalities import MODALITIES
 
-_COUNTED = {"items_text": names.ITEMS["text"], "items_vision": names.ITEMS["vision"]}
+_COUNTED = {f"items_{name}": names.ITEMS[name] for name in MODALITIES}
 
 
 def found_or_said(name: str = "") -> Evidence | None:

@@ -11,6 +11,7 @@ from dashboard.components import chart
 from dashboard.parts.experts import search, why
 from dashboard.state import current_run
 from dashboard.words import tables
+from mode_core.modalities import MODALITIES, counted_of
 
 
 def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, place: tuple[int, int]) -> None:
@@ -28,7 +29,9 @@ def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, plac
         table=lambda: tables.profile_table(shares, counts).iloc[[expert]],
     )
     why.part(grid.axes.names[row], expert)
-    errors = {kind: sensitivity.errors[kind][row, expert] for kind in ("text", "key")}
+    errors = {
+        kind: sensitivity.errors[kind][row, expert] for kind in counted_of(MODALITIES) if kind in sensitivity.errors
+    }
     typical = {kind: _median(sensitivity.errors[kind][row, :size]) for kind in errors}
     chart(
         charts.error_by_width(sensitivity.bits, errors, typical),

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from dashboard.state import current_run
 from dashboard.words.plain import plain
-from mode_core.statistics.exemplars import Exemplars, ExemplarsError, PatchExemplar, TextExemplar
+from mode_core.statistics.exemplars import Exemplars, ExemplarsError, PatchExemplar, SoundExemplar, TextExemplar
 
 CONTEXT = 2  # cells shown around a patch
 SIDE, GAP = 84, 6  # pixels of one crop, and between crops
@@ -50,6 +50,16 @@ def part(bank: str, expert: int) -> None:
             weights = ", ".join(f"{patch.weight:.2f}" for patch in patches if patch.picture)
             st.image(strip, alt=f"Patches of pictures that expert {expert} was chosen for, largest weight first.")
             st.caption(f"Routing weights {weights}.")
+    if sounds := found.sounds(bank, expert):
+        st.caption(f"Audio tokens, by their place in the sound: {'; '.join(plain(_heard(sound)) for sound in sounds)}.")
+
+
+def _heard(sound: SoundExemplar) -> str:
+    """Where an audio token lies, and its routing weight."""
+    if sound.span is None or sound.sound is None:
+        return f"token {sound.place} of {sound.sample} ({sound.weight:.2f})"
+    begin, end = sound.span
+    return f"{begin:.2f} to {end:.2f} s of sound {sound.sound + 1} of {sound.sample} ({sound.weight:.2f})"
 
 
 def text_lines(tokens: tuple[TextExemplar, ...]) -> str:

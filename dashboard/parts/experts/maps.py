@@ -17,6 +17,7 @@ from dashboard.parts.controls import key_ratio_slider
 from dashboard.state import address, current_run, solving
 from dashboard.words import names, tables
 from dashboard.words.glossary import explain
+from mode_core.modalities import RANKED, TEXT_TOKENS, counted_of
 
 HELP_VIEW = (
     "Load: share of a kind's tokens, as a multiple of an even share of the layer. Rank: 1 is the busiest of the layer. "
@@ -68,7 +69,7 @@ def draw_controls(grid: charts.FrequencyGrid) -> tuple[st.container, Arrangement
         columns = _switch("Experts of a layer", charts.ORDERS, "index", "order")
         widths = {width: f"{width} bits" if width > 1 else "1 bit" for width in current_run.statistics().bits}
         bits = _switch("Sensitivity at", widths, _middle(tuple(widths)), "width")
-        kind = _switch("on", KINDS, "text", "tokens")
+        kind = _switch("on", {kind: KINDS[kind] for kind in KINDS if kind in grid.shares}, TEXT_TOKENS, "tokens")
         st.selectbox(
             "Redundancy signal",
             [*current_run.statistics().signals, "none"],
@@ -109,7 +110,7 @@ def draw_maps(
 
     def follow() -> str:
         """What every step of the dragged key ratio changes."""
-        errors = sensitivity_grid() if arranged.kind == "key" else sensitivity
+        errors = sensitivity_grid() if arranged.kind in counted_of(RANKED) else sensitivity
         return changes({"maps": arranged.figure(frequency_grid(), errors, place)})
 
     with slot:

@@ -15,13 +15,14 @@ from dashboard.words import tables
 from mode_core.importance import ImportanceError, frequencies
 from mode_core.importance.bias import busiest_ranks
 from mode_core.importance.folds import jackknife, used_folds
+from mode_core.modalities import ALL, TEXT_TOKENS, VISION_TOKENS
 from mode_core.statistics import ExpertStatistics
 
 
 def headline(grid: charts.FrequencyGrid) -> None:
     """What counting all tokens hides most, as a sentence, with the way to see it."""
     low, looked = starved(grid)
-    if not np.nan_to_num(grid.counts["vision"]).any():
+    if not np.nan_to_num(grid.counts[VISION_TOKENS]).any():
         st.markdown("**No vision tokens were routed in this run**, so there is nothing to compare with text.")
         return
     total, looked = int(low.sum()), int(looked.sum())
@@ -87,7 +88,7 @@ def consequence(grid: charts.FrequencyGrid) -> Consequence:
     robbed = starved_cells(grid) & (theirs < ours)
     if not robbed.any():
         return Consequence(bits, 0, None)
-    fallen = busiest_ranks(grid.shares["all"]) - busiest_ranks(grid.shares["text"])
+    fallen = busiest_ranks(grid.shares[ALL]) - busiest_ranks(grid.shares[TEXT_TOKENS])
     row, expert = np.unravel_index(np.argmax(np.where(robbed, fallen, -np.inf)), robbed.shape)
     why = f"Counting gives it {theirs[row, expert]:.0f} bits, MODE {ours[row, expert]:.0f}."
     return Consequence(bits, int(robbed.sum()), (int(row), int(expert)), why)

@@ -11,9 +11,10 @@ from dashboard.components import live_slider
 from dashboard.state import address, current_run, solving
 from dashboard.words import names
 from dashboard.words.glossary import explain
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 
 RIVALS = ("frequency", "uniform")
-TOKENS = {"text": "Text tokens", "key": "Key vision tokens"}
+TOKENS = {TEXT_TOKENS: "Text tokens", KEY_TOKENS: "Key vision tokens"}
 
 
 def layer_control(axes: Axes, bank: str) -> None:
@@ -51,7 +52,7 @@ def kind_control() -> None:
         list(TOKENS),
         format_func=TOKENS.get,
         required=True,
-        **address.bind_place("kind", list(TOKENS), "text"),
+        **address.bind_place("kind", list(TOKENS), TEXT_TOKENS),
     )
 
 

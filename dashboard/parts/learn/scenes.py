@@ -32,6 +32,7 @@ from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
 from mode_core.importance import bias
 from mode_core.importance.key_tokens import token_ranks
+from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS, VISION_TOKENS
 
 
 def router(ground: Ground) -> Scene:
@@ -54,13 +55,16 @@ def router(ground: Ground) -> Scene:
 
 def frequency(ground: Ground) -> Scene:
     """Counting all tokens starves experts that text needs."""
-    text, every = ground.shares("text"), ground.shares("all")
-    if np.isnan(text).any() or np.isnan(ground.shares("vision")).any():
+    text, every = ground.shares(TEXT_TOKENS), ground.shares("all")
+    if np.isnan(text).any() or np.isnan(ground.shares(VISION_TOKENS)).any():
         return empty("No text or no vision tokens came to this layer, so there is nothing to count apart.")
     by_text, by_all = bias.busiest_ranks(text), bias.busiest_ranks(every)
     fallen = int(bias.starved(text, every).sum())
     worst = most_starved(ground.grid, ground.row)
-    vision, words = ground.grid.counts["vision"][ground.row].sum(), ground.grid.counts["text"][ground.row].sum()
+    vision, words = (
+        ground.grid.counts[VISION_TOKENS][ground.row].sum(),
+        ground.grid.counts[TEXT_TOKENS][ground.row].sum(),
+    )
 
     def prepare() -> None:
         address.put(view="rank")
@@ -119,7 +123,7 @@ def redundancy(ground: Ground) -> Scene:
 
 def denoised(ground: Ground) -> Scene:
     """Without redundant tokens other experts are busy."""
-    vision, key = ground.shares("vision"), ground.shares("key")
+    vision, key = ground.shares(VISION_TOKENS), ground.shares(KEY_TOKENS)
     if np.isnan(vision).any() or np.isnan(key).any():
         return empty("No vision tokens came to this layer, so there is nothing to leave out.")
     stay, top = stay_among(vision, key, ground.top), ground.top
@@ -141,7 +145,7 @@ def sensitivity(ground: Ground) -> Scene:
     """One bit less, several times the error."""
     now = address.choices().request
     found = charts.SensitivityGrid.of(current_run.statistics(), now.key_ratio, now.signal)
-    kind = address.chosen("kind", list(TOKENS), "text")
+    kind = address.chosen("kind", list(TOKENS), TEXT_TOKENS)
     errors = found.errors[kind][ground.row, : ground.experts].astype(float)
     step = growth(errors, found.bits)
     if step is None:
@@ -207,7 +211,7 @@ def evidence(ground: Ground) -> Scene:
         )
     rival = st.session_state.get("learn:rival", RIVALS[0])
     rows = found.paired[(found.paired["method"] == ours) & (found.paired["against"] == rival)]
-    rows = rows[(rows["metric"] == "kl") & (rows["modality"] == "text")].sort_values("average_bits")
+    rows = rows[(rows["metric"] == "kl") & (rows["modality"] == TEXT_TOKENS)].sort_values("average_bits")
     if rows.empty:
         return empty("MODE was not measured against counting in this run.")
     middle = rows.iloc[(rows["average_bits"] - 2.5).abs().argmin()]

@@ -15,6 +15,7 @@ from dashboard.words.glossary import explain
 from dashboard.words.plain import plain
 from mode_core.allocation import AllocationError
 from mode_core.importance import ImportanceError
+from mode_core.modalities import KEY_TOKENS
 
 
 def part(axes: charts.Axes) -> None:
@@ -50,7 +51,7 @@ def drifted() -> tuple[np.ndarray, np.ndarray]:
     now = address.choices().request
     here = solving.sweep(((now.key_ratio, now.signal),))
     every = solving.sweep(tuple((ratio, now.signal) for ratio in RATIOS))
-    empty = [name for name, shares in solving.frequencies().items() if "key" in shares.empty]
+    empty = [name for name, shares in solving.frequencies().items() if KEY_TOKENS in shares.empty]
     return every.divergence(here.key[0], empty), every.changed(here.bits[0])
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from mode_core.errors import ImportanceError
-from mode_core.importance import METHODS, cost_table, frequencies
+from mode_core.importance import cost_table, frequencies
 from mode_core.importance.folds import used_folds
 from mode_core.importance.support import support, support_summary
 from mode_core.modalities import KINDS, MODALITIES, USUAL, counted_of, kinds_of, shown_of
 from mode_core.request import AllocationRequest
 from mode_core.statistics import ExpertStatistics
+from mode_core.traffic.applying import with_traffic
+from mode_core.traffic.profile import TrafficError, TrafficProfile
 from tests.synthetic import synthetic_statistics, with_audio
 
 RUN = Path(__file__).resolve().parents[3] / "sample_data" / "run" / "statistics.safetensors"
@@ -99,4 +101,5 @@ def test_what_is_refused():
     ):
         cost_table(made, "logit_kl")
     assert cost_table(made, "logit_kl", audio_weight=0)
-    assert all(METHODS[name] for name in BEFORE)
+    with pytest.raises(TrafficError, match="calibrated with sounds, and a trace does not tell audio tokens from text"):
+        with_traffic(made, TrafficProfile([bank.shape for bank in made]))

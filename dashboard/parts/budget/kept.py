@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
+from dashboard.components import show_table
 from dashboard.state import address, current_run, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.allocation import Allocation, AllocationError
-from mode_core.csv_files import without_formulas
 from mode_core.errors import in_words
 from mode_core.importance import ImportanceError
 from mode_core.runs.run import RunError
@@ -24,7 +24,7 @@ def part() -> None:
     for name, why in damaged.items():
         st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     if known:
-        st.dataframe(without_formulas(table(known)), hide_index=True)
+        show_table(table(known))
         left, right = st.columns([2, 1], vertical_alignment="bottom")
         name = left.selectbox("Kept allocation", list(known), key="kept:name")
         if right.button("Take its settings", key="kept:open", width="stretch"):

@@ -8,6 +8,7 @@ from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
 from dashboard.components.live_slider import DRAGGING, live_slider, plain_controls
 from dashboard.components.readout import Figure, Readout, readout
+from dashboard.components.show_table import show_table
 from dashboard.components.steps import steps
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "load_plotly",
     "plain_controls",
     "readout",
+    "show_table",
     "steps",
 ]

@@ -14,10 +14,11 @@ import streamlit as st
 
 from dashboard.charts import theme
 from dashboard.components.live_slider import plain_controls, settled
+from dashboard.components.show_table import show_table
 from dashboard.components.spec import Digest, Spec
 from dashboard.words import names
 from dashboard.words.plain import plain
-from mode_core.csv_files import csv_of, without_formulas
+from mode_core.csv_files import csv_of
 
 CONFIG = theme.TOOLBAR | {
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -131,12 +132,14 @@ def load_plotly() -> None:
     st.html(f"<style>{hidden}</style>")
 
 
-def in_words(rows: pd.DataFrame) -> pd.DataFrame:
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
     """The same without the names that code and files use: columns in words, methods by their own."""
     told = {
-        column: rows[column].map(names.method, na_action="ignore") for column in ("method", "against") if column in rows
+        column: table[column].map(names.method, na_action="ignore")
+        for column in ("method", "against")
+        if column in table
     }
-    return rows.assign(**told).rename(columns=lambda name: str(name).replace("_", " "))
+    return table.assign(**told).rename(columns=lambda name: str(name).replace("_", " "))
 
 
 def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
@@ -145,11 +148,11 @@ def _table(key: str, table: Callable[[], pd.DataFrame]) -> None:
     if not opened.open:
         return
     with opened:
-        rows = without_formulas(in_words(table()))
-        st.dataframe(rows, hide_index=True, height=260, key=f"{key}-rows")
+        held = in_words(table())
+        show_table(held, height=260, key=f"{key}-rows")
         st.download_button(
             "Download CSV",
-            csv_of(rows).encode(),
+            csv_of(held).encode(),
             f"{key}.csv",
             "text/csv",
             key=f"{key}-csv",

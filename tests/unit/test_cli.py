@@ -232,26 +232,28 @@ def test_wrong_usage_exits_with_2():
 
 
 @pytest.mark.parametrize(
-    ("verb", "place"),
-    [
+    ("code", "verb", "place"),
+    [(code, verb, place) for code in (errno.ENOSPC, errno.EACCES) for verb, place in (
         (["calibrate", "--model", "{model}", "--samples", "{samples}", "--out", "{out}/new"], "{out}/new: "),
         (["quantize", "--run", "{run}", "--uniform", "2", "--out", "{out}/p.safetensors"], "{out}/p.safetensors"),
         (["evaluate", "--run", "{run}", "--samples", "{samples}", "--name", "full"], "{run}/evaluations/full.json"),
         (["compare", "--runs", "{run}", "--samples", "{samples}", "--methods", "mode", "--truth-bits", "--draws", "1",
           "--bits", "2", "3", "--average-bits", "2.5", "--out", "{out}/evidence"], "{out}/evidence/measured/"),
-    ],
+        (["check", "--run", "{run}", "--samples", "{samples}", "--groups", "4"], "{run}/check.json"),
+    )],
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )  # fmt: skip
-def test_a_full_disk_is_told_with_path_and_remedy_by_verbs_that_run_the_model(
-    calibrated, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch, verb, place
+def test_a_disk_that_refuses_is_told_with_path_and_remedy_by_verbs_that_run_the_model(
+    calibrated, tiny_model_folder, sample_folder, tmp_path, capsys, monkeypatch, code, verb, place
 ):
     places = {"model": tiny_model_folder, "samples": sample_folder, "out": tmp_path, "run": calibrated}
 
     def refuse(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("os.fsync", refuse)
     assert main([*(each.format(**places) for each in verb), "--quiet"]) == 1
     told = capsys.readouterr().err
-    assert place.format(**places) in told and "No space left on device. Make room there" in told
+    remedy = "Make room there" if code == errno.ENOSPC else "Get the right to read and write there"
+    assert place.format(**places) in told and f"{os.strerror(code)}. {remedy}" in told
     assert not (tmp_path / "new").exists()

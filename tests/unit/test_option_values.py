@@ -82,6 +82,39 @@ def test_a_disk_that_refuses_is_told_with_path_and_way_out(run, tmp_path, capsys
     assert not list(tmp_path.rglob("*"))
 
 
+OF_RUN = {"quantize": ["--uniform", "2"], "export": ["--allocation", "three", "--target", "table", "--out", "{out}/t"]}
+READS = [([verb, "--run", "{run}", *OF_RUN.get(verb, [])], "{run}/run.json")
+         for verb in ("allocate", "quantize", "evaluate", "show", "check", "export")]  # fmt: skip
+READS += [
+    (["compare", "--runs", "{run}"], "{run}/run.json"),
+    (["export", "--run", "{run}", *OF_RUN["export"]], "{run}/allocations/three.json"),
+    (["allocate", "--run", "{run}", "--traffic", "{out}/given"], "{out}/given"),
+    (["calibrate", "--samples", "{out}/given.jsonl", "--out", "{out}/new"], "{out}/given.jsonl"),
+    (["import", "{out}/given", "{out}/given", "--out", "{out}/new"], "{out}/given"),
+    (["run", "{out}/given", "--run", "{out}/new", "--out", "{out}/t"], "{out}/given"),
+    (["push", "{out}", "--to", "me/mine"], "{out}/manifest.json"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "file"), READS, ids=lambda given: given[0] if isinstance(given, list) else "")
+def test_what_may_not_be_read_is_told_by_every_verb(run, tmp_path, capsys, monkeypatch, arguments, file):
+    """Refused where Python opens a file, since whoever runs the tests may have every right."""
+    places = {"run": run.path, "out": tmp_path}
+    for name in ("given", "given.jsonl", "manifest.json"):
+        (tmp_path / name).write_text("{}")
+    really, wanted = open, file.format(**places)
+
+    def refuse(path, *how, **more):
+        if str(path) == wanted:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return really(path, *how, **more)
+
+    monkeypatch.setattr("io.open", refuse)
+    assert main([*(each.format(**places) for each in arguments), "--quiet"]) == 1
+    assert f"{wanted}: Permission denied. Get the right to read" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() and not (tmp_path / "t").exists()
+
+
 def test_csv_carries_no_formulas():
     table = pd.DataFrame(
         {"=cmd": ["=1+1", "@x", "plain"], "n": [-1.5, 2.0, np.nan], "t": pd.Series(["-2", None, "\tx"], dtype=object)}

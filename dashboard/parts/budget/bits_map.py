@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.charts.bits import MOST_DOTS
-from dashboard.components import before_change, chart
+from dashboard.components import before_change, chart, show_table
 from dashboard.parts.budget import halves
 from dashboard.state import address, current_run, estimating, solving
 from dashboard.words import tables
@@ -85,5 +85,5 @@ def _moved(rows: pd.DataFrame | None) -> None:
         more = int((rows["bits_after"] > rows["bits_before"]).sum())
         with st.popover(f"{len(rows):,} experts moved", type="tertiary", on_change="rerun", key="moved") as shown:
             if shown.open:
-                st.dataframe(rows, hide_index=True, height=260)
+                show_table(rows, height=260)
         st.caption(f"Since the last setting {more:,} got more bits and {len(rows) - more:,} fewer{dots}.")

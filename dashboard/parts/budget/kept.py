@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts
-from dashboard.components import chart
+from dashboard.components import chart, show_table
 from dashboard.parts.budget import halves
 from dashboard.parts.budget.budget_words import by_kind, interval
 from dashboard.parts.export import paper_texts
@@ -20,7 +20,7 @@ from dashboard.words import names, tables
 from dashboard.words.plain import plain
 from dashboard.words.sizes import size_text
 from mode_core.allocation import Allocation, AllocationError
-from mode_core.csv_files import csv_of, without_formulas
+from mode_core.csv_files import csv_of
 from mode_core.errors import ModeError, in_words
 from mode_core.importance import ImportanceError
 from mode_core.request import AllocationRequest
@@ -39,7 +39,7 @@ def part() -> None:
         rows = table(known)
         cards(rows)
         difference(known)
-        st.dataframe(without_formulas(rows), hide_index=True)
+        show_table(rows)
         downloads(rows)
         left, right = st.columns([2, 1], vertical_alignment="bottom")
         name = left.selectbox("Kept allocation", list(known), key="kept:name")

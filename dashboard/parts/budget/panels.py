@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts
-from dashboard.components import chart
+from dashboard.components import chart, show_table
 from dashboard.parts import served
 from dashboard.parts.budget import deployment, kept, pins
 from dashboard.parts.controls import next_step
@@ -53,7 +53,7 @@ def samples_part() -> None:
 
 def price_part() -> None:
     """What each unit and scope costs at this budget, against the present choice."""
-    st.dataframe(price_table(planning.prices(), solving.allocation().objective), hide_index=True)
+    show_table(price_table(planning.prices(), solving.allocation().objective))
     st.caption(
         "Predicted damage (estimate) at the same budget, each solved exactly. A coarser unit has fewer choices, so "
         "it never does less; one budget for the whole model is only sound with a method that compares layers."

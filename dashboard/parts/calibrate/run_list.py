@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dashboard.components import show_table
 from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
-from mode_core.csv_files import without_formulas
 from mode_core.errors import ModeError, SettingsError, in_words
 from mode_core.json_files import shortened, whole_number
 from mode_core.runs.merging import merge_runs
@@ -29,9 +29,9 @@ def part() -> None:
         _released()
     if not entries:
         return
-    rows = without_formulas(pd.DataFrame([row_of(entry) for entry in entries]))
-    picked = st.dataframe(
-        rows, hide_index=True, on_select="rerun", selection_mode="multi-row", key="runs-table",
+    picked = show_table(
+        pd.DataFrame([row_of(entry) for entry in entries]), on_select="rerun", selection_mode="multi-row",
+        key="runs-table",
         column_config={"made": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
                        "vision": st.column_config.NumberColumn(format="percent")},
     )  # fmt: skip

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts
-from dashboard.components import chart
+from dashboard.components import chart, show_table
 from dashboard.parts.calibrate import sample_picker
 from dashboard.parts.compare import comparing_job
 from dashboard.parts.compare.measured_evidence import choose_items
@@ -83,4 +83,4 @@ def _shown(found: Check) -> None:
         for one in found.trials
     ]
     columns = ["method", "λ", "average bits", "KL, nats", "times uniform's (all items)", "from", "to"]
-    st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
+    show_table(pd.DataFrame(rows, columns=columns))

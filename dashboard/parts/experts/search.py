@@ -90,7 +90,7 @@ def results(found: Found | str, wanted: str, axes: charts.Axes) -> None:
         if rows := st.session_state["search-rows"].selection.rows:
             current_run.select(bank=hits[rows[0]].bank, expert=hits[rows[0]].expert)
 
-    st.dataframe(without_formulas(table), hide_index=True, height=240, key="search-rows", on_select=picked,
+    show_table(table, height=240, key="search-rows", on_select=picked,
                  selection_mode="single-row")  # fmt: skip
 
 

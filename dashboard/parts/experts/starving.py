@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.charts.measures import starved, starved_cells
+from dashboard.components import show_table
 from dashboard.parts.controls import next_step, scroll_later
 from dashboard.state import address, current_run, estimating, solving
 from dashboard.words import tables
@@ -48,7 +49,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
         with st.popover(f"Which {total}?", type="tertiary", on_change="rerun", key="starved") as shown:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
-                st.dataframe(tables.starved_table(grid).drop(columns="bank"), hide_index=True, width=460, height=300)
+                show_table(tables.starved_table(grid).drop(columns="bank"), width=460, height=300)
         next_step("Give every expert its bits", "budget")
 
 

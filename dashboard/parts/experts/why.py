@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dashboard.components import show_table
 from dashboard.parts.budget import halves
 from dashboard.state import current_run, estimating, solving
 from dashboard.words import names
@@ -85,7 +86,7 @@ def others(bank: str, expert: int) -> None:
     for name, bits in given().items():
         own = bits[bank][expert]
         rows.append((names.short_method(name), " / ".join(map(str, np.ravel(own).tolist()))))
-    st.dataframe(pd.DataFrame(rows, columns=["method", "bits"]), hide_index=True)
+    show_table(pd.DataFrame(rows, columns=["method", "bits"]))
     stable = estimating.stability()
     if stable is None:
         st.caption("Too few samples to say how sure this is.")

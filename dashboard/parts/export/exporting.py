@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from dashboard.components import show_table
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
@@ -189,7 +190,7 @@ def _preview(target: Target, chosen: Allocation) -> None:
         for path in result.files:
             with st.expander(f"{path.name} · {path.stat().st_size / 1e3:,.1f} kB", expanded=path == result.files[0]):
                 if path.suffix == ".csv":
-                    st.dataframe(pd.read_csv(path), hide_index=True, height=300)
+                    show_table(pd.read_csv(path), height=300)
                 elif path.suffix == ".parquet":
                     st.caption("The same table as the CSV, with types, for pandas and other tools.")
                 else:

@@ -7,13 +7,12 @@ import time
 import streamlit as st
 
 from dashboard.charts import accuracy_by_task
-from dashboard.components import chart
+from dashboard.components import chart, show_table
 from dashboard.parts.quantize import breaking, verdict
 from dashboard.state import measured, process_wide, solving
 from dashboard.state.choices import describe
 from dashboard.state.measured import MODELS, ORIGINAL, Measurement
 from dashboard.words.plain import plain
-from mode_core.csv_files import without_formulas
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.4f")
@@ -50,8 +49,7 @@ def history_part() -> None:
     with st.expander(f"History of {len(known)} measurements", key="quantize:history", on_change="rerun") as opened:
         if not opened.open:
             return
-        table = without_formulas(verdict.history(known, solving.fingerprint()))
-        st.dataframe(table, hide_index=True, column_config=HISTORY)
+        show_table(verdict.history(known, solving.fingerprint()), column_config=HISTORY)
         labels = {found.fingerprint: f"{_when(found)}: {describe(found.settings)}" for found in known}
         usual = "that of the present settings, else the newest"
         st.selectbox(
@@ -97,10 +95,12 @@ def part() -> None:
         figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
         chart(figure, key="quantize-accuracy", table=lambda: frame)
     left, right = st.columns(2)
-    left.markdown("**Distance to the original**, KL in nats (less is better)")
-    left.dataframe(measured.divergence_frame(found), hide_index=True, column_config=DIVERGENCE)
-    right.markdown("**Size of all experts**, predicted beside measured")
-    right.dataframe(measured.size_frame(found), hide_index=True, column_config=SIZE)
+    with left:
+        st.markdown("**Distance to the original**, KL in nats (less is better)")
+        show_table(measured.divergence_frame(found), column_config=DIVERGENCE)
+    with right:
+        st.markdown("**Size of all experts**, predicted beside measured")
+        show_table(measured.size_frame(found), column_config=SIZE)
     breaking.part(found)
 
 
@@ -118,4 +118,4 @@ def kept_part() -> None:
     if not frame.empty:
         st.markdown("**Evaluations kept in this run** by the command line")
         shown = {"accuracy": SHARE, "KL": NATS, "same token": SHARE}
-        st.dataframe(without_formulas(frame), hide_index=True, column_config=shown)
+        show_table(frame, column_config=shown)

@@ -34,7 +34,7 @@ from typing_extensions import TypedDict
 
 from mode_core.errors import ExemplarsError
 from mode_core.files import atomic_write, read_tensors, tensor_bytes
-from mode_core.json_files import OPEN, Digits, Grid, Name, checked, newer, parse_json
+from mode_core.json_files import OPEN, Amount, Digits, Grid, Name, checked, newer, parse_json
 from mode_core.modalities import MODALITIES, USUAL
 from mode_core.statistics.exemplar_entries import (
     AFTER,
@@ -86,7 +86,7 @@ class _Sample(TypedDict):
     id: Name
     grids: list[Grid] | None
     frames: NotRequired[list[Annotated[list[int | None], Len(2, 2)]] | None]
-    sounds: NotRequired[list[tuple[Annotated[int, Interval(ge=1)], Annotated[float, Interval(ge=0)]]]]
+    sounds: NotRequired[list[Annotated[list[Amount], Len(2, 2)]]]
 
 
 class _Header(TypedDict):

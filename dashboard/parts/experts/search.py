@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts
+from dashboard.components import show_table
 from dashboard.parts.experts.exemplars import exemplars_of_run
 from dashboard.state import address, current_run, kept_samples
 from dashboard.state.remembered import remembered
 from dashboard.words.plain import plain
-from mode_core.csv_files import without_formulas
 from mode_core.errors import ExemplarsError, RunError
 from mode_core.run import Run
 from mode_core.runs.expert_search import Found, by_token, by_word

@@ -48,7 +48,8 @@ def orthogonal(size: int, seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     odd = size // (size & -size)
     plain, triangle = torch.linalg.qr(torch.randn(odd, odd, generator=draw, dtype=torch.float64))
-    matrix, two = plain * triangle.diagonal().sign(), torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    matrix = (plain * triangle.diagonal().sign()).contiguous()
+    two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
     while len(matrix) < size:
         matrix = torch.kron(two / 2**0.5, matrix)
     signs = torch.randint(0, 2, (size,), generator=draw) * 2.0 - 1.0

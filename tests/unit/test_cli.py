@@ -257,3 +257,15 @@ def test_a_disk_that_refuses_is_told_with_path_and_remedy_by_verbs_that_run_the_
     remedy = "Make room there" if code == errno.ENOSPC else "Get the right to read and write there"
     assert place.format(**places) in told and f"{os.strerror(code)}. {remedy}" in told
     assert not (tmp_path / "new").exists()
+
+
+def test_calibrate_picks_samples_that_reach_experts(tiny_model_folder, sample_folder, tmp_path, capsys):
+    asked = ["calibrate", "--model", str(tiny_model_folder), "--samples", str(sample_folder), "--device", "cpu"]
+    asked += ["--quiet", "--no-sensitivity", "--no-anchor"]
+    assert main([*asked, "--out", str(tmp_path / "run"), "--balance", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "chosen for reach" in said and "an even draw: " in said and "fewer than 32 text tokens" in said
+    run = Run.open(tmp_path / "run")
+    assert len(run.statistics.samples) == 3 and run.info["samples"]["drawn"]["by"] == "reach of experts"
+    assert main([*asked, "--out", str(tmp_path / "other"), "--balance", "99"]) == 1
+    assert "--balance 99 picks so many samples from more of them" in capsys.readouterr().err

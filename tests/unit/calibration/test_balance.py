@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from mode_core.calibration import CalibrationSettings, balance, calibrate
-from mode_core.cli import main
 from mode_core.errors import SettingsError
-from mode_core.run import Run
 from mode_core.samples import SampleList
 
 COUNTS = np.array([[30, 0, 0], [20, 20, 0], [0, 30, 3], [0, 0, 9], [0, 0, 0]], dtype=np.uint8)
@@ -64,15 +62,3 @@ def test_the_rest_is_drawn_evenly_and_the_order_stays(tiny_model, tiny_samples, 
     monkeypatch.setattr(balance, "MOST_BYTES", 64)
     with pytest.raises(SettingsError, match=r"A pool of 8 samples is too large .* at most 2 of them first"):
         balance.balanced(tiny_model, SampleList(tiny_samples), 4)
-
-
-def test_the_command_line_calibrates_on_those_chosen(tiny_model_folder, sample_folder, tmp_path, capsys):
-    asked = ["calibrate", "--model", str(tiny_model_folder), "--samples", str(sample_folder), "--device", "cpu"]
-    asked += ["--quiet", "--no-sensitivity", "--no-anchor"]
-    assert main([*asked, "--out", str(tmp_path / "run"), "--balance", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "chosen for reach" in said and "an even draw: " in said and "fewer than 32 text tokens" in said
-    run = Run.open(tmp_path / "run")
-    assert len(run.statistics.samples) == 3 and run.info["samples"]["drawn"]["by"] == "reach of experts"
-    assert main([*asked, "--out", str(tmp_path / "other"), "--balance", "99"]) == 1
-    assert "--balance 99 picks so many samples from more of them" in capsys.readouterr().err

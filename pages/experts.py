@@ -25,13 +25,13 @@ def explore() -> None:
     place = (grid.axes.names.index(bank), expert)
     starving.headline(grid)
     served.note()
-    coverage_note()
-    search.part(grid.axes)
     with st.container(key="stage-experts"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")
         with left:
             maps.draw_maps(slot, grid, sensitivity, arranged, place)
+            coverage_note()
+            search.part(grid.axes)
             exemplars.part(bank, expert)
         with right:
             close_up.docked(grid, sensitivity, place)

@@ -32,7 +32,7 @@ def lesson_of_now() -> None:
     lesson = LESSONS[now]
     with st.container(key="lesson"):
         st.title(lesson.title)
-        lesson_page.draw(lesson, SCENES[lesson.key](Ground.of_session()))
+        lesson_page.draw(lesson, SCENES[lesson.key](Ground.of_session()), now)
 
 
 page()

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from mode_core.allocation.records import Allocation
 from mode_core.bundled import PORTABLE
-from mode_core.errors import ModeError, RunError
+from mode_core.errors import ModeError, RunError, in_words
 from mode_core.importance import Recommendation, recommended
 from mode_core.json_files import checked, read_json, write_json
 from mode_core.prediction import Anchor, Check, Predictor
@@ -175,7 +175,7 @@ class Run(RunFolder):
             except (ModeError, OSError) as refused:
                 if damaged is None:
                     raise
-                damaged[path.stem] = str(refused)
+                damaged[path.stem] = in_words(refused)
         return kept
 
     def evidence(self, name: str = "") -> Evidence | None:

@@ -31,7 +31,8 @@ MADE = re.compile(  # what `plain` would have marked
     r"(?<!\\)\[(?:evil|l)\]?|(?<!\\)\$x|(?<!\\)<(?:img|a )|:red|:material/bug|www\.evil|http://evil|(?<!\\)\*\*evil"
 )
 AS_IT_IS = (  # fields that are shown as text, or not at all
-    "Code.code_text", "Text.body", "Selectbox.options", "MultiSelect.options", "TextInput.default", "Image.alt",
+    "Code.code_text", "Text.body", "Selectbox.options", "Selectbox.raw_value", "MultiSelect.options",
+    "TextInput.default", "Image.alt",
 )  # fmt: skip
 PAGES = [("experts", {}), ("tokens", {}), ("budget", {"panel": "kept"}), ("quantize", {}),
          ("calibrate", {}), ("export", {}), ("learn", {"step": "3"}), ("learn", {"step": "7"}),

@@ -61,6 +61,17 @@ def test_steps_move_without_the_browser(open_app, monkeypatch):
     assert app.title[0].value == "Some experts are hurt more" and dict(app.query_params)["step"] in ("5", ["5"])
 
 
+def test_next_and_back_lead_through_all_lessons(open_app):
+    app = open_app("learn", step="1")
+    assert app.button(key="learn:Back").disabled
+    for step in range(2, len(LESSONS) + 1):
+        app.button(key="learn:Next").click().run()
+        assert app.query_params["step"] == str(step) and app.title[0].value == LESSONS[step - 1].title
+    assert app.button(key="learn:Next").disabled
+    app.button(key="learn:Back").click().run()
+    assert app.title[0].value == LESSONS[-2].title
+
+
 def test_evidence_is_told_with_its_interval(places):
     run = keep_run(places / "runs" / "measured", synthetic_statistics(2, 8, tokens=2000))
     synthetic_evidence(run.statistics).save(run.path / "evidence")

@@ -239,7 +239,7 @@ def test_wrong_usage_exits_with_2():
         (["evaluate", "--run", "{run}", "--samples", "{samples}", "--name", "full"], "{run}/evaluations/full.json"),
         (["compare", "--runs", "{run}", "--samples", "{samples}", "--methods", "mode", "--truth-bits", "--draws", "1",
           "--bits", "2", "3", "--average-bits", "2.5", "--out", "{out}/evidence"], "{out}/evidence/measured/"),
-        (["check", "--run", "{run}", "--samples", "{samples}", "--groups", "4"], "{run}/check.json"),
+        (["check", "--run", "{run}", "--samples", "{samples}", "--groups", "8"], "{run}/check/grids"),
     )],
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )  # fmt: skip

@@ -38,7 +38,7 @@ def pick() -> SampleList:
     """The samples that a person chose; empty while there are none."""
     which = st.segmented_control(
         "Where from", SOURCES, default=SOURCES[0], required=True, key="samples:source", persist_state="session",
-        label_visibility="collapsed",
+        label_visibility="collapsed", wrap=True,
     )  # fmt: skip
     chosen = {SOURCES[0]: _bundled, SOURCES[1]: _pictures, SOURCES[2]: _files, SOURCES[3]: on_machine}[which]()
     if chosen and which != SOURCES[1]:

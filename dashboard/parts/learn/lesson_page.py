@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.components import changes, chart
 from dashboard.parts.learn.lesson_ground import Ground, Scene
-from dashboard.parts.learn.lessons import Lesson
+from dashboard.parts.learn.lessons import LESSONS, Lesson
 from dashboard.parts.learn.scenes import SCENES
 from dashboard.state import address
 from dashboard.words.glossary import found
@@ -22,8 +22,8 @@ STYLE = """<style>
 </style>"""
 
 
-def draw(lesson: Lesson, scene: Scene) -> None:
-    """Picture on the left; words, formula, question and way on at the right."""
+def draw(lesson: Lesson, scene: Scene, place: int) -> None:
+    """Picture on the left; words, formula, question and way on at the right. `place`: which lesson this is, from 0."""
     guess_key = f"learn:guess:{lesson.key}"
     guess = st.session_state.get(guess_key)
     shown = guess is not None
@@ -45,6 +45,8 @@ def draw(lesson: Lesson, scene: Scene) -> None:
         if scene.options:
             ask(scene, guess_key, guess)
         with st.container(horizontal=True, vertical_alignment="center"):
+            walk("Back", ":material/chevron_left:", place - 1)
+            walk("Next", ":material/chevron_right:", place + 1)
             if st.button(lesson.button, icon=":material/arrow_forward:", key=f"open:{lesson.key}"):
                 scene.prepare()
                 address.go(lesson.page)
@@ -53,6 +55,13 @@ def draw(lesson: Lesson, scene: Scene) -> None:
     with control:
         if shown and scene.control is not None:
             scene.control(lambda: follow(lesson))
+
+
+def walk(label: str, icon: str, to: int) -> None:
+    """A button to the lesson before or after; off at the ends."""
+    there = 0 <= to < len(LESSONS)
+    st.button(label, icon=icon, key=f"learn:{label}", disabled=not there,
+              on_click=lambda: address.put(step=str(to + 1)))  # fmt: skip
 
 
 def follow(lesson: Lesson) -> str:

@@ -29,7 +29,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 
-from dashboard.jobs.work import ModelShelf, calibrate_run
+from dashboard.jobs.shelf import ModelShelf
+from dashboard.jobs.work import calibrate_run
 from mode_core.calibration import CalibrationSettings
 from mode_core.cli.main import main
 from mode_core.evaluation.records import Scores

@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dashboard.jobs.answer_kl import AnswerKL
+from dashboard.jobs.shelf import ModelShelf
+from dashboard.jobs.stages import Stages
 from dashboard.state import model_sources, own_code
 from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
 from mode_core.allocation import Allocation
-from mode_core.jobs import Cancel, Progress, ProgressHook, check
+from mode_core.jobs import Cancel, ProgressHook, check
 from mode_core.modalities import CODES
 from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
 from mode_core.request import Quantizer
 from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE
-
-
-class ModelShelf:
-    """Holds one loaded model for the whole process; asking for another one replaces it. Thread-safe.
-
-    A model that was loaded with leave to run its own code is another one than the same model without.
-    Memory: one model, and the packed experts of the last `MOST_PACKED` allocations that were asked (`quantized`). While
-    a job still works on the former one, both.
-    """
-
-    MOST_PACKED = 2
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: tuple[str, bool] | None = None
-        self._loaded: Any = None
-        self._packed: dict[str, Any] = {}  # seal -> quantized model, the last used one last
-
-    def get(self, source: str, trusted: bool = False) -> Any:
-        """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
-
-        Raises:
-            ModelError: it may not be read, cannot be loaded, or has code of its own and no leave.
-        """
-        from mode_core.models import load_model
-
-        with self._lock:
-            if self._held != (source, trusted):
-                self._packed.clear()
-                self._held = self._loaded = None  # let go of the old one before the new one takes memory
-                with own_code.named_switch(source):
-                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
-                self._held = source, trusted
-            return self._loaded
-
-    def quantized(
-        self,
-        loaded: Any,
-        allocation: Allocation,
-        seal: str,
-        quantizer: Quantizer,
-        calibration: Sequence[Any] | None,
-        progress: ProgressHook,
-        cancel: Cancel,
-    ) -> Any:
-        """The `QuantizedModel` of this seal, to be used as a context: its codes as they are kept, else made now."""
-        made = self._packed.pop(seal, None)
-        if made is None or made.loaded is not loaded:
-            made = quantize_experts(
-                loaded, allocation, quantizer, samples=calibration, progress=progress, cancel=cancel
-            )
-        with self._lock:
-            self._packed[seal] = made
-            for old in list(self._packed)[: -self.MOST_PACKED]:
-                del self._packed[old]
-        return made
-
-
-SHELF = ModelShelf()  # the process's own
 
 
 def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
@@ -89,56 +31,6 @@ def load_processor(source: str, trusted: bool = False) -> tuple[Any, tuple[int, 
         raise ModelError(f"{source} is no model's folder: it has no config.json. Give the folder of a model.")
     with own_code.named_switch(source):
         return read_processor(source, trusted)
-
-
-class Stages:
-    """Several pieces of work on one bar: `stages.hook("quantizing")` begins the next piece.
-
-    The first piece is loading, which says nothing of the others' pace. Weights say how long these are expected to take
-    beside each other; what is left is reckoned from how long they took so far, each by those of its own weight first.
-    So a bar that began with guesses ends with measurements; it is the share of the whole time, and never goes back.
-    """
-
-    STEPS = 1000
-
-    def __init__(self, hook: ProgressHook, weights: Sequence[float]):
-        self._hook, self._weights = hook, weights
-        self._begun = self._piece_begun = time.monotonic()
-        self._took: dict[int, float] = {}  # seconds of every finished piece but the first
-        self._piece, self._done = -1, 0.0
-
-    def hook(self, title: str) -> ProgressHook:
-        """Begin the next piece, and get the hook that it reports to."""
-        now = time.monotonic()
-        if self._piece > 0:
-            self._took[self._piece] = now - self._piece_begun
-        self._piece, self._piece_begun = self._piece + 1, now
-        self._tell(0.0, title)
-
-        def report(progress: Progress) -> None:
-            self._tell(progress.fraction, f"{title}: {progress.what}")
-
-        return report
-
-    def _tell(self, fraction: float, what: str) -> None:
-        now, weights = time.monotonic(), self._weights
-        elapsed, spent = now - self._begun, now - self._piece_begun
-        known = self._took | ({self._piece: spent / fraction} if fraction > 0 and self._piece > 0 else {})
-        left = None
-        if known:
-            expected = [_expected(known, weights, place) for place in range(self._piece, len(weights))]
-            left = max(0.0, expected[0] - spent) + sum(expected[1:])
-            if weights[self._piece] in {weights[place] for place in known}:  # else nothing like it was timed yet
-                self._done = max(self._done, elapsed / (elapsed + left) if elapsed else 0.0)
-        self._hook(Progress(round(self.STEPS * self._done), self.STEPS, what, elapsed, left))
-
-
-def _expected(known: Mapping[int, float], weights: Sequence[float], place: int) -> float:
-    """Seconds of a piece: its own, else by the mean pace of those of its weight, else of all that are known."""
-    if place in known:
-        return known[place]
-    alike = [other for other in known if weights[other] == weights[place]] or list(known)
-    return weights[place] * sum(known[other] for other in alike) / sum(weights[other] for other in alike)
 
 
 def calibrate_run(

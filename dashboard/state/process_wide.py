@@ -21,7 +21,7 @@ from mode_core.jobs import Job, JobQueue, TooManyJobs
 from mode_core.run import Run
 
 if TYPE_CHECKING:
-    from dashboard.jobs.work import ModelShelf
+    from dashboard.jobs.shelf import ModelShelf
     from dashboard.state.measured import Measurement
     from mode_core.evaluation.records import Scores
 
@@ -31,9 +31,9 @@ _JOBS = JobQueue()
 
 def shelf() -> ModelShelf:
     """The process's loaded model, shared by all sessions and jobs."""
-    from dashboard.jobs import work
+    from dashboard.jobs import shelf as shelves
 
-    return work.SHELF
+    return shelves.SHELF
 
 
 def keep_imports() -> None:

@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard.jobs import work
+from dashboard.jobs import shelf
 from dashboard.state import process_wide
 from mode_core.jobs import JobQueue
 
@@ -42,7 +42,7 @@ def places(monkeypatch, tmp_path: Path) -> Path:
     (tmp_path / "runs").mkdir()
     st.cache_resource.clear()
     monkeypatch.setattr(process_wide, "_JOBS", JobQueue())
-    monkeypatch.setattr(work, "SHELF", work.ModelShelf())
+    monkeypatch.setattr(shelf, "SHELF", shelf.ModelShelf())
     return tmp_path
 
 

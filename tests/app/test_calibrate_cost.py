@@ -8,7 +8,8 @@ import pytest
 
 from dashboard.jobs.answer_kl import AnswerKL
 from dashboard.jobs.forecast import estimate_memory
-from dashboard.jobs.work import ModelShelf, calibrate_run
+from dashboard.jobs.shelf import ModelShelf
+from dashboard.jobs.work import calibrate_run
 from mode_core.calibration import CalibrationError, CalibrationSettings, LogitKLSettings, logit_kl_cost
 from mode_core.importance import METHODS
 from mode_core.run import Run

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dashboard.jobs import work
+from dashboard.jobs import stages as stages_of
 from dashboard.state.measured import (
     MODELS,
     Measurement,
@@ -99,7 +99,7 @@ def test_sizes_as_people_read_them(size, text):
 def test_stages_tell_the_time_that_is_left_from_what_the_pieces_took(monkeypatch):
     """Loading 10 s; answers (weight 3) 6 s; rounding (weight 1) really 4 s where 2 s were expected; answers again."""
     clock = [100.0]
-    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stages_of.time, "monotonic", lambda: clock[0])
     seen: list[Progress] = []
 
     def told(hook, seconds: float, done: int) -> Progress:
@@ -107,7 +107,7 @@ def test_stages_tell_the_time_that_is_left_from_what_the_pieces_took(monkeypatch
         hook(Progress(done, 4, "part"))
         return seen[-1]
 
-    stages = work.Stages(seen.append, (1, 3, 1, 3))
+    stages = stages_of.Stages(seen.append, (1, 3, 1, 3))
     stages.hook("loading")
     assert seen[-1].seconds_left is None and seen[-1].fraction == 0
     clock[0] += 10

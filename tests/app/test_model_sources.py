@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.jobs import work
+from dashboard.jobs import shelf, work
 from dashboard.jobs.forecast import outlined
 from dashboard.state import folders, model_sources, sample_sources
 from mode_core.models import ModelError
@@ -36,7 +36,7 @@ def test_other_folders_are_not_and_no_reader_is_passed_by(inside: Path, tiny_mod
     for place in (tiny_model_folder, inside / ".." / ".." / ".." / "elsewhere", inside.parent / "way-out", "\0"):
         with pytest.raises(ModelError, match="may not be read"):
             model_sources.allowed(str(place))
-    for read in (work.ModelShelf().get, work.load_processor, outlined):
+    for read in (shelf.ModelShelf().get, work.load_processor, outlined):
         with pytest.raises(ModelError, match=r"may not be read.*this dashboard reads models below"):
             read(str(tiny_model_folder))
 

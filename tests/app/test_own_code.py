@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dashboard.jobs.work import ModelShelf
+from dashboard.jobs.shelf import ModelShelf
 from dashboard.parts.quantize.asking import TURNS
 from dashboard.state import folders, own_code, process_wide
 from mode_core.calibration import CalibrationSettings

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+from dashboard.jobs import shelf as shelves
 from dashboard.jobs import work
 from dashboard.parts.quantize import asking, measuring, verdict
 from dashboard.state import folders, process_wide
@@ -48,14 +49,14 @@ def test_a_conversation_with_all_three(places):
     assert not app.exception and not app.error
     captions = [caption.value for caption in app.caption]
     assert {"original", "this allocation"} <= {*captions} and any(text.startswith("uniform ") for text in captions)
-    packed = list(work.SHELF._packed.values())
+    packed = list(shelves.SHELF._packed.values())
     assert len(packed) == 2 and not any(one.applied for one in packed)
 
     app.text_input(key="ask:question:1:").set_value("what colour is the circle?").run()
     finish(app.button(key="ask:go").click().run())
-    assert not app.exception and not app.error and list(work.SHELF._packed.values()) == packed
+    assert not app.exception and not app.error and list(shelves.SHELF._packed.values()) == packed
     first, second = app.session_state[asking.TURNS]
-    loaded = work.SHELF.get(str(Run.open(folders.BUNDLED_RUN).model_source))
+    loaded = shelves.SHELF.get(str(Run.open(folders.BUNDLED_RUN).model_source))
     told = asking.samples_of((first, replace(second, answers=None)))
     assert [m["role"] for m in told["original"].messages] == ["user", "assistant", "user"]
     for model in ("allocation", "uniform"):
@@ -69,8 +70,8 @@ def test_a_conversation_with_all_three(places):
 
 
 def test_the_shelf_keeps_the_last_two_allocations(monkeypatch):
-    monkeypatch.setattr(work, "quantize_experts", lambda loaded, *_, **__: SimpleNamespace(loaded=loaded))
-    shelf, model = work.ModelShelf(), object()
+    monkeypatch.setattr(shelves, "quantize_experts", lambda loaded, *_, **__: SimpleNamespace(loaded=loaded))
+    shelf, model = shelves.ModelShelf(), object()
     first, *_ = (shelf.quantized(model, None, seal, None, None, None, None) for seal in ("a", "b", "a", "c"))
     assert list(shelf._packed) == ["a", "c"] and shelf._packed["a"] is first
     assert shelf.quantized(object(), None, "a", None, None, None, None) is not first  # another model

@@ -98,7 +98,8 @@ def test_pace_of_an_earlier_run_of_the_same_model(tiny_runs, tiny_model_folder):
 
 
 def test_a_half_done_run_is_continued(places, tiny_model_folder, tiny_samples):
-    from dashboard.jobs.work import ModelShelf, calibrate_run
+    from dashboard.jobs.shelf import ModelShelf
+    from dashboard.jobs.work import calibrate_run
 
     settings = CalibrationSettings(bits=(2, 4), group_size=32, batch_size=1)
     loaded = load_model(tiny_model_folder, device="cpu")

@@ -86,13 +86,14 @@ def timed(work: Callable[[], object]) -> float:
     return clock() - begun
 
 
-def one_large_layer(seed: int = 0) -> LoadedModel:
-    """The bundled model with a language model of one layer of the large shape, random weights, in bfloat16."""
+def one_large_layer(seed: int = 0, **changes: int) -> LoadedModel:
+    """The bundled model with a language model of one layer of the large shape, random weights, in bfloat16; `changes`
+    are of its configuration."""
     from mode_core.models import find_banks
     from tests.benchmarks.large_model import configuration
 
     bundled = load_model(BUNDLED / "model")
-    config = type(bundled.model.config).from_dict(configuration(1))
+    config = type(bundled.model.config).from_dict(configuration(1, **changes))
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.bfloat16)
     model = type(bundled.model)(config).eval().requires_grad_(False)

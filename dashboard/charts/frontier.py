@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from mode_core.modalities import TEXT_TOKENS
+from mode_core.modalities import ALL, TEXT_TOKENS
 
 HEIGHT = 300
 MARGIN = {"l": 60, "r": 20, "t": 64, "b": 44}
@@ -83,7 +83,7 @@ def _rival_points(rivals: Sequence[tuple[str, float, float]], unit: str) -> go.S
         y=[damage for _, _, damage in rivals],
         mode="markers",
         customdata=names,
-        marker={"size": 8, "color": theme.KIND_COLOURS["all"], "symbol": "x"},
+        marker={"size": 8, "color": theme.KIND_COLOURS[ALL], "symbol": "x"},
         name="other methods, by these costs",
         hovertemplate=f"%{{customdata}}<br>%{{x:.4g}} {unit}<br>%{{y:.3g}} by this method's costs<extra></extra>",
     )

@@ -9,6 +9,7 @@ from dashboard.charts import theme
 from dashboard.charts.grids import Axes
 from dashboard.charts.panels import crosshair
 from dashboard.words.plain import plain_label
+from mode_core.modalities import TEXT_TOKENS
 from mode_core.runs.token_routes import TokenRoutes
 
 TITLES = {"entropy": "Router entropy, bits", "parted": "Experts that only the original chose"}
@@ -45,7 +46,7 @@ def token_path(
     entropy = routes.entropy[:, token].astype(np.float32)
     traces.append(
         go.Scatter(x=entropy, y=order, mode="lines+markers", xaxis="x2", name="router entropy",
-                   line={"color": theme.KIND_COLOURS["text"]}, marker={"size": 4}, showlegend=False,
+                   line={"color": theme.KIND_COLOURS[TEXT_TOKENS]}, marker={"size": 4}, showlegend=False,
                    hovertemplate="layer %{text}<br>router entropy %{x:.2f} bits<extra></extra>", text=axes.ticks)
     )  # fmt: skip
     height = int(np.clip(PER_ROW * len(order), FEWEST, MOST)) + 96

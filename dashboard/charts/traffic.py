@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
+from mode_core.modalities import TEXT_TOKENS
 
 
 def distance_by_layer(ticks: Sequence[str], distance: Sequence[float], new: Sequence[int]) -> go.Figure:
@@ -17,7 +18,7 @@ def distance_by_layer(ticks: Sequence[str], distance: Sequence[float], new: Sequ
         x=list(ticks),
         y=np.asarray(distance, float),
         customdata=list(new),
-        marker={"color": theme.KIND_COLOURS["text"]},
+        marker={"color": theme.KIND_COLOURS[TEXT_TOKENS]},
         hovertemplate="layer %{x}<br>distance %{y:.3f}<br>%{customdata} experts never calibrated<extra></extra>",
     )
     furthest = int(np.argmax(distance))

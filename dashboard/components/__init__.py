@@ -2,7 +2,7 @@
 in place, steps by key.
 """
 
-from dashboard.components.chart import CONFIG, chart, load_plotly
+from dashboard.components.chart import CONFIG, chart, load_plotly, name_files_by
 from dashboard.components.chips import chips
 from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
@@ -22,6 +22,7 @@ __all__ = [
     "chips",
     "live_slider",
     "load_plotly",
+    "name_files_by",
     "plain_controls",
     "readout",
     "show_table",

@@ -27,6 +27,7 @@ PLAIN_CONFIG = CONFIG | {
     "modeBarButtonsToRemove": CONFIG["modeBarButtonsToRemove"][1:],
     "toImageButtonOptions": {"format": "svg"},
 }
+_file_names: list[Callable[[str], str]] = [str]  # key → what a download is called, as `name_files_by` was told
 _times = count()  # what is sent again as it was would not reach the component, which may show a step of a drag
 _HERE = Path(__file__).parent
 _HTML = """
@@ -97,8 +98,6 @@ def sent(key: str) -> Digest | None:
 
 def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | None) -> None:
     """Send it to the component that redraws it in place."""
-    from dashboard.state import solving  # which needs this package
-
     key = how["key"]
 
     def picked() -> None:
@@ -111,9 +110,14 @@ def _send(spec: Spec, how: dict, dark: bool, on_pick: Callable[[dict], None] | N
             settled(reported)
 
     head = how | {"config": CONFIG, "picks": on_pick is not None, "template": _template(dark)}
-    head |= {"name": solving.stem(key)} | ({"light": _template(False)} if dark else {})
+    head |= {"name": _file_names[0](key)} | ({"light": _template(False)} if dark else {})
     data = f'{{"time":{next(_times)},{json.dumps(head)[1:-1]},"figure":{spec.whole()}}}'.encode()
     _live(key=key, data=data, on_pick_change=picked, on_settle_change=let_go)
+
+
+def name_files_by(stem: Callable[[str], str]) -> None:
+    """How downloads of charts are called, without their ending, by the chart's key: as what knows the run says."""
+    _file_names[0] = stem
 
 
 @cache

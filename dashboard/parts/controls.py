@@ -51,7 +51,7 @@ def change_budget(refused: Exception) -> None:
 
 def coverage_note() -> None:
     """Which experts of the open run saw too few tokens, and about how many samples more would cover them."""
-    told = _uncovered(current_run.run_key(), current_run.statistics())
+    told = _uncovered(current_run.run_key(), current_run.calibrated())
     if told:
         st.caption(told)
 

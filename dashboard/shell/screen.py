@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.components import load_plotly
+from dashboard.components import load_plotly, name_files_by
 from dashboard.shell import doors, sidebar
-from dashboard.state import address, estimating, folders, process_wide, visitor
+from dashboard.state import address, estimating, folders, process_wide, solving, visitor
 from dashboard.words.plain import plain
 from mode_core.errors import FileError, ImportanceError
 
@@ -77,6 +77,7 @@ def draw() -> None:
         st.stop()
     st.html(f"<style>{_STYLE}{_ON_PRIMARY if st.context.theme.type == 'dark' else ''}</style>")
     load_plotly()
+    name_files_by(solving.stem)
     address.restore()
     estimating.settle()
     page = navigation()

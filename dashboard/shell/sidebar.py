@@ -88,6 +88,8 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
         f"{sum(tokens.values()):,.0f} tokens, {', '.join(seen)}",
         f"**State** {plain(run.state)}" + (f", measured in {info['seconds']:.0f} s" if "seconds" in info else ""),
     ]
+    if (served := current_run.profile()) is not None:  # on every page, since all follow them
+        lines.append(f"**Frequencies** of the traffic {plain(served.name)}, not of these samples")
     st.markdown("  \n".join(lines))
     if info.get("refused"):
         with st.expander(f"{len(info['refused'])} samples were refused"):

@@ -22,7 +22,7 @@ from mode_core.models.checkpoint_files import BESIDE, CheckpointFiles
 from mode_core.models.encoding import Encoded, audio_token_ids, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
 from mode_core.models.folders import checked_folder, model_name, read_json, refuse_pointer
-from mode_core.models.offloading import execution_device, memory_bytes
+from mode_core.models.offloading import check_on_disk, execution_device, memory_bytes
 from mode_core.models.outline import attempt, configuration, model_class_of
 from mode_core.models.weight_loading import load_weights
 from mode_core.samples import Sample
@@ -139,6 +139,7 @@ def load_model(
     with CheckpointFiles(place) as files:
         processor = load_processor(place, pictures, trust_remote_code)
         model = load_weights(files, config, kept[0], trust_remote_code, **placement)
+        check_on_disk(model)
         revision = files.revision() if found else place.name
     model = (model if kept[1] is None else model.to(kept[1])).eval().requires_grad_(False)
     return LoadedModel(

@@ -35,6 +35,25 @@ def is_offloaded(module: nn.Module) -> bool:
     return any(parameter.is_meta for parameter in module.parameters())
 
 
+def check_on_disk(model: nn.Module) -> None:
+    """Every weight that is not in memory must be readable from disk: one that shares its numbers with another is kept
+    there under that one's name alone.
+
+    Raises:
+        ModelError: a weight that is in neither place, with what to do.
+    """
+    for name, part in model.named_modules():
+        for hook in _hooks(part):
+            held = getattr(hook, "weights_map", None)
+            known = set(getattr(getattr(held, "dataset", None), "all_keys", ()))
+            for own, weight in part._parameters.items():
+                if known and weight is not None and weight.is_meta and f"{held.prefix}{own}" not in known:
+                    raise ModelError(
+                        f"max_memory is too small: {name}.{own} shares its numbers with another weight, and both would "
+                        f"stay on disk. Give more; these numbers alone take {weight.nbytes / 1e6:.1f} MB."
+                    )
+
+
 def execution_device(model: nn.Module) -> torch.device:
     """Where a model's inputs go; the device of its embeddings, also while these are on disk."""
     embeddings = model.get_input_embeddings()

@@ -1,12 +1,16 @@
-"""The JSON records of a run, field by field."""
+"""The records of a run, field by field."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, NotRequired
 
+import numpy as np
 from typing_extensions import TypedDict
 
-from mode_core.json_files import OPEN, Amount, Count, Grid, Name, Time
+from mode_core.errors import RunError
+from mode_core.files import read_tensors
+from mode_core.json_files import OPEN, Amount, Count, Grid, Name, Time, check_format, checked, parse_json
 
 FORMAT = "mode-run/1"
 TOKEN_SCORES, TOKEN_ROUTES = "token_scores.safetensors", "token_routes.safetensors"
@@ -87,3 +91,19 @@ class SampleRecord(TypedDict):
     audio_tokens: NotRequired[Count]
     images: NotRequired[list[str]]
     grids: list[Grid] | None
+
+
+def read_of_samples(
+    path: Path, what: str, expected: str, shape: Any, unnamed: str | None = None
+) -> tuple[dict[str, np.ndarray], Any]:
+    """Tensors of a few samples, and what the header of their file says under `what` in the form of `shape`; nothing
+    where there is no file. `unnamed`: the format of files that name none.
+
+    Raises:
+        RunError: the file is damaged or newer; the text names the field.
+    """
+    if not path.is_file():
+        return {}, []
+    tensors, metadata = read_tensors(path, RunError)
+    check_format({"format": metadata.get("format", unnamed)}, expected, path, RunError, what.replace("_", " "))
+    return tensors, checked(parse_json(metadata.get(what, "null"), path, RunError), shape, path, RunError)

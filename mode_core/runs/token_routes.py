@@ -18,9 +18,10 @@ from annotated_types import Interval
 from typing_extensions import TypedDict
 
 from mode_core.errors import RunError
-from mode_core.files import atomic_write, read_tensors, tensor_bytes
-from mode_core.json_files import OPEN, Count, Name, check_format, checked, parse_json, shortened
+from mode_core.files import atomic_write, tensor_bytes
+from mode_core.json_files import OPEN, Count, Name, shortened
 from mode_core.modalities import VISION_TOKENS
+from mode_core.runs.records import read_of_samples
 
 FORMAT = "mode-token-routes/1"
 MOST_TOKENS = 2048
@@ -98,11 +99,7 @@ def read_token_routes(path: Path) -> dict[str, TokenRoutes]:
     Raises:
         RunError: the file is damaged or newer; the text names the field.
     """
-    if not path.is_file():
-        return {}
-    tensors, metadata = read_tensors(path, RunError)
-    check_format({"format": metadata.get("format")}, FORMAT, path, RunError, "token routes")
-    header = checked(parse_json(metadata.get("token_routes", "null"), path, RunError), list[_Sample], path, RunError)
+    tensors, header = read_of_samples(path, "token_routes", FORMAT, list[_Sample])
     return {entry["sample"]: _of_sample(number, entry, tensors, path) for number, entry in enumerate(header)}
 
 

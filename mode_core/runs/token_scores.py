@@ -12,8 +12,9 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from mode_core.errors import RunError
-from mode_core.files import atomic_write, read_tensors, tensor_bytes
-from mode_core.json_files import OPEN, Grid, Name, check_format, checked, parse_json, shortened
+from mode_core.files import atomic_write, tensor_bytes
+from mode_core.json_files import OPEN, Grid, Name, shortened
+from mode_core.runs.records import read_of_samples
 
 FORMAT = "mode-token-scores/1"
 
@@ -58,11 +59,7 @@ def read_token_scores(path: Path) -> dict[str, TokenScores]:
     Raises:
         RunError: the file is damaged or newer; the text names the field.
     """
-    if not path.is_file():
-        return {}
-    tensors, metadata = read_tensors(path, RunError)
-    check_format({"format": metadata.get("format", FORMAT)}, FORMAT, path, RunError, "token scores")  # first ones: none
-    header = checked(parse_json(metadata.get("token_scores", "null"), path, RunError), list[_Sample], path, RunError)
+    tensors, header = read_of_samples(path, "token_scores", FORMAT, list[_Sample], unnamed=FORMAT)
     scores: list[dict[str, np.ndarray]] = [{} for _ in header]
     for key, array in tensors.items():
         number, _, signal = key.partition("|")

@@ -53,6 +53,8 @@ def test_a_trace_changes_an_allocation_on_the_page(open_app, places, trace, caps
     figure = json.loads(bit_map(axes, expected.bits, expected.widths).to_json())["data"][0]
     assert drawn(app, "bits")["z"] == figure["z"] != before["z"]
 
+    told = "**Frequencies** of the traffic served.jsonl, not of these samples"  # on every page, since all follow them
+    assert told in words(app) and told in words(open_app("compare", traffic=digest))
     said = words(app)
     assert "Frequencies of traffic: served.jsonl, 1 request, all tokens as one kind" in said
     assert "key and redundant vision tokens are not told apart, so that all vision tokens count" in said

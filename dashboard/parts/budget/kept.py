@@ -75,7 +75,8 @@ def cards(rows: pd.DataFrame) -> None:
                 st.markdown(f"**{plain(row['name'])}**")
                 st.caption(f"{plain(row['asked'])}. {size}.")
                 st.caption(f"Predicted: {plain(row['predicted'])}")
-                st.caption(f"**Measured**: {row['measured']}" if row["measured"] else "Not measured.")
+                measured = row["measured"]
+                st.caption(f"**Measured**: {measured}" if measured else "Not measured with the present quantizer.")
 
 
 def difference(known: Mapping[str, Allocation]) -> None:

@@ -39,7 +39,7 @@ def sections(command: str) -> list[Section]:
 def _about() -> Section:
     run, statistics = current_run.run(), current_run.statistics()
     return Section("The run", facts=facts(run) | {"Settings of this report": describe(solving.settings_now())},
-                   sentences=_caveats(statistics.settings) + _covered(statistics))  # fmt: skip
+                   sentences=_caveats(statistics.settings) + _covered(current_run.calibrated()))  # fmt: skip
 
 
 def facts(run: Run) -> dict[str, Any]:

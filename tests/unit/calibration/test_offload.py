@@ -8,6 +8,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from mode_core import bundled
 from mode_core.calibration import CalibrationSettings, calibrate
 from mode_core.models import ModelError, load_model
 from mode_core.models.offloading import in_memory, is_offloaded, memory_bytes
@@ -107,3 +108,9 @@ def test_limits_that_make_no_sense(tiny_model_folder):
         load_model(tiny_model_folder, max_memory="much")
     with pytest.raises(ModelError, match="use device 'auto' with it, not 'cpu'"):
         load_model(tiny_model_folder, device="cpu", max_memory="1GB")
+
+
+def test_too_little_memory_for_numbers_that_two_weights_share_is_told(tmp_path):
+    """The bundled model's head is its embedding: 2,500 words of 128 numbers in bfloat16."""
+    with pytest.raises(ModelError, match=r"lm_head.weight shares its numbers with another weight.*take 0\.6 MB"):
+        load_model(bundled.MODEL, max_memory="200KB", offload_folder=tmp_path)

@@ -14,6 +14,7 @@ import numpy as np
 from mode_core.modalities import ALL, TEXT_TOKENS
 from mode_core.quantization.settings import LEAST_TOKENS
 from mode_core.statistics import ExpertStatistics
+from mode_core.statistics.bank_statistics import endings
 
 LISTED = 5  # experts that a sentence names
 
@@ -71,14 +72,15 @@ def samples_more(tokens: np.ndarray, samples: int, least: int = LEAST_TOKENS) ->
 
 
 def coverage(statistics: ExpertStatistics, kind: str = ALL) -> Coverage | None:
-    """Who saw too few tokens, of all kinds together or of text alone; None where no sample is known (imported runs)."""
+    """Who saw too few tokens, of all modalities together or of text alone; None where no sample is known (imported runs)."""
     if not (samples := len(statistics.samples)):
         return None
     found: list[Uncovered] = []
     for bank in statistics:
-        tokens = bank.text("selections")
-        if kind == ALL:
-            tokens = tokens + bank.vision("selections", statistics.signals[0]).sum(axis=-1)
+        tokens = np.zeros(bank.shape.experts)
+        for name in bank.modalities if kind == ALL else (kind,):
+            for end in endings(name, statistics.signals[:1]):
+                tokens += bank.total(f"{name}_selections{end}").reshape(len(tokens), -1).sum(axis=1)
         more = samples_more(tokens, samples)
         found += [
             Uncovered(bank.name, bank.shape.layer, expert, int(tokens[expert]), float(more[expert]))

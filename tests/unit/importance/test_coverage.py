@@ -1,9 +1,12 @@
 """Who saw too few tokens: counted by hand; how many samples more, by hand and by drawing them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from mode_core.importance import coverage, coverage_sentences
 from mode_core.importance.coverage import samples_more
+from mode_core.modalities import MODALITIES
 from mode_core.quantization.settings import LEAST_TOKENS
 from mode_core.statistics import BankShape, BankStatistics, ExpertStatistics
 
@@ -46,6 +49,15 @@ def test_who_is_named_and_with_what():
         "text": "3 of 4 experts saw fewer than 32 text tokens: layer 7, expert 2 (no token in 2 samples: more than as "
         "many again); layer 7, expert 3 (no token in 2 samples: more than as many again); and 1 more",
     }
+
+
+def test_sounds_count_too():
+    plain = statistics(("a", "b"))
+    [bank] = (one.having(MODALITIES) for one in plain)
+    bank.arrays[f"audio_selections/{SIGNAL}"][0, 3, 9] = 33
+    heard = replace(plain, banks={bank.name: bank})
+    assert [one.expert for one in coverage(heard).uncovered] == [2]
+    assert [one.expert for one in coverage(heard, "text").uncovered] == [2, 3, 1]
 
 
 def test_a_run_without_samples_says_nothing():

@@ -72,7 +72,7 @@ def samples_more(tokens: np.ndarray, samples: int, least: int = LEAST_TOKENS) ->
 
 
 def coverage(statistics: ExpertStatistics, kind: str = ALL) -> Coverage | None:
-    """Who saw too few tokens, of all modalities together or of text alone; None where no sample is known (imported runs)."""
+    """Who saw too few tokens, of all modalities or of text alone; None where no sample is known (imported runs)."""
     if not (samples := len(statistics.samples)):
         return None
     found: list[Uncovered] = []

@@ -36,6 +36,7 @@ class EnergySums:
         self.loaded, self.key_ratio, self.signal, self.earlier = loaded, key_ratio, signal, earlier
         if len({bank.layer for bank in loaded.banks.values()}) < len(loaded.banks):
             raise CalibrationError("An importance matrix has one bank a layer, and this model has two; leave it out.")
+        self.kinds = len(KINDS) if loaded.audio_ids else SHORT  # a model that does not hear has no tokens of the others
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         for bank in loaded.banks.values():
@@ -48,8 +49,8 @@ class EnergySums:
         self._kind: Tensor | None = None
 
     def _begin(self, key: str, experts: int, width: int) -> None:
-        self.sums[key] = torch.zeros(len(KINDS), experts, width, dtype=torch.float64)
-        self.counts[key] = torch.zeros(len(KINDS), experts, dtype=torch.float64)
+        self.sums[key] = torch.zeros(self.kinds, experts, width, dtype=torch.float64)
+        self.counts[key] = torch.zeros(self.kinds, experts, dtype=torch.float64)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -94,7 +95,7 @@ class EnergySums:
                 self._add(name, 0, flat[used], self._kind[used])
 
     def _add(self, key: str, expert: int, entering: Tensor, kind: Tensor) -> None:
-        picked = nn.functional.one_hot(kind, len(KINDS)).float()
+        picked = nn.functional.one_hot(kind, self.kinds).float()
         self.sums[key][:, expert] += (picked.mT @ entering.float().square()).double().cpu()
         self.counts[key][:, expert] += picked.sum(dim=0).double().cpu()
 
@@ -106,7 +107,7 @@ class EnergySums:
             "model": self.loaded.name, "revision": self.loaded.revision, "key_ratio": self.key_ratio,
             "signal": self.signal, "family": [kind, text],
         }  # fmt: skip
-        held = len(KINDS) if any(value[SHORT:].any() for value in self.counts.values()) else SHORT
+        held = self.kinds if any(value[SHORT:].any() for value in self.counts.values()) else SHORT
         made = InputEnergies(
             {key: value[:held].numpy().copy() for key, value in self.sums.items()},
             {key: value[:held].numpy().copy() for key, value in self.counts.items()},

@@ -5,8 +5,8 @@ the module's name for any other linear layer. Which vision tokens are key was se
 and `signal`; the kinds are kept apart, so weights for them can be chosen afterwards.
 
 Memory and size on disk: `3 × (experts × (hidden + intermediate))` doubles a bank (415 MB for the shapes of
-Qwen3-VL-30B-A3B) and `3 × in` for every other layer; it does not grow with the samples. Bins for every key ratio would
-take 33 times as much.
+Qwen3-VL-30B-A3B) and `3 × in` for every other layer, 5 in place of 3 where the model hears sounds; it does not grow
+with the samples. Bins for every key ratio would take 33 times as much.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 
 from dashboard.charts.evidence import means
 from dashboard.state import address, comparisons, solving
-from dashboard.state.current_run import changed, run, run_key, statistics
+from dashboard.state.current_run import changed, profile, run, run_key, statistics
 from dashboard.state.folders import NoRunError
 from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
@@ -185,9 +185,21 @@ def _shrunk_by_check(found: Check | None, method: str, bits: float) -> Shrunk | 
     return Shrunk(near, kl, uniform, "check under Compare")
 
 
+def _follows_traffic() -> bool:
+    return profile() is not None and solving.heard()
+
+
+def ranked_on() -> str:
+    """Where a method's ranks were found that `ranks_at` tells."""
+    return "here, with the calibration's frequencies" if _follows_traffic() else "here"
+
+
 def stability() -> Stability | None:
-    """How the present allocation fares without each fold; None where there are too few samples for folds."""
+    """How the present allocation fares without each fold; None where there are too few samples for folds, or where the
+    method follows traffic, which has none."""
     asked = solving.request()
+    if _follows_traffic():
+        return None
     try:
         solvers = _fold_solvers(run_key(), statistics(), asked.unbudgeted, solving.quantizer().of_experts)
     except ImportanceError:
@@ -199,8 +211,10 @@ def enough() -> list[Sufficiency]:
     """What fewer samples would have come to at the present settings.
 
     Raises:
-        ImportanceError: too few samples for folds.
+        ImportanceError: too few samples for folds, or the method follows traffic, which has none.
     """
+    if _follows_traffic():
+        raise ImportanceError("What fewer samples would have come to is not known of traffic, whose frequencies count.")
     return _enough(run_key(), statistics(), solving.request())
 
 

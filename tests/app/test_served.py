@@ -57,6 +57,7 @@ def test_a_trace_changes_an_allocation_on_the_page(open_app, places, trace, caps
     assert told in words(app) and told in words(open_app("compare", traffic=digest))
     said = words(app)
     assert "Frequencies of traffic: served.jsonl, 1 request, all tokens as one kind" in said
+    assert "without some of the samples" not in json.dumps(payloads(app))  # a trace has no folds
     assert "key and redundant vision tokens are not told apart, so that all vision tokens count" in said
     assert "How far traffic lies from calibration, by layer" in json.dumps(payloads(app))
     assert "Largest in layer" in said and "that this traffic uses" in said

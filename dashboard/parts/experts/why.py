@@ -89,7 +89,7 @@ def others(bank: str, expert: int) -> None:
     show_table(pd.DataFrame(rows, columns=["method", "bits"]))
     stable = estimating.stability()
     if stable is None:
-        st.caption("Too few samples to say how sure this is.")
+        st.caption("How sure this is cannot be told: too few samples, or traffic, which has no parts to leave out.")
         return
     tries = stable.bits[bank].shape[0]
     apart = round(float(np.max(stable.changed[bank][expert])) * tries)

@@ -22,6 +22,32 @@ def test_it_is_self_contained_and_escaped():
     assert "http:" not in outside and "https:" not in outside and "src=" not in outside and "Plotly.newPlot" in made
 
 
+def test_a_download_made_later_is_of_the_session_that_asked(open_app):
+    """Streamlit makes it in a thread of its own pool, as here; without the session it would be of the defaults."""
+    from streamlit.testing.v1 import AppTest
+
+    def script():
+        from concurrent.futures import ThreadPoolExecutor
+
+        import streamlit as st
+
+        from dashboard.components import in_session
+        from dashboard.state import address, solving
+
+        address.restore()
+        with ThreadPoolExecutor(1) as pool:
+            st.session_state["made"] = (
+                pool.submit(in_session(lambda: solving.stem("report").encode())).result().decode()
+            )
+
+    open_app("experts")  # sets the places up
+    app = AppTest.from_function(script, default_timeout=120)
+    app.query_params.update({"run": "tiny", "bits": "2.5"})
+    app.run()
+    assert not app.exception, app.exception
+    assert app.session_state["made"].startswith("tiny-report") and "2.5-bits" in app.session_state["made"]
+
+
 def test_what_it_says_is_what_the_session_holds(open_app):
     """Built inside a script of the app, where the session is; the test looks at what came out."""
     from streamlit.testing.v1 import AppTest

@@ -98,7 +98,7 @@ def downloads(rows: pd.DataFrame) -> None:
     place, stem = st.container(horizontal=True), solving.stem("scenarios")
     place.download_button("Table as CSV", csv_of(rows).encode(), f"{stem}.csv", "text/csv", on_click="ignore",
                           key="kept:csv", type="tertiary")  # fmt: skip
-    place.download_button("Table as LaTeX", lambda: paper_texts.table(rows, "Allocations", "scenarios").encode(),
+    place.download_button("Table as LaTeX", paper_texts.table(rows, "Allocations", "scenarios").encode(),
                           f"{stem}.tex", "text/x-tex", on_click="ignore", key="kept:tex", type="tertiary")  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import show_table
+from dashboard.components import in_session, show_table
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
@@ -210,8 +210,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
-            "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
-            on_click="ignore", type="primary", width="stretch", key="export:download",
+            "Download as zip", in_session(lambda: _download(target, chosen, folder.name)), f"{folder.name}.zip",
+            "application/zip", on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
     where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(
@@ -268,6 +268,6 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         st.caption("Too large for a download by the browser; copy the folder.")
         return
     st.download_button(
-        "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
+        "Download as zip", in_session(lambda: zipped(folder)), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import in_session, show_table
+from dashboard.components import show_table
 from dashboard.parts.export.archive import zipped
 from dashboard.state import address, current_run, folders, process_wide
 from dashboard.words.plain import plain
@@ -124,7 +124,7 @@ def _one(entry: folders.RunEntry) -> None:
     opening, renaming, taking, deleting = st.columns([1, 2.4, 1, 1], vertical_alignment="bottom")
     opening.button("Open", key="run-open", width="stretch", on_click=lambda: current_run.open_run(entry.name))
     taking.download_button(
-        "Zip", in_session(lambda: zipped(entry.path)), f"{entry.name}.zip", "application/zip", key="run-zip", on_click="ignore",
+        "Zip", lambda: zipped(entry.path), f"{entry.name}.zip", "application/zip", key="run-zip", on_click="ignore",
         width="stretch", help="The whole run as one file; unpacked into the folder of runs it opens elsewhere.",
     )  # fmt: skip
     if entry.name == folders.BUNDLED:

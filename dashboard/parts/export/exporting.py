@@ -268,6 +268,6 @@ def _offer_checkpoint(folder: Path, size: float) -> None:
         st.caption("Too large for a download by the browser; copy the folder.")
         return
     st.download_button(
-        "Download as zip", in_session(lambda: zipped(folder)), f"{folder.name}.zip", "application/zip", on_click="ignore",
+        "Download as zip", lambda: zipped(folder), f"{folder.name}.zip", "application/zip", on_click="ignore",
         width="stretch", key="export:checkpoint",
     )  # fmt: skip

@@ -80,13 +80,21 @@ def settings_for(target: Target) -> dict[str, object]:
     by_layer = target.finest_unit in ("layer", "projection")
     unit = target.finest_unit if by_layer else "expert"
     how = estimating.across_layers() if by_layer else estimating.recommended().settings
-    return {"unit": unit, **how} | ({"widths": tuple(sorted(held))} if held else {})
+    return {"unit": unit, **how} | ({"widths": tuple(sorted(held))} if held else {}) | other_group(target)
+
+
+def other_group(target: Target) -> dict[str, int]:
+    """The group size to set where the form cannot hold the present one with these matrices; empty where it can."""
+    now = solving.quantizer().group_size
+    shapes = {bank.name: bank.shape for bank in current_run.statistics()}
+    size = target.group_for(shapes, now) if target.group_for else now
+    return {"group_size": size} if size != now else {}
 
 
 def _set_up(settings: dict[str, object]) -> bool:
-    """Are unit and scope those of the engine already?"""
-    now = address.choices().request
-    return all(getattr(now, name) == settings[name] for name in ("unit", "scope"))
+    """Are unit, scope and group size those of the engine already?"""
+    now = address.choices()
+    return all(now.get(name) == settings[name] for name in ("unit", "scope", "group_size") if name in settings)
 
 
 def take_card() -> None:

@@ -35,7 +35,7 @@ def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
     predicted = run.predictor().predict(solved).relative
     assert metric(app, "Relative damage") == f"{predicted.value:.2g}"
     paper = run.predictor().predict(replace(asked, shrinkage=0.0).solve(run.statistics)).relative
-    assert metric(app, "MODE of the paper") == f"{paper.value:.2g}"
+    assert metric(app, "Relative damage, paper's MODE") == f"{paper.value:.2g}"
     uniform = AllocationRequest("uniform", budget=solved.average_bits).solve(run.statistics)
     assert metric(app, "Uniform, same size") == size_text(uniform.bytes)
     assert beside(app, "Uniform, same size") == "2 and 3 bits"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from dashboard.charts.measures import original_bytes
 from dashboard.charts.memory import memory_bar, memory_parts
 from dashboard.components import chart
 from dashboard.parts.export import commands
@@ -12,7 +13,7 @@ from dashboard.parts.quantize.quantizing import around_experts
 from dashboard.state import address, current_run, estimating, planning, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.errors import ImportanceError
 from mode_core.export import TARGETS
@@ -141,7 +142,7 @@ def gain(allocation: Allocation) -> str:
     kind = next((kind for kind in names.ON if kind in mine.kl), None)
     ours, theirs = (mine.relative, its.relative) if kind is None else (mine.kl[kind], its.kl[kind])
     what = "Relative damage" if kind is None else f"KL {names.ON[kind]}"
-    return f"{what} {ours.value:.2g} against {theirs.value:.2g} with {name}; both are estimates."
+    return f"{what} {number(ours.value)} against {number(theirs.value)} with {name}; both are estimates."
 
 
 def fit_words() -> str:
@@ -159,7 +160,9 @@ def fit_words() -> str:
         )
     sold = f"A card sold as {address.choices().gpu} GB has {size_text(fit.card)}"
     left = f"{size_text(fit.free)} stay free" if fit.free >= 0 else f"this is too large by {size_text(-fit.free)}"
-    return f"{sold}; {left} (estimate)."
+    whole = original_bytes(current_run.statistics())
+    even = f" It would fit with its experts unquantized too ({size_text(whole)})." * (fit.for_experts >= whole)
+    return f"{sold}; {left} (estimate).{even}"
 
 
 def memory_panel() -> None:

@@ -18,7 +18,7 @@ from dashboard.state.choices import describe
 from dashboard.state.measured import ALLOCATION, Measurement
 from dashboard.words import names, tables
 from dashboard.words.plain import plain
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.csv_files import csv_of
 from mode_core.errors import ModeError, in_words
@@ -144,4 +144,4 @@ def _measured(one: Measurement | None) -> str:
     if one is None:
         return ""
     kl = one.scores[ALLOCATION].kl_by_modality
-    return ", ".join(f"{kl[kind]:.2g} {words}" for kind, words in names.ON.items() if kind in kl) + ", nats"
+    return ", ".join(f"{number(kl[kind])} {words}" for kind, words in names.ON.items() if kind in kl) + ", nats"

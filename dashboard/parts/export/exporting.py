@@ -67,7 +67,8 @@ def form_part(group: str) -> Target:
         forms = {engine.name: engine} | forms
     name = st.radio(
         "Form", list(forms), format_func=lambda name: _title(forms[name], engine),
-        captions=list(map(_whom, forms.values())), **address.bind_place("form", list(TARGETS), FIRST, key="export:target"),
+        captions=[_whom(target) for target in forms.values()],
+        **address.bind_place("form", list(TARGETS), FIRST, key="export:target"),
     )  # fmt: skip
     target = forms[name]
     if target.warning:
@@ -211,8 +212,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     source = current_run.run().model_source
     if target.needs_model and not model_sources.at_hand(source):
         st.info(f"The model of this run is not on this machine ({plain(source or 'not named')}), so this form "
-                "cannot be written here. A recipe and the bits as data need only the run; the commands below write this form "
-                "where the model is.", icon=":material/cloud_off:")  # fmt: skip
+                "cannot be written here. A recipe and the bits as data need only the run; the commands below write "
+                "this form where the model is.", icon=":material/cloud_off:")  # fmt: skip
         return
     if group := deployment.other_group(target):
         now, size = solving.quantizer().group_size, group["group_size"]

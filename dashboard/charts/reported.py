@@ -10,8 +10,8 @@ from dashboard.charts import theme
 
 
 def reported_bars(rows: Sequence[tuple[str, float]], original: tuple[str, float], source: str) -> go.Figure:
-    """Open dots at reported accuracies in %, with the original as a line: (name, value) each. Dots, not bars: the axis does
-    not begin at 0, and lengths of bars would be compared."""
+    """Open dots at reported accuracies in %, with the original as a line: (name, value) each. No bars: the axis does
+    not begin at 0, and lengths would be compared."""
     names, values = [name for name, _ in rows], [value for _, value in rows]
     dots = go.Scatter(
         y=names,

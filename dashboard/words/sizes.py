@@ -1,4 +1,5 @@
-"""Numbers in words. Bytes: powers of 1000 everywhere, as files and downloads are told; cards are sold by powers of 1024."""
+"""Numbers in words. Bytes in powers of 1000 everywhere, as files and downloads are told; cards are sold by powers of
+1024."""
 
 from __future__ import annotations
 

@@ -73,12 +73,11 @@ def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: 
     at = expert + sum(len(found.bits[name]) for name in banks[: banks.index(bank)])
     if not np.isfinite(gain).any():
         return f"{start} Every expert has the widest width."
-    up = (
-        "there is no wider one" if np.isnan(gain[at]) else f"a bit more would save {told(gain[at])} of predicted damage"
-    )
+    up = "there is no wider one" if np.isnan(gain[at]) else f"a bit more would save {told(gain[at])}"
     down = "there is no narrower one" if np.isnan(loss[at]) else f"a bit less would cost {told(loss[at])}"
     where = "this layer" if found.scope == "bank" else "the model"
-    return f"{start} Here {up} and {down}; elsewhere in {where} the next bit saves {told(np.nanmax(gain))} at most."
+    price = f"elsewhere in {where} the next bit saves {told(np.nanmax(gain))} at most"
+    return f"{start} By predicted damage, {up} here, and {down}; {price}."
 
 
 def others(bank: str, expert: int) -> None:

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 
-MOST = 12  # experts that are named
+MOST = 12  # experts in the list of the most alike
+NAMED = 6  # of those that share the most tokens
 HEIGHT = 340
 
 
@@ -48,7 +49,8 @@ def together_dots(both: np.ndarray, tokens: int, expert: int) -> go.Figure:
     if not own or not order.size:
         return theme.empty("None of the kept tokens was sent to this expert.", title, HEIGHT)
     every, here = 100 * np.diagonal(both)[order] / tokens, 100 * both[expert, order] / own
-    named = [f" {other}" if place < 5 and here[place] > 0 else "" for place, other in enumerate(order)]
+    most = 1.08 * max(float(every.max()), float(here.max()))
+    named = _named(order, np.stack([every, here], axis=-1) / most)
     dots = go.Scatter(
         x=every,
         y=here,
@@ -62,7 +64,6 @@ def together_dots(both: np.ndarray, tokens: int, expert: int) -> go.Figure:
         hovertemplate="expert %{customdata[0]}: %{customdata[1]} tokens in common, %{y:.0f} % of these<br>"
         "%{x:.0f} % of all tokens<extra></extra>",
     )
-    most = 1.08 * max(float(every.max()), float(here.max()))
     line = {"type": "line", "x0": 0, "y0": 0, "x1": most, "y1": most}
     return theme.figure(
         [dots],
@@ -77,6 +78,15 @@ def together_dots(both: np.ndarray, tokens: int, expert: int) -> go.Figure:
         xaxis={"range": [0, most], "title": {"text": "% of all kept tokens"}, "showgrid": False},
         yaxis={"range": [0, most], "title": {"text": "% of this expert's tokens"}},
     )
+
+
+def _named(order: np.ndarray, places: np.ndarray) -> list[str]:
+    """Numbers for those that share the most tokens, where no other number stands: `places` `[n, 2]` in 0 to 1."""
+    told: list[int] = []
+    for one in range(min(NAMED, len(order))):
+        free = all(np.any(np.abs(places[one] - places[other]) > (0.12, 0.05)) for other in told)
+        told += [one] * bool(places[one, 1] > 0 and free)
+    return [f" {other}" if place in told else "" for place, other in enumerate(order)]
 
 
 def _others(values: np.ndarray, expert: int) -> np.ndarray:

@@ -55,9 +55,11 @@ def show(page) -> None:
 
 
 # What Streamlit has no setting for: the side margins of a wide page, the gap between a chart and its table, captions
-# that can be read by everybody (WCAG AA), links in them that are told from words by more than colour.
+# that can be read by everybody (WCAG AA), links in them that are told from words by more than colour, and where in the
+# navigation the keyboard is.
 _STYLE = """
 .stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
+[data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 [class*="st-key-table-"] { margin-top: -0.8rem; }
 [data-testid="stCaptionContainer"] { opacity: 0.8; }
 [data-testid="stCaptionContainer"] a { color: inherit; text-decoration: underline; }

@@ -49,7 +49,7 @@ def reason(costs: CostTable, found: Allocation, bank: str, expert: int) -> str:
     rows = [
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---:|" * len(widths),
-        f"| predicted damage{', ' * bool(unit)}{unit} | " + " | ".join(cells) + " |",
+        f"| damage{', ' * bool(unit)}{unit} | " + " | ".join(cells) + " |",
     ]
     return f"{sentence(costs, found, bank, expert, lambda cost: told(cost) + unit)}\n\n" + "\n".join(rows)
 

@@ -95,7 +95,7 @@ def part(ready: bool) -> None:
     else:
         figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
         chart(figure, key="quantize-accuracy", table=lambda: frame)
-    left, right = st.columns([1.25, 1])
+    left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**Distance to the original**, KL in nats (less is better)")
         show_table(measured.divergence_frame(found), column_config=DIVERGENCE)

@@ -29,7 +29,7 @@ def plan() -> None:
     budget_slider.keep_in_range()
     deployment.row()
     sentence, budget, figures = st.container(), st.container(), st.container()
-    settings.part(follow)
+    advice = settings.part(follow)
     bits, below = st.container(), st.container()
     with below:
         panels.part()
@@ -44,7 +44,8 @@ def plan() -> None:
     else:
         with sentence:
             readout(headline(allocation, rival), "headline")
-            starting_point.part(allocation)
+            with advice if starting_point.goes_without_saying(allocation) else st.container():
+                starting_point.part(allocation)
             served.note()
             deployment.verdict(allocation)
         with figures:

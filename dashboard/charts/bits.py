@@ -17,7 +17,7 @@ MOST_HATCHED = 1500  # marks that a browser draws without being felt
 MOST_DOTS = 500  # more moved experts than this are counted, not dotted: dots would hide the map
 
 
-RESERVE = 556  # pixels of the window that stand above the map: card, sentence, slider, figures, folded settings
+RESERVE = 540  # pixels of the window that stand above the map: card, sentence, slider, figures, folded settings
 
 
 def map_height(axes: Axes) -> int:
@@ -27,7 +27,8 @@ def map_height(axes: Axes) -> int:
 
 def in_window(axes: Axes) -> dict:
     """`meta` of both: as tall as the window has room for, so that the map is in view whole while a slider is held."""
-    return {"tall": [150 + TOP + BOTTOM, max(150, 16 * len(axes.names)) + TOP + BOTTOM], "reserve": RESERVE}
+    least = int(np.clip(24 * len(axes.names), 96, 150))
+    return {"tall": [least + TOP + BOTTOM, max(150, 16 * len(axes.names)) + TOP + BOTTOM], "reserve": RESERVE}
 
 
 def no_bits(axes: Axes, why: str) -> go.Figure:

@@ -70,10 +70,10 @@ def bits_crossed(counts: np.ndarray, widths: Sequence[int], names: tuple[str, st
         x=labels,
         y=labels,
         text=counts,
-        texttemplate="%{text:,}",
+        texttemplate="%{text:,}<br>%{z:.0f} %",
         zmin=0,
         colorscale=theme.SHARE_SCALE,
-        colorbar={"title": {"text": "%", "side": "top"}, "x": 1.0, "xanchor": "left", "xpad": 8},
+        colorbar={"title": {"text": "% of all", "side": "top"}, "x": 1.0, "xanchor": "left", "xpad": 8},
         hovertemplate=f"{first}: %{{y}}<br>{second}: %{{x}}<br>%{{text:,}} experts (%{{z:.1f}} %)<extra></extra>",
     )
     axis = {"showgrid": False, "type": "category"}

@@ -13,7 +13,7 @@ from dashboard.state.measured import Measurement
 from dashboard.words.sizes import number, percent, size_text
 from mode_core.allocation import Allocation
 from mode_core.importance import Recommendation
-from mode_core.prediction import Anchor, allocation_stability
+from mode_core.prediction import Anchor, Estimate, allocation_stability
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
 from tests.app.conftest import NAME, as_shown, figures, payloads, words
@@ -35,7 +35,7 @@ def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
     predicted = run.predictor().predict(solved).relative
     assert metric(app, "Relative damage") == f"{predicted.value:.2g}"
     paper = run.predictor().predict(replace(asked, shrinkage=0.0).solve(run.statistics)).relative
-    assert metric(app, "Relative damage, paper's MODE") == f"{paper.value:.2g}"
+    assert metric(app, "Relative, paper's MODE") == f"{paper.value:.2g}"
     uniform = AllocationRequest("uniform", budget=solved.average_bits).solve(run.statistics)
     assert metric(app, "Uniform, same size") == size_text(uniform.bytes)
     assert beside(app, "Uniform, same size") == "2 and 3 bits"
@@ -213,6 +213,11 @@ def test_why_bits_are_uniform_at_either_end_is_the_budget(open_app, bits, why):
 )
 def test_small_numbers_are_written_as_people_write_them(value, told):
     assert number(value) == told
+
+
+def test_an_interval_is_told_in_digits_that_tell_its_ends_apart():
+    told = [interval(Estimate(0.34, low, high)) for low, high in ((0.2, 0.4), (0.3408, 0.3412), (0.34, 0.34))]
+    assert told == ["0.34 (0.2 to 0.4)", "0.34 (0.3408 to 0.3412)", "0.34"]
 
 
 def test_a_share_below_one_percent_is_told_from_none():

@@ -74,14 +74,15 @@ UNANCHORED = "Nothing measured ties it to the answers yet: a check (on the Compa
 
 
 def reach(found: Estimate) -> str:
-    """'0.004 to 0.03'; with a digit more where two do not tell the ends apart."""
-    digits = 2 if number(found.low) != number(found.high) else 3
-    return f"{number(found.low, digits)} to {number(found.high, digits)}"
+    """'0.004 to 0.03', in as many digits as tell the ends apart; empty where four do not."""
+    told = (f"{number(found.low, digits)} to {number(found.high, digits)}" for digits in (2, 3, 4)
+            if number(found.low, digits) != number(found.high, digits))  # fmt: skip
+    return next(told, "")
 
 
 def interval(found: Estimate) -> str:
     """'0.0121 (0.004 to 0.03)'."""
-    return f"{number(found.value)} ({reach(found)})"
+    return number(found.value) + (f" ({ends})" if (ends := reach(found)) else "")
 
 
 def by_kind(found: Prediction) -> str:
@@ -171,12 +172,13 @@ def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
         return ()
     kind = next((kind for kind in (*names.ON, ALL) if kind in mine.kl), None)
     if kind is None:
-        what, one, other = "Relative damage", mine.relative, paper.relative
+        what, short, one, other = "Relative damage", "Relative", mine.relative, paper.relative
     else:
-        what, one, other = f"KL {names.ON.get(kind, '')}".strip(), mine.kl[kind], paper.kl[kind]
+        one, other = mine.kl[kind], paper.kl[kind]
+        what = short = f"KL {names.ON.get(kind, '')}".strip()
     return (
-        Figure(what, number(one.value), f"estimate, {reach(one)}"),
-        Figure(f"{what}, paper's MODE", number(other.value), f"estimate, {reach(other)}"),
+        Figure(what, number(one.value), f"estimate, {reach(one)}".rstrip(", ")),
+        Figure(f"{short}, paper's MODE", number(other.value), f"estimate, {reach(other)}".rstrip(", ")),
     )
 
 

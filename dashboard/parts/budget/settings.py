@@ -24,10 +24,13 @@ UNIT_HELP = (
 SCOPE_HELP = "The paper gives each layer the same average; one budget for the model moves bits between layers."
 
 
-def part(follow: Callable[[], str]) -> None:
-    """Folded away, so that the map stands beside the slider: what is set is told above, as recommended or not."""
+def part(follow: Callable[[], str]) -> st.delta_generator.DeltaGenerator:
+    """Folded away, so that the map stands beside the slider; returns the place for why these settings are recommended,
+    which is told above where they are not set."""
     with st.expander("Settings: estimate, scope, unit, widths, trust in the samples", key="budget-settings"):
+        advice = st.container()
         row(follow)
+    return advice
 
 
 def row(follow: Callable[[], str]) -> None:

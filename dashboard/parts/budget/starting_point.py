@@ -12,10 +12,20 @@ from mode_core.importance import Recommendation
 from mode_core.request import AllocationRequest
 
 
+def advised_now() -> bool:
+    """Is what the open run recommends set?"""
+    now, settings = address.choices().request, estimating.recommended().settings
+    return settings == {name: getattr(now, name) for name in settings}
+
+
+def goes_without_saying(allocation: Allocation) -> bool:
+    """The recommended estimate is set, and shares bits out: then the sentence may stand with the settings."""
+    return advised_now() and estimating.nearly_uniform(allocation) is None
+
+
 def part(allocation: Allocation) -> None:
     """A sentence, and the buttons that apply."""
-    now, advised = address.choices().request, estimating.recommended()
-    mine = advised.settings == {name: getattr(now, name) for name in advised.settings}
+    now, advised, mine = address.choices().request, estimating.recommended(), advised_now()
     paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
     told, asked = st.columns([3, 1], vertical_alignment="center")
     own = "" if mine else f"Set: {_words(now)}. "

@@ -141,7 +141,8 @@ def picture_part(turn: int) -> tuple[ImageSource | None, str]:
             f"{mark * (sample.id in apart)}{sample.task or 'picture'} · {sample.text[:60]} · {sample.id}": sample
             for sample in samples
         }
-        sample = names[st.selectbox("Which", list(names), key="ask:sample", persist_state="session")]
+        key = f"ask:sample:{found.fingerprint if found else ''}"  # after a measurement, one on which they part
+        sample = names[st.selectbox("Which", list(names), key=key, persist_state="session")]
         source, question = sample.images[0], sample.text
         if sample.answer:
             st.caption(f"Expected answer: {plain(sample.answer)}")

@@ -193,7 +193,7 @@ TARGETS: dict[str, Target] = {
             f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, by "
             f"llama.cpp's own converter: {CONVERTER}.",
             "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
-            "0.0; llama.cpp opens the file and answers with the same probabilities.",
+            "0.0; llama.cpp opens the file and answers with the same probabilities, to pictures too (tests/parity).",
             write_gguf_file,
             needs_model=True,
             offers={"types": ("codes", "all", "plan"), "rest": ("", "Q8_0", "BF16", "F16", "F32"), "imatrix": ("",)},

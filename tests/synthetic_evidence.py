@@ -57,7 +57,7 @@ def _paired() -> pd.DataFrame:
                         gap = _value(method, bits, modality, metric) - _value(against, bits, modality, metric)
                         rows.append({"method": method, "against": against, "average_bits": bits, "quantizer": "rtn",
                                      "scope": "bank", "modality": modality, "metric": metric, "difference": gap,
-                                     "low": gap - REACH, "high": gap + REACH})  # fmt: skip
+                                     "low": gap - REACH, "high": gap + REACH, "apart": 60})  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -30,6 +30,7 @@ from dashboard.state import address, comparisons, current_run, kept_samples, sol
 from dashboard.words import names
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
+from mode_core.evaluation.verdicts import verdict
 from mode_core.importance import bias
 from mode_core.importance.key_tokens import token_ranks
 from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS, VISION_TOKENS
@@ -215,8 +216,7 @@ def evidence(ground: Ground) -> Scene:
     if rows.empty:
         return empty("MODE was not measured against counting in this run.")
     middle = rows.iloc[(rows["average_bits"] - 2.5).abs().argmin()]
-    right = 0 if middle["high"] < 0 else 2 if middle["low"] > 0 else 1
-    verdict = ("is surely better than", "cannot be told apart from", "is surely worse than")[right]
+    right = list(OUTCOMES).index(verdict(*middle[["metric", "low", "high", "apart"]]))
     return Scene(
         lambda shown: (
             charts.paired_by_budget(found.paired, ours, rival, "kl", names.short_method)
@@ -229,14 +229,15 @@ def evidence(ground: Ground) -> Scene:
         f"{names.short_method(rival)}?",
         ("surely better", "not to be told apart", "surely worse"),
         right,
-        f"MODE **{verdict}** {names.short_method(rival)} there: {middle['difference']:+.3g} nats "
-        f"({middle['low']:+.3g} to {middle['high']:+.3g}).",
+        f"MODE **{list(OUTCOMES.values())[right]}** {names.short_method(rival)} there: "
+        f"{middle['difference']:+.3g} nats ({middle['low']:+.3g} to {middle['high']:+.3g}).",
         lambda _: rival_control(),
         lambda: address.put(section="methods", metric="kl"),
         lambda: rows,
     )
 
 
+OUTCOMES = {"better": "is surely better than", "level": "cannot be told apart from", "worse": "is surely worse than"}
 SCENES: dict[str, Callable[[Ground], Scene]] = {
     "router": router,
     "frequency": frequency,

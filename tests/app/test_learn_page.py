@@ -43,6 +43,10 @@ def test_every_guess_is_answered(open_app, step: int):
     guess.set_value(guess.options[-1]).run()
     assert not app.exception
     assert "Right." in words(app) or "You said" in words(app)
+    assert any(
+        f"{label}**" in words(app)
+        for label in ("On this run it is otherwise.", "On this run too.", "Not settled on this run.")
+    )
 
 
 @pytest.mark.parametrize("step", range(1, 8))
@@ -72,6 +76,16 @@ def test_next_and_back_lead_through_all_lessons(open_app):
     assert app.title[0].value == LESSONS[-2].title
 
 
+def test_what_the_run_contradicts_is_said_before_the_guess_and_its_numbers_after(places):
+    """Four experts of which a token visits two: not the lesson's "only a few of them"."""
+    keep_run(places / "runs" / "small", synthetic_statistics(2, 4, tokens=2000))
+    app = on_page("learn", run="small")
+    assert "On this run it is otherwise.** Your guess shows in what" in words(app) and "visits 2 of 4" not in words(app)
+    guess = app.segmented_control(key="learn:guess:router")
+    guess.set_value(guess.options[0]).run()
+    assert not app.exception and "On this run it is otherwise.** Each token visits 2 of 4 experts." in words(app)
+
+
 def test_evidence_is_told_with_its_interval(places):
     run = keep_run(places / "runs" / "measured", synthetic_statistics(2, 8, tokens=2000))
     synthetic_evidence(run.statistics).save(run.path / "evidence")
@@ -79,6 +93,7 @@ def test_evidence_is_told_with_its_interval(places):
     app.segmented_control(key="learn:guess:evidence").set_value("surely worse").run()
     assert not app.exception
     assert "MODE **is surely better than** frequency of all there: -0.02 nats (-0.035 to -0.005)" in words(app)
+    assert "On this run too.** MODE is surely better than frequency of all in" in words(app)
 
 
 def test_without_evidence_the_last_step_says_how_to_measure_it(open_app):

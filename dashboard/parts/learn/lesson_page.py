@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.components import changes, chart
+from dashboard.parts.learn.lesson_claims import Finding
 from dashboard.parts.learn.lesson_ground import Ground, Scene
 from dashboard.parts.learn.lessons import LESSONS, Lesson
 from dashboard.parts.learn.scenes import SCENES
@@ -18,8 +19,16 @@ STYLE = """<style>
 .st-key-lesson .katex-display { margin: 0.2rem 0; overflow-x: auto; overflow-y: hidden; }
 .st-key-symbols [data-testid=stMarkdownContainer] p { font-size: 0.92rem; line-height: 1.5; opacity: 0.85; }
 .st-key-symbols .katex { font-size: 0.98rem; }
+.st-key-findings { gap: 0.4rem; }
+.st-key-findings [data-testid=stMarkdownContainer] p { font-size: 0.92rem; line-height: 1.45; }
 .stMainBlockContainer { padding-bottom: 0.5rem; }
 </style>"""
+
+SAID = {
+    "otherwise": ":orange[:material/error:] **On this run it is otherwise.**",
+    "holds": ":green[:material/check:] **On this run too.**",
+    "open": ":gray[:material/help:] **Not settled on this run.**",
+}
 
 
 def draw(lesson: Lesson, scene: Scene, place: int) -> None:
@@ -44,6 +53,8 @@ def draw(lesson: Lesson, scene: Scene, place: int) -> None:
             st.markdown(" · ".join(f"${symbol}$ {words}" for symbol, words in lesson.symbols))
         if scene.options:
             ask(scene, guess_key, guess)
+        if scene.findings is not None:
+            say(scene.findings(), shown)
         with st.container(horizontal=True, vertical_alignment="center"):
             walk("Back", ":material/chevron_left:", place - 1)
             walk("Next", ":material/chevron_right:", place + 1)
@@ -81,6 +92,19 @@ def ask(scene: Scene, key: str, guess: str | None) -> None:
         st.markdown(f":green[:material/check:] Right. {scene.answer}")
     else:
         st.markdown(f":orange[:material/close:] You said {guess}. {scene.answer}")
+
+
+def say(findings: list[Finding], shown: bool) -> None:
+    """What this run says of the lesson's claims. Before the guess only that it contradicts one, since the numbers would
+    give the answer away."""
+    with st.container(key="findings"):
+        if not shown:
+            if any(one.verdict == "otherwise" for one in findings):
+                st.markdown(f"{SAID['otherwise']} Your guess shows in what, with the numbers.")
+            return
+        for verdict, label in SAID.items():
+            if told := [one.words for one in findings if one.verdict == verdict]:
+                st.markdown(f"{label} {' '.join(told)}")
 
 
 @st.dialog("Glossary", width="large")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.charts.lecture import LETTERS
 from dashboard.parts.learn.lesson_facts import half_of_work
 from dashboard.parts.learn.lessons import LESSONS
 from dashboard.words.glossary import TERMS, explain, found, terms
 from mode_core.importance import frequencies
 from mode_core.run import Run
-from tests.app.conftest import NAME, words
+from tests.app.conftest import NAME, payloads, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_evidence import synthetic_evidence
@@ -84,6 +85,17 @@ def test_what_the_run_contradicts_is_said_before_the_guess_and_its_numbers_after
     guess = app.segmented_control(key="learn:guess:router")
     guess.set_value(guess.options[0]).run()
     assert not app.exception and "On this run it is otherwise.** Each token visits 2 of 4 experts." in words(app)
+
+
+def test_lecture_mode_is_part_of_the_address(open_app):
+    app = open_app("learn", lecture="on")
+    metas = [sent["figure"]["layout"]["meta"] for sent in payloads(app) if "figure" in sent]
+    assert metas and all(meta["letters"] == LETTERS for meta in metas)
+    app.toggle(key="widget:place:lecture").set_value(False).run()
+    assert "lecture" not in app.query_params and not app.exception
+    assert not any("letters" in sent["figure"]["layout"]["meta"] for sent in payloads(app) if "figure" in sent)
+    app.toggle(key="widget:place:lecture").set_value(True).run()
+    assert app.query_params["lecture"] in ("on", ["on"])
 
 
 def test_evidence_is_told_with_its_interval(places):

@@ -86,6 +86,11 @@ def _found(key: tuple, facts: Facts, check: Callable[..., list[Finding]], *asked
     return check(facts, *asked)
 
 
+def lecturing() -> bool:
+    """Does the address ask for letters that can be read in a lecture hall?"""
+    return address.chosen("lecture", ("on",), None) is not None
+
+
 def empty(why: str, command: str = "") -> Scene:
     """A lesson that this run cannot show, why, and the command that would change that."""
     return Scene(None, note=why, command=command)

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import charts
+from dashboard.charts import lecture, theme
 from dashboard.charts import lesson as pictures
-from dashboard.charts import theme
 from dashboard.charts.measures import most_starved
 from dashboard.parts.compare import comparing
 from dashboard.parts.learn import lesson_claims
@@ -26,7 +26,7 @@ from dashboard.parts.learn.lesson_controls import (
     rival_control,
 )
 from dashboard.parts.learn.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
-from dashboard.parts.learn.lesson_ground import Ground, Scene, empty
+from dashboard.parts.learn.lesson_ground import Ground, Scene, empty, lecturing
 from dashboard.parts.tokens import token_view
 from dashboard.state import address, comparisons, current_run, kept_samples, solving
 from dashboard.words import names
@@ -70,12 +70,14 @@ def frequency(ground: Ground) -> Scene:
         ground.grid.counts[TEXT_TOKENS][ground.row].sum(),
     )
 
+    letters = lecture.LETTERS if lecturing() else 10.5
+
     def prepare() -> None:
         address.put(view="rank")
         current_run.select(bank=ground.bank, expert=worst)
 
     return Scene(
-        lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown),
+        lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown, letters),
         f"Here are {vision / max(words, 1):.1f} vision tokens for each of text. Of the {ground.top} busiest experts "
         "for text, how many fall into the lower half when all are counted together?",
         ("none", "1 or 2", "3 or 4", "5 or more"),
@@ -111,7 +113,8 @@ def redundancy(ground: Ground) -> Scene:
         if not shown:
             flat = np.zeros(one.scores.size)
             one = charts.Overlay("", one.scores, flat, flat.astype(bool))
-        return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=pictures.HEIGHT - 42)
+        tall = lecture.LEAST if lecturing() else pictures.HEIGHT - 42
+        return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=tall)
 
     options = (5, 15, 30, 45)
     return Scene(

@@ -42,7 +42,8 @@ def token_path(
     if other is not None:
         traces.append(_crosses(axes, routes, other, token))
     ring = {"symbol": "circle-open", "size": 21, "color": theme.ACCENT, "line": {"width": 2.5}}
-    traces.append(go.Scatter(x=[at[1]], y=[at[0]], mode="markers", marker=ring, hoverinfo="skip", name="chosen expert"))
+    traces.append(go.Scatter(x=[at[1]], y=[at[0]], mode="markers", marker=ring, hoverinfo="skip", name="chosen expert",
+                             cliponaxis=False))  # fmt: skip
     entropy = routes.entropy[:, token].astype(np.float32)
     traces.append(
         go.Scatter(x=entropy, y=order, mode="lines+markers", xaxis="x2", name="router entropy",
@@ -78,7 +79,7 @@ def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray
     """A marker for each expert, which a click names: customdata (bank row, expert, routing weight)."""
     marker = {"size": 6 + 11 * weights, "color": weights, "cmin": 0, "cmax": 1, "colorscale": theme.SHARE_SCALE}
     marker |= {"reversescale": True, "line": {"width": 0.5, "color": theme.QUIET}, "opacity": 1}
-    usual = {"name": "sent here", "marker": marker}
+    usual = {"name": "sent here (large, dark: heavily)", "marker": marker}
     hover = "layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra>%{fullData.name}</extra>"
     return go.Scatter(
         x=experts,

@@ -128,7 +128,7 @@ def test_the_headline_says_what_counting_gives_and_leads_to_an_expert_of_which_i
         for bank, share in shares.items()
         for expert in np.flatnonzero(starved(share.text, share.all) & (counted[bank] < mode[bank]))
     }
-    assert fewer and f"counting gives **{len(fewer)}** of them fewer bits than MODE does" in words(app)
+    assert fewer and f"counting gives **{len(fewer)}** of them fewer bits than the paper's MODE does" in words(app)
     assert sum(int(starved(share.text, share.all).sum()) for share in shares.values()) == total
     app.button(key="worst").click().run()
     assert (app.selectbox(key="experts-bank").value, app.number_input(key="experts-expert").value) in fewer

@@ -158,9 +158,12 @@ async function redraw(chart, width) {
   const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
-  holder.style.height = `${layout.height}px`;
-  await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
-  Object.assign(chart, { drawn: figure, width, height: height(chart) });
+  const laid = JSON.stringify({ ...layout, width, meta: null });
+  if (!stepped(chart, laid)) {
+    holder.style.height = `${layout.height}px`;
+    await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
+  }
+  Object.assign(chart, { drawn: figure, width, height: height(chart), laid, dressed: chart.template });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);

@@ -197,8 +197,9 @@ function listen(chart) {
   holder.on("plotly_click", ({ points }) => {
     const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
     const place = [].concat(pointIndex ?? pointNumber);
+    const facts = ArrayBuffer.isView(customdata) ? [...customdata] : [].concat(customdata ?? []);
     if (chart.at && place.length === 2) choose(chart, place, 0);
-    else chart.pick?.({ place, facts: [].concat(customdata ?? []), curve: curveNumber });
+    else chart.pick?.({ place, facts, curve: curveNumber });
   });
   holder.addEventListener("keydown", (event) => {
     if (!chart.pick || !MOVES[event.key]) return;

@@ -89,6 +89,21 @@ def test_sounds_are_read_from_files_and_uploads(folder, samples):
     np.testing.assert_allclose(b.load(16_000)[200:-200], tone[200:-200], atol=2e-3)  # resampled as drawn at that rate
 
 
+def test_a_sound_with_a_text_beside_it_is_a_sample_and_counts_as_one_with_a_medium(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(sound(0.5, 100 * number + 100))
+        (tmp_path / f"{number}.txt").write_text("what is it ?")
+    (tmp_path / "bare.flac").write_bytes(b"")
+    found = read_samples(tmp_path, on_error="collect")
+    assert [len(sample.audio) for sample in found] == [1] * 4 and "no text for this sound" in found.errors[0]
+    assert found.mix() == {"with sounds": {"no task named": 4}}
+    lines = [{"audio": f"{n}.wav", "question": "?"} if n < 4 else {"images": [], "question": "??"} for n in range(8)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"id": str(n)} | line) for n, line in enumerate(lines)))
+    drawn = read_samples(tmp_path / "t.jsonl", limit=4)
+    assert sum(bool(sample.audio) for sample in drawn) == 2
+    assert [s.id for s in drawn] == [s.id for s in read_samples(tmp_path / "t.jsonl").draw(4)]
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [

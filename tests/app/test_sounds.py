@@ -12,7 +12,7 @@ from mode_core.run import Run
 from tests.app.conftest import ROOT, finish, words
 from tests.app.test_calibrate_page import png
 from tests.families.making import save_family
-from tests.unit.test_audio_road import sound
+from tests.sounds import sound
 
 
 def upload(app, kind: str, *files: tuple[str, bytes]):

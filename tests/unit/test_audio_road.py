@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sys
-import wave
 
 import numpy as np
 import pytest
@@ -25,22 +24,7 @@ from mode_core.samples import AudioSource, ImageSource, Sample, SampleError, rea
 from mode_core.statistics.imatrix import InputEnergies
 from tests.conftest import drawn_picture
 from tests.families.making import save_family
-
-RATE = 8000
-
-
-def sound(seconds: float, hertz: float, channels: int = 1) -> bytes:
-    """A tone as a wav file of 16 bits, by Python's own writer."""
-    import io
-
-    tone = np.round(9000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype("<i2")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as opened:
-        opened.setnchannels(channels)
-        opened.setsampwidth(2)
-        opened.setframerate(RATE)
-        opened.writeframes(np.repeat(tone, channels).tobytes())
-    return buffer.getvalue()
+from tests.sounds import RATE, sound
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.importance import frequencies
 from mode_core.models import AUDIO, TEXT, VISION, load_model
+from mode_core.models.encoding import audio_token_ids
 from mode_core.quantization import quantize_experts
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
@@ -108,6 +110,8 @@ def test_a_missing_reader_a_missing_file_and_a_deaf_model_are_told(folder, sampl
         read_samples(folder / "bad.jsonl")
     with pytest.raises(SampleError, match=r"Sample one has a sound \(a.wav\), which this model does not hear"):
         tiny_model.encode(samples[:1])
+    assert audio_token_ids(SimpleNamespace(audio_config=None, audio_token_id=5)) == ()  # Gemma 4 without its ears
+    assert audio_token_ids(SimpleNamespace(audio_config={}, audio_token_id=5)) == (5,)
     with pytest.raises(SampleError, match="the text holds 1 × <audio>, but there are 2 sounds"):
         Sample((), ({"role": "user", "content": "<audio>?"},), audio=samples[3].audio)
     monkeypatch.setitem(sys.modules, "soundfile", None)

@@ -19,6 +19,7 @@ from mode_core.samples.rgb import upright_rgb
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LONE_SUFFIXES = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)  # of what makes a sample with a question beside it
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error)
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file

@@ -154,7 +154,7 @@ def estimate_part(
         return True
     trusted = trust.may_run(source)
     try:
-        tokens, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
+        tokens, looked, videos = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
         st.error(plain(refused), icon=":material/error:")
         return False
@@ -165,6 +165,8 @@ def estimate_part(
         for name, count in tokens.items()
         if MODALITIES[name].ranked and (MODALITIES[name].always or count)
     ]
+    if videos:
+        shares[0] += f" (about {videos:,} of video frames)"
     st.markdown(
         f"**{whole:,} tokens** ({how}), {', '.join(shares)}, in {len(samples)} sample"
         f"{'s' if len(samples) != 1 else ''}."
@@ -227,7 +229,7 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting tokens …")
-def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int]:
+def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int, int]:
     return estimate_tokens(source, _samples, trusted)
 
 

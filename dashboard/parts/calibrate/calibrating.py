@@ -237,7 +237,7 @@ def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) ->
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the model's shapes …")
-def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, heard: bool) -> int:
+def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, heard: bool = False) -> int:
     return estimate_memory(source, settings, trusted, answer_kl, heard)
 
 

@@ -23,10 +23,13 @@ PROCESS = 450_000_000  # bytes of Python, torch and transformers before any mode
 ALIKE = ("bits", "signals", "sensitivity", "gradients", "hessian_probes", "own_answers", "batch_size")
 
 
-def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False) -> int:
+def estimate_memory(
+    source: str, settings: CalibrationSettings, trusted: bool = False, answer_kl: bool = False, heard: bool = False
+) -> int:
     """Bytes at least, an estimate: the software itself, the weights, the sums of every bank, and rounded experts
     where they are kept, as they always are for the KL of the answer (`answer_kl`). For the Hessian's trace the model
-    in float32, and twice the experts; not what passes keep of a batch on their way.
+    in float32, and twice the experts; not what passes keep of a batch on their way. `heard`: the samples have audio
+    tokens, whose sums are as large as those of vision tokens.
 
     Only the configuration is read. `trusted`: the model may run its own code.
 
@@ -36,7 +39,7 @@ def estimate_memory(source: str, settings: CalibrationSettings, trusted: bool = 
     banks, parameters = outlined(source, trusted)
     weights = sum(parameter.nbytes for parameter in parameters)
     columns = 3 + settings.saliency + (3 if settings.gradients else 2) * len(settings.bits)
-    rows = FOLDS * (1 + BINS * len(settings.signals))
+    rows = FOLDS * (1 + BINS * len(settings.signals) * (1 + heard))
     sums = sum(bank.experts * rows * columns * 8 for bank in banks)
     experts = sum(b.experts * len(b.projections) * b.hidden * b.intermediate for b in banks) * 4
     stacked = experts * (1 + len(settings.bits))

@@ -18,7 +18,7 @@ from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.calibration.settings import OWN_TOKENS
 from mode_core.importance import METHODS
-from mode_core.modalities import MODALITIES, RANKED, SIGNAL
+from mode_core.modalities import AUDIO_TOKENS, MODALITIES, RANKED, SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
 
@@ -154,7 +154,7 @@ def estimate_part(
         return True
     trusted = trust.may_run(source)
     try:
-        tokens, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
+        tokens, looked, videos = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
         st.error(plain(refused), icon=":material/error:")
         return False
@@ -165,6 +165,8 @@ def estimate_part(
         for name, count in tokens.items()
         if MODALITIES[name].ranked and (MODALITIES[name].always or count)
     ]
+    if videos:
+        shares[0] += f" (about {videos:,} of video frames)"
     st.markdown(
         f"**{whole:,} tokens** ({how}), {', '.join(shares)}, in {len(samples)} sample"
         f"{'s' if len(samples) != 1 else ''}."
@@ -172,7 +174,7 @@ def estimate_part(
     if settings is not None:
         if answering := settings.answering_cost(len(samples)):
             st.caption(answering)
-        st.caption(_cost_ahead(source, trusted, settings, kl, whole))
+        st.caption(_cost_ahead(source, trusted, settings, kl, tokens))
     if not any(tokens[name] for name in RANKED):
         st.warning(
             "No sample has a picture, so nothing is learned about vision tokens. Add pictures to see the two biases."
@@ -206,10 +208,12 @@ def consent_part(source: str, samples: Sequence[Any], settings: CalibrationSetti
     return st.checkbox(f"Agreed: at most {passes:,} forward passes", key=f"calibrate:kl-agreed:{passes}")
 
 
-def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: int) -> str:
+def _cost_ahead(
+    source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: dict[str, int]
+) -> str:
     """Memory from the model's shapes, and time from earlier runs of the same model on this machine, as a sentence."""
     try:
-        memory = _memory(source, trusted, settings, kl is not None)
+        memory = _memory(source, trusted, settings, kl is not None, tokens[AUDIO_TOKENS] > 0)
     except UNKNOWN as unknown:
         return f"Memory is not known before the model is loaded ({plain(unknown)})."
     words = (
@@ -220,20 +224,21 @@ def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: A
     if speed is None:
         return f"{words}. The time is known after the first samples."
     without = "loading" if kl is None else "loading and the KL of the answer"
-    return f"{words}, about {tokens / speed:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
+    seconds = sum(tokens.values()) / speed
+    return f"{words}, about {seconds:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
 
 
 # --- cached: with leave to run its own code a model is another one than without ---------------------------------
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting tokens …")
-def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int]:
+def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int, int]:
     return estimate_tokens(source, _samples, trusted)
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the model's shapes …")
-def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool) -> int:
-    return estimate_memory(source, settings, trusted, answer_kl)
+def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, heard: bool = False) -> int:
+    return estimate_memory(source, settings, trusted, answer_kl, heard)
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting forward passes …")

@@ -158,8 +158,8 @@ async function redraw(chart, width) {
   const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
-  const laid = JSON.stringify({ ...layout, width, meta: null });
-  if (!stepped(chart, laid)) {
+  const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null });
+  if (!stepped(chart, layout, laid)) {
     holder.style.height = `${layout.height}px`;
     await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
   }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mode_core.models import ExpertBank
 
 SOFTWARE = 450_000_000  # bytes of Python, torch and transformers before any model; measured on Linux, CPU build
-IN_USE = 1_000_000_000  # more of them at the most while a model is read, answers and is anchored; measured, in calibration's README
+IN_USE = 1_000_000_000  # more of them at the most in use (table in the README of calibration)
 SUMS_COPIES = 4  # the sums of all banks are held so often at the most (stated by `calibrate`)
 LONG = 512  # tokens of a sample where nobody counted them
 # settings that decide the pace

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sys
-import wave
 from dataclasses import replace
 from types import SimpleNamespace
 

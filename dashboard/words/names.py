@@ -17,6 +17,7 @@ ON = {
     VISION_TOKENS: "on pictures",
     AUDIO_TOKENS: "on sounds",
 }  # modality -> where a KL was measured, in the order of the screen
+VERDICTS = {"better": "surely better", "worse": "surely worse", "level": "not told apart"}
 ITEMS = {
     ALL: "all items",
     TEXT_TOKENS: "text-only items",

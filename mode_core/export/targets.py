@@ -196,7 +196,7 @@ TARGETS: dict[str, Target] = {
             f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, by "
             f"llama.cpp's own converter: {CONVERTER}.",
             "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
-            "0.0; llama.cpp opens the file and answers with the same probabilities.",
+            "0.0; llama.cpp opens the file and answers with the same probabilities, to pictures too (tests/parity).",
             write_gguf_file,
             needs_model=True,
             offers={"types": ("codes", "all", "plan"), "rest": ("", "Q8_0", "BF16", "F16", "F32"), "imatrix": ("",)},
@@ -266,10 +266,12 @@ TARGETS: dict[str, Target] = {
             "Take it to have ExLlamaV3 quantize the original to EXL3 at these bits, on an NVIDIA GPU.",
             "projection",
             EXL3_WIDTHS,
-            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (both read in "
-            f"its sources of September 2026, not run: it needs CUDA). Families: {', '.join(EXL3_FAMILIES.values())}.",
-            "It passes the checks that its converter makes, as read there: every linear layer of the decoder once, and "
-            "no other; patterns match each tensor of an expert once. Not run.",
+            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (read in "
+            "its sources of September 2026; quantizing needs CUDA and was not run). Families: "
+            f"{', '.join(EXL3_FAMILIES.values())}.",
+            "Its converter's own code (1.6.5) takes recipe.yaml for a tiny Qwen3-VL-MoE: every linear layer of the "
+            "decoder at our bits, and no other (tests/parity). Patterns match each tensor of an expert once, as read. "
+            "Nothing was quantized.",
             write_exllamav3,
         ),
         Target(
@@ -281,7 +283,7 @@ TARGETS: dict[str, Target] = {
             SERVED_WIDTHS,
             "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads it: its "
             "format has a width for every matrix.",
-            "It passes the checks that ExLlamaV3's converter makes, as read there. Not run.",
+            "ExLlamaV3's converter's own code (1.6.5) takes it, each expert at its bits (tests/parity). Not quantized.",
             write_exllamav3,
             warning="ExLlamaV3's fast path for experts wants equal widths within a layer; with several it is slower, "
             "or refuses. Measure before you keep it.",

@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.components import chart, show_table
+from dashboard.jobs import work
 from dashboard.parts.calibrate import sample_picker
 from dashboard.parts.compare import comparing, comparing_job
 from dashboard.parts.compare.measured_evidence import choose_items
@@ -43,8 +44,6 @@ def _start() -> None:
     if not samples:
         st.caption("Next: choose samples.")
         return
-    from dashboard.jobs import work  # with torch, which looking at results does not need
-
     seal = sample_picker.digest(samples)[:8]
     comparing_job.two_steps("check", "check", seal, (work.check_cost_of, samples), (work.check_estimates, samples))
 

@@ -168,7 +168,7 @@ def take_along(person: Walker, exports: Path, place: Path) -> tuple[Path, Path]:
         page.get_by_role("button", name="Download as zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("expert_bits.json")]
-        manifest = json.loads(archive.read(name.replace("expert_bits", "manifest")))
+        manifest = json.loads(archive.read(str(Path(name).with_name("manifest.json"))))
         assert (
             manifest["run"] == json.loads(written.with_name("manifest.json").read_text())["run"]
         )  # not the bundled one

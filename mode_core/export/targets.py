@@ -7,7 +7,7 @@ from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
 from mode_core.export.auto_round_recipe import write_auto_round_recipe
 from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
-from mode_core.export.compressed_tensors import write_compressed_tensors
+from mode_core.export.compressed_tensors import common_group, write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.exllamav3 import EXL3_WIDTHS, SERVED_WIDTHS, write_exllamav3
 from mode_core.export.exllamav3 import FAMILIES as EXL3_FAMILIES
@@ -24,7 +24,7 @@ from mode_core.export.imatrix import write_imatrix
 from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
 from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
-from mode_core.export.mlx import write_mlx, write_mlx_config
+from mode_core.export.mlx import mlx_group, write_mlx, write_mlx_config
 from mode_core.export.pruned import FAMILIES as PRUNED_FAMILIES
 from mode_core.export.pruned import write_pruned
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -145,6 +145,7 @@ TARGETS: dict[str, Target] = {
             "with several widths.",
             write_compressed_tensors,
             needs_model=True,
+            group_for=common_group,
             load=VLLM_LINES,
             engine="vLLM",
             run="vllm serve {folder} --max-model-len {context}",
@@ -162,6 +163,7 @@ TARGETS: dict[str, Target] = {
             "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
             write_mlx,
             needs_model=True,
+            group_for=mlx_group,
             load=MLX_LINES,
             tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
             engine="MLX (Apple)",
@@ -179,6 +181,7 @@ TARGETS: dict[str, Target] = {
             "compressed-tensors' own decompressor gives the quantized weights exactly.",
             write_compressed_tensors,
             needs_model=True,
+            group_for=common_group,
             warning="No engine runs this: vLLM takes the first expert's width for its layer and stops at sizes that do "
             "not match, and stock transformers loads wrong weights without an error.",
         ),
@@ -241,6 +244,7 @@ TARGETS: dict[str, Target] = {
             "Every expert's every matrix is matched by exactly one pattern; llm-compressor's own classes read the file "
             "and its oneshot rounds every matrix to its width (tests/parity).",
             write_recipe,
+            group_for=common_group,
         ),
         Target(
             "gguf_script",
@@ -294,6 +298,7 @@ TARGETS: dict[str, Target] = {
             "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
             "Every bank's every projection has one path, which the converted checkpoint holds.",
             write_mlx_config,
+            group_for=mlx_group,
         ),
         Target(
             "imatrix",

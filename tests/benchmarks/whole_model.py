@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -41,7 +42,8 @@ def foretold(folder: Path, bits: tuple[int, ...], limit: int) -> float:
 
 
 def calibrated(place: Path, layers: int, inner: int, samples: int, bits: tuple[int, ...]) -> tuple[float, float]:
-    """Make such a checkpoint, calibrate it in a process of its own, delete it; seconds of measuring, peak GB."""
+    """Make such a checkpoint, calibrate it in a process of its own, delete it; seconds of measuring, and of a processor
+    with start and reading (which other jobs do not lengthen)."""
     with tempfile.TemporaryDirectory(prefix="whole-model-", dir=place) as own:
         folder, run = Path(own) / "model", Path(own) / "run"
         size = make(folder, layers, moe_intermediate_size=inner)
@@ -51,17 +53,18 @@ def calibrated(place: Path, layers: int, inner: int, samples: int, bits: tuple[i
         command += ["--max-memory", str(limit), "--offload-folder", str(Path(own) / "offload"), "--no-gradients"]
         command += ["--limit", str(samples), "--batch-size", str(samples), "--exemplars", "0"]
         command += ["--measure-bits", *map(str, bits)] if bits else ["--no-sensitivity", "--measure-bits", "3"]
+        before = sum(os.times()[2:4])
         code, peaks, seconds = watched(command, NO_LIMIT, None, told=False)
         if code:
             raise SystemExit(f"calibrate ended with {code}")
         info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        told = foretold(folder, bits, limit)
+        spent, told = sum(os.times()[2:4]) - before, foretold(folder, bits, limit)
         print(
             f"| {layers} × {SHAPE['num_experts']} × {inner} | {'bits ' + str(bits) if bits else 'frequencies'} | "
-            f"{size / 1e9:.1f} | {sum(info['tokens'].values())} | {seconds:.0f} | {info['seconds']:.0f} | {told:.2f} | "
-            f"{peaks['anonymous'] / 1e9:.2f} |", flush=True,
+            f"{size / 1e9:.1f} | {sum(info['tokens'].values())} | {seconds:.0f} | {info['seconds']:.0f} | {spent:.0f} | "
+            f"{told:.2f} | {peaks['anonymous'] / 1e9:.2f} |", flush=True,
         )  # fmt: skip
-        return info["seconds"], peaks["anonymous"] / 1e9
+        return info["seconds"], spent
 
 
 def line(points: dict[int, float], at: int) -> float:
@@ -80,15 +83,15 @@ def main() -> None:
     parser.add_argument("--folder", default=None, help="where the checkpoints go meanwhile")
     options = parser.parse_args()
     place, long = Path(options.folder or tempfile.gettempdir()), options.layers
-    print("| layers × experts × width | measured | GB | tokens | s | s measuring | GB foretold | GB held |")
+    print("| layers × experts × width | measured | GB | tokens | s | measuring | processor | GB foretold | GB held |")
     if long:
         short = {n: calibrated(place, n, options.inner, options.samples, ())[0] for n in (long // 16, long // 8)}
         seconds, _ = calibrated(place, long, options.inner, options.samples, ())
         told = line(short, long)
         print(f"Frequencies of {long} layers: {told:.0f} s foretold, {seconds:.0f} s measured.", flush=True)
-    wide = {n: calibrated(place, n, options.wide, options.samples, (3,))[0] for n in (1, 2)}
+    wide = {n: calibrated(place, n, options.wide, options.samples, (3,))[1] for n in (1, 2)}
     all_of = long or LAYERS
-    print(f"Sensitivity of {all_of} layers of width {options.wide}: {line(wide, all_of):.0f} s, extrapolated.")
+    print(f"Sensitivity of {all_of} layers × {options.wide}: {line(wide, all_of):.0f} s of a processor, extrapolated.")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def calibrated(place: Path, layers: int, inner: int, samples: int, bits: tuple[i
         spent, told = sum(os.times()[2:4]) - before, foretold(folder, bits, limit)
         print(
             f"| {layers} × {SHAPE['num_experts']} × {inner} | {'bits ' + str(bits) if bits else 'frequencies'} | "
-            f"{size / 1e9:.1f} | {sum(info['tokens'].values())} | {seconds:.0f} | {info['seconds']:.0f} | {spent:.0f} | "
-            f"{told:.2f} | {peaks['anonymous'] / 1e9:.2f} |", flush=True,
+            f"{size / 1e9:.1f} | {sum(info['tokens'].values())} | {seconds:.0f} | {info['seconds']:.0f} | "
+            f"{spent:.0f} | {told:.2f} | {peaks['anonymous'] / 1e9:.2f} |", flush=True,
         )  # fmt: skip
         return info["seconds"], spent
 

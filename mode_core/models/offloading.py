@@ -50,8 +50,16 @@ def check_on_disk(model: nn.Module) -> None:
                 if known and weight is not None and weight.is_meta and f"{held.prefix}{own}" not in known:
                     raise ModelError(
                         f"max_memory is too small: {name}.{own} shares its numbers with another weight, and both would "
-                        f"stay on disk. Give more; these numbers alone take {weight.nbytes / 1e6:.1f} MB."
+                        f"stay on disk. These numbers take {weight.nbytes / 1e6:.1f} MB; give more than that beside "
+                        f"the room for one layer, which is kept free ({_largest_layer(model) / 1e6:.1f} MB)."
                     )
+
+
+def _largest_layer(model: nn.Module) -> int:
+    """Bytes of the largest module that accelerate never takes apart."""
+    whole = set(getattr(model, "_no_split_modules", None) or ())
+    layers = (part for part in model.modules() if type(part).__name__ in whole)
+    return max((sum(weight.nbytes for weight in layer.parameters()) for layer in layers), default=0)
 
 
 def execution_device(model: nn.Module) -> torch.device:

@@ -137,17 +137,20 @@ def pages(folder: Path, count: int) -> Path:
     return folder / "pages.jsonl"
 
 
-def estimates(folder: Path, **changed: Any) -> dict[str, float]:
-    """Billions of parameters, and gigabytes: the weights, and the estimate without and with gradients."""
+def estimates(folder: Path, **changed: Any) -> dict[str, str]:
+    """Billions of parameters, and gigabytes: the weights, and the estimate (least to most) without and with gradients,
+    one page at a time."""
     from dashboard.jobs.forecast import estimate_memory, outlined
     from mode_core.calibration import CalibrationSettings
 
     _, parameters = outlined(str(folder))
-    asked = {"plain": CalibrationSettings(**changed), "gradients": CalibrationSettings(gradients=True, **changed)}
-    return {
-        "parameters": sum(p.numel() for p in parameters) / 1e9,
-        "weights": sum(p.nbytes for p in parameters) / 1e9,
-    } | {kind: estimate_memory(str(folder), settings).least / 1e9 for kind, settings in asked.items()}
+    found = {"parameters": sum(p.numel() for p in parameters), "weights": sum(p.nbytes for p in parameters)}
+    said = {key: f"{value / 1e9:.2f}" for key, value in found.items()}
+    for kind, gradients in {"plain": False, "gradients": True}.items():
+        settings = CalibrationSettings(gradients=gradients, batch_size=1, **changed)
+        told = estimate_memory(str(folder), settings, tokens=sum(PAGE.values()))
+        said[kind] = f"{told.least / 1e9:.2f} to {told.most / 1e9:.2f}"
+    return said
 
 
 def seconds(folder: Path, bits: tuple[int, ...], tokens: dict[str, int]) -> tuple[float, float]:
@@ -190,7 +193,7 @@ def seconds(folder: Path, bits: tuple[int, ...], tokens: dict[str, int]) -> tupl
 def measure(name: str, place: Path, samples: int, bits: list[int], layers: int | None) -> None:
     """Calibrate the made-up checkpoint; print what it took beside the estimate."""
     folder, table = filled(name, configured(name, place / "model", layers)), pages(place, samples)
-    print("estimate in GB:", {key: round(value, 2) for key, value in estimates(folder, bits=tuple(bits)).items()})
+    print("estimate in GB:", estimates(folder, bits=tuple(bits)))
     command = [sys.executable, "-m", "mode_core", "calibrate", "--model", str(folder), "--samples", str(table)]
     command += ["--out", str(place / "run"), "--device", "cpu", "--batch-size", "1", "--no-anchor"]
     command += ["--no-gradients", "--quiet", "--json"]
@@ -220,7 +223,7 @@ def main() -> None:
             measure(options.measure, Path(place), options.samples, options.bits, options.layers)
         for name in () if options.measure else MODELS:
             folder = configured(name, Path(place) / name)
-            print(name, {key: round(value, 2) for key, value in estimates(folder).items()})
+            print(name, estimates(folder))
             once, page = seconds(folder, tuple(options.bits), PAGE)
             print(f"  {once:.0f} s once, {page:.1f} s a sample")
 

@@ -173,9 +173,12 @@ async function redraw(chart, width) {
   const layout = fitted({ data, layout: { ...grown(figure.layout, by), height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
-  holder.style.height = `${layout.height}px`;
-  await Plotly.react(holder, data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
-  Object.assign(chart, { drawn: figure, width, height: height(chart) });
+  const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null });
+  if (by !== 1 || !stepped(chart, layout, laid)) {
+    holder.style.height = `${layout.height}px`;
+    await Plotly.react(holder, data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
+  }
+  Object.assign(chart, { drawn: figure, width, height: height(chart), laid, dressed: chart.template });
   holder.dataset.ms = String(Math.round(performance.now() - began));
   holder.dataset.updates = String(Number(holder.dataset.updates || 0) + 1);
   if (!chart.listening) listen(chart);
@@ -209,8 +212,9 @@ function listen(chart) {
   holder.on("plotly_click", ({ points }) => {
     const { pointIndex, pointNumber, customdata, curveNumber } = points[0];
     const place = [].concat(pointIndex ?? pointNumber);
+    const facts = ArrayBuffer.isView(customdata) ? [...customdata] : [].concat(customdata ?? []);
     if (chart.at && place.length === 2) choose(chart, place, 0);
-    else chart.pick?.({ place, facts: [].concat(customdata ?? []), curve: curveNumber });
+    else chart.pick?.({ place, facts, curve: curveNumber });
   });
   holder.addEventListener("keydown", (event) => {
     if (!chart.pick || !MOVES[event.key]) return;

@@ -33,6 +33,11 @@ UNITS = {
 }
 
 
+def of_experts(split: bool) -> str:
+    """What one entry of an allocation is: an expert, or one of the two halves that may have widths of their own."""
+    return "halves of experts" if split else "experts"
+
+
 def signal(name: str) -> str:
     """A redundancy signal in words."""
     known = SIGNALS | {NO_SIGNAL.name: NO_SIGNAL}

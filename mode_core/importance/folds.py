@@ -68,7 +68,7 @@ def over_folds(statistics: ExpertStatistics, of: Callable[[int | None], float]) 
     Raises:
         ImportanceError: fewer than two folds hold samples.
     """
-    return jackknife(np.array(of(None)), np.array([of(fold) for fold in used_folds(statistics)], dtype=float))
+    return jackknife(np.asarray(of(None)), np.array([of(fold) for fold in used_folds(statistics)], dtype=float))
 
 
 def frequency_intervals(

@@ -119,6 +119,6 @@ def test_orders_that_agree_are_told():
 def test_the_papers_numbers_are_called_the_papers():
     figure = charts.reported_bars(paper.AVERAGES, paper.ORIGINAL, "the paper")
     assert "not measured here" in figure.layout.title.text and "Reported by the paper" in figure.layout.meta["summary"]
-    assert figure.data[0].marker.pattern.shape == "/"
+    assert figure.data[0].type == "scatter"  # no bars, whose lengths an axis without 0 would belie
     frame = paper.frame().set_index("method")
     assert frame.loc["MODE", "points against the original"] == pytest.approx(69.89 - 72.65)

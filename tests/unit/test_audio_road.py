@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import sys
-import wave
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.importance import frequencies
 from mode_core.models import AUDIO, TEXT, VISION, load_model
+from mode_core.models.encoding import audio_token_ids
 from mode_core.quantization import quantize_experts
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
@@ -34,22 +35,7 @@ from mode_core.samples import (
 from mode_core.statistics.imatrix import InputEnergies
 from tests.conftest import drawn_picture
 from tests.families.making import save_family
-
-RATE = 8000
-
-
-def sound(seconds: float, hertz: float, channels: int = 1) -> bytes:
-    """A tone as a wav file of 16 bits, by Python's own writer."""
-    import io
-
-    tone = np.round(9000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype("<i2")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as opened:
-        opened.setnchannels(channels)
-        opened.setsampwidth(2)
-        opened.setframerate(RATE)
-        opened.writeframes(np.repeat(tone, channels).tobytes())
-    return buffer.getvalue()
+from tests.sounds import RATE, sound
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +84,21 @@ def test_sounds_are_read_from_files_and_uploads(folder, samples):
     np.testing.assert_allclose(b.load(16_000)[200:-200], tone[200:-200], atol=2e-3)  # resampled as drawn at that rate
 
 
+def test_a_sound_with_a_text_beside_it_is_a_sample_and_counts_as_one_with_a_medium(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(sound(0.5, 100 * number + 100))
+        (tmp_path / f"{number}.txt").write_text("what is it ?")
+    (tmp_path / "bare.flac").write_bytes(b"")
+    found = read_samples(tmp_path, on_error="collect")
+    assert [len(sample.audio) for sample in found] == [1] * 4 and "no text for this sound" in found.errors[0]
+    assert found.mix() == {"with sounds": {"no task named": 4}}
+    lines = [{"audio": f"{n}.wav", "question": "?"} if n < 4 else {"images": [], "question": "??"} for n in range(8)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"id": str(n)} | line) for n, line in enumerate(lines)))
+    drawn = read_samples(tmp_path / "t.jsonl", limit=4)
+    assert sum(bool(sample.audio) for sample in drawn) == 2
+    assert [s.id for s in drawn] == [s.id for s in read_samples(tmp_path / "t.jsonl").draw(4)]
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -118,6 +119,8 @@ def test_a_missing_reader_a_missing_file_and_a_deaf_model_are_told(folder, sampl
         read_samples(folder / "bad.jsonl")
     with pytest.raises(SampleError, match=r"Sample one has a sound \(a.wav\), which this model does not hear"):
         tiny_model.encode(samples[:1])
+    assert audio_token_ids(SimpleNamespace(audio_config=None, audio_token_id=5)) == ()  # Gemma 4 without its ears
+    assert audio_token_ids(SimpleNamespace(audio_config={}, audio_token_id=5)) == (5,)
     with pytest.raises(SampleError, match="the text holds 1 × <audio>, but there are 2 sounds"):
         Sample((), ({"role": "user", "content": "<audio>?"},), audio=samples[3].audio)
     monkeypatch.setitem(sys.modules, "soundfile", None)

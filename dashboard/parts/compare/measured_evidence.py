@@ -25,8 +25,8 @@ def found_or_said(name: str = "") -> Evidence | None:
     if found is None:
         st.info(
             "Nothing was compared in this run yet. Every method is measured at every budget on the evaluation "
-            "samples, with several calibration draws; that takes minutes for the bundled model. Above, or from the "
-            "command line:",
+            "samples, with several calibration draws; that takes minutes for the bundled model. Under Methods by "
+            "budget, or at the command line, where the model is:",
             icon=":material/science:",
         )
         st.code(comparing.command(current_run.run_entry()), language="bash")

@@ -50,7 +50,8 @@ def headline(grid: charts.FrequencyGrid) -> None:
         with st.popover(f"Which {total}?", type="tertiary", on_change="rerun", key="starved") as shown:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
-                show_table(tables.starved_table(grid).drop(columns="bank"), width=460, height=300)
+                rows = tables.starved_table(grid).drop(columns="bank")
+                show_table(rows, width=460, height=min(36 * (total + 1) + 2, 530))
         next_step("Give every expert its bits", "budget")
 
 
@@ -75,7 +76,7 @@ class Consequence:
         if self.fewer is None:
             return ""
         some = f"**{self.fewer}** of them" if self.fewer else "none of them"
-        return f"At {self.bits:.3g} bits on average, counting gives {some} fewer bits than MODE does."
+        return f"At {self.bits:.3g} bits on average, counting gives {some} fewer bits than the paper's MODE does."
 
 
 def consequence(grid: charts.FrequencyGrid) -> Consequence:
@@ -92,7 +93,7 @@ def consequence(grid: charts.FrequencyGrid) -> Consequence:
         return Consequence(bits, 0, None)
     fallen = busiest_ranks(grid.shares[ALL]) - busiest_ranks(grid.shares[TEXT_TOKENS])
     row, expert = np.unravel_index(np.argmax(np.where(robbed, fallen, -np.inf)), robbed.shape)
-    why = f"Counting gives it {theirs[row, expert]:.0f} bits, MODE {ours[row, expert]:.0f}."
+    why = f"Counting gives it {theirs[row, expert]:.0f} bits, the paper's MODE {ours[row, expert]:.0f}."
     return Consequence(bits, int(robbed.sum()), (int(row), int(expert)), why)
 
 

@@ -4,8 +4,8 @@
 |---|---|
 | `run.json` | state, model and revision, samples, settings, versions, cost |
 | `statistics.safetensors` | the sums (see `mode_core.statistics`) |
-| `samples.json`, `thumbnails/` | the first samples: texts, small pictures, token grids |
-| `token_scores.safetensors` | how important each of their vision tokens is, per bank |
+| `samples.json`, `thumbnails/` | the first samples: texts, small pictures, spectrograms of sounds, token grids |
+| `token_scores.safetensors` | how important each of their vision and audio tokens is, per bank |
 | `token_routes.safetensors` | which experts each token of the first samples used |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |

@@ -136,7 +136,7 @@ class Exemplars:
 
     def _sound(self, entry: np.ndarray) -> SoundExemplar:
         sample, place = self.samples[int(entry["sample"])], int(entry["place"])
-        sounds = sample.get("sounds")
+        sounds = sample.get("sounds", ())
         number, span = span_of(place, sounds)
         more = {} if number is None else {"seconds": sounds[number][1], "picture": self._file(entry, number, "s")}
         weight, position = float(entry["weight"]), int(entry["position"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mode_core.calibration import calibrate
+from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
@@ -170,6 +172,16 @@ def test_the_whole_road(hearing, samples, tmp_path):
         assert {kept[name].audio[signal].shape for signal in settings.signals} == {(3, tokens)}
     drawn = [[Image.open(file).size for file in record.get("sounds", [])] for record in run.sample_records()]
     assert drawn == [[(50, 64)], [(25, 64)], [], [(50, 64), (25, 64)]]
+    gallery, other = Gallery(3, hearing), Run.create(tmp_path / "other")  # as a run that goes on, or joins parts
+    gallery.take(run, statistics.samples)
+    gallery.save(other)
+    assert [record["sounds"] for record in other.sample_records() if "sounds" in record] == [
+        [str(other.path / "thumbnails" / Path(file).name) for file in record["sounds"]]
+        for record in run.sample_records()
+        if "sounds" in record
+    ]
+    for name, one in other.token_scores().items():
+        assert one.sounds == told[name] and all((one.audio[s] == kept[name].audio[s]).all() for s in settings.signals)
     loud, deaf = (AllocationRequest(widths=(2, 4), audio_weight=weight).solve(statistics) for weight in (1.0, 0.0))
     assert loud.objective > deaf.objective
     with pytest.raises(CalibrationError, match=r"text and key vision tokens; one has a sound. Leave it out"):

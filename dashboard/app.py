@@ -15,10 +15,11 @@ if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 import streamlit as st
 
 if __name__ == "__main__":
-    from dashboard.shell import preload
+    from dashboard.shell import ahead, preload
 
     st.set_page_config(page_title="MODE dashboard", page_icon=Path(__file__).with_name("icon.png"), layout="wide")
     preload.plotly()
+    ahead.wait()
 
     from dashboard.shell import screen
 

@@ -35,20 +35,21 @@ def token_path(
     order = np.arange(len(axes.names))
     heaviest, known = routes.experts[:, token, 0], routes.weights[:, token, 0] > 0
     traces: list = [
-        go.Scatter(x=np.where(known, heaviest, np.nan), y=order, mode="lines", hoverinfo="skip", name="heaviest expert",
-                   line={"color": theme.QUIET, "width": 1.5}, connectgaps=False),
+        {"type": "scatter", "x": np.where(known, heaviest, np.nan), "y": order, "mode": "lines", "hoverinfo": "skip",
+         "name": "heaviest expert", "line": {"color": theme.QUIET, "width": 1.5}, "connectgaps": False},
         _dots(axes, *_chosen(routes, token)),
     ]  # fmt: skip
     if other is not None:
         traces.append(_crosses(axes, routes, other, token))
     ring = {"symbol": "circle-open", "size": 21, "color": theme.ACCENT, "line": {"width": 2.5}}
-    traces.append(go.Scatter(x=[at[1]], y=[at[0]], mode="markers", marker=ring, hoverinfo="skip", name="chosen expert"))
     entropy = routes.entropy[:, token].astype(np.float32)
-    traces.append(
-        go.Scatter(x=entropy, y=order, mode="lines+markers", xaxis="x2", name="router entropy",
-                   line={"color": theme.KIND_COLOURS[TEXT_TOKENS]}, marker={"size": 4}, showlegend=False,
-                   hovertemplate="layer %{text}<br>router entropy %{x:.2f} bits<extra></extra>", text=axes.ticks)
-    )  # fmt: skip
+    traces += [
+        {"type": "scatter", "x": [at[1]], "y": [at[0]], "mode": "markers", "marker": ring, "hoverinfo": "skip",
+         "name": "chosen expert"},
+        {"type": "scatter", "x": entropy, "y": order, "mode": "lines+markers", "xaxis": "x2", "name": "router entropy",
+         "line": {"color": theme.KIND_COLOURS[TEXT_TOKENS]}, "marker": {"size": 4}, "showlegend": False,
+         "hovertemplate": "layer %{text}<br>router entropy %{x:.2f} bits<extra></extra>", "text": axes.ticks},
+    ]  # fmt: skip
     height = int(np.clip(PER_ROW * len(order), FEWEST, MOST)) + 96
     tall = {**axes.y_axis(title={"text": "layer"}), "type": "linear"}
     return theme.figure(
@@ -74,26 +75,29 @@ def _chosen(routes: TokenRoutes, token: int) -> tuple[np.ndarray, np.ndarray, np
     return rows, routes.experts[rows, token, places].astype(int), weights[rows, places]
 
 
-def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray, **more: object) -> go.Scatter:
-    """A marker for each expert, which a click names: customdata (bank row, expert, routing weight)."""
+def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray, **more: object) -> dict:
+    """A marker for each expert, which a click names: customdata (bank row, expert, routing weight). A plain record,
+    since a click on a token waits for it."""
     marker = {"size": 6 + 11 * weights, "color": weights, "cmin": 0, "cmax": 1, "colorscale": theme.SHARE_SCALE}
     marker |= {"reversescale": True, "line": {"width": 0.5, "color": theme.QUIET}, "opacity": 1}
-    usual = {"name": "sent here", "marker": marker}
     hover = "layer %{text}, expert %{x}<br>routing weight %{customdata[2]:.3f}<extra>%{fullData.name}</extra>"
-    return go.Scatter(
-        x=experts,
-        y=rows,
-        mode="markers",
-        text=[axes.ticks[row] for row in rows],
-        customdata=[list(one) for one in zip(rows.tolist(), experts.tolist(), weights.tolist(), strict=True)],
-        hovertemplate=hover,
-        **usual | more,
-    )
+    return {
+        "type": "scatter",
+        "x": experts,
+        "y": rows,
+        "mode": "markers",
+        "text": np.array(axes.ticks)[rows].tolist(),
+        "customdata": np.stack([rows, experts, weights], axis=1, dtype=np.float32),
+        "hovertemplate": hover,
+        "name": "sent here (large, dark: heavily)",
+        "marker": marker,
+        **more,
+    }
 
 
-def _crosses(axes: Axes, routes: TokenRoutes, other: TokenRoutes, token: int) -> go.Scatter:
+def _crosses(axes: Axes, routes: TokenRoutes, other: TokenRoutes, token: int) -> dict:
     rows, experts, weights = _chosen(other, token)
-    new = np.array([expert not in routes.experts[row, token] for row, expert in zip(rows, experts, strict=True)], bool)
+    new = (experts[:, None] != routes.experts[rows, token]).all(axis=1)
     marker = {"symbol": "x", "size": 9, "color": PARTED}
     return _dots(axes, rows[new], experts[new], weights[new], name="only quantized", marker=marker)
 
@@ -122,20 +126,21 @@ def token_strip(axes: Axes, routes: TokenRoutes, at: tuple[int, int], parted: np
     title = title if parted is None else TITLES["parted"]
     k, height = routes.experts.shape[2], int(np.clip(8 * len(axes.names), 130, 420))
     unit = " bits" if parted is None else f" of {k}"
-    heat = go.Heatmap(
-        z=values,
-        x=labels,
-        y=axes.labels,
-        customdata=np.broadcast_to(np.arange(len(labels), dtype=np.uint16), values.shape).copy(),
-        zmin=0,
-        zmax=float(np.log2(max(routes.sizes))) if parted is None else k,
-        name=title,
-        colorscale=theme.ERROR_SCALE,
-        colorbar={"title": {"text": unit.strip(), "side": "top"}, "xpad": 6},
-        hoverongaps=False,
-        hovertemplate=f"%{{y}}<br>%{{x}}<br>%{{z:.2~f}}{unit}<extra></extra>",
-        meta=unit.strip(),
-    )
+    heat = {
+        "type": "heatmap",
+        "z": values,
+        "x": labels,
+        "y": axes.labels,
+        "customdata": np.broadcast_to(np.arange(len(labels), dtype=np.uint16), values.shape),
+        "zmin": 0,
+        "zmax": float(np.log2(max(routes.sizes))) if parted is None else k,
+        "name": title,
+        "colorscale": theme.ERROR_SCALE,
+        "colorbar": {"title": {"text": unit.strip(), "side": "top"}, "xpad": 6},
+        "hoverongaps": False,
+        "hovertemplate": f"%{{y}}<br>%{{x}}<br>%{{z:.2~f}}{unit}<extra></extra>",
+        "meta": unit.strip(),
+    }
     ticks = _ticks(routes)
     return theme.figure(
         [heat],

@@ -44,7 +44,9 @@ _live = st.components.v2.component(
     "mode_live_figure",
     html=_HTML,
     css=(_HERE / "figure.css").read_text(encoding="utf-8"),
-    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "paper.js", "figure.js")),
+    js="".join(
+        (_HERE / name).read_text(encoding="utf-8") for name in ("crosshair.js", "paper.js", "step.js", "figure.js")
+    ),
     isolate_styles=False,
 )
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboard.state import model_sources, own_code
+from mode_core import quantization  # its names one by one, when asked for: most of them bring torch
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, ProgressHook
-from mode_core.quantization import quantize_experts
 from mode_core.request import Quantizer
 
 
@@ -59,7 +59,7 @@ class ModelShelf:
         """The `QuantizedModel` of this seal, to be used as a context: its codes as they are kept, else made now."""
         made = self._packed.pop(seal, None)
         if made is None or made.loaded is not loaded:
-            made = quantize_experts(
+            made = quantization.quantize_experts(
                 loaded, allocation, quantizer, samples=calibration, progress=progress, cancel=cancel
             )
         with self._lock:

@@ -12,10 +12,10 @@ from dashboard.jobs.shelf import ModelShelf
 from dashboard.jobs.stages import Stages
 from dashboard.state import model_sources, own_code
 from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from mode_core import quantization  # its names one by one, when asked for: most of them bring torch
 from mode_core.allocation import Allocation
 from mode_core.jobs import Cancel, ProgressHook, check
 from mode_core.modalities import CODES
-from mode_core.quantization import exclusive, original_expert_bytes, quantize_experts
 from mode_core.request import Quantizer
 from mode_core.run import Run
 from mode_core.runs.run import ANCHOR_FILE
@@ -58,7 +58,7 @@ def calibrate_run(
     loaded = shelf.get(source, trusted)
     loaded.check_template()
     check(cancel)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         if kl is not None:
             stages.hook("timing a forward pass")
             kl.check_cost(loaded, samples, settings)
@@ -95,7 +95,7 @@ def check_cost_of(
     stages = Stages(progress, (1, 1))
     loaded = _loaded_for(stages, shelf, run, trusted)
     stages.hook("timing a pass")
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         samples = usable(loaded, samples, cancel=cancel)
         return str(check_cost(loaded, samples, run.statistics, CheckSettings()))
 
@@ -115,7 +115,7 @@ def check_estimates(
 
     stages = Stages(progress, (1, 20))
     loaded = _loaded_for(stages, shelf, run, trusted)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         samples = usable(loaded, samples, cancel=cancel)
         return check_run(run, loaded, samples, progress=stages.hook("pass"), cancel=cancel)
 
@@ -131,7 +131,7 @@ def compare_cost_of(
     stages = Stages(progress, (1, 1))
     loaded = _loaded_for(stages, shelf, run, trusted)
     stages.hook("timing a pass")
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         return str(compare_cost(loaded, draws_of(run)[0], usable(loaded, samples, cancel=cancel), settings))
 
 
@@ -145,7 +145,7 @@ def compare_methods(
 
     stages = Stages(progress, (1, 20))
     loaded = _loaded_for(stages, shelf, run, trusted)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         samples = usable(loaded, samples, cancel=cancel)
         draws, kind = draws_of(run)
         told = {"calibration_draws": kind} if len(draws) > 1 else {}
@@ -225,7 +225,7 @@ def measure(
     stages = Stages(progress, (1, 3, 3, 1, 3, 1, 3))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         hook, given = stages.hook("original"), samples
         samples = usable(loaded, given, cancel=cancel)
         reference = record_reference(loaded, samples, progress=hook, cancel=cancel)
@@ -234,7 +234,7 @@ def measure(
         measured, notes = {}, [f"Left out: {reason}" for reason in left_out]
         for model, allocation in ((ALLOCATION, chosen), (UNIFORM, uniform)):
             hook = stages.hook(f"quantizing, {model}")
-            with quantize_experts(
+            with quantization.quantize_experts(
                 loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel
             ) as quantized:
                 hook = stages.hook(f"answers, {model}")
@@ -242,7 +242,7 @@ def measure(
                 measured |= {model: quantized.packed_bytes, ORIGINAL: quantized.original_bytes}
                 notes += rounding_notes(quantized, model)
     predicted = {
-        ORIGINAL: sum(original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
+        ORIGINAL: sum(quantization.original_expert_bytes(bank.shape) * bank.shape.experts for bank in run.statistics),
         ALLOCATION: quantizer.packed_bytes(run.statistics, chosen.bits),
         UNIFORM: quantizer.packed_bytes(run.statistics, uniform.bits),
     }
@@ -273,7 +273,7 @@ def ask(
     stages = Stages(progress, (2, 1, 2, 2))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         stages.hook("asking the original")
         given = {ORIGINAL: answer(loaded, samples[ORIGINAL], cancel=cancel)}
         for model, allocation in allocations.items():
@@ -303,9 +303,11 @@ def route(
     stages = Stages(progress, (2, 2, 1))
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         before, hook = routes_of(loaded, sample), stages.hook("quantizing")
-        with quantize_experts(loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel):
+        with quantization.quantize_experts(
+            loaded, allocation, quantizer, samples=calibration, progress=hook, cancel=cancel
+        ):
             stages.hook("one forward pass")
             after = routes_of(loaded, sample)
     return seal, before, after, before.parted(after)
@@ -332,7 +334,7 @@ def export_whole(
     stages.hook("loading the model")
     loaded = shelf.get(str(run.model_source), trusted)
     hook = stages.hook("writing")
-    with exclusive(loaded):
+    with quantization.exclusive(loaded):
         return export(
             target, allocation, folder, run=run, loaded=loaded, quantizer=quantizer, samples=calibration,
             options=options, progress=hook, cancel=cancel,

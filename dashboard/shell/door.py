@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.shell import ahead
 from dashboard.shell.access import Token
 from dashboard.shell.hosts import GIVEN, Hosts, loopback, split
 from dashboard.state.visitor import LOCAL, VISITOR
@@ -87,7 +88,8 @@ _token = cache(Token.of_this_server)  # one for the life of the process
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[dict[str, Any]]:
-    """At the start, tell the address that lets in."""
+    """At the start, tell the address that lets in, and import ahead."""
+    ahead.begin()
     if (token := _token()) is not None:
         address, port = st.get_option("server.address"), st.get_option("server.port")
         host = st.get_option("browser.serverAddress") if address in (None, "0.0.0.0", "::") else address

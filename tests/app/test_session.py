@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -122,13 +123,17 @@ def test_senseless_values_are_named(address):
     assert read == Choices() and address in problems[0]
 
 
-def test_the_first_page_waits_for_no_model_library():
-    """What the entry and every page import must leave torch, transformers and scipy's solvers out."""
-    parts = "dashboard.shell.sidebar, dashboard.charts, dashboard.components, dashboard.words.tables"
-    ask = f"import sys, {parts}; print(*sys.modules)"
+def test_pages_wait_for_no_model_library():
+    """What the entry and every page import, ahead of the first visitor, must leave torch, transformers and scipy's
+    solvers out."""
+    ask = "import sys; from dashboard.shell import ahead; ahead.imports(); print(*sys.modules)"
     held = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert set(held.split()).isdisjoint({"torch", "transformers", "scipy.optimize", "scipy.cluster"})
-    assert "dashboard.state.address" in held.split()
+    pages = (ROOT / "pages").glob("*.py")
+    wanted = {
+        match for page in pages for match in re.findall(r"^from (dashboard[.\w]*)", page.read_text(), re.MULTILINE)
+    }
+    assert {*wanted, "scipy.special"} <= {*held.split()}
 
 
 def test_a_place_that_the_address_would_forget_is_refused():

@@ -50,7 +50,6 @@ def test_a_zip_with_sounds_goes_the_whole_road(open_app, tmp_path):
     assert run.info["tokens"]["audio"] == 14  # 0.5 s are 7 tokens, twice
     for page, said in (
         ("tokens", "1 of 7 audio tokens are key in layer 0"),
-        ("budget", "bits"),
         ("experts", "Expert 0 of layer 0"),
     ):
         app.switch_page(str(ROOT / "pages" / f"{page}.py")).run()

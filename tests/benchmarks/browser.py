@@ -8,6 +8,8 @@ headless Chromium. The table has the median, the 95th percentile and the target 
 - slider to redraw: one step of a slider that is held, until Plotly has drawn the chart that follows it, the server's
   part included;
 - redraws per second while a slider is dragged without a pause;
+- click on a token: until its path through all layers is drawn, by itself, and with other routes (random ones, in the
+  place of a quantized model's) beside;
 - processor time of one step in the server and in the browser: what a step takes where nothing else runs, since the two
   work one after the other. Wall times on a busy machine say little; these do.
 
@@ -63,6 +65,38 @@ DRAG = """async ([input, holder, seconds]) => {
   return drawn;
 }"""
 
+# The same for a click on the next token.
+_CLICK = """async ([chips, holder, token]) => {
+  const seen = Number(holder.dataset.updates), begun = performance.now();
+  chips.querySelector(`[data-token='${token}']`).click();
+  while (Number(holder.dataset.updates) === seen) {
+    await new Promise((wake) => requestAnimationFrame(wake));
+    if (performance.now() - begun > 20000) return null;
+  }
+  return performance.now() - begun;
+}"""
+# In the server, as `sitecustomize`: every sample has other routes beside its own, as after a job that asked a model.
+_BESIDE = """
+import sys, threading, time
+
+def beside():
+    while not hasattr(part := sys.modules.get("dashboard.parts.tokens.routes"), "both_routes"):
+        time.sleep(0.02)
+    import numpy as np
+    from dashboard.state import current_run
+    from tests.synthetic_run import drawn_routes
+    kept, draw = {}, np.random.default_rng(1)
+
+    def both(own):
+        if own.sample not in kept:
+            other = drawn_routes(own.sample, current_run.statistics(), draw)
+            kept[own.sample] = own, other, draw.integers(0, 9, own.entropy.shape)
+        return kept[own.sample]
+    part.both_routes = both
+
+threading.Thread(target=beside, daemon=True).start()
+"""
+
 
 def row(what: str, values: Sequence[float], target: str, unit: str = "ms") -> None:
     """One line of the table."""
@@ -82,6 +116,16 @@ def first_page(url: str, browser, query: str) -> float:
     took = 1e3 * (time.perf_counter() - begun)
     page.close()
     return took
+
+
+def opened(url: str, browser):
+    """A page on the large run, at rest."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(180_000)
+    page.goto(f"{url}/?run=large")
+    page.get_by_role("slider").first.wait_for()
+    settled(page)
+    return page
 
 
 def to_page(page, name: str) -> float:
@@ -115,6 +159,13 @@ def processor_seconds() -> dict[str, float]:
     return spent
 
 
+def spent_a_step(before: dict[str, float], steps: int) -> None:
+    """A line of what each of so many steps took."""
+    spent = {kind: 1e3 * (now - before[kind]) / steps for kind, now in processor_seconds().items()}
+    told = ", ".join(f"{kind} {value:.0f} ms" for kind, value in spent.items())
+    print(f"{'  processor time of a step':<34}{told:>30}", flush=True)
+
+
 def slider_and_chart(page, name: str) -> list:
     """Handles of a page's slider and of the chart that follows it."""
     label, chart = SLIDERS[name]
@@ -142,11 +193,28 @@ def measure(page, steps: int) -> None:
             page.wait_for_timeout(150)
             took.append(page.evaluate(_STEP, [*held, number < steps // 2]))
         row(f"slider to redraw, {name}", took, "100 ms at the 95th percentile")
-        spent = {kind: 1e3 * (now - before[kind]) / steps for kind, now in processor_seconds().items()}
-        told = ", ".join(f"{kind} {value:.0f} ms" for kind, value in spent.items())
-        print(f"{'  processor time of a step':<34}{told:>30}", flush=True)
+        spent_a_step(before, steps)
         rate = page.evaluate(DRAG, [*held, DRAG_SECONDS])
         print(f"{'redraws a second, dragged, ' + name:<34}{rate:>14.1f}", flush=True)
+
+
+def measure_clicks(page, steps: int, what: str) -> None:
+    """Clicks on one token after another of the first sample."""
+    to_page(page, "Tokens")
+    settled(page)
+    page.get_by_role("radio", name="Which experts did this token use?").click()
+    path = page.locator(".st-key-token-path [data-part=figure]")
+    path.and_(page.locator("[data-updates]")).wait_for()
+    settled(page)
+    held, took = [page.locator("[data-part=chips]").element_handle(), path.element_handle()], []
+    page.evaluate(_CLICK, [*held, 1])
+    before = processor_seconds()
+    for number in range(steps):
+        page.wait_for_timeout(400)
+        took.append(page.evaluate(_CLICK, [*held, 2 + number]))
+    settled(page)
+    row(f"click on a token{what}", took, "100 ms")
+    spent_a_step(before, steps)
 
 
 def main() -> None:
@@ -170,12 +238,12 @@ def main() -> None:
                     took.append(first_page(url, browser, query))
             row(what, took, "3000 ms")
         with running_app(environment) as url:
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.set_default_timeout(180_000)
-            page.goto(f"{url}/?run=large")
-            page.get_by_role("slider").first.wait_for()
-            settled(page)
+            page = opened(url, browser)
             measure(page, options.steps)
+            measure_clicks(page, options.steps, "")
+        (Path(folder) / "sitecustomize.py").write_text(_BESIDE, encoding="utf-8")
+        with running_app(environment | {"PYTHONPATH": folder}) as url:
+            measure_clicks(opened(url, browser), options.steps, ", other routes beside")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,24 @@ _STILL = """async chart => {  // until it has not been drawn for a while
         await new Promise(wake => setTimeout(wake, 700));
     }
 }"""
+# Count the times that a chart is laid out whole, and not its arrays alone.
+_COUNT = """chart => {
+    const holder = document.querySelector(`[data-chart='${chart}']`);
+    holder.on("plotly_afterplot", () => { holder.wholes = (holder.wholes ?? 0) + 1; });
+    return Number(holder.dataset.updates);
+}"""
+_WHOLES = """chart => {
+    const holder = document.querySelector(`[data-chart='${chart}']`);
+    return [Number(holder.dataset.updates), holder.wholes ?? 0];
+}"""
+# The pictures of a chart's maps: as a step left them, and as Plotly draws them all anew.
+_REDRAWN = """async chart => {
+    const holder = document.querySelector(`[data-chart='${chart}']`);
+    const look = () => Array.from(holder.querySelectorAll(".hm image"), (one) => one.href.baseVal);
+    const before = look();
+    await Plotly.redraw(holder);
+    return [before, look()];
+}"""
 
 
 def shown(person: Walker, chart: str, trace: int, name: str) -> np.ndarray:
@@ -54,9 +72,14 @@ def test_frequencies_follow_the_held_ratio(site, statistics):
     with walker(site.browser, site.url) as person:
         person.open("", "Experts")
         settled(person.page)
-        errors = person.drawn("errors")
+        errors, begun = person.drawn("errors"), person.page.evaluate(_COUNT, "maps")
         with person.dragging(RATIO, 0.62):
             key = shown(person, "maps", 2, "text")
+            updates, wholes = person.page.evaluate(_WHOLES, "maps")
+            assert updates - begun > wholes  # by its arrays alone, and yet the same picture
+            stepped, anew = person.page.evaluate(_REDRAWN, "maps")
+            assert stepped == anew
+            assert len(set(stepped)) >= 4
             ratio = value(person, RATIO) / 100
             assert 0.55 < ratio < 0.7
             expected = np.stack([share.key.size * share.key for share in frequencies(statistics, ratio).values()])

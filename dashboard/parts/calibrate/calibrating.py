@@ -9,7 +9,7 @@ import psutil
 import streamlit as st
 
 from dashboard.jobs.answer_kl import AnswerKL
-from dashboard.jobs.forecast import estimate_memory, tokens_per_second
+from dashboard.jobs.forecast import LONG, MemoryEstimate, estimate_memory, tokens_per_second
 from dashboard.jobs.work import estimate_tokens
 from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.state import folders, model_sources
@@ -18,7 +18,7 @@ from dashboard.words.plain import plain
 from mode_core.calibration import SIGNALS, CalibrationSettings
 from mode_core.calibration.settings import OWN_TOKENS
 from mode_core.importance import METHODS
-from mode_core.modalities import AUDIO_TOKENS, MODALITIES, RANKED, SIGNAL
+from mode_core.modalities import MODALITIES, RANKED, SIGNAL
 from mode_core.models import ModelError
 from mode_core.samples import SampleError
 
@@ -112,7 +112,8 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
 def _room_for_gradients(source: str | None) -> bool:
     """Is there memory for the model and as much again? No where that is not known yet."""
     try:
-        needed = 2 * _memory(source, trust.may_run(source), CalibrationSettings(gradients=True), False) if source else 0
+        asked = CalibrationSettings(gradients=True)
+        needed = 2 * _memory(source, trust.may_run(source), asked, False).least if source else 0
     except UNKNOWN:
         return False
     return 0 < needed <= psutil.virtual_memory().available
@@ -174,7 +175,7 @@ def estimate_part(
     if settings is not None:
         if answering := settings.answering_cost(len(samples)):
             st.caption(answering)
-        st.caption(_cost_ahead(source, trusted, settings, kl, tokens))
+        st.caption(_cost_ahead(source, trusted, settings, kl, whole, len(samples)))
     if not any(tokens[name] for name in RANKED):
         st.warning(
             "No sample has a picture, so nothing is learned about vision tokens. Add pictures to see the two biases."
@@ -209,22 +210,22 @@ def consent_part(source: str, samples: Sequence[Any], settings: CalibrationSetti
 
 
 def _cost_ahead(
-    source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: dict[str, int]
+    source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: int, samples: int
 ) -> str:
     """Memory from the model's shapes, and time from earlier runs of the same model on this machine, as a sentence."""
     try:
-        memory = _memory(source, trusted, settings, kl is not None, tokens[AUDIO_TOKENS] > 0)
+        memory = _memory(source, trusted, settings, kl is not None, max(1, tokens // max(1, samples)))
     except UNKNOWN as unknown:
         return f"Memory is not known before the model is loaded ({plain(unknown)})."
     words = (
-        f"At least {memory / 1e9:.2g} GB of memory (this software, weights, sums and rounded experts; estimate), and "
-        "what a batch's passes take"
+        f"Memory, estimate: {memory.least / 1e9:.2g} to {memory.most / 1e9:.2g} GB (this software, weights, sums and "
+        "rounded experts; the more with what rounding and a batch's passes hold for a while)"
     )
     speed = tokens_per_second(source, settings, folders.readable_runs())
     if speed is None:
         return f"{words}. The time is known after the first samples."
     without = "loading" if kl is None else "loading and the KL of the answer"
-    seconds = sum(tokens.values()) / speed
+    seconds = tokens / speed
     return f"{words}, about {seconds:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
 
 
@@ -237,8 +238,10 @@ def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) ->
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the model's shapes …")
-def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, heard: bool = False) -> int:
-    return estimate_memory(source, settings, trusted, answer_kl, heard)
+def _memory(
+    source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, tokens: int = LONG
+) -> MemoryEstimate:
+    return estimate_memory(source, settings, trusted, answer_kl, tokens)
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting forward passes …")

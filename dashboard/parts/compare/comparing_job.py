@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.jobs import work
 from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.shell import jobs_panel
 from dashboard.state import comparisons, current_run, process_wide, solving
@@ -64,8 +65,6 @@ def part() -> None:
         if not samples or settings is None:
             st.caption("Next: choose items with answers, methods and budgets.")
             return
-        from dashboard.jobs import work  # with torch, which looking at results does not need
-
         seal = f"{sample_picker.digest(samples)[:8]}-{settings.digest[:8]}"
         out = _folder(f"{len(samples)}_items_{seal}")
         two_steps("compare", "comparison", seal, (work.compare_cost_of, samples, settings),

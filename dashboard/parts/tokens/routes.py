@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.charts.routes import TITLES, token_name
 from dashboard.components import chart, chips
+from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.calibrate.sample_picker import bundled_calibration
 from dashboard.parts.quantize import quantizing
@@ -237,8 +238,6 @@ def quantized_part(routes: TokenRoutes, other: TokenRoutes | None) -> None:
         except AllocationError as refused:
             st.error(plain(refused), icon=":material/error:")
             return
-        from dashboard.jobs import work  # with torch, which looking at routes does not need
-
         started = process_wide.start(
             "Routing a sample through the quantized model", _kind(routes), work.route, process_wide.shelf(), run, bits,
             solving.quantizer(), sample, seal, quantizing.calibration_samples(),

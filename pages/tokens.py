@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.components import changes, readout
 from dashboard.parts.controls import key_ratio_slider
-from dashboard.parts.tokens import choices, overlaps, routes, stability
+from dashboard.parts.tokens import choices, overlaps, routes, stability, token_sounds
 from dashboard.parts.tokens.token_pictures import large_picture, pictures
 from dashboard.state import address, current_run, kept_samples
 from mode_core.modalities import AUDIO_TOKENS, VISION_TOKENS
@@ -30,9 +30,10 @@ def page() -> None:
     if heard := first.tokens_by_fold(AUDIO_TOKENS).sum():
         st.caption(
             f"This run also heard {heard:,.0f} audio tokens. They are ranked by the same signals and key ratio, "
-            "among themselves; here only pictures are shown, and Experts shows what key audio tokens choose."
+            "among themselves; Experts shows what key audio tokens choose."
         )
-    if not statistics.signals or not first.tokens_by_fold(VISION_TOKENS).any():
+    seen = first.tokens_by_fold(VISION_TOKENS).any() or (heard and kept_samples.all_scores())
+    if not statistics.signals or not seen:
         st.markdown("**No vision tokens were routed in this run.**")
         st.info(
             "There is no picture to lay a ranking over"
@@ -50,7 +51,7 @@ def page() -> None:
 @st.fragment
 def explore() -> None:
     """Controls, the picture, what else could have been chosen, and how much rests on the choice."""
-    statistics, scores = current_run.statistics(), kept_samples.token_scores()
+    statistics, scores = current_run.statistics(), kept_samples.all_scores()
     sentence, slot = st.container(), st.container()
     axes = charts.Axes.of(statistics)
     bank = choices.row(axes, scores)
@@ -58,8 +59,12 @@ def explore() -> None:
         sample = scores[address.chosen("sample", list(scores), next(iter(scores)))]
         with sentence:
             readout(choices.headline(sample, axes, bank), "tokens")
-        pictures(sample, axes, bank)
-        overlaps.part(list(scores.values()), axes)
+        if sample.scores:
+            pictures(sample, axes, bank)
+        if sample.audio:
+            token_sounds.part(sample, axes, bank)
+        if pictured := list(kept_samples.token_scores().values()):
+            overlaps.part(pictured, axes)
     else:
         st.info(
             "This run keeps no pictures (it was imported, merged, or made without them), so there is nothing to lay "
@@ -72,7 +77,9 @@ def explore() -> None:
         """What every step of the dragged key ratio changes."""
         if not scores:
             return changes()
-        return changes(large_picture(sample, axes, bank), {"tokens": choices.headline(sample, axes, bank)})
+        figures = large_picture(sample, axes, bank) if sample.scores else {}
+        figures |= token_sounds.strips(sample, axes, bank) if sample.audio else {}
+        return changes(figures, {"tokens": choices.headline(sample, axes, bank)})
 
     with slot:
         key_ratio_slider(follow)

@@ -37,6 +37,7 @@ def token_overlays(
     title: str = "",
     shape: float | None = None,
     tallest: int = TALLEST,
+    kind: str = "vision",
 ) -> go.Figure:
     """The picture once a panel, dimmed where a token matters little, key tokens outlined in orange.
 
@@ -47,6 +48,7 @@ def token_overlays(
         width: pixels of the whole figure, from which its height follows; it is fitted to the window when drawn.
         shape: height ÷ width of the picture; None takes the grid's.
         tallest: pixels that all rows of panels may take together.
+        kind: of token; "audio" where the picture is a sound's spectrogram.
 
     Raises:
         ValueError: a panel whose number of tokens is not that of the grid.
@@ -70,10 +72,11 @@ def token_overlays(
         layout["annotations"].append(panel_title(plain_label(overlay.title), top) | {"x": x[0], "font": {"size": 12}})
         traces += [_veil(overlay, grid, place), *_outline(overlay.key.reshape(grid), place)]
     kept = [f"{int(one.key.sum())} of {one.key.size}" + f" ({one.title})" * bool(one.title) for one in overlays]
+    shown = "spectrogram, dimmed where an audio" if kind == "audio" else "picture, dimmed where a vision"
     return theme.figure(
         traces,
-        "The picture, dimmed where a vision token matters little, with the key tokens outlined.",
-        f"Key vision tokens, outlined: {', '.join(kept)}.",
+        f"The {shown} token matters little, with the key tokens outlined.",
+        f"Key {kind} tokens, outlined: {', '.join(kept)}.",
         title={"text": title},
         **layout,
     )

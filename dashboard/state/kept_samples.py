@@ -30,6 +30,11 @@ def token_scores() -> dict[str, TokenScores]:
     Raises:
         RunError: the file is damaged.
     """
+    return {name: one for name, one in all_scores().items() if one.scores}
+
+
+def all_scores() -> dict[str, TokenScores]:
+    """The same, with samples that have sounds alone. Errors as in `token_scores`."""
     return _scores(run_key(), run())
 
 

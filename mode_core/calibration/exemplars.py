@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mode_core.calibration.gallery import small_picture
+from mode_core.calibration.gallery import drawn_sound, small_picture
 from mode_core.files import atomic_write
 from mode_core.modalities import CODES, RANKED
 from mode_core.models import PADDING, TEXT, Encoded, LoadedModel
@@ -217,21 +217,25 @@ def snippet(
 
 
 def save_pictures(found: Exemplars, folder: Path, samples: Mapping[int, Sample]) -> None:
-    """Keep the `PICTURES` pictures that most patches lie in (ties: by sample), small, as JPEG; drop all others.
+    """Keep the `PICTURES` pictures and sounds that most exemplars lie in (ties: by sample), small, as JPEG (a sound as
+    its spectrogram); drop all others.
 
     Pictures that lie there already are not made again. A picture that cannot be read any more is left out.
     """
-    counts = found.patch_counts()
+    counts = found.media_counts()
     wanted = sorted(counts, key=lambda place: (-counts[place], place))[:PICTURES]
     names = {picture_name(*place) for place in wanted}
     for file in folder.glob("*.jpg"):
         if file.name not in names:
             file.unlink()
-    for key, image in wanted:
-        file = folder / picture_name(key, image)
+    for key, number, mark in wanted:
+        file = folder / picture_name(key, number, mark)
         if not file.is_file() and key in samples:
             try:
-                source = samples[key].pictures(found.samples[key].get("frames"))[image]
+                if mark:
+                    atomic_write(file, drawn_sound(samples[key].audio[number], "JPEG", quality=90))
+                    continue
+                source = samples[key].pictures(found.samples[key].get("frames"))[number]
                 atomic_write(file, small_picture(source, THUMBNAIL, "JPEG", quality=90))
             except SampleError:
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -98,7 +98,8 @@ def tokens_in_words(info: Mapping[str, Any]) -> str:
 
 
 class SampleRecord(TypedDict):
-    """One sample that is kept to be looked at; `thumbnails` are names of files, `grids` (rows, columns) of tokens."""
+    """One sample that is kept to be looked at; `thumbnails` are names of files, `sounds` those of spectrograms
+    beside them, `grids` (rows, columns) of tokens."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     id: Name
@@ -110,14 +111,16 @@ class SampleRecord(TypedDict):
     vision_tokens: NotRequired[Count]
     audio_tokens: NotRequired[Count]
     images: NotRequired[list[str]]
+    sounds: NotRequired[list[Name]]
     grids: list[Grid] | None
 
 
 def read_of_samples(
-    path: Path, what: str, expected: str, shape: Any, unnamed: str | None = None
+    path: Path, what: str, expected: str, shape: Any, unnamed: str | None = None, older: Collection[str] = ()
 ) -> tuple[dict[str, np.ndarray], Any]:
     """Tensors of a few samples, and what the header of their file says under `what` in the form of `shape`; nothing
-    where there is no file. `unnamed`: the format of files that name none.
+    where there is no file. `unnamed`: the format of files that name none; `older`: formats that are read
+    as well.
 
     Raises:
         RunError: the file is damaged or newer; the text names the field.
@@ -125,5 +128,6 @@ def read_of_samples(
     if not path.is_file():
         return {}, []
     tensors, metadata = read_tensors(path, RunError)
-    check_format({"format": metadata.get("format", unnamed)}, expected, path, RunError, what.replace("_", " "))
+    if (version := metadata.get("format", unnamed)) not in older:
+        check_format({"format": version}, expected, path, RunError, what.replace("_", " "))
     return tensors, checked(parse_json(metadata.get(what, "null"), path, RunError), shape, path, RunError)

@@ -4,8 +4,8 @@
 |---|---|
 | `run.json` | state, model and revision, samples, settings, versions, cost |
 | `statistics.safetensors` | the sums (see `mode_core.statistics`) |
-| `samples.json`, `thumbnails/` | the first samples: texts, small pictures, token grids |
-| `token_scores.safetensors` | how important each of their vision tokens is, per bank |
+| `samples.json`, `thumbnails/` | the first samples: texts, small pictures, spectrograms of sounds, token grids |
+| `token_scores.safetensors` | how important each of their vision and audio tokens is, per bank |
 | `token_routes.safetensors` | which experts each token of the first samples used |
 | `exemplars.safetensors`, `exemplar_pictures/` | what each expert was chosen for most strongly |
 | `allocations/*.json`, `evaluations/*.json` | what was kept under a name |
@@ -108,7 +108,8 @@ class Run(RunFolder):
         write_json(self.path / "samples.json", list(records))
 
     def sample_records(self) -> builtins.list[dict[str, Any]]:
-        """The first samples: id, text, answer, task, `thumbnails` (paths of small pictures), `grids`, token counts.
+        """The first samples: id, text, answer, task, `thumbnails` (paths of small pictures), `sounds` (those
+        of spectrograms), `grids`, token counts.
 
         Raises:
             RunError: the file is damaged; the text names the field.
@@ -117,12 +118,18 @@ class Run(RunFolder):
         if not path.is_file():
             return []
         return [
-            record | {"thumbnails": [str(self.path / "thumbnails" / Path(n).name) for n in record["thumbnails"]]}
+            record
+            | {
+                kind: [str(self.path / "thumbnails" / Path(name).name) for name in record.get(kind, ())]
+                for kind in ("thumbnails", "sounds")
+                if kind in record
+            }
             for record in checked(read_json(path, RunError), list[SampleRecord], path, RunError)
         ]
 
     def token_scores(self) -> dict[str, TokenScores]:
-        """Sample id → the importance of its vision tokens, for the samples of `sample_records` that have pictures.
+        """Sample id → the importance of its vision tokens, and of its audio tokens, for the samples of `sample_records`
+        that have any.
 
         Raises:
             RunError: the file is damaged or newer; the text names the field.

@@ -95,7 +95,8 @@ class PatchExemplar:
 @dataclass(frozen=True)
 class SoundExemplar:
     """One audio token. `place` counts it among the sample's audio tokens; `sound` is the sound of the sample, `span`
-    (begin, end) its seconds there, both None where it is not known which tokens are whose."""
+    (begin, end) its seconds there of all `seconds`, None where it is not known which tokens are whose. `picture` is the
+    file of the sound's spectrogram (`samples.spectrograms`), None where it was not kept."""
 
     sample: str
     weight: float
@@ -103,6 +104,8 @@ class SoundExemplar:
     place: int
     sound: int | None
     span: tuple[float, float] | None
+    seconds: float | None = None
+    picture: Path | None = None
 
 
 def span_of(place: int, sounds: Sequence[tuple[int, float]] | None) -> tuple[int | None, tuple[float, float] | None]:
@@ -119,9 +122,9 @@ def sample_key(sample_id: str) -> int:
     return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "big") >> 1
 
 
-def picture_name(key: int, image: int) -> str:
-    """File name of a small picture: `sample_key`, number of the picture in its sample."""
-    return f"{key:016x}-{image}.jpg"
+def picture_name(key: int, image: int, mark: str = "") -> str:
+    """File name of a small picture: `sample_key`, number of the picture in its sample; `mark` "s": of a sound's."""
+    return f"{key:016x}-{mark}{image}.jpg"
 
 
 def cell_of(

@@ -136,8 +136,18 @@ class Exemplars:
 
     def _sound(self, entry: np.ndarray) -> SoundExemplar:
         sample, place = self.samples[int(entry["sample"])], int(entry["place"])
-        span = span_of(place, sample.get("sounds"))
-        return SoundExemplar(sample["id"], float(entry["weight"]), int(entry["position"]), place, *span)
+        sounds = sample.get("sounds", ())
+        number, span = span_of(place, sounds)
+        more = {} if number is None else {"seconds": sounds[number][1], "picture": self._file(entry, number, "s")}
+        weight, position = float(entry["weight"]), int(entry["position"])
+        return SoundExemplar(sample["id"], weight, position, place, number, span, **more)
+
+    def _file(self, entry: np.ndarray, number: int | None, mark: str = "") -> Path | None:
+        """The small picture of a picture or a sound of the entry's sample, where it was kept."""
+        if number is None or self.folder is None:
+            return None
+        file = self.folder / picture_name(int(entry["sample"]), number, mark)
+        return file if file.is_file() else None
 
     def _held(self, bank: str, kind: int, expert: int) -> np.ndarray:
         if bank not in self.tables:
@@ -154,7 +164,6 @@ class Exemplars:
     def _patch(self, entry: np.ndarray) -> PatchExemplar:
         sample, place = self.samples[int(entry["sample"])], int(entry["place"])
         image, cell, grid = cell_of(place, sample["grids"])
-        file = None if image is None or self.folder is None else self.folder / picture_name(int(entry["sample"]), image)
         return PatchExemplar(
             sample["id"],
             float(entry["weight"]),
@@ -163,7 +172,7 @@ class Exemplars:
             image,
             cell,
             grid,
-            file if file is not None and file.is_file() else None,
+            self._file(entry, image),
         )
 
     def __add__(self, other: Exemplars) -> Exemplars:
@@ -198,14 +207,17 @@ class Exemplars:
         found, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]), return_counts=True)
         return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
-    def patch_counts(self) -> dict[tuple[int, int], int]:
-        """(`sample_key`, image) → how many patches lie in that picture."""
-        counts: dict[tuple[int, int], int] = {}
+    def media_counts(self) -> dict[tuple[int, int, str], int]:
+        """(`sample_key`, number, "") → how many patches lie in that picture; with "s" how many tokens in that sound."""
+        counts: dict[tuple[int, int, str], int] = {}
         for table in self.tables.values():
-            held = table[1][table[1]["weight"] > 0]
-            for key, place in zip(held["sample"].tolist(), held["place"].tolist(), strict=True):
-                if (image := cell_of(place, self.samples[key]["grids"])[0]) is not None:
-                    counts[key, image] = counts.get((key, image), 0) + 1
+            for kind, mark in ((1, ""), (2, "s")):
+                held = table[kind][table[kind]["weight"] > 0]
+                for key, place in zip(held["sample"].tolist(), held["place"].tolist(), strict=True):
+                    sample = self.samples[key]
+                    found = span_of(place, sample.get("sounds")) if mark else cell_of(place, sample["grids"])
+                    if (number := found[0]) is not None:
+                        counts[key, number, mark] = counts.get((key, number, mark), 0) + 1
         return counts
 
     def _windows(self) -> np.ndarray:

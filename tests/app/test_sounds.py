@@ -9,7 +9,7 @@ import zipfile
 from dashboard.state import folders
 from dashboard.state.measured import measurements_of, read_records
 from mode_core.run import Run
-from tests.app.conftest import ROOT, finish, words
+from tests.app.conftest import ROOT, finish, payloads, words
 from tests.app.test_calibrate_page import png
 from tests.families.making import save_family
 from tests.sounds import sound
@@ -48,9 +48,15 @@ def test_a_zip_with_sounds_goes_the_whole_road(open_app, tmp_path):
     assert not app.exception and not app.error, [error.value for error in app.error]
     run = Run.open(folders.runs_folder() / "heard")
     assert run.info["tokens"]["audio"] == 14  # 0.5 s are 7 tokens, twice
-    for page, said in (("tokens", "14 audio tokens"), ("budget", "bits"), ("experts", "Expert 0 of layer 0")):
+    for page, said in (
+        ("tokens", "1 of 7 audio tokens are key in layer 0"),
+        ("experts", "Expert 0 of layer 0"),
+    ):
         app.switch_page(str(ROOT / "pages" / f"{page}.py")).run()
         assert not app.exception and said in words(app), page
+        if page == "tokens":
+            [strip] = [one["figure"] for one in payloads(app) if "spectrogram" in str(one.get("figure"))]
+            assert "Key audio tokens, outlined: 1 of 7 (Sound 1, 0.50 s, layer 0" in str(strip)
     found = run.exemplars()
     heard = next(expert for expert in range(8) if found.sounds(next(iter(found.tables)), expert))
     assert "s of sound 1 of" in words(app.number_input(key="experts-expert").set_value(heard).run())

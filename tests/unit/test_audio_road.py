@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mode_core.calibration import balance, calibrate
+from mode_core.calibration.gallery import Gallery
 from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
@@ -32,6 +35,7 @@ from mode_core.samples import (
     read_samples,
     samples_from_uploads,
 )
+from mode_core.samples.spectrograms import spectrogram
 from mode_core.statistics.imatrix import InputEnergies
 from tests.conftest import drawn_picture
 from tests.families.making import save_family
@@ -128,6 +132,16 @@ def test_a_missing_reader_a_missing_file_and_a_deaf_model_are_told(folder, sampl
         samples[0].audio[0].check()
 
 
+def test_a_spectrogram_is_bright_where_and_when_a_tone_is():
+    """1 kHz is bin 32 of 256 (31.25 Hz each), in the 8th of 64 rows of four; the second half is silent."""
+    tone = sound(1.0, 1000)
+    drawn = np.asarray(spectrogram(AudioSource(ImageSource("a.wav", data=tone[:8044] + bytes(8000)))), float)
+    assert drawn.shape == (64, 50) and drawn[:, :22].mean(axis=1).argmax() == 63 - 7
+    assert drawn[56, :22].min() > 250 and drawn[:, 28:].max() == 0
+    silent = spectrogram(AudioSource(ImageSource("s.wav", data=tone[:44] + bytes(16000))))
+    assert np.asarray(silent).max() == 0
+
+
 def test_positions_are_audio_where_the_processor_put_placeholders(hearing, samples):
     encoded = hearing.encode(samples, answers=True)
     ids = encoded.inputs["input_ids"]
@@ -171,6 +185,24 @@ def test_the_whole_road(hearing, samples, tmp_path):
             length, tokens = (0.5, 7) if one.sound == 1 or one.sample == "both" else (1.0, 13)
             place = one.place - 13 * (one.sound or 0)
             assert one.span == pytest.approx((length * place / tokens, length * (place + 1) / tokens))
+            assert one.seconds == length and Image.open(one.picture).size == (50 * length, 64)
+    kept = run.token_scores()
+    told = {"one": ((13, 1.0),), "both": ((7, 0.5),), "two": ((13, 1.0), (7, 0.5))}
+    assert {name: one.sounds for name, one in kept.items()} == told
+    for name, tokens in (("one", 13), ("both", 7), ("two", 20)):
+        assert {kept[name].audio[signal].shape for signal in settings.signals} == {(3, tokens)}
+    drawn = [[Image.open(file).size for file in record.get("sounds", [])] for record in run.sample_records()]
+    assert drawn == [[(50, 64)], [(25, 64)], [], [(50, 64), (25, 64)]]
+    gallery, other = Gallery(3, hearing), Run.create(tmp_path / "other")  # as a run that goes on, or joins parts
+    gallery.take(run, statistics.samples)
+    gallery.save(other)
+    assert [record["sounds"] for record in other.sample_records() if "sounds" in record] == [
+        [str(other.path / "thumbnails" / Path(file).name) for file in record["sounds"]]
+        for record in run.sample_records()
+        if "sounds" in record
+    ]
+    for name, one in other.token_scores().items():
+        assert one.sounds == told[name] and all((one.audio[s] == kept[name].audio[s]).all() for s in settings.signals)
     loud, deaf = (AllocationRequest(widths=(2, 4), audio_weight=weight).solve(statistics) for weight in (1.0, 0.0))
     assert loud.objective > deaf.objective
     with pytest.raises(CalibrationError, match=r"text and key vision tokens; one has a sound. Leave it out"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mode_core.allocation import Allocation
+from mode_core.runs.records import TOKEN_SCORES
 from mode_core.runs.run import PORTABLE, Run, RunError, TokenScores, portable_source
 from tests.synthetic import synthetic_statistics
 
@@ -62,12 +63,26 @@ def test_token_scores_and_samples_come_back(run):
         TokenScores("b", ("x", "y"), {"text_attention": draw.random((2, 4), dtype=np.float32)}, None),
     ]
     run.write_samples([{"id": "a", "text": "", "grids": None, "thumbnails": ["000-0.png"]}], scores)
+    assert b"mode-token-scores/1" in (run.path / TOKEN_SCORES).read_bytes()  # as earlier versions read it
     found = Run.open(run.path).token_scores()
     for entry in scores:
         back = found[entry.sample]
         assert (back.banks, back.grids) == (entry.banks, entry.grids)
         np.testing.assert_array_equal(back.scores["text_attention"], entry.scores["text_attention"])
     assert run.sample_records()[0]["thumbnails"] == [str(run.path / "thumbnails" / "000-0.png")]
+
+
+def test_scores_of_audio_tokens_come_back_and_are_checked(run):
+    draw = np.random.default_rng(0)
+    one = {"text_attention": draw.random((2, 5), dtype=np.float32)}
+    run.write_samples([], [TokenScores("a", ("x", "y"), {}, None, one, ((3, 0.5), (2, 0.25)))])
+    assert b"mode-token-scores/2" in (run.path / TOKEN_SCORES).read_bytes()
+    back = Run.open(run.path).token_scores()["a"]
+    assert back.scores == {} and back.sounds == ((3, 0.5), (2, 0.25))
+    np.testing.assert_array_equal(back.audio["text_attention"], one["text_attention"])
+    run.write_samples([], [TokenScores("a", ("x", "y"), {}, None, one, ((3, 0.5), (9, 0.25)))])
+    with pytest.raises(RunError, match=r"is damaged: scores of 'a': expected one row .* at least 12 tokens"):
+        Run.open(run.path).token_scores()
 
 
 def test_the_list_is_newest_first_and_skips_the_damaged(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Sequence
 
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -13,6 +14,7 @@ from dashboard.words.plain import plain
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError, PatchExemplar, SoundExemplar, TextExemplar
 
 CONTEXT = 2  # cells shown around a patch
+SOUND_CONTEXT = 6  # tokens shown before and after an audio token
 SIDE, GAP = 84, 6  # pixels of one crop, and between crops
 OUTLINE = "#d55e00"
 _STYLE = (
@@ -51,6 +53,8 @@ def part(bank: str, expert: int) -> None:
             st.image(strip, alt=f"Patches of pictures that expert {expert} was chosen for, largest weight first.")
             st.caption(f"Routing weights {weights}.")
     if sounds := found.sounds(bank, expert):
+        if (drawn := _sounds_strip(current_run.run_key(), bank, expert)) is not None:
+            st.image(drawn, alt=f"Spectrograms of sounds that expert {expert} was chosen for, largest weight first.")
         st.caption(f"Audio tokens, by their place in the sound: {'; '.join(plain(_heard(sound)) for sound in sounds)}.")
 
 
@@ -88,9 +92,19 @@ def _strip(key: tuple, bank: str, expert: int) -> bytes | None:
     return strip(exemplars_of_run(key).patches(bank, expert))
 
 
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _sounds_strip(key: tuple, bank: str, expert: int) -> bytes | None:
+    return side_by_side([_sound_crop(sound) for sound in exemplars_of_run(key).sounds(bank, expert)])
+
+
 def strip(patches: tuple[PatchExemplar, ...]) -> bytes | None:
     """The crops side by side as one PNG, each patch outlined; None where no picture was kept."""
-    crops = [crop for patch in patches if (crop := _crop(patch)) is not None]
+    return side_by_side([_crop(patch) for patch in patches])
+
+
+def side_by_side(crops: Sequence[Image.Image | None]) -> bytes | None:
+    """Those that are there, as one PNG; None where none is."""
+    crops = [crop for crop in crops if crop is not None]
     if not crops:
         return None
     whole = Image.new("RGBA", (len(crops) * (SIDE + GAP) - GAP, SIDE), (0, 0, 0, 0))
@@ -99,6 +113,25 @@ def strip(patches: tuple[PatchExemplar, ...]) -> bytes | None:
     held = io.BytesIO()
     whole.save(held, "PNG")
     return held.getvalue()
+
+
+def _sound_crop(sound: SoundExemplar) -> Image.Image | None:
+    """The spectrogram around an audio token, `SOUND_CONTEXT` tokens to each side, its own time outlined."""
+    if sound.picture is None or sound.span is None or not sound.seconds:
+        return None
+    try:
+        with Image.open(sound.picture) as opened:
+            whole = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # told by its time alone
+        return None
+    begin, end = sound.span
+    around = SOUND_CONTEXT * (end - begin)
+    low, high = max(0.0, begin - around), min(sound.seconds, end + around)
+    box = [round(whole.width * time / sound.seconds) for time in (low, high)]
+    crop = whole.crop((box[0], 0, max(box[1], box[0] + 1), whole.height)).resize((SIDE, SIDE))
+    left, right = (SIDE * (time - low) / (high - low) for time in (begin, end))
+    ImageDraw.Draw(crop).rectangle((left, 0, right - 1, SIDE - 1), outline=OUTLINE, width=2)
+    return crop
 
 
 def _crop(patch: PatchExemplar) -> Image.Image | None:

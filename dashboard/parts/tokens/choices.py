@@ -49,8 +49,11 @@ def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> Readout:
     now, row = address.choices().request, scores.banks.index(bank)
     count = signal_count(scores)
     if now.signal == "none":
-        return Readout(f"All {count} vision tokens count as key", "since no signal ranks them.")
+        kind = "vision" if scores.scores else "audio"
+        return Readout(f"All {count} {kind} tokens count as key", "since no signal ranks them.")
     kept = max(1, round(100 * now.key_ratio) * count // 100)
+    if not scores.scores:
+        return Readout(f"{kept} of {count} audio tokens are key in layer {axes.ticks[axes.names.index(bank)]}.", "")
     if now.signal not in scores.scores:
         return Readout(
             f"{kept} of {count} vision tokens are key.", "This run keeps no scores of this signal to look at."
@@ -61,4 +64,5 @@ def headline(scores: TokenScores, axes: charts.Axes, bank: str) -> Readout:
 
 
 def signal_count(scores: TokenScores) -> int:
-    return next(iter(scores.scores.values())).shape[1]
+    """Vision tokens of the sample; audio tokens where it has sounds alone."""
+    return next(iter((scores.scores or scores.audio).values())).shape[1]

@@ -124,7 +124,7 @@ def beside(scores: TokenScores, axes: charts.Axes, shown: Shown) -> None:
 
 def step_to(axes: charts.Axes, what: dict) -> None:
     """Arrow keys on the picture: up and down another layer, left and right another sample."""
-    bank, known = axes.names.index(current_run.selected()[0]), list(kept_samples.token_scores())
+    bank, known = axes.names.index(current_run.selected()[0]), list(kept_samples.all_scores())
     sample = known.index(address.chosen("sample", known, known[0]))
     layers, samples = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}.get(what.get("step"), (0, 0))
     current_run.select(bank=axes.names[min(max(bank + layers, 0), len(axes.names) - 1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mode_core.importance.key_tokens import jaccard, key_tokens, token_ranks
 from mode_core.probing.signals import SIGNALS
 from mode_core.runs.run import TokenScores
 
+Scores = Mapping[str, np.ndarray]  # signal -> `[banks, N]`
 ATTENTION = ("text_attention", "judge_layer_attention", "rater_attention")  # scores that are shares of attention
 
 
@@ -21,21 +22,24 @@ def image_slice(scores: TokenScores, image: int) -> slice:
     return slice(begin, begin + counts[image])
 
 
-def overlay(scores: TokenScores, signal: str, row: int, ratio: float, title: str, part: slice) -> Overlay:
-    """One panel: bank `row` under one signal. Ranks and key tokens are those of all pictures of the sample together."""
-    values = signal_scores(scores, signal)[row]
+def overlay(
+    scores: TokenScores, signal: str, row: int, ratio: float, title: str, part: slice, held: Scores | None = None
+) -> Overlay:
+    """One panel: bank `row` under one signal. Ranks and key tokens are those of all pictures of the sample together.
+    `held`: its scores of another kind of token (`scores.audio`), of all sounds together."""
+    values = signal_scores(held or scores.scores, signal)[row]
     key = key_tokens(values, ratio if signal != "none" else 1.0)
     return Overlay(title, values[part], token_ranks(values)[part], key[part])
 
 
-def signal_scores(scores: TokenScores, signal: str) -> np.ndarray:
+def signal_scores(held: Scores, signal: str) -> np.ndarray:
     """`[banks, N]` of one signal; "none" ranks nothing, so all are alike there."""
-    return np.zeros_like(next(iter(scores.scores.values()))) if signal == "none" else scores.scores[signal]
+    return np.zeros_like(next(iter(held.values()))) if signal == "none" else held[signal]
 
 
 def attention_held(scores: TokenScores, signal: str, row: int, ratio: float) -> float | None:
     """Share of the picture's attention that its key tokens hold; None for signals that are no attention."""
-    values = signal_scores(scores, signal)[row]
+    values = signal_scores(scores.scores, signal)[row]
     if signal not in ATTENTION or values.sum() <= 0:
         return None
     return float(values[key_tokens(values, ratio)].sum() / values.sum())

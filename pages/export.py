@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.components import in_session
 from dashboard.parts.budget import deployment
 from dashboard.parts.controls import change_budget
 from dashboard.parts.export import commands, exporting, paper_kit, run_report
@@ -53,7 +54,7 @@ def forms(chosen: Allocation) -> None:
     st.caption("The run as one HTML file: who uses which expert, what rounding breaks, the bits, what was measured, "
                "all that Compare shows. It needs neither a network nor this software; charts save as SVG.")  # fmt: skip
     st.download_button(
-        "Download the report", lambda: run_report.build(line).encode(), f"{solving.stem('report')}.html",
+        "Download the report", in_session(lambda: run_report.build(line).encode()), f"{solving.stem('report')}.html",
         "text/html", on_click="ignore", key="export:report",
     )  # fmt: skip
     paper_kit.part(line)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.components import steps
 from dashboard.parts.learn import lesson_page
-from dashboard.parts.learn.lesson_ground import Ground
+from dashboard.parts.learn.lesson_ground import Ground, lecturing
 from dashboard.parts.learn.lessons import LESSONS
 from dashboard.parts.learn.scenes import SCENES
 from dashboard.state import address, current_run
@@ -15,7 +15,6 @@ from dashboard.state import address, current_run
 def page() -> None:
     """The row of steps, and the lesson of the present one."""
     current_run.statistics()  # says what to do where there is no run yet
-    st.html(lesson_page.STYLE)
     lesson_of_now()
 
 
@@ -28,10 +27,14 @@ def place() -> int:
 def lesson_of_now() -> None:
     """Everything follows the steps and controls without a rerun of the whole page."""
     now = place()
-    steps([lesson.label for lesson in LESSONS], now, lambda to: address.put(step=str(to + 1)), "learn-steps")
+    lesson_page.style()
+    labels = [lesson.label for lesson in LESSONS]
+    steps(labels, now, lambda to: address.put(step=str(to + 1)), "learn-steps", screen=lecturing())
     lesson = LESSONS[now]
     with st.container(key="lesson"):
-        st.title(lesson.title)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.title(lesson.title)
+            lesson_page.lecture_switch()
         lesson_page.draw(lesson, SCENES[lesson.key](Ground.of_session()), now)
 
 

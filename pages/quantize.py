@@ -28,12 +28,12 @@ def page() -> None:
         return
     job = process_wide.watched_job()
     ready = model_part() and not (job is not None and job.active)
-    if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
-        jobs_panel.panel(job)
     measuring.part(chosen, uniform, ready)
+    if job is not None and job.kind.partition(":")[0] in ("measure", "ask"):
+        jobs_panel.panel(job)  # below the button that was pressed, where it is in view
     results.history_part()
     results.verdict_part(top)
-    results.part()
+    results.part(ready)
     results.kept_part()
     asking.part(chosen, uniform, ready)
 

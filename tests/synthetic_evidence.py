@@ -56,8 +56,9 @@ def _paired() -> pd.DataFrame:
                     for metric in ("accuracy", "kl", "agreement"):
                         gap = _value(method, bits, modality, metric) - _value(against, bits, modality, metric)
                         rows.append({"method": method, "against": against, "average_bits": bits, "quantizer": "rtn",
-                                     "scope": "bank", "modality": modality, "metric": metric, "difference": gap,
-                                     "low": gap - REACH, "high": gap + REACH})  # fmt: skip
+                                     "scope": "bank", "shrinkage": 0.0, "modality": modality, "metric": metric,
+                                     "difference": gap, "low": gap - REACH, "high": gap + REACH,
+                                     "apart": 60})  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -43,13 +43,15 @@ def bit_map(
     before: Mapping[str, np.ndarray] | None = None,
     unsettled: Mapping[str, np.ndarray] | None = None,
     costs: CostTable | None = None,
+    entries: str = "experts",
 ) -> go.Figure:
     """Layer × expert, coloured by bits: `bits` maps bank → int `[E]`, `widths` are all that may occur.
 
     `before` adds what each expert had at the last setting to its hover text, and a dot where it
     moved (up to `MOST_DOTS` of them). `unsettled`, bank → `[E]`: share of the folds of samples without which an
     expert gets other bits; where that is above 0 the cell is hatched, the `MOST_HATCHED` least settled of them.
-    `costs` adds the predicted damage at every width to the hover text: why it is this one.
+    `costs` adds the predicted damage at every width to the hover text: why it is this one. `entries` says what the
+    cells are where they are no whole experts.
 
     Raises:
         ValueError: a width in `bits` that is not among `widths`.
@@ -81,7 +83,7 @@ def bit_map(
     return theme.figure(
         traces,
         "Map of the bits of every expert: experts across, layers down; lighter is more bits.",
-        f"{experts:,} experts: {summary}.{_told(unsettled)}",
+        f"{experts:,} {entries}: {summary}.{_told(unsettled)}",
         title={"text": "Bits of every expert"},
         height=map_height(axes),
         margin={"l": 44, "r": 74, "t": TOP, "b": BOTTOM},
@@ -185,7 +187,7 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
         traces,
         "Stacked bars: share of the experts of each layer at each bit-width.",
         "",
-        title={"text": "Experts by width"},
+        title={"text": "Experts by bits"},
         barmode="stack",
         bargap=0.12,
         height=map_height(axes),
@@ -193,10 +195,5 @@ def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[in
         margin={"l": 44, "r": 10, "t": TOP, "b": BOTTOM},
         xaxis={"range": [0, 100], "title": {"text": "% of the layer's experts"}, "showgrid": False},
         yaxis=axes.y_axis(title={"text": "layer"}),
-        legend={
-            "x": 1,
-            "xanchor": "right",
-            "traceorder": "normal",
-            "title": {"text": "bits:", "side": "left", "font": {"size": 12}},
-        },
+        legend={"x": 1, "xanchor": "right", "traceorder": "normal"},
     )

@@ -13,14 +13,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import theme
-from dashboard.words.names import ITEMS
+from dashboard.words.names import ITEMS, VERDICTS
 from dashboard.words.plain import plain_label
+from mode_core.evaluation.verdicts import FEWEST_APART, LESS_IS_BETTER, Verdict, verdict
 from mode_core.modalities import AUDIO_TOKENS, KEY_AUDIO, KEY_TOKENS, TEXT_TOKENS, USUAL, VISION_TOKENS
 
 MEAN = -1  # calibration number of rows that are means over calibration draws
 METRICS = {"accuracy": "exact answers, %", "kl": "KL to the original, nats", "agreement": "same next token, %"}
 SCALES = {"accuracy": 100.0, "kl": 1.0, "agreement": 100.0}
-BETTER, WORSE = "#0072b2", "#d55e00"
+LOOKS = {"better": ("#0072b2", "circle"), "worse": ("#d55e00", "square"), "level": (theme.QUIET, "circle-open")}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9467bd")
 FIXED = {  # a method keeps its colour and symbol on every chart
     "mode": ("#009e73", "circle"),
@@ -46,7 +47,7 @@ Label = Callable[[str], str]
 
 def lower_is_better(metric: str) -> bool:
     """Is less of this metric good?"""
-    return metric == "kl"
+    return metric in LESS_IS_BETTER
 
 
 def means(scores: pd.DataFrame, metric: str, modality: str) -> pd.DataFrame:
@@ -140,7 +141,7 @@ def paired_forest(
 ) -> go.Figure:
     """Every method minus `against` at one budget, on the same items: points with 95 % intervals, best on top.
 
-    Blue: surely better; orange: surely worse; grey: the interval holds 0.
+    Blue: surely better; orange: surely worse; grey: not told apart (`verdict`).
     """
     chosen = (paired["against"] == against) & np.isclose(paired["average_bits"], average_bits)
     rows = paired[chosen & (paired["metric"] == metric) & (paired["modality"] == modality)]
@@ -150,21 +151,19 @@ def paired_forest(
     scale = SCALES[metric]
     value, low, high = (scale * rows[column].to_numpy(float) for column in ("difference", "low", "high"))
     names = [plain_label(label(method)) for method in rows["method"]]
-    sure = certainty(low, high, metric)
-    colours = {1: BETTER, -1: WORSE, 0: theme.QUIET}
-    words = {1: "surely better", -1: "surely worse", 0: "not told apart"}
+    sure = verdicts(rows)
     points = go.Scatter(
         x=value,
         y=names,
         mode="markers",
         marker={
             "size": 10,
-            "color": [colours[int(one)] for one in sure],
-            "symbol": [{1: "circle", -1: "square", 0: "circle-open"}[int(one)] for one in sure],
+            "color": [LOOKS[one][0] for one in sure],
+            "symbol": [LOOKS[one][1] for one in sure],
         },
         error_x={"type": "data", "array": high - value, "arrayminus": value - low, **BAR},
         customdata=np.stack([low, high], axis=-1),
-        text=[words[int(one)] for one in sure],
+        text=[VERDICTS[one] + few(apart) for one, apart in zip(sure, rows["apart"], strict=True)],
         hovertemplate="<b>%{y}</b><br>%{x:+.3g} (%{customdata[0]:+.3g} to %{customdata[1]:+.3g})<br>%{text}"
         "<extra></extra>",
     )
@@ -174,8 +173,8 @@ def paired_forest(
     return theme.figure(
         [points],
         f"Points with intervals: each method's difference from {label(against)} at {average_bits:.3g} bits.",
-        f"{int((sure > 0).sum())} of {len(rows)} methods are surely better than {label(against)} here, "
-        f"{int((sure < 0).sum())} surely worse (95 % intervals, same items).",
+        f"{sure.count('better')} of {len(rows)} methods are surely better than {label(against)} here, "
+        f"{sure.count('worse')} surely worse (95 % intervals, same items).",
         title={"text": f"Against {plain_label(label(against))} at {average_bits:.3g} bits: {good} is better"},
         height=90 + 30 * len(rows),
         margin={"l": 20 + 7 * max(map(len, names)), "r": 16, "t": 40, "b": 44},
@@ -186,10 +185,14 @@ def paired_forest(
     )
 
 
-def certainty(low: np.ndarray, high: np.ndarray, metric: str) -> np.ndarray:
-    """1 where a difference is surely for the method, −1 where surely against it, 0 where 0 is in between: `[N]`."""
-    sign = -1 if lower_is_better(metric) else 1
-    return sign * ((low > 0).astype(int) - (high < 0).astype(int))
+def verdicts(paired: pd.DataFrame) -> list[Verdict]:
+    """What each difference says for its method, by the one rule for that."""
+    return [verdict(*row) for row in paired[["metric", "low", "high", "apart"]].itertuples(index=False)]
+
+
+def few(apart: float) -> str:
+    """That hardly any items differ, where it is so."""
+    return f"; only {apart:.0f} items differ" if apart < FEWEST_APART else ""
 
 
 def paired_by_budget(
@@ -223,14 +226,14 @@ def paired_by_budget(
             )
         )
     both = rows[rows["modality"].isin(kinds)]
-    sure = certainty(both["low"].to_numpy(float), both["high"].to_numpy(float), metric)
+    sure = verdicts(both)
     better = "below" if lower_is_better(metric) else "above"
     mark = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}
     return theme.figure(
         traces,
         f"Points with intervals: {label(method)} minus {label(against)} at each budget, by kind of item.",
-        f"Surely better in {int((sure > 0).sum())} of {len(both)} cases, surely worse in {int((sure < 0).sum())}; "
-        "where an interval crosses the line the two cannot be told apart.",
+        f"Surely better in {sure.count('better')} of {len(both)} cases, surely worse in {sure.count('worse')}; "
+        f"elsewhere the interval crosses the line or fewer than {FEWEST_APART} items differ: not told apart.",
         title={
             "text": f"{plain_label(label(method))} minus {plain_label(label(against))} ({better} the line is better)"
         },

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from dashboard.charts import theme
 from mode_core.modalities import ALL, TEXT_TOKENS
 
-HEIGHT = 300
-MARGIN = {"l": 60, "r": 20, "t": 64, "b": 44}
+HEIGHT = 324
+MARGIN = {"l": 60, "r": 20, "t": 88, "b": 44}  # above: the title, and three names below each other where it is narrow
 
 
 def frontier_chart(
@@ -38,23 +38,31 @@ def frontier_chart(
     traces = [
         go.Scatter(
             x=budgets, y=damage, mode="lines", line=line, name="this method", hovertemplate=f"{hover}<extra></extra>"
-        ),
-        _uniform_points(uniform, unit),
+        )
     ]
     if rivals:
         traces.append(_rival_points(rivals, unit))
+    traces.append(_uniform_points(uniform, unit))  # above those of a rival that comes to the same
     if current is not None:
         mark = {"size": 12, "color": theme.ACCENT, "symbol": "diamond"}
         hover = f"{hover}<extra>this budget</extra>"
         x, y = [[value] for value in current]
-        traces.append(go.Scatter(x=x, y=y, mode="markers", marker=mark, name="this budget", hovertemplate=hover))
+        told = {
+            "mode": "markers+text",
+            "text": ["this budget "],
+            "textposition": "bottom left",
+            "textfont": {"size": 11},
+        }
+        traces.append(
+            go.Scatter(x=x, y=y, marker=mark, name="this budget", showlegend=False, hovertemplate=hover, **told)
+        )
     return theme.figure(
         traces,
         "Line chart: least predicted damage at every budget, with uniform bit-widths as points.",
         _summary(budgets, damage, uniform, unit),
         title={"text": "Predicted damage at every budget (estimate)"},
         height=HEIGHT,
-        margin=MARGIN,
+        margin=MARGIN | {"r": 46},
         xaxis={"title": {"text": unit}, "showgrid": False},
         yaxis=theme.log_axis(np.append(damage, [cost for _, _, cost in (*uniform, *rivals)]), "predicted damage"),
     )
@@ -67,7 +75,7 @@ def _uniform_points(uniform: Sequence[tuple[int, float, float]], unit: str) -> g
         y=[damage for _, _, damage in uniform],
         mode="markers+text",
         text=[f"{width} bits" for width, _, _ in uniform],
-        textposition=["top left" if place == last else "top right" for place in range(last + 1)],
+        textposition=["middle right" if place == last else "top right" for place in range(last + 1)],
         textfont={"size": 11},
         cliponaxis=False,
         marker={"size": 8, "color": theme.QUIET, "symbol": "circle"},

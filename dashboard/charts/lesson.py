@@ -48,10 +48,11 @@ def router_load(shares: np.ndarray, busiest: int, shown: bool = True) -> go.Figu
     )
 
 
-def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = True) -> go.Figure:
+def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = True, letters: float = 10.5) -> go.Figure:
     """Ranks of the `top` busiest text experts: for text on the left, for all tokens counted together on the right.
 
-    `text`, `every` are ranks `[E]`, 1 = busiest. Orange: those that fall into the lower half.
+    `text`, `every` are ranks `[E]`, 1 = busiest. Orange: those that fall into the lower half. `letters`: pixels of the
+    names beside the lines, which do not cover each other.
     """
     experts = np.argsort(text, kind="stable")[:top]
     half = text.size / 2
@@ -63,21 +64,21 @@ def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = Tru
             go.Scatter(
                 x=[0, 1] if shown else [0],
                 y=[text[expert], every[expert]] if shown else [text[expert]],
-                mode="lines+markers+text",
+                mode="lines+markers",
                 line={"color": colour, "width": 3 if low else 2},
                 marker={"size": 9, "symbol": "square" if low and shown else "circle"},
-                text=[f"expert {expert}", ""] if shown else [f"expert {expert}"],
-                textposition="middle left",
-                textfont={"size": 10.5},
                 hovertemplate=f"<b>expert {expert}</b><br>rank %{{y:.0f}} of {text.size}<extra></extra>",
             )
         )
     fallen = int((every[experts] > half).sum())
     band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": half + 0.5, "y1": text.size + 2, "layer": "below"}
     floor, ceiling = float(np.log10(text.size + 2)), float(np.log10(0.85))
+    gap = 1.2 * letters * (floor - ceiling) / (HEIGHT - 1.4 * (MARGIN["t"] + MARGIN["b"]))
+    look = {"mode": "text", "textfont": {"size": letters}, "hoverinfo": "skip"}
+    traces.append(_names([f"expert {expert}" for expert in experts], text[experts], gap, floor, "left", look))
     if shown:
-        pixels = HEIGHT - MARGIN["t"] - MARGIN["b"]
-        traces.append(_rank_names(every[experts], 13 * (floor - ceiling) / pixels, floor))
+        places = np.sort(every[experts])
+        traces.append(_names([f"rank {rank:.0f}" for rank in places], places, gap, floor, "right", look))
     note = {"x": 0.5, "y": floor, "text": "lower half: few bits", "showarrow": False, "yanchor": "bottom"}
     return theme.figure(
         traces,
@@ -108,18 +109,12 @@ def rank_slopes(text: np.ndarray, every: np.ndarray, top: int, shown: bool = Tru
     )
 
 
-def _rank_names(ranks: np.ndarray, gap: float, floor: float) -> go.Scatter:
-    """'rank 18' beside the end of each line, apart where they would cover each other; `gap`, `floor` in decades."""
-    places = np.sort(ranks)
-    return go.Scatter(
-        x=np.full(places.size, 1.03),
-        y=10 ** apart(np.log10(places), gap, floor - gap / 2),
-        mode="text",
-        text=[f"rank {rank:.0f}" for rank in places],
-        textposition="middle right",
-        textfont={"size": 10.5},
-        hoverinfo="skip",
-    )
+def _names(words: list[str], ranks: np.ndarray, gap: float, floor: float, side: str, look: dict) -> go.Scatter:
+    """Names beside the ends of lines, ranks rising, apart where they would cover each other; `gap`, `floor` in
+    decades."""
+    places = 10 ** apart(np.log10(ranks), gap, floor - gap / 2)
+    x = np.full(ranks.size, {"left": -0.03, "right": 1.03}[side])
+    return go.Scatter(x=x, y=places, text=words, textposition=f"middle {side}", **look)
 
 
 def apart(places: np.ndarray, gap: float, end: float) -> np.ndarray:

@@ -89,7 +89,7 @@ def _dots(axes: Axes, rows: np.ndarray, experts: np.ndarray, weights: np.ndarray
         "text": np.array(axes.ticks)[rows].tolist(),
         "customdata": np.stack([rows, experts, weights], axis=1, dtype=np.float32),
         "hovertemplate": hover,
-        "name": "sent here",
+        "name": "sent here (large, dark: heavily)",
         "marker": marker,
         **more,
     }

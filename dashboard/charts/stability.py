@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import theme
 from dashboard.words.plain import plain_label
+from dashboard.words.sizes import percent
 from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS
 from mode_core.prediction import Sufficiency
 
@@ -56,9 +57,9 @@ def _drift_told(percent: np.ndarray, most: np.ndarray) -> str:
 
 def bits_drift(ratios: Sequence[float], changed: np.ndarray, chosen: float) -> go.Figure:
     """Share of experts, 0–1 `[R]`, that would get other bits at each ratio than at the chosen one."""
-    percent, moved = 100 * np.asarray(ratios, float), 100 * np.asarray(changed, float)
+    tried, moved = 100 * np.asarray(ratios, float), 100 * np.asarray(changed, float)
     line = go.Scatter(
-        x=percent,
+        x=tried,
         y=moved,
         mode="lines+markers",
         line={"color": theme.KIND_COLOURS[TEXT_TOKENS], "width": 2},
@@ -66,16 +67,16 @@ def bits_drift(ratios: Sequence[float], changed: np.ndarray, chosen: float) -> g
         name="experts with other bits",
         hovertemplate="key ratio %{x:.0f} %<br>%{y:.1f} % of the experts have other bits<extra></extra>",
     )
-    near = moved[np.abs(percent - 100 * chosen) <= 10]
+    near = moved[np.abs(tried - 100 * chosen) <= 10]
     told = (
-        f"Within 10 points of the chosen ratio at most {near.max():.0f} % of the experts change their bits"
+        f"Within 10 points of the chosen ratio at most {percent(near.max() / 100)} of the experts change their bits"
         if (near.size)
         else "The chosen ratio lies outside of what was tried"
     )
     return theme.figure(
         [line],
         "Line: share of experts whose bits differ from the chosen allocation, at each key ratio.",
-        f"{told}; over all ratios at most {moved.max():.0f} %.",
+        f"{told}; over all ratios at most {percent(moved.max() / 100)}.",
         title={"text": "Bits: share of experts that would change"},
         **_layout(100 * chosen, "experts with other bits, %"),
     )
@@ -101,7 +102,7 @@ def signal_drift(changed: Mapping[str, float], divergence: Mapping[str, float]) 
         x=[100 * changed[name] for name in names],
         orientation="h",
         marker={"color": theme.KIND_COLOURS[TEXT_TOKENS]},
-        text=[f"{100 * changed[name]:.0f} %" for name in names],
+        text=[percent(changed[name]) for name in names],
         textposition="outside",
         cliponaxis=False,
         customdata=[divergence[name] for name in names],
@@ -113,7 +114,7 @@ def signal_drift(changed: Mapping[str, float], divergence: Mapping[str, float]) 
     return theme.figure(
         [bars],
         "Bars: share of experts whose bits would change under each other redundancy signal.",
-        f"Most under “{most}”: {100 * changed[most]:.0f} % of the experts." if most else "There is no other signal.",
+        f"Most under “{most}”: {percent(changed[most])} of the experts." if most else "There is no other signal.",
         title={"text": "Bits: share of experts that would change with another signal"},
         height=70 + 34 * max(2, len(names)),
         margin={"l": 220, "r": 20, "t": 40, "b": 40},
@@ -145,7 +146,7 @@ def sufficiency_curve(found: Sequence[Sufficiency]) -> go.Figure:
     return theme.figure(
         traces,
         "Two lines over the number of samples: share of experts with other bits, and predicted damage lost by that.",
-        f"With {last.samples} of the {samples[-1]} samples {100 * last.changed:.0f} % of the experts had other bits, "
+        f"With {last.samples} of the {samples[-1]} samples {percent(last.changed)} of the experts had other bits, "
         f"and {100 * (last.excess - 1):.1f} % more damage by the costs of all. Samples of other kinds might say more.",
         title={"text": "What fewer samples would have come to"},
         height=300,

@@ -15,6 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from dashboard.words.sizes import number
 from mode_core.modalities import (
     ALL,
     AUDIO_TOKENS,
@@ -82,6 +83,7 @@ def template(dark: bool = False) -> go.layout.Template:
         "automargin": False,
         "title": {"standoff": 6, "font": {"size": 12}},
         "tickfont": {"size": 11},
+        "exponentformat": "power",  # not 600µ
     }
     bar = {"outlinewidth": 0, "thickness": 10, "tickfont": {"size": 11}, "title": {"font": {"size": 12}}}
     layout = {
@@ -109,7 +111,8 @@ TOOLBAR = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:
     """A figure without colours of its own (see `themed`), with its description in `layout.meta`.
 
-    `meta` may say more: `tall`, (least, most) pixels that the browser may make it in the window less `reserve`.
+    `meta` may say more: `tall`, (least, most) pixels that the browser may make it in the window less `reserve`;
+    `letters`, their pixels where they grow with those of the page (`lecture`).
     """
     meta = {"alt": alt, "summary": summary} | layout.pop("meta", {})
     return go.Figure(list(traces), {"template": {}, "uirevision": "keep", **layout, "meta": meta}, _validate=CHECKED)
@@ -151,4 +154,4 @@ def log_axis(values: np.ndarray, title: str) -> dict:
         return plain | {"dtick": 1, "exponentformat": "power"}
     decades = range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
-    return plain | {"tickvals": ticks, "ticktext": [f"{tick:.3g}" for tick in ticks]}
+    return plain | {"tickvals": ticks, "ticktext": [number(tick, 3) for tick in ticks]}

@@ -1,11 +1,12 @@
 """Controls that Streamlit does not have: a slider that is answered while dragged, charts and readouts that follow it
-in place, steps by key.
+in place, steps by key, downloads that know whose they are.
 """
 
 from dashboard.components.chart import CONFIG, chart, load_plotly, name_files_by
 from dashboard.components.chips import chips
 from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
+from dashboard.components.in_session import in_session
 from dashboard.components.live_slider import DRAGGING, live_slider, plain_controls
 from dashboard.components.readout import Figure, Readout, readout
 from dashboard.components.show_table import show_table
@@ -20,6 +21,7 @@ __all__ = [
     "changes",
     "chart",
     "chips",
+    "in_session",
     "live_slider",
     "load_plotly",
     "name_files_by",

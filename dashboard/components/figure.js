@@ -143,25 +143,40 @@ function drawn(chart, width) {
 // Of the figure: in the window, where it may take its height from that. Of the layout, which on a phone does not change
 // with the bars of the browser that come and go.
 function height({ figure, stage, holder }) {
-  const { tall, reserve } = figure.layout.meta ?? {};
-  if (!tall) return figure.layout.height;
+  const by = growth(figure), { tall } = figure.layout.meta ?? {}, reserve = by * figure.layout.meta?.reserve;
+  if (!tall) return by * figure.layout.height;
   const above = holder.getBoundingClientRect().top - stage.getBoundingClientRect().top + stage.scrollTop;
   const taken = "whole" in stage.dataset ? above + 48 : reserve;
   return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - taken));
 }
 
+// In a lecture hall (`meta.letters`: what they measure at the least) letters, marks and margins grow with the page's.
+function growth({ layout }) {
+  const { letters } = layout.meta ?? {};
+  return letters ? parseFloat(getComputedStyle(document.documentElement).fontSize) / letters : 1;
+}
+
+function grown(part, by, name = "") {
+  if (typeof part === "number") return name === "size" || name === "margin" ? by * part : part;
+  if (by === 1 || !part || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
+  if (Array.isArray(part)) return typeof part[0] === "object" ? part.map((one) => grown(one, by)) : part;
+  const inside = name === "margin" ? () => name : (own) => own;
+  return Object.fromEntries(Object.entries(part).map(([own, value]) => [own, grown(value, by, inside(own))]));
+}
+
 async function redraw(chart, width) {
-  const { figure, holder } = chart;
+  const { figure, holder } = chart, by = growth(figure);
   if (drawn(chart, width)) return;
   const Plotly = await plotly();
   const began = performance.now();
-  const layout = fitted({ ...figure, layout: { ...figure.layout, height: height(chart) } }, width);
+  const data = grown(figure.data, by);
+  const layout = fitted({ data, layout: { ...grown(figure.layout, by), height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
   const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null });
-  if (!stepped(chart, layout, laid)) {
+  if (by !== 1 || !stepped(chart, layout, laid)) {
     holder.style.height = `${layout.height}px`;
-    await Plotly.react(holder, figure.data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
+    await Plotly.react(holder, data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
   }
   Object.assign(chart, { drawn: figure, width, height: height(chart), laid, dressed: chart.template });
   holder.dataset.ms = String(Math.round(performance.now() - began));

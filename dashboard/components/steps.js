@@ -17,10 +17,20 @@ function mount(root) {
     row.go(next);
   };
   document.addEventListener("keydown", row.onKey);
+  row.screen = Object.assign(document.createElement("button"), { type: "button", className: "screen" });
+  row.onScreen = () => {
+    row.screen.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen";
+  };
+  row.screen.addEventListener("click", () => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else document.documentElement.requestFullscreen?.().catch(() => {}); // not allowed: the window will do
+  });
+  document.addEventListener("fullscreenchange", row.onScreen);
+  row.onScreen();
   return row;
 }
 
-function draw(row, { labels, current }) {
+function draw(row, { labels, current, screen }) {
   Object.assign(row, { current, count: labels.length });
   row.list.replaceChildren(
     ...labels.map((label, place) => {
@@ -35,6 +45,7 @@ function draw(row, { labels, current }) {
       button.addEventListener("click", () => row.go(place));
       return button;
     }),
+    ...(screen ? [row.screen] : []),
   );
 }
 
@@ -43,11 +54,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const row = rows.get(parentElement);
   row.go = (place) => {
     if (place !== row.current) setTriggerValue("step", place);
-    draw(row, { labels: data.labels, current: place }); // at once; the page follows
+    draw(row, { ...data, current: place }); // at once; the page follows
   };
   draw(row, data);
   return () => {
     document.removeEventListener("keydown", row.onKey);
+    document.removeEventListener("fullscreenchange", row.onScreen);
     rows.delete(parentElement);
   };
 }

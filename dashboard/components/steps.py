@@ -19,9 +19,15 @@ _row = st.components.v2.component(
 
 
 def steps(
-    labels: Sequence[str], current: int, on_step: Callable[[int], None], key: str, plain: bool | None = None
+    labels: Sequence[str],
+    current: int,
+    on_step: Callable[[int], None],
+    key: str,
+    plain: bool | None = None,
+    screen: bool = False,
 ) -> None:
-    """Draw the row with `labels[current]` marked; `on_step(place)` runs before the rerun that a move causes.
+    """Draw the row with `labels[current]` marked; `on_step(place)` runs before the rerun that a move causes. With
+    `screen` its last button has the browser fill the screen.
 
     Keys that a focused slider, chart or text field needs stay with it, except PageUp and PageDown. With `plain` (None:
     as the environment says) it is Streamlit's own control, without the keys.
@@ -45,4 +51,4 @@ def steps(
         if place is not None:
             on_step(min(max(int(place), 0), len(labels) - 1))
 
-    _row(key=key, data={"labels": list(labels), "current": current}, on_step_change=moved)
+    _row(key=key, data={"labels": list(labels), "current": current, "screen": screen}, on_step_change=moved)

@@ -250,6 +250,7 @@ class NearlyUniform:
     width: int
     others: int
     experts: int
+    split: bool = False  # are they halves of experts?
 
 
 def nearly_uniform(allocation: Allocation) -> NearlyUniform | None:
@@ -259,7 +260,8 @@ def nearly_uniform(allocation: Allocation) -> NearlyUniform | None:
     )
     most, experts = counts.argmax(), int(counts.sum())
     others = experts - int(counts[most])
-    return NearlyUniform(int(widths[most]), others, experts) if others <= NEARLY * experts else None
+    split = any(np.ndim(bits) == 2 for bits in allocation.bits.values())
+    return NearlyUniform(int(widths[most]), others, experts, split) if others <= NEARLY * experts else None
 
 
 def across_layers() -> dict[str, object]:

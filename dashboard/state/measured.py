@@ -12,6 +12,7 @@ from dashboard.words import names
 from mode_core.errors import ScoresError
 from mode_core.evaluation.intervals import bootstrap_interval
 from mode_core.evaluation.records import ALLOCATION, MODELS, ORIGINAL, UNIFORM, Scores
+from mode_core.evaluation.verdicts import paired
 from mode_core.modalities import USUAL
 
 KL_COLUMNS, SAME_COLUMNS = ([f"{what} {words}" for words in names.ON.values()] for what in ("KL", "same token"))
@@ -154,8 +155,8 @@ def size_frame(measured: Measurement) -> pd.DataFrame:
 def loss_sentence(measured: Measurement, model: str) -> tuple[str, str]:
     """The change of accuracy against the original on the same items, and how to colour it.
 
-    The change is in points with its 95 % interval; it is "off" (grey) where the interval holds 0, else "normal".
+    The change is in points with its 95 % interval; "off" (grey) where the two are not told apart, else "normal".
     """
-    change = measured.scores[model].interval("correct", measured.scores[ORIGINAL])
+    change = paired(measured.scores[model], measured.scores[ORIGINAL], "correct")
     text = f"{100 * change.mean:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
-    return text, "off" if change.low <= 0 <= change.high else "normal"
+    return text, "off" if change.verdict == "level" else "normal"

@@ -62,7 +62,12 @@ def frequencies() -> dict[str, Frequencies]:
 
 def costs() -> CostTable:
     """Predicted damage of every expert at every chosen width, by the chosen method."""
-    return _costs(run_key(), statistics(), request().costs_alone)
+    return costs_of(request())
+
+
+def costs_of(asked: AllocationRequest) -> CostTable:
+    """The same for another request."""
+    return _costs(run_key(), statistics(), asked.costs_alone)
 
 
 def split_costs() -> CostTable:

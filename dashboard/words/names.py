@@ -17,6 +17,7 @@ ON = {
     VISION_TOKENS: "on pictures",
     AUDIO_TOKENS: "on sounds",
 }  # modality -> where a KL was measured, in the order of the screen
+VERDICTS = {"better": "surely better", "worse": "surely worse", "level": "not told apart"}
 ITEMS = {
     ALL: "all items",
     TEXT_TOKENS: "text-only items",
@@ -30,6 +31,11 @@ UNITS = {
     "projection": "Layer's half",
     "layer": "Layer",
 }
+
+
+def of_experts(split: bool) -> str:
+    """What one entry of an allocation is: an expert, or one of the two halves that may have widths of their own."""
+    return "halves of experts" if split else "experts"
 
 
 def signal(name: str) -> str:

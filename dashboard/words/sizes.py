@@ -1,10 +1,28 @@
-"""Bytes in words: powers of 1000 everywhere, as files and downloads are told; cards are sold by powers of 1024."""
+"""Numbers in words. Bytes in powers of 1000 everywhere, as files and downloads are told; cards are sold by powers of
+1024."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SCALES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A small number as people write it: '0.012', '4.6×10⁻⁵'; never '4.6e-05'."""
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return mantissa + (power_of_ten(int(exponent)) if exponent else "")
+
+
+def power_of_ten(exponent: int) -> str:
+    """'×10⁻³'."""
+    return f"×10{str(exponent).translate(_RAISED)}"
+
+
+def percent(share: float) -> str:
+    """A share of all as '12 %'; below one percent with the digit that tells it from none: '0.1 %'."""
+    return f"{100 * share:.0f} %" if share >= 0.0095 or not share else f"{100 * share:.1g} %"
 
 
 def size_text(size: float) -> str:

@@ -92,7 +92,7 @@ def score_tables(
             if group.task == ALL:
                 for draw in range(each.shape[1]):
                     rows += _rows(measured, shared, draw, points[:, draw], each[:, draw], measured.bytes[:, draw])
-                pairs += _pairs(measured, shared, points.mean(axis=1), over)
+                pairs += _pairs(measured, shared, points.mean(axis=1), over, values[..., group.mask].sum(axis=1))
     return _frame(rows, "scores"), _frame(pairs, "paired")
 
 
@@ -117,9 +117,11 @@ def _rows(
     ]
 
 
-def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np.ndarray) -> list[dict]:
+def _pairs(
+    measured: Measured, shared: Mapping, point: np.ndarray, resampled: np.ndarray, items: np.ndarray
+) -> list[dict]:
     """Every method in its natural scope against the rivals in theirs, as they are, and against itself without
-    shrinkage."""
+    shrinkage. `items` `[C, n]`: what each item has over all draws; two differ in as many as have another value."""
     place = {combination: row for row, combination in enumerate(measured.combinations)}
     pairs = []
     for (method, scope, average, shrinkage), row in place.items():
@@ -131,6 +133,7 @@ def _pairs(measured: Measured, shared: Mapping, point: np.ndarray, resampled: np
             difference = float(point[row] - point[other])
             record = {"method": method, "against": against, "average_bits": average, "scope": scope}
             record |= {"shrinkage": shrinkage, "difference": difference, "low": float(low), "high": float(high)}
+            record["apart"] = int((items[row] != items[other]).sum())
             pairs.append(record | dict(shared))
     return pairs
 

@@ -12,6 +12,15 @@ LESS_IS_BETTER = ("kl",)
 Verdict = Literal["better", "worse", "level"]
 
 
+def verdict(measure: str, low: float, high: float, apart: float) -> Verdict:
+    """What a difference ("ours minus theirs", `low` to `high`) says where `apart` of the items differ: "level" where
+    the interval holds 0, or where so few items differ that a bootstrap is too sure of itself. `apart` nan: evidence of
+    earlier versions does not say, and the interval decides alone."""
+    if apart < FEWEST_APART or low <= 0 <= high:
+        return "level"
+    return "better" if (high < 0) == (measure in LESS_IS_BETTER) else "worse"
+
+
 @dataclass(frozen=True)
 class Paired:
     """Mean over items of one model's measure minus another's, with its 95 % bootstrap interval.
@@ -28,10 +37,8 @@ class Paired:
 
     @property
     def verdict(self) -> Verdict:
-        """ "level" where the interval holds 0, or where so few items differ that a bootstrap is too sure of itself."""
-        if self.apart < FEWEST_APART or self.low <= 0 <= self.high:
-            return "level"
-        return "better" if (self.mean < 0) == (self.measure in LESS_IS_BETTER) else "worse"
+        """By the function of that name."""
+        return verdict(self.measure, self.low, self.high, self.apart)
 
 
 def paired(ours: Scores, others: Scores, measure: str, modality: str | None = None) -> Paired | None:

@@ -62,6 +62,13 @@ def check_groups(shapes: Mapping[str, BankShape], group_size: int) -> None:
             )
 
 
+def common_group(shapes: Mapping[str, BankShape], group_size: int) -> int:
+    """`group_size` where `check_groups` takes it, else the largest size that does for the shorter rows too."""
+    rows = [(group_length(shape.hidden, group_size), group_length(shape.intermediate, group_size))
+            for shape in shapes.values()]  # fmt: skip
+    return group_size if all(one == other for one, other in rows) else math.gcd(*sum(rows, ()))
+
+
 def packed_parts(matrix: PackedMatrix) -> dict[str, Tensor]:
     """One matrix in the tensors of this format; see the head of this file."""
     import torch

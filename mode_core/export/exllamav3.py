@@ -1,4 +1,4 @@
-"""Recipes for ExLlamaV3, which quantizes and runs EXL3 on NVIDIA GPUs: read in its sources, not run here.
+"""Recipes for ExLlamaV3, which quantizes and runs EXL3 on NVIDIA GPUs: its converter takes them, nothing was quantized.
 
 `recipe.yaml` is what its `convert.py --recipe` takes (as of September 2026): `tensors` maps every linear layer of the
 decoder that it budgets to 1 to 8 bits, or 16 for one that stays; a layer too few or too many ends it. The router is

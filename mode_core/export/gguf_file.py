@@ -185,4 +185,10 @@ def _notes(left: tuple[str, ...], weights: Weights, rest: Mapping[str, GgmlType]
         notes.append(f"Rows of {', '.join(kept[:3])} are no whole blocks of {asked}, so they keep the files' type.")
     if left:
         notes.append(f"The vision part is not in this file ({len(left)} tensors); llama.cpp makes it: {CONVERTER}")
+        eyes = weights.config.get("vision_config") or {}
+        if merge := eyes.get("spatial_merge_size"):  # of Qwen's; whose processor stretches a picture instead
+            notes.append(
+                f"llama.cpp pads pictures with black to whole multiples of {merge * eyes['patch_size']} pixels a side, "
+                "where the model was trained on stretched ones: resize small pictures first."
+            )
     return tuple(notes)

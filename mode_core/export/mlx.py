@@ -9,7 +9,7 @@ each path under `quantization`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,13 @@ def quantization(request: Request) -> dict[str, object]:
             size = request.group_size
             entries[path_of(bank, projection)] = False if width == UNTOUCHED else {"group_size": size, "bits": width}
     return {"group_size": request.group_size, "bits": 4, "mode": "affine", **entries}
+
+
+def mlx_group(shapes: Mapping[str, BankShape], group_size: int) -> int:
+    """The largest of MLX's groups that is no larger than `group_size` (-1: any) and fits every row; as it is where none
+    does, and writing says so."""
+    most = min([*(min(shape.hidden, shape.intermediate) for shape in shapes.values()), group_size % 2**31])
+    return max((size for size in GROUP_SIZES if size <= most), default=group_size)
 
 
 def write_mlx_config(request: Request, folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mode_core.allocation import Allocation
 from mode_core.export.request import Request
+from mode_core.statistics import BankShape
 
 GROUPS = {  # what a person wants to download -> in words
     "checkpoint": "A checkpoint that software loads",
@@ -55,6 +56,7 @@ class Target:
     `write` gives sentences about what it wrote. `reroutes`: tokens go to other experts than in the model that was
     measured. `load` are lines of Python that open a checkpoint within its folder
     (see `card`), `tried` the versions of the packages that were tried with them.
+    `group_for`: shapes of the banks and a group size → the one that it can hold in its place (None: it holds any).
     `engine`: what a person calls the engine for whose sake they take it ("" where another form is the one for it),
     `run` the command that serves `{folder}` with `{context}` tokens there ("" where lines of Python are the way).
     """
@@ -75,6 +77,7 @@ class Target:
     recommended: str = ""
     warning: str = ""
     fit: Callable[[Request, Target], Fitted] | None = None
+    group_for: Callable[[Mapping[str, BankShape], int], int] | None = None
     reroutes: bool = False
     load: str = ""
     tried: Mapping[str, str] = field(default_factory=dict)

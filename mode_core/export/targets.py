@@ -7,7 +7,7 @@ from mode_core.export.auto_round import WIDTHS as AUTO_ROUND_WIDTHS
 from mode_core.export.auto_round import write_auto_round
 from mode_core.export.auto_round_recipe import write_auto_round_recipe
 from mode_core.export.compressed_tensors import WIDTHS as COMPRESSED_WIDTHS
-from mode_core.export.compressed_tensors import write_compressed_tensors
+from mode_core.export.compressed_tensors import common_group, write_compressed_tensors
 from mode_core.export.dequantized import write_dequantized
 from mode_core.export.exllamav3 import EXL3_WIDTHS, SERVED_WIDTHS, write_exllamav3
 from mode_core.export.exllamav3 import FAMILIES as EXL3_FAMILIES
@@ -24,7 +24,7 @@ from mode_core.export.imatrix import write_imatrix
 from mode_core.export.llama_quantize import WIDTHS as GGUF_WIDTHS
 from mode_core.export.llama_quantize import write_gguf
 from mode_core.export.mlx import WIDTHS as MLX_WIDTHS
-from mode_core.export.mlx import write_mlx, write_mlx_config
+from mode_core.export.mlx import mlx_group, write_mlx, write_mlx_config
 from mode_core.export.pruned import FAMILIES as PRUNED_FAMILIES
 from mode_core.export.pruned import write_pruned
 from mode_core.export.recipes import WIDTHS as RECIPE_WIDTHS
@@ -145,6 +145,7 @@ TARGETS: dict[str, Target] = {
             "with several widths.",
             write_compressed_tensors,
             needs_model=True,
+            group_for=common_group,
             load=VLLM_LINES,
             engine="vLLM",
             run="vllm serve {folder} --max-model-len {context}",
@@ -162,6 +163,7 @@ TARGETS: dict[str, Target] = {
             "(tests/parity) mlx-vlm opens the checkpoint and its logits are compared.",
             write_mlx,
             needs_model=True,
+            group_for=mlx_group,
             load=MLX_LINES,
             tried={"mlx": "0.32.4", "mlx-vlm": "0.7.10", "transformers": TRANSFORMERS},
             engine="MLX (Apple)",
@@ -179,6 +181,7 @@ TARGETS: dict[str, Target] = {
             "compressed-tensors' own decompressor gives the quantized weights exactly.",
             write_compressed_tensors,
             needs_model=True,
+            group_for=common_group,
             warning="No engine runs this: vLLM takes the first expert's width for its layer and stops at sizes that do "
             "not match, and stock transformers loads wrong weights without an error.",
         ),
@@ -193,7 +196,7 @@ TARGETS: dict[str, Target] = {
             f"{', '.join(family.title for family in GGUF_FAMILIES.values())}. The vision part is a second file, by "
             f"llama.cpp's own converter: {CONVERTER}.",
             "Where a type holds our codes, gguf-py's and ggml's own dequantize give the quantized weights, difference "
-            "0.0; llama.cpp opens the file and answers with the same probabilities.",
+            "0.0; llama.cpp opens the file and answers with the same probabilities, to pictures too (tests/parity).",
             write_gguf_file,
             needs_model=True,
             offers={"types": ("codes", "all", "plan"), "rest": ("", "Q8_0", "BF16", "F16", "F32"), "imatrix": ("",)},
@@ -241,6 +244,7 @@ TARGETS: dict[str, Target] = {
             "Every expert's every matrix is matched by exactly one pattern; llm-compressor's own classes read the file "
             "and its oneshot rounds every matrix to its width (tests/parity).",
             write_recipe,
+            group_for=common_group,
         ),
         Target(
             "gguf_script",
@@ -262,10 +266,12 @@ TARGETS: dict[str, Target] = {
             "Take it to have ExLlamaV3 quantize the original to EXL3 at these bits, on an NVIDIA GPU.",
             "projection",
             EXL3_WIDTHS,
-            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (both read in "
-            f"its sources of September 2026, not run: it needs CUDA). Families: {', '.join(EXL3_FAMILIES.values())}.",
-            "It passes the checks that its converter makes, as read there: every linear layer of the decoder once, and "
-            "no other; patterns match each tensor of an expert once. Not run.",
+            "ExLlamaV3: convert.py --recipe recipe.yaml, or util/recompile.py --override override.yaml (read in "
+            "its sources of September 2026; quantizing needs CUDA and was not run). Families: "
+            f"{', '.join(EXL3_FAMILIES.values())}.",
+            "Its converter's own code (1.6.5) takes recipe.yaml for a tiny Qwen3-VL-MoE: every linear layer of the "
+            "decoder at our bits, and no other (tests/parity). Patterns match each tensor of an expert once, as read. "
+            "Nothing was quantized.",
             write_exllamav3,
         ),
         Target(
@@ -277,7 +283,7 @@ TARGETS: dict[str, Target] = {
             SERVED_WIDTHS,
             "vllm-exl3, on the forks of vLLM that it names (read, not run). ExLlamaV3 itself writes and reads it: its "
             "format has a width for every matrix.",
-            "It passes the checks that ExLlamaV3's converter makes, as read there. Not run.",
+            "ExLlamaV3's converter's own code (1.6.5) takes it, each expert at its bits (tests/parity). Not quantized.",
             write_exllamav3,
             warning="ExLlamaV3's fast path for experts wants equal widths within a layer; with several it is slower, "
             "or refuses. Measure before you keep it.",
@@ -292,6 +298,7 @@ TARGETS: dict[str, Target] = {
             "mlx-vlm and mlx-lm, as the quantization entry of config.json or by a predicate.",
             "Every bank's every projection has one path, which the converted checkpoint holds.",
             write_mlx_config,
+            group_for=mlx_group,
         ),
         Target(
             "imatrix",

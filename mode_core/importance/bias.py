@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mode_core.importance.stacks import views
+from mode_core.statistics import ExpertStatistics
+
 BUSIEST = 8  # experts of a bank that count as the busiest, at most half of it
 
 
@@ -58,3 +61,30 @@ def starved(text: np.ndarray, aggregate: np.ndarray) -> np.ndarray:
     all tokens together. Shares `[…, E]` each → bool `[…, E]`."""
     experts = np.isfinite(aggregate).sum(axis=-1, keepdims=True)
     return busiest(text) & (busiest_ranks(aggregate) > experts / 2)
+
+
+def starved_total(
+    statistics: ExpertStatistics,
+    key_ratio: float,
+    signal: str,
+    needed: str,
+    counted: str,
+    leave_out_fold: int | None = None,
+) -> tuple[int, int]:
+    """Over all banks: how many experts that tokens of kind `needed` keep busiest lie in the lower half by `counted`,
+    and how many are busiest; without one fold where it is named. Banks that saw no token of either kind count none."""
+    low = looked = 0
+    for view in views(statistics, key_ratio, signal, leave_out_fold):
+        chosen = [view.sums(kind, "selections") for kind in (needed, counted)]
+        first, then = (np.where(each.sum(axis=-1, keepdims=True) > 0, each, np.nan) for each in chosen)
+        low, looked = low + int(starved(first, then).sum()), looked + int(busiest(first).sum())
+    return low, looked
+
+
+def busy_experts(selections: np.ndarray) -> np.ndarray:
+    """How many experts of a bank a kind of token keeps busy, counted as if equally busy: selections `[…, E]` → `[…]`,
+    1 to E, nan for fewer than two. The inverse of the chance that two of them share an expert, drawn without putting
+    back, so that few tokens do not seem to crowd (the unbiased form of Simpson's index)."""
+    total = selections.sum(axis=-1)
+    shared, pairs = (selections * (selections - 1)).sum(axis=-1), total * (total - 1)
+    return np.divide(pairs, shared, out=np.full_like(pairs, np.nan, dtype=float), where=(pairs > 0) & (shared > 0))

@@ -7,7 +7,7 @@ Folds that no sample fell into are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,15 @@ def jackknife(estimate: np.ndarray, without: np.ndarray, level: float = 0.95) ->
     error = np.sqrt((folds - 1) / folds * spread)
     reach = stdtrit(folds - 1, (1 + level) / 2) * error
     return Interval(estimate, error, estimate - reach, estimate + reach)
+
+
+def over_folds(statistics: ExpertStatistics, of: Callable[[int | None], float]) -> Interval:
+    """Interval of any number of the statistics: `of(fold)` is it without one fold, `of(None)` over all samples.
+
+    Raises:
+        ImportanceError: fewer than two folds hold samples.
+    """
+    return jackknife(np.asarray(of(None)), np.array([of(fold) for fold in used_folds(statistics)], dtype=float))
 
 
 def frequency_intervals(

@@ -3,7 +3,7 @@
 | file | one row |
 |---|---|
 | `scores.parquet` | a method at a budget: mean of a metric over items of one task and modality, with its interval |
-| `paired.parquet` | a method minus another at the same budget, on the same items and draws, with its interval |
+| `paired.parquet` | a method minus another at the same budget, on the same items, how sure, how many of them differ |
 | `ranking.parquet` | rank correlation of a method's costs with the truth, per bank and model-wide |
 | `truth.parquet` | what quantizing one expert alone does to the answers |
 | `evidence.json` | command, settings, versions, seconds, items, draws |
@@ -36,12 +36,12 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "paired": (
         *("method", "against", "average_bits", "quantizer", "scope", "shrinkage", "modality", "metric"),
-        *("difference", "low", "high"),
+        *("difference", "low", "high", "apart"),
     ),
     "ranking": ("method", "calibration", "bank", "bits", "modality", "spearman", "low", "high"),
     "truth": ("bank", "expert", "bits", "modality", "kl"),
 }
-SINCE = {"shrinkage": 0.0}  # columns that older tables lack, and what they would hold
+SINCE = {"shrinkage": 0.0, "apart": float("nan")}  # columns that older tables lack, and what they would hold
 
 
 class _Asked(TypedDict, total=False):
@@ -81,7 +81,8 @@ class Evidence:
 
     In `scores`, `calibration` is the number of the calibration draw, −1 the mean over draws; `task` "all" and
     `modality` "all" are means over all items. In `paired` a negative difference of `kl`, or a positive one of
-    `accuracy` and `agreement`, speaks for `method`; its rival is taken without shrinkage. All intervals are 95 %.
+    `accuracy` and `agreement`, speaks for `method`; its rival is taken without shrinkage; `apart` of the items differ
+    (nan in evidence of earlier versions). All intervals are 95 %.
     """
 
     scores: pd.DataFrame

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mode_core.modalities import AUDIO_TOKENS, TEXT_TOKENS, VISION_TOKENS
 from mode_core.samples.archives import unzip
 from mode_core.samples.drawing import Draw, Stratum
 from mode_core.samples.entries import sample_from_entry, stratum
 from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles, may_read
-from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
+from mode_core.samples.images import LONE_SUFFIXES, medium
+from mode_core.samples.records import AudioSource, ImageSource, Sample, SampleError, VideoSource
 from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
 from mode_core.samples.without_samples import foreign_file
 
@@ -38,7 +40,7 @@ class SampleList(list[Sample]):
         for place, sample in zip(places, self, strict=True):
             while draw.offered < place:
                 draw.skip()
-            draw.offer((sample.task or "", bool(sample.media)), sample)
+            draw.offer((sample.task or "", sample.modality != TEXT_TOKENS), sample)
         chosen = draw.chosen(lambda place, sample: sample)
         found = SampleList([sample for _, sample in chosen], self.errors)
         found.places, found.notes = [place for place, _ in chosen], self.notes
@@ -48,11 +50,11 @@ class SampleList(list[Sample]):
         return found
 
     def mix(self) -> dict[str, dict[str, int]]:
-        """How many there are of each task, with pictures and without."""
-        kinds = {"with pictures": True, "without pictures": False}
+        """How many there are of each task, with pictures, with sounds, and without either."""
+        kinds = {"with pictures": VISION_TOKENS, "with sounds": AUDIO_TOKENS, "without pictures": TEXT_TOKENS}
         counts = {
-            kind: Counter(sample.task or "no task named" for sample in self if bool(sample.media) is pictured)
-            for kind, pictured in kinds.items()
+            kind: Counter(sample.task or "no task named" for sample in self if sample.modality == modality)
+            for kind, modality in kinds.items()
         }
         return {kind: dict(sorted(found.items())) for kind, found in counts.items() if found}
 
@@ -68,8 +70,9 @@ def read_samples(
 ) -> SampleList:
     """Samples from a folder, a table (JSON, JSON Lines, CSV, TSV, Parquet) or a zip of these.
 
-    A folder holds `samples.jsonl`, or any tables (also one folder down), or pictures with a text file of the same name
-    each. Pictures are looked at, but decoded only when they are used. An id that occurs again becomes `id#2`.
+    A folder holds `samples.jsonl`, or any tables (also one folder down), or pictures, sounds and films with a text
+    file of the same name each. Pictures are looked at, but decoded only when they are used. An id that occurs again
+    becomes `id#2`.
 
     Args:
         images: the folder that the pictures' paths begin in, where it is not the table's own or one above it.
@@ -211,16 +214,17 @@ def _attempts(files: Files, called: str, notes: list[str]) -> Iterator[_Attempt]
 
 
 def _captioned(files: Files, names: list[str], called: str) -> Iterator[_Attempt]:
-    """Pictures with a text file of the same name."""
-    pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    if not pictures:
+    """Pictures, sounds and films with a text file of the same name."""
+    media = [name for name in names if name.lower().endswith(LONE_SUFFIXES)]
+    if not media:
         yield _Attempt("", broken=SampleError(nothing_to_read(called, [*names, *files.below()])))
-    for name in pictures:
+    for name in media:
         note = f"{posixpath.splitext(name)[0]}.txt"
         if note not in names:
-            yield _Attempt(name, broken=SampleError(f"no text for this picture; write its question into {note}."))
+            reason = f"no text for this {medium(name)}; write its question into {note}."
+            yield _Attempt(name, broken=SampleError(reason))
             continue
-        make = lambda name=name, note=note: picture_sample(files.image(name, ""), _note(files, note))  # noqa: E731
+        make = lambda name=name, note=note: lone_sample(files.image(name, ""), _note(files, note))  # noqa: E731
         yield _Attempt(name, ("", True), make)
 
 
@@ -233,7 +237,12 @@ def _note(files: Files, name: str) -> str:
         raise SampleError(f"{name} is not readable as UTF-8 text.") from None
 
 
-def picture_sample(image: ImageSource, text: str) -> Sample:
-    """One picture and one question."""
-    image.check()
-    return Sample((image,), ({"role": "user", "content": text},))
+def lone_sample(file: ImageSource, text: str) -> Sample:
+    """One picture, sound or film and one question."""
+    field, source = {
+        "picture": ("images", file),
+        "sound": ("audio", AudioSource(file)),
+        "film": ("videos", VideoSource(file.name, film=file) if medium(file.name) == "film" else None),
+    }[medium(file.name)]
+    source.check()
+    return Sample(**{"images": (), "messages": ({"role": "user", "content": text},), field: (source,)})

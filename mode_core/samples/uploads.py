@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from mode_core.samples.archives import MAX_ARCHIVE_BYTES, unzip
 from mode_core.samples.files import MAX_IMAGE_BYTES, MemoryFiles
-from mode_core.samples.reading import SampleList, picture_sample, samples_of
-from mode_core.samples.records import IMAGE_SUFFIXES, ImageSource, Sample, SampleError
+from mode_core.samples.images import LONE_SUFFIXES, medium
+from mode_core.samples.reading import SampleList, lone_sample, samples_of
+from mode_core.samples.records import ImageSource, Sample, SampleError
 from mode_core.samples.tables import TABLE_SUFFIXES
 from mode_core.samples.without_samples import foreign_file
 
@@ -15,9 +16,9 @@ from mode_core.samples.without_samples import foreign_file
 def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None = None) -> SampleList:
     """Uploaded files → samples; what is refused goes to `.errors`, file by file.
 
-    Either tables with their pictures, or zips of these, or pictures alone with a question each: `texts` maps the
-    pictures' names to their questions (or is one question for all). Text files of the same name serve as questions
-    where `texts` has none.
+    Either tables with their media, or zips of these, or pictures, sounds and films alone with a question each:
+    `texts` maps the files' names to their questions (or is one question for all). Text files of the same name serve as
+    questions where `texts` has none.
 
     Memory: the uploaded bytes, and opened zips (at most `MAX_ARCHIVE_BYTES` together).
 
@@ -85,8 +86,8 @@ def _without_mistaken(found: SampleList, files: MemoryFiles) -> SampleList:
 
 
 def _sources(sample: Sample) -> list[ImageSource]:
-    frames = [source for video in sample.videos for source in (*video.frames, video.animation) if source is not None]
-    return [*sample.images, *frames, *(sound.file for sound in sample.audio)]
+    frames = [source for video in sample.videos for source in (*video.frames, video.animation, video.film)]
+    return [*sample.images, *filter(None, frames), *(sound.file for sound in sample.audio)]
 
 
 def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None) -> SampleList:
@@ -95,25 +96,25 @@ def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None)
         if name.lower().endswith(".txt"):
             continue
         try:
-            sample = picture_sample(_picture(name, data), _question(name, files, texts))
+            sample = lone_sample(_medium(name, data), _question(name, files, texts))
             if sample.id in {other.id for other in found}:
-                raise SampleError("the same picture with the same question was uploaded before. Drop one.")
+                raise SampleError(f"the same {medium(name)} with the same question was uploaded before. Drop one.")
             found.append(sample)
         except SampleError as refused:
             text = str(refused)
             found.errors.append(text if text.startswith(name) else f"{name}: {text}")
     if not found:
         reason = f" First error: {found.errors[0]}" if found.errors else ""
-        raise SampleError(f"No usable picture among {len(files)} files.{reason}")
+        raise SampleError(f"No usable picture, sound or film among {len(files)} files.{reason}")
     return found
 
 
-def _picture(name: str, data: bytes) -> ImageSource:
+def _medium(name: str, data: bytes) -> ImageSource:
     if told := foreign_file(name):
         raise SampleError(told)
-    if not name.lower().endswith(IMAGE_SUFFIXES):
-        kinds = ", ".join((*IMAGE_SUFFIXES, *TABLE_SUFFIXES))
-        raise SampleError(f"not a picture, table or zip. Use {kinds} or .zip.")
+    if not name.lower().endswith(LONE_SUFFIXES):
+        kinds = ", ".join((*LONE_SUFFIXES, *TABLE_SUFFIXES))
+        raise SampleError(f"not a picture, sound, film, table or zip. Use {kinds} or .zip.")
     if len(data) > MAX_IMAGE_BYTES:
         raise SampleError(f"more than {MAX_IMAGE_BYTES / 1e6:.0f} MB. Make it smaller.")
     return ImageSource(name, data=data)
@@ -124,5 +125,5 @@ def _question(name: str, files: Mapping[str, bytes], texts: Mapping[str, str] | 
     note = files.get(f"{name.rsplit('.', 1)[0]}.txt")
     text = given.strip() or (note.decode("utf-8", errors="replace").strip() if note else "")
     if not text:
-        raise SampleError("no question for this picture. Write one beside it.")
+        raise SampleError(f"no question for this {medium(name)}. Write one beside it.")
     return text

@@ -10,7 +10,7 @@ import pytest
 from dashboard.parts.budget.budget_words import interval
 from dashboard.state import estimating, process_wide, solving
 from dashboard.state.measured import Measurement
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, percent, size_text
 from mode_core.allocation import Allocation
 from mode_core.importance import Recommendation
 from mode_core.prediction import Anchor, allocation_stability
@@ -35,7 +35,7 @@ def test_the_figures_are_those_of_the_library(open_app, tiny_runs):
     predicted = run.predictor().predict(solved).relative
     assert metric(app, "Relative damage") == f"{predicted.value:.2g}"
     paper = run.predictor().predict(replace(asked, shrinkage=0.0).solve(run.statistics)).relative
-    assert metric(app, "MODE of the paper") == f"{paper.value:.2g}"
+    assert metric(app, "Relative damage, paper's MODE") == f"{paper.value:.2g}"
     uniform = AllocationRequest("uniform", budget=solved.average_bits).solve(run.statistics)
     assert metric(app, "Uniform, same size") == size_text(uniform.bytes)
     assert beside(app, "Uniform, same size") == "2 and 3 bits"
@@ -199,6 +199,24 @@ def test_uniform_bits_in_all_but_name_are_said_and_one_click_shares_bits_out_ove
     request = app.session_state["choices"].request
     assert (request.scope, request.method) == ("model", "mode_output")  # MODE's costs do not compare
     assert not [button for button in app.button if button.key == "model-wide"]
+
+
+@pytest.mark.parametrize(("bits", "why"), [("4", "enough for the widest"), ("2", "enough for no more than the narrow")])
+def test_why_bits_are_uniform_at_either_end_is_the_budget(open_app, bits, why):
+    app = open_app("budget", bits=bits, unit="projection")  # two layers of 8 experts
+    assert f"The budget is {why}" in words(app) and "hardly differ" not in words(app)
+    assert "32 halves of experts: " in words(app)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.01234, "0.012"), (4.6e-5, "4.6×10⁻⁵"), (1e-12, "1×10⁻¹²"), (0.0, "0"), (12.0, "12")]
+)
+def test_small_numbers_are_written_as_people_write_them(value, told):
+    assert number(value) == told
+
+
+def test_a_share_below_one_percent_is_told_from_none():
+    assert [percent(share) for share in (0, 0.00098, 0.0096, 0.5)] == ["0 %", "0.1 %", "1 %", "50 %"]
 
 
 def test_a_few_other_widths_are_counted(open_app, monkeypatch):

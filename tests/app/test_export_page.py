@@ -13,6 +13,7 @@ from gguf import GGUFReader
 
 from mode_core.cli import main
 from mode_core.export import GROUPS, TARGETS, read_expert_bits
+from mode_core.run import Run
 from tests.app.conftest import NAME, finish, words
 
 QUICK = [name for name, target in TARGETS.items() if not target.needs_model]
@@ -74,6 +75,28 @@ def test_a_run_without_input_energies_says_how_to_have_them(open_app):
 def test_a_recipe_that_the_model_cannot_have_says_why(open_app):
     app = open_app("export", form="exllamav3_recipe")
     assert not app.exception and "this model has dense ones" in words(app)
+
+
+def test_the_form_of_the_chosen_engine_comes_first(open_app):
+    shown = open_app("export", form="gguf").radio(key="export:target")
+    assert shown.value == "gguf" and shown.options[0].endswith("[for llama.cpp, Ollama, LM Studio]")
+    assert not any("recommended" in option for option in shown.options) and len(shown.options) == 8
+
+
+def test_a_group_size_that_a_form_cannot_hold_is_mended_by_a_click(open_app):
+    app = open_app("export", form="llm_compressor_recipe")  # rows of 64 and of 24 channels, in groups of 32
+    assert "cannot hold groups of 32" in words(app) and "fit this target as they are" not in words(app)
+    assert not [button for button in app.button if button.key == "export:write"]
+    app = app.button(key="export:group_size").click().run()
+    assert app.query_params["group"] == "8" and not app.error and app.button(key="export:write")
+
+
+def test_without_the_model_only_what_needs_none_is_offered(open_app, monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, "model_source", str(tmp_path / "gone"))
+    app = open_app("export")
+    assert "so this form cannot be written here" in words(app)
+    assert not [button for button in app.button if button.key == "export:write"]
+    assert take(app, "expert_bits").button(key="export:write")
 
 
 @pytest.mark.parametrize("target", [name for name in QUICK if name != "imatrix" and "exllamav3" not in name])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.charts.lecture import LETTERS
 from dashboard.parts.learn.lesson_facts import half_of_work
 from dashboard.parts.learn.lessons import LESSONS
 from dashboard.words.glossary import TERMS, explain, found, terms
 from mode_core.importance import frequencies
 from mode_core.run import Run
-from tests.app.conftest import NAME, words
+from tests.app.conftest import NAME, payloads, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_evidence import synthetic_evidence
@@ -43,6 +44,10 @@ def test_every_guess_is_answered(open_app, step: int):
     guess.set_value(guess.options[-1]).run()
     assert not app.exception
     assert "Right." in words(app) or "You said" in words(app)
+    assert any(
+        f"{label}**" in words(app)
+        for label in ("On this run it is otherwise.", "On this run too.", "Not settled on this run.")
+    )
 
 
 @pytest.mark.parametrize("step", range(1, 8))
@@ -72,6 +77,27 @@ def test_next_and_back_lead_through_all_lessons(open_app):
     assert app.title[0].value == LESSONS[-2].title
 
 
+def test_what_the_run_contradicts_is_said_before_the_guess_and_its_numbers_after(places):
+    """Four experts of which a token visits two: not the lesson's "only a few of them"."""
+    keep_run(places / "runs" / "small", synthetic_statistics(2, 4, tokens=2000))
+    app = on_page("learn", run="small")
+    assert "On this run it is otherwise.** Your guess shows in what" in words(app) and "visits 2 of 4" not in words(app)
+    guess = app.segmented_control(key="learn:guess:router")
+    guess.set_value(guess.options[0]).run()
+    assert not app.exception and "On this run it is otherwise.** Each token visits 2 of 4 experts." in words(app)
+
+
+def test_lecture_mode_is_part_of_the_address(open_app):
+    app = open_app("learn", lecture="on")
+    metas = [sent["figure"]["layout"]["meta"] for sent in payloads(app) if "figure" in sent]
+    assert metas and all(meta["letters"] == LETTERS for meta in metas)
+    app.toggle(key="widget:place:lecture").set_value(False).run()
+    assert "lecture" not in app.query_params and not app.exception
+    assert not any("letters" in sent["figure"]["layout"]["meta"] for sent in payloads(app) if "figure" in sent)
+    app.toggle(key="widget:place:lecture").set_value(True).run()
+    assert app.query_params["lecture"] in ("on", ["on"])
+
+
 def test_evidence_is_told_with_its_interval(places):
     run = keep_run(places / "runs" / "measured", synthetic_statistics(2, 8, tokens=2000))
     synthetic_evidence(run.statistics).save(run.path / "evidence")
@@ -79,6 +105,7 @@ def test_evidence_is_told_with_its_interval(places):
     app.segmented_control(key="learn:guess:evidence").set_value("surely worse").run()
     assert not app.exception
     assert "MODE **is surely better than** frequency of all there: -0.02 nats (-0.035 to -0.005)" in words(app)
+    assert "On this run too.** MODE is surely better than frequency of all in" in words(app)
 
 
 def test_without_evidence_the_last_step_says_how_to_measure_it(open_app):

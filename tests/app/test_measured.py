@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -59,7 +60,9 @@ def test_sizes_beside_the_original(measured):
 def test_a_loss_is_coloured_only_where_it_is_sure(measured):
     assert loss_sentence(measured, "allocation")[0].startswith("-10.0 points (")
     assert loss_sentence(measured, "allocation")[1] == "off"  # one item of ten: the interval reaches 0
-    assert loss_sentence(measured, "uniform")[1] == "normal"
+    assert loss_sentence(measured, "uniform")[1] == "off"  # it does not with five, which are too few all the same
+    six = replace(measured, scores=measured.scores | {"uniform": scores(4, 0.4)})
+    assert loss_sentence(six, "uniform")[1] == "normal"
 
 
 def test_records_come_back_whole(measured):

@@ -34,8 +34,8 @@ POOLED = 4  # batches whose tokens wait to be measured together
 SETTINGS = CalibrationSettings(bits=BITS, stack_bytes=0)
 
 
-def bank_of(experts: int, seed: int = 0):
-    """A bank of random experts, as transformers' Qwen3-VL-MoE holds it."""
+def bank_of(experts: int, seed: int = 0, **sizes: int):
+    """A bank of random experts, as transformers' Qwen3-VL-MoE holds it; `sizes` in place of its own."""
     from mode_core.models import ensure_torchvision
 
     ensure_torchvision()
@@ -44,7 +44,7 @@ def bank_of(experts: int, seed: int = 0):
 
     torch.manual_seed(seed)
     counts = {"num_experts": experts, "num_local_experts": experts, "num_experts_per_tok": 1}
-    config = Qwen3VLMoeTextConfig(**SHAPE | counts)
+    config = Qwen3VLMoeTextConfig(**SHAPE | counts | sizes)
     config._experts_implementation = "grouped_mm"
     block = Qwen3VLMoeTextSparseMoeBlock(config).bfloat16().requires_grad_(False)
     for parameter in block.parameters():

@@ -5,6 +5,7 @@ What lies in the folder and in the zip at the end holds the bits that were on th
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -167,4 +168,8 @@ def take_along(person: Walker, exports: Path, place: Path) -> tuple[Path, Path]:
         page.get_by_role("button", name="Download as zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("expert_bits.json")]
+        manifest = json.loads(archive.read(name.replace("expert_bits", "manifest")))
+        assert (
+            manifest["run"] == json.loads(written.with_name("manifest.json").read_text())["run"]
+        )  # not the bundled one
         return written, Path(archive.extract(name, place))

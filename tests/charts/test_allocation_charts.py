@@ -88,7 +88,7 @@ def test_counts_add_up_to_every_expert_of_a_layer(statistics, solver):
     now = solver.solve(3.0)
     figure = width_counts(Axes.of(statistics), now.bits, now.widths)
     assert [trace.name for trace in figure.data] == ["2", "3", "4"]
-    assert figure.layout.legend.title.text == "bits:" and figure.layout.showlegend is not False
+    assert figure.layout.title.text == "Experts by bits" and figure.layout.showlegend is not False
     np.testing.assert_array_equal(sum(trace.customdata for trace in figure.data), 10)
     np.testing.assert_allclose(sum(trace.x for trace in figure.data), 100)
 
@@ -115,7 +115,8 @@ def test_frontier_marks_uniform_widths_and_this_budget(solver):
 
 def test_other_methods_are_points_of_their_own():
     figure = frontier_chart([2, 3], [4.0, 1.0], [(2, 2, 4.0), (3, 3, 1.0)], rivals=[("frequency", 2.5, 3.0)])
-    assert figure.data[2].customdata[0] == "frequency" and (figure.data[2].x[0], figure.data[2].y[0]) == (2.5, 3.0)
+    assert figure.data[1].customdata[0] == "frequency" and (figure.data[1].x[0], figure.data[1].y[0]) == (2.5, 3.0)
+    assert figure.data[2].name == "uniform bits"  # above a rival that comes to the same
 
 
 def test_a_curve_that_beats_no_uniform_width_says_so():

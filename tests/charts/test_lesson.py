@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dashboard import charts
+from dashboard.charts import lecture, theme
 from dashboard.charts import lesson as pictures
+from dashboard.charts.lecture import LETTERS, for_a_hall
 from dashboard.parts.learn.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
+from tests.synthetic import synthetic_statistics
+from tests.synthetic_evidence import synthetic_evidence
 
 SHARES = np.array([0.4, 0.1, 0.3, 0.2])
 
@@ -63,13 +68,17 @@ def test_slopes_go_from_one_rank_to_the_other_and_mark_the_fallen():
     text, every = np.array([1, 2, 3, 4, 5, 6]), np.array([6, 1, 2, 3, 4, 5])
     figure = pictures.rank_slopes(text, every, top=2)
     assert [tuple(trace.y) for trace in figure.data[:2]] == [(1, 6), (2, 1)]
-    np.testing.assert_allclose(figure.data[2].y, [1, 6])
-    assert list(figure.data[2].text) == ["rank 1", "rank 6"]
+    np.testing.assert_allclose(figure.data[3].y, [1, 6])
+    assert list(figure.data[3].text) == ["rank 1", "rank 6"] and list(figure.data[2].text) == ["expert 0", "expert 1"]
     assert figure.data[0].line.color == pictures.LOST and figure.data[1].line.color == pictures.BUSY
     assert figure.data[0].marker.symbol != figure.data[1].marker.symbol  # not by colour alone
     assert "1 of the 2 busiest" in figure.layout.meta["summary"]
     asked = pictures.rank_slopes(text, every, top=2, shown=False)
-    assert [tuple(trace.y) for trace in asked.data] == [(1,), (2,)] and not asked.layout.meta["summary"]
+    assert (
+        [tuple(trace.y) for trace in asked.data[:2]] == [(1,), (2,)]
+        and len(asked.data) == 3
+        and not asked.layout.meta["summary"]
+    )
 
 
 def test_names_do_not_cover_each_other_and_stay_within():
@@ -111,3 +120,42 @@ def test_bars_are_coloured_by_bits_only_in_the_answer():
         ("4 bits", [1], [4.0]),
     ]
     assert len(pictures.spent_bits(stake, bits, (2, 3, 4), shown=False).data) == 1
+
+
+def drawn_in_a_hall() -> list:
+    """Every lesson's picture, as a lecture hall sees it."""
+    ranks, errors = np.arange(1, 9), np.array([[8.0, 2.0], [4.0, 1.0]])
+    flat = np.zeros(4)
+    made = (
+        pictures.router_load(SHARES, 2),
+        pictures.rank_slopes(ranks, ranks[::-1], 4, letters=LETTERS),
+        charts.token_overlays("data:,", (2, 2), [charts.Overlay("", flat, flat, flat > 0)], width=480),
+        pictures.key_dumbbells(SHARES, SHARES[::-1], 2),
+        pictures.error_fan((2, 3), errors, "text tokens"),
+        pictures.spent_bits(np.array([1.0, 4.0]), np.array([2, 3]), (2, 3)),
+        charts.paired_by_budget(synthetic_evidence(synthetic_statistics(1, 4)).paired, "mode", "frequency"),
+        theme.empty("Nothing was measured."),
+    )
+    return [for_a_hall(figure) for figure in made]
+
+
+@pytest.mark.parametrize("figure", drawn_in_a_hall(), ids=lambda figure: figure.layout.meta["alt"][:20])
+def test_no_letter_is_small_in_a_lecture_hall(figure):
+    """Every font that the figure or the template would set is the figure's own, and large."""
+    held = figure.layout
+    fonts = [held.font, held.title.font, held.legend.font, held.hoverlabel.font]
+    fonts += [font for axis in figure.select_xaxes() for font in (axis.tickfont, axis.title.font)]
+    fonts += [font for axis in figure.select_yaxes() for font in (axis.tickfont, axis.title.font)]
+    fonts += [note.font for note in held.annotations]
+    fonts += [trace.textfont for trace in figure.data if "text" in trace.to_plotly_json().get("mode", "")]
+    assert len(fonts) >= 8 and all(font.size >= LETTERS for font in fonts)
+    assert held.meta["letters"] == LETTERS and ("tall" in held.meta) == (not held.images)
+
+
+def test_names_in_a_lecture_hall_stand_a_line_apart():
+    figure = drawn_in_a_hall()[1]
+    pixels = lecture.LEAST - held.t - held.b if (held := figure.layout.margin) else 0
+    span = figure.layout.yaxis.range[0] - figure.layout.yaxis.range[1]
+    for names in figure.data[-2:]:
+        steps = np.diff(np.log10(names.y)) / span * pixels
+        assert len(names.text) == 4 and (steps >= LETTERS).all()

@@ -153,7 +153,14 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             },
             "vision_config": EYES
             | {"head_dim": 16, "num_key_value_heads": 2, "patch_size": 4, "position_embedding_size": 64},
-            "audio_config": None,
+            "audio_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "subsampling_conv_channels": [16, 4],
+                "output_proj_dims": 32,
+            },
+            "audio_token_id": AUDIO,
             "image_token_id": IMAGE,
             "video_token_id": VIDEO,
             "boi_token_id": 3,
@@ -269,7 +276,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             },
             "vision_config": EYES | {"patch_size": 4, "pos_emb_height": 8, "pos_emb_width": 8},
             "audio_config": {
-                "patch_sizes": [4],
+                "patch_sizes": [1920],
                 "hidden_sizes": [8],
                 "depths": [1],
                 "num_hidden_layers": 1,

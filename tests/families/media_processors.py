@@ -127,11 +127,11 @@ def gemma4() -> Any:
     control = {IMAGE: named["image_token"], 3: named["boi_token"], 4: named["eoi_token"], VIDEO: "<|video|>"}
     control |= {AUDIO: named["audio_token"], 8: named["boa_token"], 9: named["eoa_token"]}
     return Gemma4Processor(
-        feature_extractor=Gemma4AudioFeatureExtractor(),
+        feature_extractor=Gemma4AudioFeatureExtractor(feature_size=16),
         image_processor=Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
         tokenizer=tokenizer(control, named),
         video_processor=Gemma4VideoProcessor(patch_size=4, max_soft_tokens=70),
-        chat_template=template("<image_soft_token>"),
+        chat_template=template("<image_soft_token>", "<audio_soft_token>"),
     )
 
 
@@ -171,10 +171,11 @@ def inkling() -> Any:
 
     control = {3: "<|content_image|>", 8: "<|content_audio_input|>", IMAGE: "<|unused_200054|>"}
     return InklingProcessor(
-        feature_extractor=InklingFeatureExtractor(),
+        feature_extractor=InklingFeatureExtractor(feature_size=4),
         image_processor=InklingImageProcessor(size={"height": 8, "width": 8}),
         tokenizer=tokenizer(control | {AUDIO: "<|unused_200053|>"}),
-        chat_template=template("<|content_image|><|unused_200054|>"),
+        chat_template=template("<|content_image|><|unused_200054|>", "<|content_audio_input|><|unused_200053|>"),
+        num_dmel_bins=8,
     )
 
 
@@ -192,7 +193,7 @@ def muse_spark() -> Any:
         video_processor=MuseGlimmerVideoProcessor(patch_size=4),
         tokenizer=tokenizer(control),
         feature_extractor=MuseSparkFeatureExtractor(),
-        chat_template=template("<|patch|>"),
+        chat_template=template("<|patch|>", "<|audio|>"),
     )
 
 
@@ -210,8 +211,8 @@ def dots3_note() -> Any:
         image_processor=Qwen2VLImageProcessor(temporal_patch_size=1, **common),
         tokenizer=tokenizer({IMAGE: "<|imgpad|>", VIDEO: "<|video_pad|>", AUDIO: "<|audio_comp_pad|>"}),
         video_processor=Qwen3VLVideoProcessor(temporal_patch_size=1, **common),
-        feature_extractor=Dots3NoteFeatureExtractor(),
-        chat_template=template("<|imgpad|>"),
+        feature_extractor=Dots3NoteFeatureExtractor(feature_size=16),
+        chat_template=template("<|imgpad|>", "<|audio_comp_pad|>"),
     )
 
 
@@ -226,7 +227,7 @@ def nemotron_h_omni() -> Any:
             patch_size=4, min_num_patches=16, max_num_patches=128
         ),
         video_processor=videos.NemotronH_Omni_Reasoning_V3VideoProcessor(),
-        feature_extractor=ParakeetFeatureExtractor(),
+        feature_extractor=ParakeetFeatureExtractor(feature_size=16),
         tokenizer=tokenizer({3: "<img>", 4: "</img>", IMAGE: "<image>", VIDEO: "<video>", AUDIO: "<so_embedding>"}),
-        chat_template=template("<image>"),
+        chat_template=template("<image>", "<so_embedding>"),
     )

@@ -12,6 +12,7 @@ class Family:
 
     `storage` and `special` are words for the table; `examples` published models. `attention`: whole attention matrices
     come from the model itself ("own"), or from a function put in for the test ("wrapped"), to compare importance with.
+    `hears`: milliseconds of sound that one audio token stands for, 0 where it hears nothing.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Family:
     gate: bool = True
     reached: str = "interface"
     pictures: bool = True
+    hears: int = 0
     attention: str = "own"
     borrowed: tuple[tuple[int, int], ...] = ()  # layers without attention -> the layer that serves them
 
@@ -41,7 +43,6 @@ class Family:
 
 
 UNROTATED = {
-    "qwen3_omni_moe_thinker": "the samples never reach model.audio_tower",
     "ernie4_5_vl_moe": "normalizes what enters the residual stream",
     "gemma4": "normalizes what a block gives back",
     "mistral_large4": "normalizes again what reads the residual stream",
@@ -51,7 +52,6 @@ UNROTATED = {
     "inkling": "is read by something other than linear layers",
     "inkling2": "normalizes what enters the residual stream",
     "muse_spark": "is no RMSNorm",
-    "dots3_note": "the samples never reach model.audio_tower",
     "molmoe": "something other than linear layers behind plain RMSNorms",
     "deepseek_v4": "something other than linear layers behind plain RMSNorms",
 }
@@ -74,7 +74,7 @@ FAMILIES = (
         "Qwen3-Omni thinker",
         "the thinker of Qwen3-Omni-30B-A3B",
         (0, 1, 2),
-        special="audio tokens are a kind of their own",
+        hears=80,
     ),
     Family("glm4v_moe", "GLM-4.5V", "GLM-4.5V", (1, 2), special="shared expert beside the bank; first layer dense"),
     Family("internvl_qwen3_moe", "InternVL with Qwen3-MoE", "InternVL3.5-30B-A3B", (0, 1, 2)),
@@ -107,6 +107,7 @@ FAMILIES = (
         "Gemma 4 with experts",
         "Gemma 4 models with experts",
         (0, 1, 2),
+        hears=40,
         special="experts beside a dense MLP; vision tokens see each other in both directions; sliding windows",
     ),
     Family("aria", "Aria", "Aria", (0, 1, 2), storage=TRANSPOSED, special="shared experts"),
@@ -189,8 +190,8 @@ FAMILIES = (
         "Inkling",
         "Inkling",
         (1, 2),
-        special="a learned bias of relative positions in the attention; shared experts weighted by the router; "
-        "sound not tested",
+        special="a learned bias of relative positions in the attention; shared experts weighted by the router",
+        hears=50,
     ),
     Family(
         "inkling2",
@@ -205,13 +206,15 @@ FAMILIES = (
         "Muse-Spark-Open-816B-A42B",
         (1, 2),
         hidden=32,
-        special="experts work on a narrower state, with a norm behind each; sound not tested",
+        special="experts work on a narrower state, with a norm behind each",
+        hears=80,
     ),
     Family(
         "dots3_note",
         "dots3-note",
         "dots3-note-prev",
         (1, 2),
+        hears=80,
         special="sparse attention with an index; experts of its vision tower see patches, no tokens, and are no banks",
     ),
     Family(
@@ -220,6 +223,7 @@ FAMILIES = (
         "Nemotron-3-Nano-Omni-30B-A3B",
         (1, 3),
         gate=False,
+        hears=80,
         special="Mamba, attention and experts in layers of their own; experts without a gate",
         borrowed=((1, 2), (3, 2)),
     ),

@@ -39,7 +39,7 @@ it). The tests assert, against the model itself:
 - the probe changes no logit (difference 0, float32, CPU), sees every bank once and every position in one bank of a
   layer, and what it saw adds up to the bank's output;
 - selections equal a count from the router's own output in a plain pass; padding is left out;
-- importance of vision tokens equals the model's own attention matrices (eager kernel, 1e-4);
+- importance of vision and audio tokens equals the model's own attention matrices (eager kernel, 1e-4);
 - the error of an expert at 2 bits equals that of the model's own module with quantized weights in it;
 - `python -m mode_core rotate` writes a folder whose logits are the original's (1e-4, pictures and text, norms drawn at
   random), or it is refused with the reason that the table has;
@@ -50,7 +50,9 @@ An image-text family of the installed transformers that has experts, and is neit
 reason (`refused.py`), fails a test (`tests/unit/models/test_known_families.py`): a new release says what is new.
 
 *Pictures*: the samples have pictures and go through the family's own processor, made offline. *Text only*: no vision
-tokens; a sample with a picture is refused.
+tokens; a sample with a picture is refused. *Sound*: a sample with a sound too, whose tokens are a kind of their own;
+where a model of such a family has no part that listens (no `audio_config`), and in all other families, a sample with a
+sound is refused.
 
 """
 TAIL = """
@@ -89,7 +91,7 @@ def row(family: Family) -> str:
         family.storage,
         REACHED[family.reached],
         "works (double)" if family.remote else "works",
-        "pictures" if family.pictures else "text only",
+        ("pictures, sound" if family.hears else "pictures") if family.pictures else "text only",
         f"no: {family.unrotated}" if family.unrotated else "yes",
         family.special or "–",
     )

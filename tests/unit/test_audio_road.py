@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import sys
-import wave
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mode_core.calibration import calibrate
+from mode_core.calibration import balance, calibrate
 from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
@@ -18,29 +19,23 @@ from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.importance import frequencies
 from mode_core.models import AUDIO, TEXT, VISION, load_model
+from mode_core.models.encoding import audio_token_ids
 from mode_core.quantization import quantize_experts
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
-from mode_core.samples import AudioSource, ImageSource, Sample, SampleError, read_samples, samples_from_uploads
+from mode_core.samples import (
+    AudioSource,
+    ImageSource,
+    Sample,
+    SampleError,
+    SampleList,
+    read_samples,
+    samples_from_uploads,
+)
 from mode_core.statistics.imatrix import InputEnergies
 from tests.conftest import drawn_picture
 from tests.families.making import save_family
-
-RATE = 8000
-
-
-def sound(seconds: float, hertz: float, channels: int = 1) -> bytes:
-    """A tone as a wav file of 16 bits, by Python's own writer."""
-    import io
-
-    tone = np.round(9000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype("<i2")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as opened:
-        opened.setnchannels(channels)
-        opened.setsampwidth(2)
-        opened.setframerate(RATE)
-        opened.writeframes(np.repeat(tone, channels).tobytes())
-    return buffer.getvalue()
+from tests.sounds import RATE, sound
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +84,21 @@ def test_sounds_are_read_from_files_and_uploads(folder, samples):
     np.testing.assert_allclose(b.load(16_000)[200:-200], tone[200:-200], atol=2e-3)  # resampled as drawn at that rate
 
 
+def test_a_sound_with_a_text_beside_it_is_a_sample_and_counts_as_one_with_a_medium(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(sound(0.5, 100 * number + 100))
+        (tmp_path / f"{number}.txt").write_text("what is it ?")
+    (tmp_path / "bare.flac").write_bytes(b"")
+    found = read_samples(tmp_path, on_error="collect")
+    assert [len(sample.audio) for sample in found] == [1] * 4 and "no text for this sound" in found.errors[0]
+    assert found.mix() == {"with sounds": {"no task named": 4}}
+    lines = [{"audio": f"{n}.wav", "question": "?"} if n < 4 else {"images": [], "question": "??"} for n in range(8)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"id": str(n)} | line) for n, line in enumerate(lines)))
+    drawn = read_samples(tmp_path / "t.jsonl", limit=4)
+    assert sum(bool(sample.audio) for sample in drawn) == 2
+    assert [s.id for s in drawn] == [s.id for s in read_samples(tmp_path / "t.jsonl").draw(4)]
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -109,6 +119,8 @@ def test_a_missing_reader_a_missing_file_and_a_deaf_model_are_told(folder, sampl
         read_samples(folder / "bad.jsonl")
     with pytest.raises(SampleError, match=r"Sample one has a sound \(a.wav\), which this model does not hear"):
         tiny_model.encode(samples[:1])
+    assert audio_token_ids(SimpleNamespace(audio_config=None, audio_token_id=5)) == ()  # Gemma 4 without its ears
+    assert audio_token_ids(SimpleNamespace(audio_config={}, audio_token_id=5)) == (5,)
     with pytest.raises(SampleError, match="the text holds 1 × <audio>, but there are 2 sounds"):
         Sample((), ({"role": "user", "content": "<audio>?"},), audio=samples[3].audio)
     monkeypatch.setitem(sys.modules, "soundfile", None)
@@ -124,6 +136,18 @@ def test_positions_are_audio_where_the_processor_put_placeholders(hearing, sampl
     # 1 s is 100 frames of 10 ms: one window of 13 tokens; 0.5 s is 50 frames: ⌈⌈⌈50/2⌉/2⌉/2⌉ = 7
     assert (encoded.modality == AUDIO).sum(dim=1).tolist() == [13, 7, 0, 20]
     assert not (encoded.template_mask & (encoded.modality != TEXT)).any()
+
+
+def test_samples_are_balanced_by_what_their_sounds_reach_too(hearing, samples):
+    counts = balance.routing_counts(hearing, samples, batch_size=3)
+    visits = 2 * len(hearing.banks)  # of every token
+    assert balance.counted(hearing) == ["text", "vision", "audio"]
+    assert counts[:, 2].sum(axis=1).tolist() == [visits * tokens for tokens in (13, 7, 0, 20)]
+    assert counts[:, 1].any(axis=1).tolist() == [False, True, False, False]
+    _, told = balance.balanced(hearing, samples, 3)
+    assert "experts_with_32_audio_tokens" in told
+    _, told = balance.balanced(hearing, SampleList([samples[2], replace(samples[2], id="again")]), 1)
+    assert "experts_with_32_text_tokens" in told and "experts_with_32_audio_tokens" not in told
 
 
 def test_the_whole_road(hearing, samples, tmp_path):

@@ -14,7 +14,7 @@ from dashboard.charts.bits import MOST_DOTS
 from dashboard.components import before_change, chart, show_table
 from dashboard.parts.budget import halves
 from dashboard.state import address, current_run, estimating, solving
-from dashboard.words import tables
+from dashboard.words import names, tables
 from mode_core.allocation import Allocation
 from mode_core.importance import CostTable
 
@@ -37,7 +37,8 @@ def figure(allocation: Allocation, at_rest: bool = False) -> go.Figure:
     on the samples, and what each width would cost, on hover."""
     axes, bits = laid_out(allocation.bits)
     more = {"unsettled": _unsettled(), "costs": costs_shown(allocation.bits)} if at_rest else {}
-    return charts.bit_map(axes, bits, allocation.widths, _earlier(axes, bits), **more)
+    entries = names.of_experts(halves.is_split(allocation.bits))
+    return charts.bit_map(axes, bits, allocation.widths, _earlier(axes, bits), entries=entries, **more)
 
 
 def nothing(why: str) -> go.Figure:
@@ -56,7 +57,8 @@ def part(allocation: Allocation) -> None:
         chart(charts.width_counts(axes, bits, allocation.widths), "counts",
               table=lambda: tables.counts_table(axes, bits, allocation.widths))  # fmt: skip
         before = _earlier(axes, bits)
-        _moved(None if before is None else tables.moves_table(axes, before, bits))
+        entries = names.of_experts(halves.is_split(allocation.bits))
+        _moved(None if before is None else tables.moves_table(axes, before, bits), entries)
 
 
 def _earlier(axes: charts.Axes, bits: Bits) -> Bits | None:
@@ -74,7 +76,7 @@ def _unsettled() -> Bits | None:
     return None if found is None else laid_out(found.changed)[1]
 
 
-def _moved(rows: pd.DataFrame | None) -> None:
+def _moved(rows: pd.DataFrame | None, entries: str) -> None:
     """Experts whose bits moved since the last setting."""
     if rows is None:
         st.caption("Change a setting to see which experts' bits move; moved ones get a dot on the map.")
@@ -83,7 +85,7 @@ def _moved(rows: pd.DataFrame | None) -> None:
     else:
         dots = " (dots on the map)" if len(rows) <= MOST_DOTS else ""
         more = int((rows["bits_after"] > rows["bits_before"]).sum())
-        with st.popover(f"{len(rows):,} experts moved", type="tertiary", on_change="rerun", key="moved") as shown:
+        with st.popover(f"{len(rows):,} {entries} moved", type="tertiary", on_change="rerun", key="moved") as shown:
             if shown.open:
                 show_table(rows, height=260)
         st.caption(f"Since the last setting {more:,} got more bits and {len(rows) - more:,} fewer{dots}.")

@@ -8,7 +8,7 @@ from dashboard.state import current_run, estimating, planning, process_wide, sol
 from dashboard.state.estimating import NearlyUniform
 from dashboard.state.measured import ALLOCATION, UNIFORM, Measurement
 from dashboard.words import names
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.errors import ModeError
 from mode_core.importance import METHODS, ImportanceError
@@ -25,7 +25,7 @@ def headline(allocation: Allocation, rival: Allocation) -> Readout:
     told = _measured(done) if done is not None else _estimated(allocation, rival)
     if allocation.method != "uniform" and (alike := estimating.nearly_uniform(allocation)):
         beside = f" {told.plain}" if alike.others or done is not None else ""  # else it is its own rival
-        told = Readout(_no_choice(alike), f"{_why_alike(allocation)}{told.strong}{beside}")
+        told = Readout(_no_choice(alike), f"{_why_alike(allocation, alike)}{told.strong}{beside}")
     return told
 
 
@@ -33,12 +33,16 @@ def _no_choice(alike: NearlyUniform) -> str:
     bits = f"{alike.width} bit{'s' * (alike.width != 1)}"
     if not alike.others:
         return f"This equals {bits} for every expert."
-    return f"This equals {bits} for all but {alike.others:,} of {alike.experts:,} experts."
+    return f"This equals {bits} for all but {alike.others:,} of {alike.experts:,} {names.of_experts(alike.split)}."
 
 
-def _why_alike(allocation: Allocation) -> str:
+def _why_alike(allocation: Allocation, alike: NearlyUniform) -> str:
     """Why the solver had nothing to choose, where the settings tell."""
     asked = solving.request()
+    if alike.width == max(allocation.widths):
+        return f"The budget is {'nearly ' * bool(alike.others)}enough for the widest width that may be used. "
+    if alike.width == min(allocation.widths):
+        return f"The budget is enough for {'little' if alike.others else 'no'} more than the narrowest width. "
     if allocation.scope == "bank" and allocation.unit == "layer":
         return "Every layer has a budget and one width of its own, which leaves nothing to choose. "
     return f"Costs are drawn to the mean by {asked.shrinkage:g}, so that experts hardly differ. " * (
@@ -69,9 +73,15 @@ ANCHORED = "the interval tells what other samples of this kind would have said, 
 UNANCHORED = "Nothing measured ties it to the answers yet: a check (on the Compare page) does."
 
 
+def reach(found: Estimate) -> str:
+    """'0.004 to 0.03'; with a digit more where two do not tell the ends apart."""
+    digits = 2 if number(found.low) != number(found.high) else 3
+    return f"{number(found.low, digits)} to {number(found.high, digits)}"
+
+
 def interval(found: Estimate) -> str:
     """'0.0121 (0.004 to 0.03)'."""
-    return f"{found.value:.2g} ({found.low:.2g} to {found.high:.2g})"
+    return f"{number(found.value)} ({reach(found)})"
 
 
 def by_kind(found: Prediction) -> str:
@@ -84,7 +94,7 @@ def _measured(done: Measurement) -> Readout:
     """What *Quantize* found for exactly these settings."""
     ours, its = done.scores[ALLOCATION], done.scores[UNIFORM]
     kinds = [kind for kind in names.ON if kind in ours.kl_by_modality and kind in its.kl_by_modality]
-    kl = [", ".join(f"{each.kl_by_modality[kind]:.2g} {names.ON[kind]}" for kind in kinds) for each in (ours, its)]
+    kl = [", ".join(f"{number(each.kl_by_modality[kind])} {names.ON[kind]}" for kind in kinds) for each in (ours, its)]
     exact = "" if ours.accuracy is None or its.accuracy is None else (
         f" Exact answers: {100 * ours.accuracy:.1f} % against {100 * its.accuracy:.1f} %."
     )  # fmt: skip
@@ -120,8 +130,8 @@ def insurance(method: str, bits: float) -> str:
     found = estimating.shrunk(method, bits)
     if found is None:
         return f"{ends} What it is worth for this method was not measured on this model."
-    told = ", ".join(f"{kl:.2g} at {100 * (1 - level):.0f} %" for level, kl in found.kl.items())
-    uniform = "" if found.uniform is None else f", {found.uniform:.2g} with uniform bits of the same size"
+    told = ", ".join(f"{number(kl)} at {100 * (1 - level):.0f} %" for level, kl in found.kl.items())
+    uniform = "" if found.uniform is None else f", {number(found.uniform)} with uniform bits of the same size"
     return f"{ends} Measured on this model, KL on text at {found.bits:g} bits: {told}{uniform} ({found.source})."
 
 
@@ -165,8 +175,8 @@ def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
     else:
         what, one, other = f"KL {names.ON.get(kind, '')}".strip(), mine.kl[kind], paper.kl[kind]
     return (
-        Figure(what, f"{one.value:.2g}", f"estimate, {one.low:.2g} to {one.high:.2g}"),
-        Figure("MODE of the paper", f"{other.value:.2g}", f"estimate, {other.low:.2g} to {other.high:.2g}"),
+        Figure(what, number(one.value), f"estimate, {reach(one)}"),
+        Figure(f"{what}, paper's MODE", number(other.value), f"estimate, {reach(other)}"),
     )
 
 

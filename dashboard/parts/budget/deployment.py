@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from dashboard.charts.measures import original_bytes
 from dashboard.charts.memory import memory_bar, memory_parts
 from dashboard.components import chart
 from dashboard.parts.export import commands
@@ -12,7 +13,7 @@ from dashboard.parts.quantize.quantizing import around_experts
 from dashboard.state import address, current_run, estimating, planning, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.errors import ImportanceError
 from mode_core.export import TARGETS
@@ -80,13 +81,21 @@ def settings_for(target: Target) -> dict[str, object]:
     by_layer = target.finest_unit in ("layer", "projection")
     unit = target.finest_unit if by_layer else "expert"
     how = estimating.across_layers() if by_layer else estimating.recommended().settings
-    return {"unit": unit, **how} | ({"widths": tuple(sorted(held))} if held else {})
+    return {"unit": unit, **how} | ({"widths": tuple(sorted(held))} if held else {}) | other_group(target)
+
+
+def other_group(target: Target) -> dict[str, int]:
+    """The group size to set where the form cannot hold the present one with these matrices; empty where it can."""
+    now = solving.quantizer().group_size
+    shapes = {bank.name: bank.shape for bank in current_run.statistics()}
+    size = target.group_for(shapes, now) if target.group_for else now
+    return {"group_size": size} if size != now else {}
 
 
 def _set_up(settings: dict[str, object]) -> bool:
-    """Are unit and scope those of the engine already?"""
-    now = address.choices().request
-    return all(getattr(now, name) == settings[name] for name in ("unit", "scope"))
+    """Are unit, scope and group size those of the engine already?"""
+    now = address.choices()
+    return all(now.get(name) == settings[name] for name in ("unit", "scope", "group_size") if name in settings)
 
 
 def take_card() -> None:
@@ -133,7 +142,7 @@ def gain(allocation: Allocation) -> str:
     kind = next((kind for kind in names.ON if kind in mine.kl), None)
     ours, theirs = (mine.relative, its.relative) if kind is None else (mine.kl[kind], its.kl[kind])
     what = "Relative damage" if kind is None else f"KL {names.ON[kind]}"
-    return f"{what} {ours.value:.2g} against {theirs.value:.2g} with {name}; both are estimates."
+    return f"{what} {number(ours.value)} against {number(theirs.value)} with {name}; both are estimates."
 
 
 def fit_words() -> str:
@@ -151,7 +160,9 @@ def fit_words() -> str:
         )
     sold = f"A card sold as {address.choices().gpu} GB has {size_text(fit.card)}"
     left = f"{size_text(fit.free)} stay free" if fit.free >= 0 else f"this is too large by {size_text(-fit.free)}"
-    return f"{sold}; {left} (estimate)."
+    whole = original_bytes(current_run.statistics())
+    even = f" It would fit with its experts unquantized too ({size_text(whole)})." * (fit.for_experts >= whole)
+    return f"{sold}; {left} (estimate).{even}"
 
 
 def memory_panel() -> None:

@@ -18,7 +18,7 @@ from dashboard.state.choices import describe
 from dashboard.state.measured import ALLOCATION, Measurement
 from dashboard.words import names, tables
 from dashboard.words.plain import plain
-from dashboard.words.sizes import size_text
+from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.csv_files import csv_of
 from mode_core.errors import ModeError, in_words
@@ -98,7 +98,7 @@ def downloads(rows: pd.DataFrame) -> None:
     place, stem = st.container(horizontal=True), solving.stem("scenarios")
     place.download_button("Table as CSV", csv_of(rows).encode(), f"{stem}.csv", "text/csv", on_click="ignore",
                           key="kept:csv", type="tertiary")  # fmt: skip
-    place.download_button("Table as LaTeX", lambda: paper_texts.table(rows, "Allocations", "scenarios").encode(),
+    place.download_button("Table as LaTeX", paper_texts.table(rows, "Allocations", "scenarios").encode(),
                           f"{stem}.tex", "text/x-tex", on_click="ignore", key="kept:tex", type="tertiary")  # fmt: skip
 
 
@@ -144,4 +144,4 @@ def _measured(one: Measurement | None) -> str:
     if one is None:
         return ""
     kl = one.scores[ALLOCATION].kl_by_modality
-    return ", ".join(f"{kl[kind]:.2g} {words}" for kind, words in names.ON.items() if kind in kl) + ", nats"
+    return ", ".join(f"{number(kl[kind])} {words}" for kind, words in names.ON.items() if kind in kl) + ", nats"

@@ -155,7 +155,7 @@ def estimate_part(
         return True
     trusted = trust.may_run(source)
     try:
-        tokens, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
+        tokens, looked, videos = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
         st.error(plain(refused), icon=":material/error:")
         return False
@@ -166,6 +166,8 @@ def estimate_part(
         for name, count in tokens.items()
         if MODALITIES[name].ranked and (MODALITIES[name].always or count)
     ]
+    if videos:
+        shares[0] += f" (about {videos:,} of video frames)"
     st.markdown(
         f"**{whole:,} tokens** ({how}), {', '.join(shares)}, in {len(samples)} sample"
         f"{'s' if len(samples) != 1 else ''}."
@@ -223,14 +225,15 @@ def _cost_ahead(
     if speed is None:
         return f"{words}. The time is known after the first samples."
     without = "loading" if kl is None else "loading and the KL of the answer"
-    return f"{words}, about {tokens / speed:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
+    seconds = tokens / speed
+    return f"{words}, about {seconds:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
 
 
 # --- cached: with leave to run its own code a model is another one than without ---------------------------------
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting tokens …")
-def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int]:
+def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int, int]:
     return estimate_tokens(source, _samples, trusted)
 
 

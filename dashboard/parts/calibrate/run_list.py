@@ -33,6 +33,7 @@ def part() -> None:
         pd.DataFrame([row_of(entry) for entry in entries]), on_select="rerun", selection_mode="multi-row",
         key="runs-table",
         column_config={"made": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+                       "tokens": st.column_config.NumberColumn(format="localized"),
                        "vision": st.column_config.NumberColumn(format="percent")},
     )  # fmt: skip
     chosen = [entries[place] for place in picked.selection.rows if place < len(entries)]

@@ -1,10 +1,12 @@
-"""Choosing calibration samples: the bundled ones, own pictures with a question each, or a file with its pictures.
+"""Choosing calibration samples: the bundled ones, own pictures, sounds and films with a question, or a file with
+them.
 
 What was uploaded stays with the session until it is taken away, at most `MAX_UPLOAD` bytes of it.
 """
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Sequence
 
 import streamlit as st
@@ -20,8 +22,7 @@ from mode_core.samples import (
     samples_digest,
     samples_from_uploads,
 )
-from mode_core.samples.images import thumbnail
-from mode_core.samples.records import IMAGE_SUFFIXES
+from mode_core.samples.images import LONE_SUFFIXES, medium, thumbnail
 from mode_core.samples.tables import TABLE_SUFFIXES
 
 MAX_UPLOAD = 400_000_000  # bytes kept of one session's uploads
@@ -30,8 +31,8 @@ MOST_TASKS = 12  # that are named in the mix
 MOST_REFUSED = 20  # that are named
 PICTURE_WIDTH = 108  # pixels
 SOURCES = ("Bundled samples", "Own pictures", "Own file", "Folder of this machine")
-QUESTION = "Describe the picture."
-PICTURES = [suffix[1:] for suffix in IMAGE_SUFFIXES]
+QUESTION = "Describe the {}."
+MEDIA = [suffix[1:] for suffix in LONE_SUFFIXES]
 
 
 def pick() -> SampleList:
@@ -54,7 +55,7 @@ def pick() -> SampleList:
 
 
 def mix_words(samples: SampleList) -> str:
-    """How many samples there are with pictures and without, and of which tasks: "12 with pictures (12 colour)"."""
+    """How many there are with pictures, with sounds, with neither, of which tasks: "12 with pictures (12 colour)"."""
     parts = []
     for kind, tasks in samples.mix().items():
         named = ", ".join(f"{count} {task}" for task, count in list(tasks.items())[:MOST_TASKS])
@@ -144,30 +145,32 @@ def _read_bundled(stamp: int) -> SampleList:
 
 
 def _pictures() -> SampleList:
-    """Own pictures, each with a question beside its thumbnail."""
-    kept = _uploads("pictures", "Pictures", PICTURES, "Several at once. Each becomes one sample with its question.")
+    """Own pictures, sounds and films, each with a question beside what it shows."""
+    kept = _uploads("pictures", "Pictures, sounds or films", MEDIA, "Each becomes one sample with its question.")
     if not kept:
         return SampleList()
     _twice("pictures", "the second one was left out. Rename one of them.")
-    st.caption(f"A field left empty asks: “{QUESTION}”")
+    usual = dict.fromkeys(f"“{QUESTION.format(medium(name))}”" for name in kept)
+    st.caption(f"A field left empty asks: {' or '.join(usual)}")
     told, texts = st.container(), {}
     for name, data in kept.items():
         shown, asked = st.columns([1, 4], vertical_alignment="center", wrap=False)
         with shown:
-            _show_thumbnail(name, data)
+            _show_medium(name, data)
+        own = QUESTION.format(medium(name))
         written = asked.text_input(
-            plain(name), key=f"samples:question:{name}", placeholder=QUESTION, persist_state="session"
+            plain(name), key=f"samples:question:{name}", placeholder=own, persist_state="session"
         )
-        texts[name] = written.strip() or QUESTION
-    with told:  # above the pictures, which may be many
+        texts[name] = written.strip() or own
+    with told:  # above these, which may be many
         return _read("pictures", kept, texts)
 
 
 def _files(kind: str = "files") -> SampleList:
-    """A table or zip, and the pictures that it names."""
+    """A table or zip, and the media that it names."""
     hint = 'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what?"}]}'
-    types = [*(suffix[1:] for suffix in TABLE_SUFFIXES), "zip", *PICTURES]
-    kept = _uploads(kind, "JSON, JSONL, CSV, TSV, Parquet or zip, with its pictures", types, hint)
+    types = [*(suffix[1:] for suffix in TABLE_SUFFIXES), "zip", *MEDIA]
+    kept = _uploads(kind, "JSON, JSONL, CSV, TSV, Parquet or zip, with its pictures, sounds and films", types, hint)
     if not kept:
         return SampleList()
     twice = _twice(kind, "neither is used. A browser sends names without folders: put all into one zip, and give that.")
@@ -191,7 +194,10 @@ def _read(kind: str, kept: dict[str, bytes], texts: dict[str, str]) -> SampleLis
     return found
 
 
-def _show_thumbnail(name: str, data: bytes) -> None:
+def _show_medium(name: str, data: bytes) -> None:
+    if (player := {"sound": st.audio, "film": st.video}.get(medium(name))) is not None:
+        player(data, format=mimetypes.guess_type(name)[0] or "video/mp4")
+        return
     try:
         st.image(_thumbnail(name, data), width="stretch", alt=name)
     except SampleError:
@@ -251,6 +257,9 @@ def _preview(samples: Sequence[Sample]) -> None:
             with st.container(width=PICTURE_WIDTH, gap=None):
                 if sample.images:
                     _preview_picture(sample.images[0])
+                for icon, sources in (("movie", sample.videos), ("graphic_eq", sample.audio)):
+                    for source in sources:
+                        st.caption(f":material/{icon}: {plain(source.name)}")
                 st.caption(plain(sample.text[:120]))
     if len(samples) > SHOWN:
         st.caption(f"… and {len(samples) - SHOWN} more.")

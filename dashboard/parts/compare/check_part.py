@@ -9,9 +9,9 @@ from dashboard import charts
 from dashboard.components import chart, show_table
 from dashboard.jobs import work
 from dashboard.parts.calibrate import sample_picker
-from dashboard.parts.compare import comparing_job
+from dashboard.parts.compare import comparing, comparing_job
 from dashboard.parts.compare.measured_evidence import choose_items
-from dashboard.state import estimating
+from dashboard.state import current_run, estimating
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.prediction import Check
@@ -28,7 +28,9 @@ def part() -> None:
     _start()
     found = estimating.check()
     if found is None:
-        st.info("The estimates of this run have not been checked.", icon=":material/science:")
+        st.info("The estimates of this run have not been checked. At the command line, where the model is:",
+                icon=":material/science:")  # fmt: skip
+        st.code(comparing.command(current_run.run_entry(), "check", "--run"), language="bash")
         return
     _shown(found)
 
@@ -81,5 +83,6 @@ def _shown(found: Check) -> None:
         )
         for one in found.trials
     ]
-    columns = ["method", "λ", "average bits", "KL, nats", "times uniform's (all items)", "from", "to"]
+    columns = ["method", "drawn to the mean by", "average bits", "KL, nats", "times uniform's (all items)",
+               "95 % from", "95 % to"]  # fmt: skip
     show_table(pd.DataFrame(rows, columns=columns))

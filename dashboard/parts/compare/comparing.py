@@ -26,9 +26,9 @@ class NotComparable(ModeError):
     """Two runs that say nothing about each other; the text says why."""
 
 
-def command(entry: RunEntry) -> str:
-    """The command line that measures the evidence of a run."""
-    return shlex.join(["python", "-m", "mode_core", "compare", "--runs", relative(entry.path)])
+def command(entry: RunEntry, verb: str = "compare", of: str = "--runs") -> str:
+    """The command line that measures the evidence of a run, or checks its estimates."""
+    return shlex.join(["python", "-m", "mode_core", verb, of, relative(entry.path)])
 
 
 AT = " λ "  # between a method and how far its costs were drawn to the mean, in names of `by_shrinkage`

@@ -25,8 +25,8 @@ def found_or_said(name: str = "") -> Evidence | None:
     if found is None:
         st.info(
             "Nothing was compared in this run yet. Every method is measured at every budget on the evaluation "
-            "samples, with several calibration draws; that takes minutes for the bundled model. Above, or from the "
-            "command line:",
+            "samples, with several calibration draws; that takes minutes for the bundled model. Under Methods by "
+            "budget, or at the command line, where the model is:",
             icon=":material/science:",
         )
         st.code(comparing.command(current_run.run_entry()), language="bash")
@@ -58,7 +58,9 @@ def told(found: Evidence) -> None:
     parts.append(f"{draws} calibration draws{kind}" if draws > 1 else "one calibration")
     if widths := settings.get("request", settings).get("widths"):  # earlier versions wrote its fields one by one
         parts.append(f"widths {plain(' '.join(map(str, widths)))}")
-    st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws.")
+    unknown = " It does not say how many items differ, as an earlier version made it: verdicts go by intervals alone."
+    st.caption(f"Measured, not estimated: {', '.join(parts)}. Intervals are 95 %, over items and calibration draws."
+               f"{unknown if found.paired['apart'].isna().any() else ''}")  # fmt: skip
 
 
 def choose_items(place: st.delta_generator.DeltaGenerator, found: set[str]) -> str:

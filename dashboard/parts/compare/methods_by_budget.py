@@ -53,8 +53,9 @@ def part() -> None:
         chart(figure, "methods", table=lambda: rows[rows["method"].isin(shown)])
     with right:
         against_one(found, metric, modality)
-    st.caption(explain({"kl": "KL divergence", "agreement": "agreement"}[metric]) if metric != "accuracy" else
-               "Accuracy: share of items answered exactly.")  # fmt: skip
+    words = {"kl": explain("KL divergence"), "agreement": explain("agreement")}
+    drawn = " λ: share by which costs were drawn to their layer's mean." * any(comparing.AT in one for one in shown)
+    st.caption(words.get(metric, "Accuracy: share of items answered exactly.") + drawn)
 
 
 def metric_and_modality(found: Evidence) -> tuple[str, str]:

@@ -12,10 +12,11 @@ from dashboard.charts.measures import starved, starved_cells
 from dashboard.components import show_table
 from dashboard.parts.controls import next_step, scroll_later
 from dashboard.state import address, current_run, estimating, solving
+from dashboard.state.remembered import remembered
 from dashboard.words import tables
-from mode_core.importance import ImportanceError, frequencies
-from mode_core.importance.bias import busiest_ranks
-from mode_core.importance.folds import jackknife, used_folds
+from mode_core.importance import ImportanceError
+from mode_core.importance.bias import busiest_ranks, starved_total
+from mode_core.importance.folds import Interval, over_folds
 from mode_core.modalities import ALL, TEXT_TOKENS, VISION_TOKENS
 from mode_core.statistics import ExpertStatistics
 
@@ -33,7 +34,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
     found, doubt = consequence(grid), few(total, looked)
     st.markdown(
         f"**{total} of the {looked} busiest text experts are in the lower half of their layer when all tokens are "
-        f"counted together**{reach(total, looked)}. {found.sentence(total)}{f' :orange[{doubt}]' if doubt else ''}"
+        f"counted together**{reach(looked)}. {found.sentence(total)}{f' :orange[{doubt}]' if doubt else ''}"
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         if found.shown is not None:
@@ -49,7 +50,8 @@ def headline(grid: charts.FrequencyGrid) -> None:
         with st.popover(f"Which {total}?", type="tertiary", on_change="rerun", key="starved") as shown:
             if shown.open:
                 st.caption("Among the busiest for text, but in the lower half by all tokens counted together.")
-                show_table(tables.starved_table(grid).drop(columns="bank"), width=460, height=300)
+                rows = tables.starved_table(grid).drop(columns="bank")
+                show_table(rows, width=460, height=min(36 * (total + 1) + 2, 530))
         next_step("Give every expert its bits", "budget")
 
 
@@ -74,7 +76,7 @@ class Consequence:
         if self.fewer is None:
             return ""
         some = f"**{self.fewer}** of them" if self.fewer else "none of them"
-        return f"At {self.bits:.3g} bits on average, counting gives {some} fewer bits than MODE does."
+        return f"At {self.bits:.3g} bits on average, counting gives {some} fewer bits than the paper's MODE does."
 
 
 def consequence(grid: charts.FrequencyGrid) -> Consequence:
@@ -91,33 +93,32 @@ def consequence(grid: charts.FrequencyGrid) -> Consequence:
         return Consequence(bits, 0, None)
     fallen = busiest_ranks(grid.shares[ALL]) - busiest_ranks(grid.shares[TEXT_TOKENS])
     row, expert = np.unravel_index(np.argmax(np.where(robbed, fallen, -np.inf)), robbed.shape)
-    why = f"Counting gives it {theirs[row, expert]:.0f} bits, MODE {ours[row, expert]:.0f}."
+    why = f"Counting gives it {theirs[row, expert]:.0f} bits, the paper's MODE {ours[row, expert]:.0f}."
     return Consequence(bits, int(robbed.sum()), (int(row), int(expert)), why)
 
 
-def interval(total: int, looked: int) -> tuple[int, int] | None:
+def interval(looked: int) -> tuple[int, int] | None:
     """95 % interval of the number of starved experts by the folds, in 0 to `looked`; None where there are too few, or
     traffic that has none."""
     if current_run.profile() is not None:
         return None
     now = address.choices().request
     try:
-        without = _without(current_run.run_key(), current_run.statistics(), now.key_ratio, now.signal)
+        found = _interval(current_run.run_key(), current_run.statistics(), now.key_ratio, now.signal)
     except ImportanceError:
         return None
-    found = jackknife(np.float64(total), without)
     return max(0, int(np.floor(found.low))), min(looked, int(np.ceil(found.high)))
 
 
-def reach(total: int, looked: int) -> str:
+def reach(looked: int) -> str:
     """The interval in words."""
-    found = interval(total, looked)
+    found = interval(looked)
     return "" if found is None else f" (95 % interval over samples: {found[0]} to {found[1]})"
 
 
 def few(total: int, looked: int) -> str:
     """A warning where other samples might have said something quite different; empty where not."""
-    samples, found = len(current_run.statistics().samples), interval(total, looked)
+    samples, found = len(current_run.statistics().samples), interval(looked)
     if current_run.profile() is not None:
         return ""
     if found is None:
@@ -127,11 +128,9 @@ def few(total: int, looked: int) -> str:
     return ""
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _without(key: tuple, _statistics: ExpertStatistics, key_ratio: float, signal: str) -> np.ndarray:
-    """Starved experts without each fold: `[F]`."""
-    found = []
-    for fold in used_folds(_statistics):
-        shares = frequencies(_statistics, key_ratio, signal, fold)
-        found.append(starved_cells(charts.FrequencyGrid.of(_statistics, shares, key_ratio, signal)).sum())
-    return np.array(found, dtype=float)
+@remembered(64)
+def _interval(key: tuple, _statistics: ExpertStatistics, key_ratio: float, signal: str) -> Interval:
+    """Of the number of starved experts."""
+    return over_folds(
+        _statistics, lambda fold: starved_total(_statistics, key_ratio, signal, TEXT_TOKENS, ALL, fold)[0]
+    )

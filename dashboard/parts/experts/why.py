@@ -14,12 +14,11 @@ from dashboard.parts.budget import halves
 from dashboard.state import current_run, estimating, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
+from dashboard.words.sizes import power_of_ten
 from mode_core.allocation import Allocation, AllocationError, worth_of_a_bit
 from mode_core.importance import METHODS, CostTable, ImportanceError
 from mode_core.request import AllocationRequest, Quantizer
 from mode_core.statistics import ExpertStatistics
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def part(bank: str, expert: int) -> None:
@@ -50,7 +49,7 @@ def reason(costs: CostTable, found: Allocation, bank: str, expert: int) -> str:
     rows = [
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---:|" * len(widths),
-        f"| cost{', ' * bool(unit)}{unit} | " + " | ".join(cells) + " |",
+        f"| predicted damage{', ' * bool(unit)}{unit} | " + " | ".join(cells) + " |",
     ]
     return f"{sentence(costs, found, bank, expert, lambda cost: told(cost) + unit)}\n\n" + "\n".join(rows)
 
@@ -58,7 +57,7 @@ def reason(costs: CostTable, found: Allocation, bank: str, expert: int) -> str:
 def in_one_unit(largest: float) -> tuple[Callable[[float], str], str]:
     """What writes costs of this size without a power of ten in each of them, and that power."""
     power = 3 * int(np.floor(np.log10(largest) / 3)) if largest > 0 else 0
-    return lambda cost: f"{cost / 10.0**power:.3g}", f"×10{str(power).translate(_RAISED)}" * (power != 0)
+    return lambda cost: f"{cost / 10.0**power:.3g}", power_of_ten(power) * (power != 0)
 
 
 def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: Callable[[float], str]) -> str:
@@ -77,7 +76,8 @@ def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: 
     up = "there is no wider one" if np.isnan(gain[at]) else f"a bit more would save {told(gain[at])}"
     down = "there is no narrower one" if np.isnan(loss[at]) else f"a bit less would cost {told(loss[at])}"
     where = "this layer" if found.scope == "bank" else "the model"
-    return f"{start} Here {up} and {down}; elsewhere in {where} the next bit saves {told(np.nanmax(gain))} at most."
+    price = f"elsewhere in {where} the next bit saves {told(np.nanmax(gain))} at most"
+    return f"{start} By predicted damage, {up} here, and {down}; {price}."
 
 
 def others(bank: str, expert: int) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import show_table
+from dashboard.components import in_session, show_table
 from dashboard.jobs import work
+from dashboard.parts.budget import deployment
 from dashboard.parts.calibrate import trust
 from dashboard.parts.export.archive import zipped
 from dashboard.parts.export.commands import PROGRAM
 from dashboard.parts.quantize import quantizing
 from dashboard.shell import jobs_panel
-from dashboard.state import address, current_run, estimating, folders, process_wide, solving
+from dashboard.state import address, current_run, estimating, folders, model_sources, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core import bundled
 from mode_core.allocation import Allocation
@@ -60,9 +61,13 @@ def group_part() -> str:
 
 def form_part(group: str) -> Target:
     """Which form of the group."""
+    engine = deployment.engine()
     forms = {name: target for name, target in TARGETS.items() if target.group == group}
+    if engine and engine.name in forms:  # what was asked for comes first
+        forms = {engine.name: engine} | forms
     name = st.radio(
-        "Form", list(forms), format_func=lambda name: _title(forms[name]), captions=list(map(_whom, forms.values())),
+        "Form", list(forms), format_func=lambda name: _title(forms[name], engine),
+        captions=[_whom(target) for target in forms.values()],
         **address.bind_place("form", list(TARGETS), FIRST, key="export:target"),
     )  # fmt: skip
     target = forms[name]
@@ -112,8 +117,10 @@ def _first_of(group: str) -> None:
     address.put(form=None if form == FIRST else form)
 
 
-def _title(target: Target) -> str:
-    return target.title + (" :blue-badge[recommended]" if target.recommended else "")
+def _title(target: Target, engine: Target | None) -> str:
+    """With a mark on the one for the chosen engine, else on the recommended one."""
+    mark = f"for {engine.engine}" if target is engine else "recommended" if target.recommended and not engine else ""
+    return target.title + (f" :blue-badge[{mark}]" if mark else "")
 
 
 def _whom(target: Target) -> str:
@@ -155,7 +162,8 @@ def _price(target: Target, chosen: Allocation) -> None:
     fitted = fit(chosen, target, **known, budget_per=told(target).get("budget_per", MODEL))
     check_widths(target, fitted.allocation)
     if fitted.price is None:
-        st.caption(":material/check: These bits fit this target as they are.")
+        if not deployment.other_group(target):
+            st.caption(":material/check: These bits fit this target as they are.")
     else:
         price = fitted.price
         times = "" if price["times"] is None else f" ({price['times']:.2f} times)"
@@ -200,8 +208,21 @@ def _preview(target: Target, chosen: Allocation) -> None:
 
 
 def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
-    """Download, or write to a folder."""
-    if target.needs_model and (source := current_run.run().model_source):
+    """Download, or write to a folder; where neither can be, what to do."""
+    source = current_run.run().model_source
+    if target.needs_model and not model_sources.at_hand(source):
+        st.info(f"The model of this run is not on this machine ({plain(source or 'not named')}), so this form "
+                "cannot be written here. A recipe and the bits as data need only the run; the commands below write "
+                "this form where the model is.", icon=":material/cloud_off:")  # fmt: skip
+        return
+    if group := deployment.other_group(target):
+        now, size = solving.quantizer().group_size, group["group_size"]
+        st.warning(f"This form cannot hold groups of {'whole rows' if now < 0 else now} with matrices of this model's "
+                   f"sizes; {size} fits.", icon=":material/grid_on:")  # fmt: skip
+        st.button(f"Take groups of {size}", type="primary", key="export:group_size", on_click=address.choose,
+                  kwargs=group, help="More scales: a little larger, and no less exact.")  # fmt: skip
+        return
+    if target.needs_model:
         trust.switch(source)
     if missing := missing_package(target):
         st.info(missing, icon=":material/inventory_2:")
@@ -210,8 +231,8 @@ def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     row = st.container(horizontal=True)
     if not target.needs_model:
         row.download_button(
-            "Download as zip", lambda: _download(target, chosen, folder.name), f"{folder.name}.zip", "application/zip",
-            on_click="ignore", type="primary", width="stretch", key="export:download",
+            "Download as zip", in_session(lambda: _download(target, chosen, folder.name)), f"{folder.name}.zip",
+            "application/zip", on_click="ignore", type="primary", width="stretch", key="export:download",
         )  # fmt: skip
     where = f"Writes to {plain(folders.relative(folder))}; an earlier export there is replaced."
     if row.button(

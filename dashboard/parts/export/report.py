@@ -22,8 +22,9 @@ h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { font-size: 1.15rem; margin
 table { border-collapse: collapse; font-size: 0.9rem; } td, th { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left;
 border-bottom: 1px solid #e3e5e8; vertical-align: top; } .quiet { color: #5b616b; } figure { margin: 1rem 0; }
 figcaption { color: #5b616b; font-size: 0.9rem; } pre { background: #f5f6f8; padding: 0.8rem; overflow-x: auto; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } summary { cursor: pointer; } nav { columns: 3; font-size: 0.9rem; }
 """
+FOLDED = 20  # rows; longer tables open by a click
 # Nothing that stands in a report, whoever wrote it, asks another machine for anything.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -44,18 +45,20 @@ def report(title: str, about: str, sections: Sequence[Section]) -> str:
     """The whole file. Everything that is not a figure's own markup is escaped; Plotly stands inside, once."""
     made = time.strftime("%Y-%m-%d %H:%M")
     body = "\n".join(_section(section, number) for number, section in enumerate(sections))
+    links = (f"<a href='#{number}'>{html.escape(section.title)}</a>" for number, section in enumerate(sections))
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f"<meta http-equiv='Content-Security-Policy' content=\"{_POLICY}\">"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body>"
-        f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(about)} Made {made}.</p>{body}</body></html>\n"
+        f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(about)} Made {made}.</p>"
+        f"<nav>{'<br>'.join(links)}</nav>{body}</body></html>\n"
     )
 
 
 def _section(section: Section, number: int) -> str:
-    parts = [f"<h2>{html.escape(section.title)}</h2>"]
+    parts = [f"<h2 id='{number}'>{html.escape(section.title)}</h2>"]
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences]
     if section.facts:
         rows = "".join(
@@ -64,10 +67,16 @@ def _section(section: Section, number: int) -> str:
         )
         parts.append(f"<table>{rows}</table>")
     parts += [_figure(figure, f"figure-{number}-{place}") for place, figure in enumerate(section.figures)]
-    parts += [f"<div class='wide'>{frame.to_html(index=False, border=0, na_rep='–')}</div>" for frame in section.tables]
+    parts += map(_table, section.tables)
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "\n".join(parts)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """Whole; folded where it is long, so that nobody scrolls past thousands of rows."""
+    rows = f"<div class='wide'>{frame.to_html(index=False, border=0, na_rep='–')}</div>"
+    return f"<details><summary>Table of {len(frame):,} rows</summary>{rows}</details>" if len(frame) > FOLDED else rows
 
 
 def _figure(figure: go.Figure, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,9 @@ import plotly.graph_objects as go
 
 from dashboard import charts
 from dashboard.charts.measures import starved
+from dashboard.parts.learn.lesson_claims import Facts, Finding
 from dashboard.state import address, current_run, solving
+from dashboard.state.remembered import remembered
 from mode_core.importance.bias import BUSIEST
 
 
@@ -22,7 +24,8 @@ class Scene:
 
     `picture(shown)` draws the question or the answer; `control(follow)` is drawn below it once the answer is shown,
     with what a dragged slider changes at once;
-    `prepare()` sets what the next page should open with; `table()` are the rows behind the picture.
+    `prepare()` sets what the next page should open with; `table()` are the rows behind the picture; `findings()` is
+    what this run says of the lesson's claims.
     """
 
     picture: Callable[[bool], go.Figure] | None
@@ -35,6 +38,7 @@ class Scene:
     table: Callable[[], pd.DataFrame] | None = None
     note: str = ""
     command: str = ""
+    findings: Callable[[], list[Finding]] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,22 @@ class Ground:
     def shares(self, kind: str) -> np.ndarray:
         """`[E]`; NaN where no such token came here."""
         return self.grid.shares[kind][self.row, : self.experts].astype(float)
+
+    def findings(self, check: Callable[..., list[Finding]], *asked: Hashable) -> list[Finding]:
+        """What the run says of claims, by one function of `lesson_claims`; kept."""
+        now, calibrated = address.choices().request, current_run.profile() is None
+        facts = Facts(current_run.statistics(), now.key_ratio, now.signal, calibrated)
+        return _found((*current_run.run_key(), now.key_ratio, now.signal), facts, check, *asked)
+
+
+@remembered(64)
+def _found(key: tuple, facts: Facts, check: Callable[..., list[Finding]], *asked: Hashable) -> list[Finding]:
+    return check(facts, *asked)
+
+
+def lecturing() -> bool:
+    """Does the address ask for letters that can be read in a lecture hall?"""
+    return address.chosen("lecture", ("on",), None) is not None
 
 
 def empty(why: str, command: str = "") -> Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import charts
+from dashboard.charts import lecture, theme
 from dashboard.charts import lesson as pictures
-from dashboard.charts import theme
 from dashboard.charts.measures import most_starved
 from dashboard.parts.compare import comparing
+from dashboard.parts.learn import lesson_claims
 from dashboard.parts.learn.lesson_controls import (
     RIVALS,
     TOKENS,
@@ -24,15 +26,16 @@ from dashboard.parts.learn.lesson_controls import (
     rival_control,
 )
 from dashboard.parts.learn.lesson_facts import band, growth, half_of_work, nearest, stay_among, tokens_for_half
-from dashboard.parts.learn.lesson_ground import Ground, Scene, empty
+from dashboard.parts.learn.lesson_ground import Ground, Scene, empty, lecturing
 from dashboard.parts.tokens import token_view
 from dashboard.state import address, comparisons, current_run, kept_samples, solving
 from dashboard.words import names
 from mode_core.allocation import AllocationError
 from mode_core.comparison import EvidenceError
-from mode_core.importance import bias
+from mode_core.evaluation.verdicts import verdict
+from mode_core.importance import CostTable, bias
 from mode_core.importance.key_tokens import token_ranks
-from mode_core.modalities import KEY_TOKENS, TEXT_TOKENS, VISION_TOKENS
+from mode_core.modalities import ALL, KEY_TOKENS, KINDS, TEXT_TOKENS, VISION_TOKENS
 
 
 def router(ground: Ground) -> Scene:
@@ -50,6 +53,7 @@ def router(ground: Ground) -> Scene:
         lambda _: layer_control(ground.grid.axes, ground.bank),
         lambda: address.put(view="load"),
         lambda: pd.DataFrame({"expert": np.arange(shares.size), "share_of_all_tokens": shares}),
+        findings=lambda: ground.findings(lesson_claims.router),
     )
 
 
@@ -66,12 +70,14 @@ def frequency(ground: Ground) -> Scene:
         ground.grid.counts[TEXT_TOKENS][ground.row].sum(),
     )
 
+    letters = lecture.LETTERS if lecturing() else 10.5
+
     def prepare() -> None:
         address.put(view="rank")
         current_run.select(bank=ground.bank, expert=worst)
 
     return Scene(
-        lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown),
+        lambda shown: pictures.rank_slopes(by_text, by_all, ground.top, shown, letters),
         f"Here are {vision / max(words, 1):.1f} vision tokens for each of text. Of the {ground.top} busiest experts "
         "for text, how many fall into the lower half when all are counted together?",
         ("none", "1 or 2", "3 or 4", "5 or more"),
@@ -80,6 +86,7 @@ def frequency(ground: Ground) -> Scene:
         lambda _: layer_control(ground.grid.axes, ground.bank),
         prepare,
         lambda: pd.DataFrame({"expert": np.arange(text.size), "rank for text": by_text, "rank for all tokens": by_all}),
+        findings=lambda: ground.findings(lesson_claims.frequency),
     )
 
 
@@ -106,7 +113,8 @@ def redundancy(ground: Ground) -> Scene:
         if not shown:
             flat = np.zeros(one.scores.size)
             one = charts.Overlay("", one.scores, flat, flat.astype(bool))
-        return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=pictures.HEIGHT - 42)
+        tall = lecture.LEAST if lecturing() else pictures.HEIGHT - 42
+        return charts.token_overlays(uri, held.grids[0], [one], width=480, shape=shape, tallest=tall)
 
     options = (5, 15, 30, 45)
     return Scene(
@@ -118,6 +126,14 @@ def redundancy(ground: Ground) -> Scene:
         f"**{100 * needed:.0f} %** hold half of it, in layer {tick(ground)}.",
         ratio_control,
         table=lambda: pd.DataFrame({"rank": token_ranks(values) + 1, "token": np.arange(values.size), "score": values}),
+        findings=lambda: lesson_claims.redundancy(
+            [one.scores[now.signal] for one in scores.values() if now.signal in one.scores],
+            [
+                (one["vision_tokens"], one["text_tokens"])
+                for one in kept_samples.sample_records().values()
+                if one.get("vision_tokens")
+            ],
+        ),
     )
 
 
@@ -138,6 +154,7 @@ def denoised(ground: Ground) -> Scene:
         ratio_control,
         lambda: address.put(view="difference"),
         lambda: pd.DataFrame({"expert": np.arange(key.size), "all_vision_share": vision, "key_vision_share": key}),
+        findings=lambda: ground.findings(lesson_claims.denoised),
     )
 
 
@@ -165,6 +182,7 @@ def sensitivity(ground: Ground) -> Scene:
             .rename_axis("expert")
             .reset_index()
         ),
+        findings=lambda: ground.findings(lesson_claims.sensitivity, kind, KINDS[kind].title, few),
     )
 
 
@@ -175,9 +193,8 @@ def program(ground: Ground) -> Scene:
     except AllocationError as impossible:
         return empty(str(impossible))
     costs = solving.costs()
-    ordered = np.argsort(costs.bits)
-    table = costs[ground.bank][:, ordered]
-    stake, bits = table[:, 0] - table[:, -1], np.asarray(allocation.bits[ground.bank])
+    stakes = at_stake(costs)
+    stake, bits = stakes[ground.bank], np.asarray(allocation.bits[ground.bank])
     widths = sorted(costs.bits)
     middle = min(widths, key=lambda width: abs(width - solving.bits_asked()))
     count, options = int((bits == middle).sum()), (0.1, 0.35, 0.65, 0.95)
@@ -192,7 +209,27 @@ def program(ground: Ground) -> Scene:
         budget_control,
         lambda: current_run.select(bank=ground.bank, expert=int(np.argmax(stake))),
         lambda: pd.DataFrame({"expert": np.arange(stake.size), "at_stake": stake, "bits": bits}),
+        findings=lambda: lesson_claims.program(allocation, stakes, by_formula(), drawn_method()),
     )
+
+
+def at_stake(costs: CostTable) -> dict[str, np.ndarray]:
+    """What the widest width saves each expert over the narrowest: bank → `[E]`."""
+    few, many = (costs.bits.index(width) for width in (min(costs.bits), max(costs.bits)))
+    return {bank: table[:, few] - table[:, many] for bank, table in costs.items()}
+
+
+def by_formula() -> dict[str, np.ndarray] | None:
+    """The same by the lesson's formula; None where that is what is chosen."""
+    asked = solving.request()
+    formula = replace(asked, method="mode", shrinkage=0.0)
+    return None if formula.costs_alone == asked.costs_alone else at_stake(solving.costs_of(formula))
+
+
+def drawn_method() -> str:
+    """The chosen method and how far its costs are drawn to the mean."""
+    asked = solving.request()
+    return names.method(asked.method) + f", drawn to the mean by {asked.shrinkage:g}" * (asked.shrinkage > 0)
 
 
 def evidence(ground: Ground) -> Scene:
@@ -210,16 +247,16 @@ def evidence(ground: Ground) -> Scene:
             comparing.command(current_run.run_entry()),
         )
     rival = st.session_state.get("learn:rival", RIVALS[0])
-    rows = found.paired[(found.paired["method"] == ours) & (found.paired["against"] == rival)]
-    rows = rows[(rows["metric"] == "kl") & (rows["modality"] == TEXT_TOKENS)].sort_values("average_bits")
+    both = found.paired[(found.paired["method"] == ours) & (found.paired["against"] == rival)]
+    both = both[(both["shrinkage"] == 0) & both["metric"].isin(("kl", "accuracy")) & (both["modality"] != ALL)]
+    rows = both[(both["metric"] == "kl") & (both["modality"] == TEXT_TOKENS)].sort_values("average_bits")
     if rows.empty:
         return empty("MODE was not measured against counting in this run.")
     middle = rows.iloc[(rows["average_bits"] - 2.5).abs().argmin()]
-    right = 0 if middle["high"] < 0 else 2 if middle["low"] > 0 else 1
-    verdict = ("is surely better than", "cannot be told apart from", "is surely worse than")[right]
+    right = list(OUTCOMES).index(verdict(*middle[["metric", "low", "high", "apart"]]))
     return Scene(
         lambda shown: (
-            charts.paired_by_budget(found.paired, ours, rival, "kl", names.short_method)
+            charts.paired_by_budget(both, ours, rival, "kl", names.short_method)
             if shown
             else theme.empty(
                 "Predict first: the measured differences come then.", "MODE minus its rival", pictures.HEIGHT
@@ -229,14 +266,16 @@ def evidence(ground: Ground) -> Scene:
         f"{names.short_method(rival)}?",
         ("surely better", "not to be told apart", "surely worse"),
         right,
-        f"MODE **{verdict}** {names.short_method(rival)} there: {middle['difference']:+.3g} nats "
-        f"({middle['low']:+.3g} to {middle['high']:+.3g}).",
+        f"MODE **{list(OUTCOMES.values())[right]}** {names.short_method(rival)} there: "
+        f"{middle['difference']:+.3g} nats ({middle['low']:+.3g} to {middle['high']:+.3g}).",
         lambda _: rival_control(),
         lambda: address.put(section="methods", metric="kl"),
         lambda: rows,
+        findings=lambda: lesson_claims.evidence(both, "MODE", names.short_method(rival)),
     )
 
 
+OUTCOMES = {"better": "is surely better than", "level": "cannot be told apart from", "worse": "is surely worse than"}
 SCENES: dict[str, Callable[[Ground], Scene]] = {
     "router": router,
     "frequency": frequency,

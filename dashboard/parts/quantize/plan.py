@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import streamlit as st
 
+from dashboard.parts.budget.halves import is_split
 from dashboard.state import current_run, estimating, solving
 from dashboard.words import names
 from dashboard.words.sizes import size_text
@@ -41,6 +42,7 @@ def part() -> tuple[Allocation, Allocation]:
         delta_color="off",
         delta_arrow="off",
     )
-    spread = " · ".join(f"{counts[width]:,} experts at {width} bits" for width in sorted(counts))
+    entries = names.of_experts(is_split(chosen.bits))
+    spread = " · ".join(f"{counts[width]:,} {entries} at {width} bits" for width in sorted(counts))
     st.caption(f"{spread}. The rival: {estimating.uniform_name(uniform)}, of the same size.")
     return chosen, uniform

@@ -62,13 +62,14 @@ def _when(found: Measurement) -> str:
     return time.strftime("%d %b, %H:%M", time.localtime(found.made))
 
 
-def part() -> None:
-    """What was measured, marked stale where the settings have changed since."""
+def part(ready: bool) -> None:
+    """What was measured, marked stale where the settings have changed since; `ready`: can it be measured now?"""
     for name, why in process_wide.damaged_measurements().items():
         st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     found = shown()
     if found is None:
-        st.info("Nothing has been measured with this run yet. Press “Quantize and measure”.", icon=":material/info:")
+        what_next = " Press “Quantize and measure”." * ready
+        st.info(f"Nothing has been measured with this run yet.{what_next}", icon=":material/info:")
         return
     stale = found.fingerprint != solving.fingerprint()
     about = f"Measured on {_when(found)} with: {plain(describe(found.settings))}."
@@ -94,7 +95,7 @@ def part() -> None:
     else:
         figure = accuracy_by_task(frame).update_xaxes(automargin=True)  # tasks may have long names
         chart(figure, key="quantize-accuracy", table=lambda: frame)
-    left, right = st.columns(2)
+    left, right = st.columns([1.25, 1])
     with left:
         st.markdown("**Distance to the original**, KL in nats (less is better)")
         show_table(measured.divergence_frame(found), column_config=DIVERGENCE)

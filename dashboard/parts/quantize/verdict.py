@@ -8,12 +8,12 @@ import pandas as pd
 
 from dashboard.state.choices import describe
 from dashboard.state.measured import ALLOCATION, ORIGINAL, UNIFORM, Measurement
+from dashboard.words.names import VERDICTS
 from dashboard.words.sizes import size_text
 from mode_core.evaluation.answer_rows import AnswerRow, side_by_side
 from mode_core.evaluation.records import normalised
 from mode_core.evaluation.verdicts import Paired, paired
 
-WORDS = {"better": "surely better", "worse": "surely worse", "level": "not told apart"}
 WHO = ("All that differ", "This allocation parts", "Uniform parts", "Both part")
 
 
@@ -27,7 +27,7 @@ def sentence(found: Measurement) -> tuple[str, str]:
     parts, tones = [], set()
     for measure, title in (("kl", "by distance to the original"), ("correct", "by exact answers")):
         if (one := of(found, measure)) is not None:
-            parts.append(f"**{WORDS[one.verdict]} {title}** ({_numbers(one)})")
+            parts.append(f"**{VERDICTS[one.verdict]} {title}** ({_numbers(one)})")
             tones.add(one.verdict)
     if not parts:
         return "These items have neither answers nor a distance to the original, so there is no verdict.", "level"
@@ -61,10 +61,10 @@ def history(known: Sequence[Measurement], now: str) -> pd.DataFrame:
                 "items": len(found.scores[ORIGINAL].answers),
                 "KL here": found.scores[ALLOCATION].kl,
                 "KL uniform": found.scores[UNIFORM].kl,
-                "by distance": WORDS[kl.verdict] if kl else "–",
+                "by distance": VERDICTS[kl.verdict] if kl else "–",
                 "answers here": found.scores[ALLOCATION].accuracy,
                 "answers uniform": found.scores[UNIFORM].accuracy,
-                "by answers": WORDS[right.verdict] if right else "–",
+                "by answers": VERDICTS[right.verdict] if right else "–",
             }
         )
     return pd.DataFrame(rows)

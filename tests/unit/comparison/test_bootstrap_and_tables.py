@@ -93,7 +93,18 @@ def test_pairing_cancels_what_methods_share(measured):
     np.testing.assert_allclose(own[["difference", "low", "high"]], -0.1, atol=1e-5)
     back = paired.query("method == 'frequency' and against == 'mode' and metric == 'kl'")
     np.testing.assert_allclose(back["difference"], 0.1, atol=1e-5)
+    assert dict(zip(back["modality"], back["apart"], strict=True)) == {"text": 10, "vision": 5, "all": 15}
     assert not len(paired.query("method == against"))
+
+
+def test_items_are_apart_where_their_mean_over_the_draws_differs(measured):
+    """By hand: one item is answered otherwise in one draw, another in two draws that cancel."""
+    right = np.ones((2, 3, len(TASKS)), np.float32)
+    right[0, 1, 2] = right[0, 0, 4] = right[1, 2, 4] = right[1, 0, 7] = right[1, 1, 12] = 0
+    made = replace(measured, combinations=measured.combinations[:3:2], values=dict.fromkeys(measured.values, right))
+    _, paired = score_tables(made, TASKS, MODALITIES, "rtn", 20, 0)
+    own = paired.query("method == 'mode' and metric == 'accuracy'")
+    assert dict(zip(own["modality"], own["apart"], strict=True)) == {"text": 2, "vision": 1, "all": 3}
 
 
 def test_a_shrunk_method_is_set_against_itself_as_it_is(measured):
@@ -109,11 +120,12 @@ def test_a_shrunk_method_is_set_against_itself_as_it_is(measured):
 
 def test_tables_without_a_shrinkage_are_read_as_zero(measured, tmp_path):
     made = score_tables(measured, TASKS, MODALITIES, "rtn", 300, 0)
-    scores, paired = (table.drop(columns="shrinkage") for table in made)
+    scores, paired = (table.drop(columns=["shrinkage", "apart"], errors="ignore") for table in made)
     empty = {name: pd.DataFrame(columns=list(TABLES[name])) for name in ("ranking", "truth")}
     Evidence(scores, paired, **empty, info={}).save(tmp_path)
     again = Evidence.load(tmp_path)
     assert set(again.scores["shrinkage"]) == set(again.paired["shrinkage"]) == {0.0}
+    assert again.paired["apart"].isna().all()
 
 
 def test_rank_correlations_are_scipys_and_a_flat_method_has_none():

@@ -6,6 +6,7 @@ import pytest
 
 from mode_core.errors import SettingsError
 from mode_core.evaluation import ScoredAnswer, Scores, paired
+from mode_core.evaluation.verdicts import verdict
 
 
 def scores(kl: list[float], right: list[bool | None]) -> Scores:
@@ -34,6 +35,14 @@ def test_few_items_that_differ_tell_nothing_whatever_the_bootstrap_says() -> Non
     assert paired(*five, "kl").high < 0 and paired(*five, "kl").verdict == "level"
     assert paired(*six, "kl").verdict == "better"
     assert paired(NEAR, FAR, "correct").apart == 3 and paired(NEAR, FAR, "correct").verdict == "level"
+
+
+def test_one_rule_for_tables_of_evidence_too() -> None:
+    """By interval, direction of the measure and number of items; where that was not kept, by the interval alone."""
+    assert verdict("kl", -0.2, -0.1, 6) == verdict("accuracy", 0.1, 0.2, 6) == "better"
+    assert verdict("kl", 0.1, 0.2, 60) == verdict("agreement", -0.2, -0.1, 60) == "worse"
+    assert verdict("kl", -0.2, -0.1, 5) == verdict("kl", -0.1, 0.1, 60) == verdict("accuracy", 0.0, 0.2, 9) == "level"
+    assert verdict("kl", -0.2, -0.1, float("nan")) == "better"
 
 
 def test_an_interval_that_holds_nought_is_level_and_so_is_the_same_model() -> None:

@@ -12,8 +12,11 @@ from safetensors.torch import load_file
 
 from mode_core.allocation.records import Allocation
 from mode_core.export import TARGETS, ExportError, export
+from mode_core.export.compressed_tensors import check_groups, common_group
+from mode_core.export.mlx import mlx_group
 from mode_core.models import ensure_torchvision
 from mode_core.quantization import quantize_experts
+from mode_core.statistics import BankShape
 from tests.conftest import packable_allocation
 
 ensure_torchvision()  # compressed-tensors imports transformers' models
@@ -121,6 +124,16 @@ def test_patterns_match_the_names_of_both_engines(packable_model, tmp_path) -> N
             assert not groups_for(settings, f"{head}.layers.1{layer}.mlp.experts.5.down_proj")
     with pytest.raises(ExportError, match="would differ in group size, which vLLM refuses; choose group size 32 or"):
         export("compressed_tensors", allocation, tmp_path / "other", loaded=packable_model, group_size=96)
+
+
+def test_a_group_size_that_all_rows_share_by_hand() -> None:
+    shapes = {"a": BankShape(0, 2, hidden=64, intermediate=96, top_k=1), "b": BankShape(1, 2, 64, 64, 1)}
+    assert common_group(shapes, 32) == 32  # both rows hold whole groups of it
+    assert common_group(shapes, 96) == common_group(shapes, -1) == 32  # rows of 64 and of 96
+    assert mlx_group(shapes, 128) == mlx_group(shapes, -1) == 64 and mlx_group(shapes, 32) == 32
+    check_groups(shapes, common_group(shapes, 128))  # which writing takes
+    narrow = {"a": BankShape(0, 2, 24, 24, 1)}
+    assert mlx_group(narrow, 16) == 16  # none fits; writing says so
 
 
 def test_the_targets_name_what_breaks() -> None:

@@ -109,7 +109,10 @@ def test_the_file_holds_our_weights_and_the_rest_as_it_was(by_plan, bundled_mode
             theirs = tensors.pop(names.get_name(short, try_suffixes=(".weight",)))
             assert (values_of(theirs) == ours.float().numpy().reshape(theirs.data.shape[0], -1).squeeze()).all(), full
     assert not tensors
-    assert any("convert_hf_to_gguf.py" in note for note in result.manifest["notes"])
+    eyes = bundled_model.model.config.vision_config
+    side = eyes.patch_size * eyes.spatial_merge_size
+    for said in ("convert_hf_to_gguf.py", f"with black to whole multiples of {side} pixels"):
+        assert any(said in note for note in result.manifest["notes"])
 
 
 @pytest.fixture(scope="module")

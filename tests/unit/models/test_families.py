@@ -6,6 +6,7 @@ All models are random with fixed seeds, float32 on the CPU. Probed logits are th
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from mode_core.evaluation import evaluate, record_reference
 from mode_core.export import export
 from mode_core.export.rotated import write_rotated
 from mode_core.importance import cost_table, frequencies
-from mode_core.models import PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
+from mode_core.models import AUDIO, PADDING, TEXT, VISION, ExpertBank, LoadedModel, load_model
 from mode_core.probing.probe import Probe
 from mode_core.probing.redundancy import query_positions
 from mode_core.probing.signals import SIGNALS
@@ -34,13 +35,15 @@ from mode_core.samples import read_samples
 from tests.families import table
 from tests.families.making import class_name, save_family
 from tests.families.registry import FAMILIES, Family
+from tests.sounds import sound
 
-BITS, GROUP = (2, 4), 16
+BITS, GROUP, SECONDS = (2, 4), 16, 0.5
 
 
 @dataclass
 class Case:
-    """A family's model, saved and loaded, with two samples without and (where it reads them) two with a picture."""
+    """A family's model, saved and loaded, with two samples without, (where it reads them) two with a picture and
+    (where it hears) one with a sound of `SECONDS`."""
 
     family: Family
     folder: Path
@@ -65,7 +68,9 @@ def pictures(tmp_path_factory):
         {"id": "c", "text": "what colour is it ?", "image": "0.png"},
         {"id": "d", "text": "is the square a triangle ?", "image": "1.png"},
     ]
-    for name, count in (("text", 2), ("pictures", 4)):
+    (folder / "e.wav").write_bytes(sound(SECONDS, 440))
+    lines.append({"id": "e", "text": "what colour is it ?", "audio": "e.wav"})
+    for name, count in (("text", 2), ("pictures", 4), ("sounds", 5)):
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(line) for line in lines[:count]))
     return folder
 
@@ -74,8 +79,9 @@ def pictures(tmp_path_factory):
 def case(request, tmp_path_factory, pictures) -> Case:
     family = request.param
     folder = save_family(family.name, tmp_path_factory.mktemp("family") / family.name)
-    samples = pictures / ("pictures.jsonl" if family.pictures else "text.jsonl")
-    return Case(family, folder, samples, load_model(folder, device="cpu", trust_remote_code=family.remote))
+    kind = "sounds" if family.hears else "pictures" if family.pictures else "text"
+    loaded = load_model(folder, device="cpu", trust_remote_code=family.remote)
+    return Case(family, folder, pictures / f"{kind}.jsonl", loaded)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,7 @@ def run(case, tmp_path_factory) -> Run:
         command = ["calibrate", "--model", case.folder, "--samples", case.samples, "--out", out, "--device", "cpu"]
         options = [
             "--batch-size",
-            4,
+            5,
             "--group-size",
             GROUP,
             "--measure-bits",
@@ -243,7 +249,8 @@ def test_counts_are_the_routers_own(case, run):
         if case.family.banks > 1:
             here = encoded.inputs["moe_mm_token_type_ids"].ravel().bool() == part[name.split(".")[-2]]
         kinds, arrays = modality[here], statistics.banks[name].arrays
-        for kind, mine in ((TEXT, "text_selections"), (VISION, "vision_selections/text_attention")):
+        counted_apart = [(TEXT, "text_selections"), (VISION, "vision_selections/text_attention")]
+        for kind, mine in [*counted_apart, (AUDIO, "audio_selections/text_attention")][: 2 + bool(case.family.hears)]:
             counted = torch.bincount(chosen[kinds == kind].ravel(), minlength=8).double().numpy()
             assert np.array_equal(arrays[mine].reshape(arrays[mine].shape[0], 8, -1).sum(axis=(0, 2)), counted)
         assert arrays["text_tokens"].sum() == int((kinds == TEXT).sum())
@@ -260,10 +267,10 @@ def test_importance_is_the_models_attention(case, monkeypatch):
     query, served = query_positions(encoded), dict(case.family.borrowed)
     for layer, importance in seen.items():
         whole = matrices[served.get(layer, layer)].mean(dim=1)
-        for row in range(2, 4):
-            vision = encoded.modality[row] == VISION
-            expected = whole[row, query[row]].mean(dim=0)[vision]
-            assert torch.allclose(importance["text_attention"][row, vision], expected, atol=1e-4)
+        for row in range(2, len(encoded.ids)):
+            seen_here = encoded.modality[row] == (AUDIO if row == 4 else VISION)
+            expected = whole[row, query[row]].mean(dim=0)[seen_here]
+            assert torch.allclose(importance["text_attention"][row, seen_here], expected, atol=1e-4)
             assert expected.std() > 0
 
 
@@ -272,13 +279,14 @@ def whole_attention(case: Case, encoded, monkeypatch) -> dict[int, Tensor]:
     model, layers = case.loaded.model, sorted(Probe(case.loaded, (), print).attending)
     if case.family.attention == "wrapped":
         return wrapped_attention(case, encoded, monkeypatch)
-    kernel = model.config.get_text_config()._attn_implementation
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values()
+    kernels = [config._attn_implementation for config in configs]
     if not case.family.remote:
         model.set_attn_implementation("eager")
     with torch.no_grad():
         found = model(**encoded.inputs, output_attentions=True, use_cache=False).attentions
-    if not case.family.remote:
-        model.set_attn_implementation(kernel)
+    for config, kernel in zip(configs, kernels, strict=True):  # of the whole model first, then of its parts
+        config._attn_implementation = kernel
     found = [one for one in found if one is not None]
     return dict(zip(layers, found, strict=True))
 
@@ -313,7 +321,8 @@ def test_sensitivity_is_that_of_the_models_own_experts(case, run):
         moved = module_output(one.bank, states, expert)
     arrays = run.statistics.banks[one.bank.name].arrays
     measured = arrays["text_error"].sum(axis=0)[expert, 0]
-    measured += arrays["vision_error/text_attention"].sum(axis=(0, 3))[expert, 0]
+    for name in ("vision", *(["audio"] if case.family.hears else [])):
+        measured += arrays[f"{name}_error/text_attention"].sum(axis=(0, 3))[expert, 0]
     assert measured == pytest.approx(float((moved - plain).double().square().sum()), rel=1e-3)
 
 
@@ -326,6 +335,9 @@ def test_the_command_line_measures_it_and_bits_follow(case, run):
     }
     encoded = case.encode()
     kinds = {"text": int((encoded.modality == TEXT).sum()), "vision": int((encoded.modality == VISION).sum())}
+    if family.hears:
+        kinds["audio"] = math.ceil(1000 * SECONDS / family.hears)
+        assert encoded.sounds[4] == ((kinds["audio"], SECONDS),)
     assert run.info["tokens"] == kinds and (kinds["vision"] > 0) == family.pictures
     shares = frequencies(statistics, key_ratio=0.2)
     assert all(np.isclose(one.text.sum(), 1) and np.isclose(one.key.sum(), 1) for one in shares.values())

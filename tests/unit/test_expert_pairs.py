@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from mode_core.runs.expert_pairs import used_together
 
+from mode_core.runs.expert_pairs import used_together
 from mode_core.runs.token_routes import TokenRoutes
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import streamlit as st
-from mode_core.runs.expert_pairs import used_together
 
 from dashboard import charts
 from dashboard.components import chart
@@ -17,6 +16,7 @@ from dashboard.words.plain import plain
 from mode_core.errors import ModeError, RunError
 from mode_core.models.errors import ModelError
 from mode_core.run import Run
+from mode_core.runs.expert_pairs import used_together
 
 
 def part(bank: str, expert: int) -> None:

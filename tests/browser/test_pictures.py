@@ -1,8 +1,11 @@
-"""Every chart of a page can be taken along as a picture, by keys as well: light, and as wide as a paper's column."""
+"""Every chart of a page can be taken along as a picture, by keys as well: light, and as wide as a paper's column; and
+all of a report's at once."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import pypdf
 import pytest
@@ -37,17 +40,36 @@ def test_pictures_of_a_chart_from_a_dark_page(site, tmp_path: Path):
             )
             download.value.save_as(tmp_path / f"maps.{kind}")
         drawn = person.page.locator("[data-chart='maps']").bounding_box()
+        person.to("Export")
+        person.page.get_by_text("Paper kit: figures").click()
+        with person.page.expect_download() as download:
+            person.page.get_by_role("button", name="Download the paper kit").click()
+        download.value.save_as(tmp_path / "kit.zip")
     with Image.open(tmp_path / "maps.png") as picture:
         assert picture.width == pytest.approx(2 * drawn["width"], abs=4)
         assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
     svg = (tmp_path / "maps.svg").read_text(encoding="utf-8")
     assert svg.startswith("<svg") and "Denoised vision" in svg and 'width="178mm"' in svg
     assert "stroke-dasharray: 2px, 2px" not in svg  # the crosshair's dots
-    page = pypdf.PdfReader(tmp_path / "maps.pdf").pages[0]
-    assert float(page.mediabox.width) == pytest.approx(178 * MM, abs=0.5)
     assert len((tmp_path / "maps.pdf").read_bytes()) < 500_000
+    page = in_two_columns(tmp_path / "maps.pdf")
+    sizes = {image.image.size for image in page.images if image.image is not None}
+    assert all(width >= 8 * 16 for width, _ in sizes) and sizes  # cells that no reader blurs
+    with zipfile.ZipFile(tmp_path / "kit.zip") as kit:
+        named = {Path(name).stem for name in kit.namelist() if name.endswith(".svg")}
+        figures = [name for name in kit.namelist() if name.endswith(".pdf")]
+        assert {"README.txt", "methods.tex", "references.bib"} <= set(kit.namelist())
+        assert len(figures) > 1 and {Path(name).stem for name in figures} == named
+        for name in figures:
+            with kit.open(name) as one:
+                assert len(in_two_columns(one).extract_text()) > 20
+
+
+def in_two_columns(file: Path | IO[bytes]) -> pypdf.PageObject:
+    """The page of a PDF 178 mm wide, the fonts of whose letters are in it."""
+    page = pypdf.PdfReader(file).pages[0]
+    assert float(page.mediabox.width) == pytest.approx(178 * MM, abs=0.5)
     fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
     inner = [font["/DescendantFonts"][0].get_object()["/FontDescriptor"].get_object() for font in fonts]
     assert inner and all({"/FontFile2", "/FontFile3"} & set(each) for each in inner)
-    sizes = {image.image.size for image in page.images if image.image is not None}
-    assert all(width >= 8 * 16 for width, _ in sizes) and sizes  # cells that no reader blurs
+    return page

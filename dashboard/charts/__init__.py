@@ -10,6 +10,7 @@ from dashboard.charts.frontier import damage_by_layer, frontier_chart
 from dashboard.charts.grids import Axes, specialisation_order
 from dashboard.charts.maps import LAYER_ORDERS, ORDERS, expert_at, expert_maps, expert_order, layer_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid
+from dashboard.charts.pairs import alike_dots, together_dots
 from dashboard.charts.reported import reported_bars
 from dashboard.charts.routes import token_path, token_strip
 from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift, sufficiency_curve
@@ -27,6 +28,7 @@ __all__ = [
     "Overlay",
     "SensitivityGrid",
     "accuracy_by_task",
+    "alike_dots",
     "bank_profile",
     "bit_map",
     "bits_crossed",
@@ -57,6 +59,7 @@ __all__ = [
     "specialisation_order",
     "strip_of_scores",
     "sufficiency_curve",
+    "together_dots",
     "token_overlays",
     "token_path",
     "token_strip",

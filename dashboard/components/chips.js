@@ -49,11 +49,13 @@ function paint(chips) {
   const { names, weights, who, chosen, label } = chips.data;
   chips.root.setAttribute("aria-label", label);
   chips.buttons.forEach((one, token) => {
-    const weight = weights[token];
-    one.title = `${names[token]}: ${weight ? `routing weight ${weight} for ${who}` : `not sent to ${who}`}`;
-    one.setAttribute("aria-label", one.title);
     one.setAttribute("aria-pressed", String(token === chosen));
     one.tabIndex = token === chosen ? 0 : -1;
+    const weight = weights[token];
+    const said = `${names[token]}: ${weight ? `routing weight ${weight} for ${who}` : `not sent to ${who}`}`;
+    if (one.title === said) return; // most stay as they are when another token is chosen
+    one.title = said;
+    one.setAttribute("aria-label", said);
     one.style.setProperty("--lit", weight ? String(0.25 + 0.75 * weight) : "0");
     one.toggleAttribute("data-lit", weight > 0);
   });

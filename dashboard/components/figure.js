@@ -173,8 +173,8 @@ async function redraw(chart, width) {
   const layout = fitted({ data, layout: { ...grown(figure.layout, by), height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
-  const laid = JSON.stringify({ ...layout, width, meta: null });
-  if (by !== 1 || !stepped(chart, laid)) {
+  const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null });
+  if (by !== 1 || !stepped(chart, layout, laid)) {
     holder.style.height = `${layout.height}px`;
     await Plotly.react(holder, data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
   }

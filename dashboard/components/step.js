@@ -1,12 +1,13 @@
-// A step of a drag that changes nothing but arrays is drawn by Plotly's own traces alone: to lay out axes, colour bars and
-// titles again, as they are, takes most of a step. Stands before figure.js.
+// What changes nothing but arrays, as most steps of a drag do, or moves the crosshair, is drawn by Plotly's own traces alone:
+// to lay out axes, colour bars and titles again, as they are, takes most of the time. Stands before figure.js.
 const ARRAYS = { heatmap: ["z", "text", "hovertext", "customdata"], scatter: ["x", "y", "text", "hovertext", "customdata"] };
 
-// Draw `chart.figure` where it differs from what is drawn in such arrays alone; false, and nothing done, where it does not.
-function stepped(chart, laid) {
+// Draw `chart.figure` where it differs from what is drawn in such arrays, and `layout` in its shapes, alone; false, and
+// nothing done, where it does not. `laid`: the rest of the layout.
+function stepped(chart, layout, laid) {
   const { holder, figure, drawn } = chart;
   const { _fullData: traces, _fullLayout: full } = holder;
-  if (figure === chart.whole || !drawn || chart.laid !== laid || chart.dressed !== chart.template) return false;
+  if (!drawn || chart.laid !== laid || !alike(chart.dressed, chart.template)) return false;
   const { data } = figure;
   if (data.length !== drawn.data.length || data.length !== traces.length) return false;
   const moved = data.map((trace, place) => differs(drawn.data[place], trace));
@@ -23,7 +24,12 @@ function stepped(chart, laid) {
     holder.calcdata[place] = found;
   });
   full._basePlotModules.find(({ name }) => name === "cartesian").plot(holder);
+  if (!alike(holder.layout.shapes, layout.shapes)) window.Plotly.relayout(holder, { shapes: layout.shapes });
   return true;
+}
+
+function alike(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 // Names of the arrays that differ; null where anything else does.
@@ -31,7 +37,7 @@ function differs(before, now) {
   const arrays = ARRAYS[now.type] ?? [];
   const names = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((name) => before[name] !== now[name]);
   const held = (name) => arrays.includes(name) && typeof before[name] === "object" && typeof now[name] === "object";
-  if (!names.every((name) => held(name) || JSON.stringify(before[name]) === JSON.stringify(now[name]))) return null;
+  if (!names.every((name) => held(name) || alike(before[name], now[name]))) return null;
   return names.filter(held);
 }
 

@@ -158,8 +158,9 @@ def compare_methods(
 LOOKED_AT = 8  # samples encoded for an estimate of all
 
 
-def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[dict[str, int], int]:
-    """(tokens by modality, samples looked at): exact for a few samples, scaled up from some of many.
+def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) -> tuple[dict[str, int], int, int]:
+    """(tokens by modality, samples looked at, vision tokens of video frames): exact for a few samples, scaled up
+    from some of many.
 
     Only the processor is loaded, not the weights.
 
@@ -172,17 +173,19 @@ def estimate_tokens(source: str, samples: Sequence[Any], trusted: bool = False) 
 
     processor, vision_ids, audio_ids = load_processor(source, trusted)
     looked = samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT] if len(samples) > LOOKED_AT else samples
-    modality, refused = [], []
+    modality, refused, videos = [], [], 0
     for sample in looked:
         try:
-            modality.append(encode(processor, vision_ids, [sample], audio_ids=audio_ids).modality)
+            encoded = encode(processor, vision_ids, [sample], audio_ids=audio_ids)
+            modality.append(encoded.modality)
+            videos += encoded.videos[0] or 0
         except SampleError as reason:  # it will be left out and named
             refused.append(reason)
     if not modality:
         raise refused[0]
     scale = len(samples) / len(looked)
     counts = {name: sum(int((row == code).sum()) for row in modality) for name, code in CODES.items()}
-    return {name: round(count * scale) for name, count in counts.items()}, len(looked)
+    return {name: round(count * scale) for name, count in counts.items()}, len(looked), round(videos * scale)
 
 
 def rounding_notes(quantized: Any, model: str) -> list[str]:

@@ -10,7 +10,7 @@ from dashboard.shell import jobs_panel
 from dashboard.state import address, current_run, estimating, folders, process_wide, solving
 from dashboard.words.plain import plain
 from mode_core.errors import AllocationError, FileError, ImportanceError
-from mode_core.modalities import RANKED
+from mode_core.modalities import RANKED, VISION_TOKENS
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 
@@ -75,6 +75,8 @@ def _facts(run: Run, statistics: ExpertStatistics) -> None:
     first, info = next(iter(statistics)), run.info
     tokens = {name: first.tokens_by_fold(name).sum() for name in statistics.modalities}
     seen = [f"{100 * tokens[n] / max(1.0, sum(tokens.values())):.0f} % {n}" for n in RANKED if n in tokens]
+    if videos := info.get("video_tokens"):
+        seen[0] += f" ({100 * videos / max(1, info['tokens'][VISION_TOKENS]):.0f} % of these of video frames)"
     experts = " or ".join(str(count) for count in sorted({bank.shape.experts for bank in statistics}))
     about, measured = info.get("samples", {}), len(statistics.samples)  # merged or imported runs tell less
     given, digest = about.get("given", measured), str(about.get("digest", ""))[:8].replace("`", "")

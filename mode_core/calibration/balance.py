@@ -1,13 +1,13 @@
 """Which samples of a larger pool to calibrate on: first those that reach experts that the others do not.
 
-One pass of the model counts, for every sample of the pool, the text and the vision tokens that choose each expert. Then
+One pass of the model counts, for every sample of the pool, the tokens of each modality that choose each expert. Then
 samples are chosen greedily: always the one that adds most tokens to experts that have fewer than `LEAST_TOKENS` of a
 kind, tokens beyond that not counted. What is counted is submodular, so the chosen ones reach at least 1 − 1/e of what
 the best choice of as many would (Nemhauser, Wolsey and Fisher 1978). Once no sample adds anything, the rest is drawn
 evenly by task and picture, as ever.
 
-Memory: samples × 2 × experts of all banks in bytes, as no count beyond `LEAST_TOKENS` matters: 12 KB a sample for 48
-banks of 128 experts, at most `MOST_BYTES`.
+Memory: samples × modalities × experts of all banks in bytes, as no count beyond `LEAST_TOKENS` matters: 12 KB a sample
+for 48 banks of 128 experts and two modalities (three where the model hears), at most `MOST_BYTES`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import torch
 
 from mode_core.errors import SettingsError
 from mode_core.jobs import Cancel, ProgressHook, Reporter
-from mode_core.modalities import TEXT_TOKENS, VISION_TOKENS
-from mode_core.models import TEXT, VISION, encode_checked, usable
+from mode_core.modalities import CODES, MODALITIES
+from mode_core.models import encode_checked, usable
 from mode_core.probing.probe import Probe
 from mode_core.quantization.model_lock import original
 from mode_core.quantization.settings import LEAST_TOKENS
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mode_core.probing.observation import Observation
 
 MOST_BYTES = 1 << 30
-KINDS = {TEXT_TOKENS: TEXT, VISION_TOKENS: VISION}
 
 
 def balanced(
@@ -71,10 +70,17 @@ def balanced(
     even = {sample.id for sample in pool.draw(limit, seed)}
     drawn = [place for place, sample in enumerate(pool) if sample.id in even]
     told: dict[str, object] = {"pool": len(pool), "chosen_for_reach": len(reaching), "drawn_evenly": len(names)}
-    for row, kind in enumerate(KINDS):
+    for row, kind in enumerate(counted(loaded)):
+        if not (MODALITIES[kind].always or counts[:, row].any()):
+            continue
         ours, theirs = (int(covered(counts[chosen, row]).sum()) for chosen in (places, drawn))
         told[f"experts_with_{LEAST_TOKENS}_{kind}_tokens"] = f"{ours} of {counts.shape[2]} (an even draw: {theirs})"
     return found, told
+
+
+def counted(loaded: LoadedModel) -> list[str]:
+    """The modalities whose tokens this model may see; one that does not hear has none of sounds."""
+    return [name for name, one in MODALITIES.items() if one.always or loaded.audio_ids]
 
 
 def routing_counts(
@@ -84,33 +90,34 @@ def routing_counts(
     cancel: Cancel | None = None,
     batch_size: int = 8,
 ) -> np.ndarray:
-    """Text and vision tokens of each sample that chose each expert, at most `LEAST_TOKENS`: uint8 `[S, 2, X]`, X the
-    experts of all banks one after another."""
+    """Tokens of each sample that chose each expert, at most `LEAST_TOKENS`: uint8 `[S, M, X]`, M the modalities of
+    `counted`, X the experts of all banks one after another."""
     sizes = [bank.experts for bank in loaded.banks.values()]
     starts = dict(zip(loaded.banks, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-    shape = (len(samples), len(KINDS), sum(sizes))
+    codes = [CODES[name] for name in counted(loaded)]
+    shape = (len(samples), len(codes), sum(sizes))
     if np.prod(shape, dtype=float) > MOST_BYTES:
         raise SettingsError(
             f"A pool of {len(samples):,} samples is too large to balance for {shape[2]:,} experts; draw at most "
-            f"{MOST_BYTES // (len(KINDS) * shape[2]):,} of them first, with --limit."
+            f"{MOST_BYTES // (len(codes) * shape[2]):,} of them first, with --limit."
         )
     counts, reporter = np.zeros(shape, dtype=np.uint8), Reporter(progress, len(samples), cancel)
     with Probe(loaded, (), lambda seen: None) as probe:
         for first in range(0, len(samples), batch_size):
             batch = samples[first : first + batch_size]
-            probe.run(encode_checked(loaded, batch), _counter(counts[first : first + len(batch)], starts))
+            probe.run(encode_checked(loaded, batch), _counter(counts[first : first + len(batch)], starts, codes))
             reporter.step("which experts the samples reach", len(batch))
     return counts
 
 
-def _counter(counts: np.ndarray, starts: dict[str, int]) -> Callable[[Observation], None]:
-    """An observer that counts one batch into its rows `[batch, 2, X]`."""
+def _counter(counts: np.ndarray, starts: dict[str, int], codes: list[int]) -> Callable[[Observation], None]:
+    """An observer that counts one batch into its rows `[batch, M, X]`."""
 
     def count(seen: Observation) -> None:
         start, experts = starts[seen.bank.name], seen.bank.experts
         chosen = seen.experts.reshape(*seen.encoded.modality.shape, -1)
-        for column, kind in enumerate(KINDS.values()):
-            for row, own in enumerate(seen.encoded.modality == kind):
+        for column, code in enumerate(codes):
+            for row, own in enumerate(seen.encoded.modality == code):
                 tokens = torch.bincount(chosen[row, own].flatten(), minlength=experts).clamp_max(LEAST_TOKENS)
                 counts[row, column, start : start + experts] = tokens.cpu().numpy()
 

@@ -210,6 +210,7 @@ class _Main:
             if (found := part.statistics) is None or set(found.samples) <= set(work.measured):
                 continue  # nothing measured, or stopped between adding and removing: it is in the run already
             work.earlier = found if work.earlier is None else work.earlier + found
+            work.videos.append(part.info.get("video_tokens", 0))
             work.gallery.take(part, found.samples)
             if work.exemplars.per_expert and (best := Exemplars.load(part.path)) is not None:
                 work.exemplars.found += best

@@ -23,6 +23,7 @@ from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
 from mode_core.probing.attention_sources import borrowed_attention
 from mode_core.probing.observation import Observation
+from mode_core.runs.records import told_of_videos
 from mode_core.runs.run import Run, portable_samples, portable_source
 from mode_core.samples import Sample, samples_digest
 from mode_core.statistics import ExpertStatistics
@@ -60,6 +61,7 @@ class Measurement:
     origin: dict[str, Any] | None = None
     unread: list[dict[str, str]] = field(default_factory=list)
     energies: EnergySums | None = None
+    videos: list[int | None] = field(default_factory=list)  # vision tokens of video frames, by what was added
     sums: dict[str, BankSums] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -94,6 +96,7 @@ class Measurement:
         if run is not None:
             ids = {sample.id for sample in given} - set(work.measured)
             work.refused = [entry for entry in run.info.get("refused", ()) if entry["sample"] in ids]
+            work.videos = [run.info.get("video_tokens", 0)]
             work.seconds_before = float(run.info.get("seconds", 0.0))
         return work
 
@@ -122,6 +125,7 @@ class Measurement:
     def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
         """All banks have seen these samples."""
         self.gallery.note(samples, encoded)
+        self.videos += encoded.videos
         self.done += [sample.id for sample in samples]
         self.unsaved += len(samples)
 
@@ -220,6 +224,7 @@ class Measurement:
             "refused": [*self.unread, *self.refused],
             "settings": self.settings.to_dict(),
             "tokens": token_counts(statistics),
+            **told_of_videos(self.videos),
             "attention_from": borrowed_attention(self.loaded),
             "seconds": round(self.seconds_before + time.monotonic() - self.began, 3),
             "peak_memory_bytes": peak_memory(self.loaded.device),

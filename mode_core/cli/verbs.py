@@ -159,16 +159,17 @@ def _calibrate(options: argparse.Namespace, progress: ProgressHook, cancel: thre
         if not long_work.rank() and (anchored_unasked(loaded) if options.anchor is None else options.anchor):
             measure_anchor(loaded, statistics, used, progress=progress, cancel=cancel).save(run.path / ANCHOR_FILE)
             more["anchor"] = "measured: predicted damage is in nats"
-    refused = Run(options.out).info.get("refused", []) if not long_work.rank() else []
+    info = Run(options.out).info if not long_work.rank() else {}
     first, tokens = next(iter(statistics)), token_counts(statistics)
     return {
         "run": options.out,
         "model": loaded.name,
         "samples": len(statistics.samples),
-        **sample_options.told(samples, refused),
+        **sample_options.told(samples, info.get("refused", [])),
         "banks": len(statistics.banks),
         "experts_per_bank": first.shape.experts,
         **{f"{kind}_tokens": count or f"no {kind} tokens" for kind, count in tokens.items()},
+        **{key: info[key] for key in ("video_tokens",) if key in info},
         **({"gradients": why} if why else {}),
         **({"coverage": told} if (told := coverage_sentences(statistics)) else {}),
         **more,

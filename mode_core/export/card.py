@@ -15,6 +15,7 @@ from mode_core.export.request import Request
 from mode_core.export.weights import source_folder
 from mode_core.importance import METHODS
 from mode_core.request import AllocationRequest
+from mode_core.runs.records import tokens_in_words
 from mode_core.versions import versions
 from mode_core.yaml_files import front_matter, yaml_of
 
@@ -171,9 +172,8 @@ def _interval(scores: Scores, measure: str) -> str:
 def _steps(asked: Request, fitted: Fitted, run: Run | None) -> Iterator[str]:
     info, statistics, allocation = {} if run is None else run.info, asked.statistics, fitted.allocation
     if statistics is not None and statistics.samples:
-        tokens = ", ".join(f"{count:,} {kind}" for kind, count in info.get("tokens", {}).items())
         digest = info.get("samples", {}).get("digest", "unknown")
-        counted = f"; tokens: {tokens}" if tokens else ""
+        counted = f"; tokens: {tokens}" if (tokens := tokens_in_words(info)) else ""
         yield f"Calibration: {len(statistics.samples)} samples (digest {digest}{counted})."
     if statistics is not None:
         with suppress(SettingsError):  # no method stands behind uniform bits

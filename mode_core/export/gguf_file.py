@@ -188,7 +188,7 @@ def _notes(left: tuple[str, ...], weights: Weights, rest: Mapping[str, GgmlType]
         eyes = weights.config.get("vision_config") or {}
         if merge := eyes.get("spatial_merge_size"):  # of Qwen's; whose processor stretches a picture instead
             notes.append(
-                f"llama.cpp pads a picture with black up to whole multiples of {merge * eyes['patch_size']} pixels, "
-                "which the model was not trained on: resize pictures first."
+                f"llama.cpp pads pictures with black to whole multiples of {merge * eyes['patch_size']} pixels a side, "
+                "where the model was trained on stretched ones: resize small pictures first."
             )
     return tuple(notes)

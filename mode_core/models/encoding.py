@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mode_core.modalities import AUDIO_TOKENS, CODES, TEXT_TOKENS, VISION_TOKENS
 from mode_core.models.errors import ModelError
-from mode_core.models.media import audio_arguments, heard_sounds, shown_pictures, video_arguments
+from mode_core.models.media import audio_arguments, heard_sounds, shown_pictures, tokens_of_videos, video_arguments
 from mode_core.models.prompt_spans import written_spans
 from mode_core.models.template_bounds import check_bounds
 from mode_core.samples import MEDIA, Sample, SampleError
@@ -52,7 +52,8 @@ class Encoded:
     (none without `answers=True`). `grids[i]` lists (rows, columns) of vision tokens of each picture of sample i in the
     order of its tokens, or is None where the processor does not tell; a video counts as one picture for every step in
     time that has tokens. `frames[i]` says which those are (see `Sample.pictures`). `sounds[i]` are (tokens,
-    seconds) of its sounds, empty where not known. `ids` are the samples'.
+    seconds) of its sounds, empty where not known. `videos[i]` are its vision tokens that show frames of videos, None
+    where these cannot be told from its pictures'. `ids` are the samples'.
     """
 
     inputs: Any
@@ -64,6 +65,7 @@ class Encoded:
     grids: tuple[tuple[tuple[int, int], ...] | None, ...] = ()
     frames: tuple[tuple[tuple[int, int | None], ...] | None, ...] = ()
     sounds: tuple[tuple[tuple[int, float], ...], ...] = ()
+    videos: tuple[int | None, ...] = ()
 
     @property
     def attended(self) -> np.ndarray:
@@ -159,12 +161,15 @@ def encode(
     masks = (modality, special, template | special, answer)
     shown = shown_pictures(processor, inputs, samples)
     heard = tuple(heard_sounds(sample, row) for sample, row in zip(samples, audio, strict=True))
+    rows = zip(samples, ids, vision, zip(*shown, strict=True), strict=True)
+    videos = tuple(tokens_of_videos(processor, *row) for row in rows)
     return Encoded(
         _placed(inputs, device, dtype),
         *(mask.to(device) for mask in masks),
         tuple(s.id for s in samples),
         *shown,
         heard,
+        videos,
     )
 
 

@@ -87,6 +87,23 @@ def shown_pictures(processor: Any, inputs: Any, samples: Sequence[Sample]) -> tu
     return tuple(grids), tuple(frames)
 
 
+def tokens_of_videos(processor: Any, sample: Sample, ids: Any, vision: Any, shown: tuple[Any, Any]) -> int | None:
+    """How many of a sample's vision tokens show frames of a video; None where pictures and frames cannot be told apart.
+
+    `ids` `[L]` its tokens, `vision` bool `[L]` which of them are vision tokens, `shown` its grids and frames (see
+    `shown_pictures`).
+    """
+    if not (sample.videos and sample.images):
+        return int(vision.sum()) if sample.videos else 0
+    own = vision & (ids == getattr(processor, "video_token_id", -1))
+    if own.any() and not own.equal(vision):
+        return int(own.sum())
+    grids, frames = shown
+    if grids is None:
+        return None
+    return sum(rows * columns for (rows, columns), (_, frame) in zip(grids, frames, strict=True) if frame is not None)
+
+
 def _sizes(grid: Any, processor: Any) -> Any:
     """(steps in time, (rows, columns) of tokens) one by one; None where the processor tells nothing."""
     merge = getattr(processor, "merge_size", None)

@@ -9,7 +9,7 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from mode_core.runs.records import TOKEN_ROUTES, TOKEN_SCORES
+from mode_core.runs.records import TOKEN_ROUTES, TOKEN_SCORES, told_of_videos
 from mode_core.runs.run import Run, RunError
 from mode_core.statistics import ExpertStatistics, StatisticsError
 from mode_core.statistics.exemplars import Exemplars, ExemplarsError
@@ -70,6 +70,7 @@ def _info(runs: Sequence[Run], statistics: ExpertStatistics) -> dict[str, Any]:
         },
         "refused": [entry for run in runs for entry in run.info.get("refused", [])],
         "tokens": {kind: sum(int(each.get(kind, 0)) for each in tokens) for kind in statistics.modalities},
+        **told_of_videos(run.info.get("video_tokens", 0) for run in runs),
         "seconds": sum(float(run.info.get("seconds", 0)) for run in runs),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -11,6 +12,7 @@ from typing_extensions import TypedDict
 from mode_core.errors import RunError
 from mode_core.files import read_tensors
 from mode_core.json_files import OPEN, Amount, Count, Grid, Name, Time, check_format, checked, parse_json
+from mode_core.modalities import VISION_TOKENS
 
 FORMAT = "mode-run/1"
 TOKEN_SCORES, TOKEN_ROUTES = "token_scores.safetensors", "token_routes.safetensors"
@@ -70,11 +72,29 @@ class RunInfo(TypedDict, total=False):
     refused: list[_Refused]
     settings: dict[str, Any]
     tokens: dict[str, Count]
+    video_tokens: Count | None
     seconds: Amount
     peak_memory_bytes: Count
     logit_kl: _AnswerKL
     merged_from: list[str]
     versions: dict[str, str]
+
+
+def told_of_videos(counts: Iterable[int | None]) -> dict[str, int | None]:
+    """What run.json says of the vision tokens that show frames of videos: nothing where there are none, None where they
+    could not be told from those of pictures somewhere."""
+    held = list(counts)
+    return {"video_tokens": None if None in held else sum(filter(None, held))} if any(n != 0 for n in held) else {}
+
+
+def tokens_in_words(info: Mapping[str, Any]) -> str:
+    """ "1,000 text, 600 vision (200 of them of video frames)", by run.json; "" where it tells nothing of tokens."""
+    videos = info.get("video_tokens", 0)
+    beside = "pictures and video frames together" if videos is None else f"{videos:,} of them of video frames"
+    counts = {name: f"{count:,} {name}" for name, count in info.get("tokens", {}).items()}
+    if videos != 0 and VISION_TOKENS in counts:
+        counts[VISION_TOKENS] += f" ({beside})"
+    return ", ".join(counts.values())
 
 
 class SampleRecord(TypedDict):

@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mode_core.samples.images import SampleError
+from mode_core.samples.images import FILM_SUFFIXES, SampleError
 from mode_core.samples.pictures import FindImage, picture
 from mode_core.samples.records import IMAGE_MARK, MEDIA, VIDEO_MARK, AudioSource, Sample, VideoSource
 from mode_core.samples.turns import CHATS, OPTION_KEYS, PARTS, Conversation, conversation, has_text, options_of
 from mode_core.samples.values import Embedded, given, plain_text, told
-from mode_core.samples.videos import FILM_SUFFIXES
 from mode_core.samples.without_samples import foreign
 
 IMAGE_KEYS = (
@@ -31,6 +30,7 @@ ID_KEYS = ("id", "question_id", "index")
 ANSWER_KEYS = ("answer", "multiple_choice_answer", "answers")  # all that is given counts, the first one first
 OTHER_ANSWERS = ("response", "output", "completion", "label")  # where none of these is there
 MOST_ANSWERS = 100
+OTHER_FILMS = (".mpg", ".mpeg", ".wmv", ".flv")  # told to be films, and refused
 GROUNDING = ("<ref-object>", "<bbox>")  # of ms-swift
 _COLUMN, _MARK = re.compile(r"image_(\d+)"), re.compile(r"<image[ _](\d+)>")  # MMMU: pictures with numbers
 _HIDDEN = re.compile(r"(image|img|picture|photo|video)s?[_ ]?(id|path|file|name|url|bytes|base64|b64|data)?s?[_ ]?\d*")
@@ -42,8 +42,8 @@ def sample_from_entry(entry: object, find: FindImage) -> Sample:
     """A sample from one JSON object or row of a table.
 
     Pictures: one or a list, under any of `IMAGE_KEYS`, or inside the turns. Videos: `videos` (a list) or `video`, each
-    an animated GIF, WebP or PNG, a list of pictures, or `{"frames": [pictures], "fps": 2}`. Sounds: `audios` or
-    `audio`, one or a list.
+    an animated GIF, WebP or PNG, a film, a list of pictures, or `{"frames": [pictures], "fps": 2}` or
+    `{"path": film, "fps": 2}`. Sounds: `audios` or `audio`, one or a list.
 
     Text: `messages` (role and content) or `conversations` (ShareGPT: from and value), contents as text or as lists of
     parts; `query` and `response`, or `instruction`, `input` and `output`; `texts` (user and assistant); or one of
@@ -247,21 +247,20 @@ def _move_marks(talk: Conversation, entry: Mapping[str, Any], videos: int) -> No
 def _video(value: object, key: str, number: int, find: FindImage) -> VideoSource:
     """One video from its path, its list of frames, or an object with both."""
     called = f"{key}, video {number}"
-    if isinstance(value, str):
-        if value.lower().endswith(FILM_SUFFIXES):
-            raise SampleError(
-                f"the video {told(value)} is a film, which is not read. Give its frames as a list of pictures, or an "
-                "animated GIF or WebP."
-            )
-        source = picture(value, find, called)
-        return VideoSource(source.name, animation=source)
     frames, fps = (value.get("frames"), value.get("fps")) if isinstance(value, Mapping) else (value, None)
-    if not isinstance(frames, list) or not frames or not all(isinstance(name, str) for name in frames):
-        raise SampleError(
-            f"{called}: expected a path, a list of pictures, or {{'frames': [...], 'fps': 2}}; got {told(value)}."
-        )
     if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float)):
         raise SampleError(f"{called}: 'fps' must be a number; got {told(fps)}.")
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if isinstance(path, str):
+        source = picture(path, find, called)
+        if path.lower().endswith((*FILM_SUFFIXES, *OTHER_FILMS)):
+            return VideoSource(source.name, film=source, fps=fps)
+        return VideoSource(source.name, animation=source, fps=fps)
+    if not isinstance(frames, list) or not frames or not all(isinstance(name, str) for name in frames):
+        raise SampleError(
+            f"{called}: expected a path, a list of pictures, {{'frames': [...], 'fps': 2}} or {{'path': film}}; got "
+            f"{told(value)}."
+        )
     return VideoSource(
         f"video {number}", tuple(picture(name, find, f"a frame of {called}") for name in frames), fps=fps
     )

@@ -19,7 +19,8 @@ from mode_core.samples.rgb import upright_rgb
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LONE_SUFFIXES = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)  # of what makes a sample with a question beside it
+FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+LONE_SUFFIXES = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES, *FILM_SUFFIXES)  # of what makes a sample with a question beside it
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error)
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_IMAGE_BYTES = 64_000_000  # of one picture's file
@@ -33,14 +34,16 @@ class SampleError(ModeError):
 
 
 def medium(name: str) -> str:
-    """What a file is called in messages, by its name: a sound or a picture."""
-    return "sound" if name.lower().endswith(AUDIO_SUFFIXES) or name.startswith("sound ") else "picture"
+    """What a file is called in messages, by its name: a sound, a film or a picture."""
+    if name.lower().endswith(AUDIO_SUFFIXES) or name.startswith("sound "):
+        return "sound"
+    return "film" if name.lower().endswith(FILM_SUFFIXES) else "picture"
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture (or the file of a sound), read when it is needed: a file, bytes that were uploaded, or bytes that
-    `fetch` gets out of a table. `name` is what a person calls it."""
+    """One picture (or the file of a sound or a film), read when it is needed: a file, bytes that were uploaded, or
+    bytes that `fetch` gets out of a table. `name` is what a person calls it."""
 
     name: str
     path: Path | None = None

@@ -13,8 +13,8 @@ from mode_core.samples.archives import unzip
 from mode_core.samples.drawing import Draw, Stratum
 from mode_core.samples.entries import sample_from_entry, stratum
 from mode_core.samples.files import MAX_NOTE_BYTES, Files, FolderFiles, MemoryFiles, may_read
-from mode_core.samples.images import AUDIO_SUFFIXES, LONE_SUFFIXES, medium
-from mode_core.samples.records import AudioSource, ImageSource, Sample, SampleError
+from mode_core.samples.images import LONE_SUFFIXES, medium
+from mode_core.samples.records import AudioSource, ImageSource, Sample, SampleError, VideoSource
 from mode_core.samples.tables import TABLE_SUFFIXES, entries, nothing_to_read, sample_tables
 from mode_core.samples.without_samples import foreign_file
 
@@ -70,8 +70,9 @@ def read_samples(
 ) -> SampleList:
     """Samples from a folder, a table (JSON, JSON Lines, CSV, TSV, Parquet) or a zip of these.
 
-    A folder holds `samples.jsonl`, or any tables (also one folder down), or pictures and sounds with a text file of the
-    same name each. Pictures are looked at, but decoded only when they are used. An id that occurs again becomes `id#2`.
+    A folder holds `samples.jsonl`, or any tables (also one folder down), or pictures, sounds and films with a text
+    file of the same name each. Pictures are looked at, but decoded only when they are used. An id that occurs again
+    becomes `id#2`.
 
     Args:
         images: the folder that the pictures' paths begin in, where it is not the table's own or one above it.
@@ -213,7 +214,7 @@ def _attempts(files: Files, called: str, notes: list[str]) -> Iterator[_Attempt]
 
 
 def _captioned(files: Files, names: list[str], called: str) -> Iterator[_Attempt]:
-    """Pictures and sounds with a text file of the same name."""
+    """Pictures, sounds and films with a text file of the same name."""
     media = [name for name in names if name.lower().endswith(LONE_SUFFIXES)]
     if not media:
         yield _Attempt("", broken=SampleError(nothing_to_read(called, [*names, *files.below()])))
@@ -237,11 +238,11 @@ def _note(files: Files, name: str) -> str:
 
 
 def lone_sample(file: ImageSource, text: str) -> Sample:
-    """One picture or sound and one question."""
-    turns = ({"role": "user", "content": text},)
-    if file.name.lower().endswith(AUDIO_SUFFIXES):
-        sound = AudioSource(file)
-        sound.check()
-        return Sample((), turns, audio=(sound,))
-    file.check()
-    return Sample((file,), turns)
+    """One picture, sound or film and one question."""
+    field, source = {
+        "picture": ("images", file),
+        "sound": ("audio", AudioSource(file)),
+        "film": ("videos", VideoSource(file.name, film=file) if medium(file.name) == "film" else None),
+    }[medium(file.name)]
+    source.check()
+    return Sample(**{"images": (), "messages": ({"role": "user", "content": text},), field: (source,)})

@@ -16,7 +16,7 @@ from mode_core.samples.without_samples import foreign_file
 def samples_from_uploads(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None = None) -> SampleList:
     """Uploaded files → samples; what is refused goes to `.errors`, file by file.
 
-    Either tables with their pictures and sounds, or zips of these, or pictures and sounds alone with a question each:
+    Either tables with their media, or zips of these, or pictures, sounds and films alone with a question each:
     `texts` maps the files' names to their questions (or is one question for all). Text files of the same name serve as
     questions where `texts` has none.
 
@@ -86,8 +86,8 @@ def _without_mistaken(found: SampleList, files: MemoryFiles) -> SampleList:
 
 
 def _sources(sample: Sample) -> list[ImageSource]:
-    frames = [source for video in sample.videos for source in (*video.frames, video.animation) if source is not None]
-    return [*sample.images, *frames, *(sound.file for sound in sample.audio)]
+    frames = [source for video in sample.videos for source in (*video.frames, video.animation, video.film)]
+    return [*sample.images, *filter(None, frames), *(sound.file for sound in sample.audio)]
 
 
 def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None) -> SampleList:
@@ -105,7 +105,7 @@ def _pictures(files: Mapping[str, bytes], texts: Mapping[str, str] | str | None)
             found.errors.append(text if text.startswith(name) else f"{name}: {text}")
     if not found:
         reason = f" First error: {found.errors[0]}" if found.errors else ""
-        raise SampleError(f"No usable picture or sound among {len(files)} files.{reason}")
+        raise SampleError(f"No usable picture, sound or film among {len(files)} files.{reason}")
     return found
 
 
@@ -114,7 +114,7 @@ def _medium(name: str, data: bytes) -> ImageSource:
         raise SampleError(told)
     if not name.lower().endswith(LONE_SUFFIXES):
         kinds = ", ".join((*LONE_SUFFIXES, *TABLE_SUFFIXES))
-        raise SampleError(f"not a picture, sound, table or zip. Use {kinds} or .zip.")
+        raise SampleError(f"not a picture, sound, film, table or zip. Use {kinds} or .zip.")
     if len(data) > MAX_IMAGE_BYTES:
         raise SampleError(f"more than {MAX_IMAGE_BYTES / 1e6:.0f} MB. Make it smaller.")
     return ImageSource(name, data=data)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from dashboard.jobs.answer_kl import AnswerKL
-from dashboard.jobs.forecast import estimate_memory
+from dashboard.jobs.forecast import SOFTWARE, estimate_memory
 from dashboard.jobs.shelf import ModelShelf
 from dashboard.jobs.work import calibrate_run
 from mode_core.calibration import CalibrationError, CalibrationSettings, LogitKLSettings, logit_kl_cost
 from mode_core.importance import METHODS
 from mode_core.run import Run
-from tests.app.conftest import finish, words
+from tests.app.conftest import NAME, finish, words
+from tests.families.configs import CONFIGS
 
 
 @pytest.fixture
@@ -91,5 +94,32 @@ def test_what_would_take_longer_than_agreed_measures_nothing(tiny_model_folder, 
 def test_memory_of_the_dear_ones_is_told(tiny_model_folder: Path):
     source, plain = str(tiny_model_folder), CalibrationSettings(bits=(2, 4), stack_bytes=0)
     usual = estimate_memory(source, plain)
-    assert estimate_memory(source, plain, answer_kl=True) > usual
-    assert estimate_memory(source, CalibrationSettings(bits=(2, 4), stack_bytes=0, hessian_probes=1)) > usual
+    dear = {
+        "KL": estimate_memory(source, plain, answer_kl=True),
+        "Hessian": estimate_memory(source, replace(plain, hessian_probes=1)),
+        "gradients": estimate_memory(source, replace(plain, gradients=True)),
+        "signals": estimate_memory(source, replace(plain, signals=("duplication", "diversity"))),
+    }
+    for name, one in dear.items():
+        assert one.least > usual.least and one.most > usual.most, name
+    for longer in (replace(plain, batch_size=8), replace(plain, gradients=True, batch_size=8)):
+        told = estimate_memory(source, longer, tokens=1000)
+        assert told.most > estimate_memory(source, replace(longer, batch_size=4), tokens=1000).most
+        assert told.least == estimate_memory(source, replace(longer, batch_size=4)).least
+
+
+def test_memory_told_before_is_that_of_its_parts(tiny_runs: Path, tiny_model, tmp_path: Path):
+    """Weights and sums as they lie in memory; and sums of what a model hears where it does."""
+    run = Run.open(tiny_runs / NAME)
+    settings = CalibrationSettings(bits=run.statistics.bits, signals=run.statistics.signals)
+    told = estimate_memory(run.model_source, settings)
+    sums = sum(array.nbytes for bank in run.statistics for array in bank.arrays.values())
+    assert told.parts["weights"] == sum(parameter.nbytes for parameter in tiny_model.model.parameters())
+    assert told.parts["sums"] == pytest.approx(sums, rel=0.1)
+    assert told.least == sum(told.parts.values()) > SOFTWARE + sums
+    assert told.most == told.least + sum(told.beside.values())
+    assert told.beside["audio sums"] == 0
+    kind, arguments = CONFIGS["qwen3_omni_moe_thinker"]
+    AutoConfig.for_model(kind, **arguments).save_pretrained(tmp_path)
+    hears = estimate_memory(str(tmp_path), settings)
+    assert hears.beside["audio sums"] == pytest.approx(hears.parts["sums"], rel=0.02)

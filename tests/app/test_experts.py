@@ -18,6 +18,7 @@ from mode_core.importance import cost_table, frequencies
 from mode_core.importance.bias import starved
 from mode_core.prediction import allocation_stability
 from mode_core.request import AllocationRequest, Quantizer
+from mode_core.run import Run
 from tests.app.conftest import payloads, words
 from tests.app.test_states import on_page
 from tests.synthetic import synthetic_statistics
@@ -151,3 +152,16 @@ def test_a_page_leads_on_with_everything_as_it_is_set(open_app, page: str, leads
     assert not app.exception
     assert app.title[0].value == leads.capitalize()
     assert app.query_params["ratio"] in ("30", ["30"]) and app.query_params["bits"] in ("2.5", ["2.5"])
+
+
+def test_alike_and_together_are_made_when_asked_for(open_app, monkeypatch, tmp_path):
+    app = open_app("experts", expert="3")
+    assert "less their mean" not in words(app)
+    app.session_state["pairs"] = True
+    app.run()
+    assert not app.exception and "Most alike: expert " in words(app) and " kept tokens of this expert " in words(app)
+    monkeypatch.setattr(Run, "model_source", str(tmp_path / "gone"))
+    app = open_app("experts", bank="1")  # the other is remembered
+    app.session_state["pairs"] = True
+    app.run()
+    assert "are alike is not known" in words(app) and "Most alike" not in words(app)

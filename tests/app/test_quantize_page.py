@@ -70,7 +70,9 @@ def test_a_conversation_with_all_three(places):
 
 
 def test_the_shelf_keeps_the_last_two_allocations(monkeypatch):
-    monkeypatch.setattr(shelves, "quantize_experts", lambda loaded, *_, **__: SimpleNamespace(loaded=loaded))
+    monkeypatch.setattr(
+        shelves.quantization, "quantize_experts", lambda loaded, *_, **__: SimpleNamespace(loaded=loaded)
+    )
     shelf, model = shelves.ModelShelf(), object()
     first, *_ = (shelf.quantized(model, None, seal, None, None, None, None) for seal in ("a", "b", "a", "c"))
     assert list(shelf._packed) == ["a", "c"] and shelf._packed["a"] is first

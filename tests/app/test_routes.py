@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_a_token_and_an_expert_light_up(open_app, tiny_runs):
     assert sent["chosen"] == 5 and sent["who"] == "expert 3 of layer 2"
     lit = np.where(routes.experts[1] == 3, routes.weights[1], 0).sum(axis=1)
     np.testing.assert_allclose(sent["weights"], lit, atol=1e-3)
-    shown = {(row, expert) for row, expert, _ in path(app)["data"][1]["customdata"]}
+    packed = path(app)["data"][1]["customdata"]
+    rows = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"]).reshape(-1, 3)
+    shown = {(int(row), int(expert)) for row, expert, _ in rows}
     assert shown == {(row, int(e)) for row in range(2) for e in routes.experts[row, 5]}
     took = f"took {int((lit[~routes.vision] > 0).sum())} of {int((~routes.vision).sum())} text tokens"
     assert f"**Expert 3 of layer 2** {took}" in words(app)

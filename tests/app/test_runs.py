@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 
-from dashboard.jobs.forecast import estimate_memory, tokens_per_second
+from dashboard.jobs.forecast import tokens_per_second
 from dashboard.parts.calibrate import model_picker, run_list
 from dashboard.state import folders
 from mode_core.calibration import CalibrationSettings, calibrate
@@ -76,16 +75,6 @@ def test_models_found_below_a_root(tmp_path, tiny_model_folder):
     outside.mkdir()
     (inside / "way-out").symlink_to(outside)
     assert model_picker.models_below([inside]) == [inside / "owner" / "tiny"]
-
-
-def test_memory_told_before_is_not_far_from_the_parts(tiny_model_folder: Path):
-    settings = CalibrationSettings(bits=(2, 4))
-    loaded = load_model(tiny_model_folder, device="cpu")
-    told = estimate_memory(str(tiny_model_folder), settings)
-    weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
-    assert weights < told
-    two = CalibrationSettings(bits=(2, 4), signals=("duplication", "diversity"))
-    assert estimate_memory(str(tiny_model_folder), two) > told
 
 
 def test_pace_of_an_earlier_run_of_the_same_model(tiny_runs, tiny_model_folder):

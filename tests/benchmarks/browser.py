@@ -8,8 +8,8 @@ headless Chromium. The table has the median, the 95th percentile and the target 
 - slider to redraw: one step of a slider that is held, until Plotly has drawn the chart that follows it, the server's
   part included;
 - redraws per second while a slider is dragged without a pause;
-- click on a token: until its path through all layers is drawn, by itself, and with crosses of other routes (drawn at
-  random, in the place of a quantized model's) beside;
+- click on a token: until its path through all layers is drawn, by itself, and with other routes (random ones, in the
+  place of a quantized model's) beside;
 - processor time of one step in the server and in the browser: what a step takes where nothing else runs, since the two
   work one after the other. Wall times on a busy machine say little; these do.
 

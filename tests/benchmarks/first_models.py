@@ -147,7 +147,7 @@ def estimates(folder: Path, **changed: Any) -> dict[str, float]:
     return {
         "parameters": sum(p.numel() for p in parameters) / 1e9,
         "weights": sum(p.nbytes for p in parameters) / 1e9,
-    } | {kind: estimate_memory(str(folder), settings) / 1e9 for kind, settings in asked.items()}
+    } | {kind: estimate_memory(str(folder), settings).least / 1e9 for kind, settings in asked.items()}
 
 
 def seconds(folder: Path, bits: tuple[int, ...], tokens: dict[str, int]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def foretold(folder: Path, bits: tuple[int, ...]) -> float:
     banks, parameters = outlined(str(folder))
     bank = max(one.experts * 3 * one.hidden * one.intermediate for one in banks) * 2
     whole = sum(parameter.nbytes for parameter in parameters)
-    return (estimate_memory(str(folder), settings) - whole + min(whole, IN_MEMORY + 2 * bank)) / 1e9
+    return (estimate_memory(str(folder), settings).least - whole + min(whole, IN_MEMORY + 2 * bank)) / 1e9
 
 
 def calibrated(place: Path, layers: int, inner: int, samples: int, bits: tuple[int, ...]) -> tuple[float, float]:

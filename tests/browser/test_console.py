@@ -1,9 +1,12 @@
-"""No page leaves an error in the browser's console, come to by the sidebar; `test_narrow` comes by addresses."""
+"""No page leaves an error in the browser's console, come to by the sidebar (`test_narrow` comes by addresses), or is
+closed to somebody who cannot see it or use a mouse; in dark colours `test_narrow` looks at that."""
 
 from __future__ import annotations
 
 import pytest
 
+from dashboard.parts.learn.lessons import LESSONS
+from tests.browser.accessible import violations
 from tests.browser.server import ROOT, browser_path
 from tests.browser.walking import walker
 
@@ -16,14 +19,21 @@ pytestmark = [
 
 
 @pytest.mark.timeout(600)
-def test_no_page_complains(site):
+def test_no_page_complains_or_shuts_anybody_out(site):
+    grave = {}
     with walker(site.browser, site.url) as person:  # looks at the console at its end
         person.open("", "Experts")
+        grave["Experts"] = violations(person.page)
         for name in PAGES[1:]:
             person.to(name)
             assert person.page.get_by_test_id("stException").count() == 0, name
+            grave[name] = violations(person.page)
         person.page.get_by_test_id("stSidebarNav").get_by_role("link", name="Learn").click()
-        person.page.get_by_role("navigation", name="Steps").wait_for()
+        person.arrived(LESSONS[0].title)
+        grave["Learn"] = violations(person.page)
+        assert not any(grave.values()), grave
+        person.page.evaluate("document.querySelector('[data-testid=stMain]').append(new Image())")
+        assert any("image-alt" in one for one in violations(person.page))  # it would be noticed
 
 
 @pytest.mark.timeout(180)

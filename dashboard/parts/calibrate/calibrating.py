@@ -9,7 +9,7 @@ import psutil
 import streamlit as st
 
 from dashboard.jobs.answer_kl import AnswerKL
-from dashboard.jobs.forecast import estimate_memory, tokens_per_second
+from dashboard.jobs.forecast import LONG, MemoryEstimate, estimate_memory, tokens_per_second
 from dashboard.jobs.work import estimate_tokens
 from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.state import folders, model_sources
@@ -112,7 +112,8 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
 def _room_for_gradients(source: str | None) -> bool:
     """Is there memory for the model and as much again? No where that is not known yet."""
     try:
-        needed = 2 * _memory(source, trust.may_run(source), CalibrationSettings(gradients=True), False) if source else 0
+        asked = CalibrationSettings(gradients=True)
+        needed = 2 * _memory(source, trust.may_run(source), asked, False).least if source else 0
     except UNKNOWN:
         return False
     return 0 < needed <= psutil.virtual_memory().available
@@ -154,7 +155,7 @@ def estimate_part(
         return True
     trusted = trust.may_run(source)
     try:
-        tokens, looked = _tokens(source, trusted, sample_picker.digest(samples), samples)
+        tokens, looked, videos = _tokens(source, trusted, sample_picker.digest(samples), samples)
     except (ModelError, SampleError) as refused:
         st.error(plain(refused), icon=":material/error:")
         return False
@@ -165,6 +166,8 @@ def estimate_part(
         for name, count in tokens.items()
         if MODALITIES[name].ranked and (MODALITIES[name].always or count)
     ]
+    if videos:
+        shares[0] += f" (about {videos:,} of video frames)"
     st.markdown(
         f"**{whole:,} tokens** ({how}), {', '.join(shares)}, in {len(samples)} sample"
         f"{'s' if len(samples) != 1 else ''}."
@@ -172,7 +175,7 @@ def estimate_part(
     if settings is not None:
         if answering := settings.answering_cost(len(samples)):
             st.caption(answering)
-        st.caption(_cost_ahead(source, trusted, settings, kl, whole))
+        st.caption(_cost_ahead(source, trusted, settings, kl, whole, len(samples)))
     if not any(tokens[name] for name in RANKED):
         st.warning(
             "No sample has a picture, so nothing is learned about vision tokens. Add pictures to see the two biases."
@@ -206,34 +209,39 @@ def consent_part(source: str, samples: Sequence[Any], settings: CalibrationSetti
     return st.checkbox(f"Agreed: at most {passes:,} forward passes", key=f"calibrate:kl-agreed:{passes}")
 
 
-def _cost_ahead(source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: int) -> str:
+def _cost_ahead(
+    source: str, trusted: bool, settings: CalibrationSettings, kl: AnswerKL | None, tokens: int, samples: int
+) -> str:
     """Memory from the model's shapes, and time from earlier runs of the same model on this machine, as a sentence."""
     try:
-        memory = _memory(source, trusted, settings, kl is not None)
+        memory = _memory(source, trusted, settings, kl is not None, max(1, tokens // max(1, samples)))
     except UNKNOWN as unknown:
         return f"Memory is not known before the model is loaded ({plain(unknown)})."
     words = (
-        f"At least {memory / 1e9:.2g} GB of memory (this software, weights, sums and rounded experts; estimate), and "
-        "what a batch's passes take"
+        f"Memory, estimate: {memory.least / 1e9:.2g} to {memory.most / 1e9:.2g} GB (this software, weights, sums and "
+        "rounded experts; the more with what rounding and a batch's passes hold for a while)"
     )
     speed = tokens_per_second(source, settings, folders.readable_runs())
     if speed is None:
         return f"{words}. The time is known after the first samples."
     without = "loading" if kl is None else "loading and the KL of the answer"
-    return f"{words}, about {tokens / speed:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
+    seconds = tokens / speed
+    return f"{words}, about {seconds:.0f} s at the pace of an earlier run (estimate; {without} not counted)."
 
 
 # --- cached: with leave to run its own code a model is another one than without ---------------------------------
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting tokens …")
-def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int]:
+def _tokens(source: str, trusted: bool, digest: str, _samples: Sequence[Any]) -> tuple[dict[str, int], int, int]:
     return estimate_tokens(source, _samples, trusted)
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the model's shapes …")
-def _memory(source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool) -> int:
-    return estimate_memory(source, settings, trusted, answer_kl)
+def _memory(
+    source: str, trusted: bool, settings: CalibrationSettings, answer_kl: bool, tokens: int = LONG
+) -> MemoryEstimate:
+    return estimate_memory(source, settings, trusted, answer_kl, tokens)
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting forward passes …")

@@ -1,4 +1,5 @@
-"""Choosing calibration samples: the bundled ones, own pictures and sounds with a question each, or a file with them.
+"""Choosing calibration samples: the bundled ones, own pictures, sounds and films with a question, or a file with
+them.
 
 What was uploaded stays with the session until it is taken away, at most `MAX_UPLOAD` bytes of it.
 """
@@ -144,8 +145,8 @@ def _read_bundled(stamp: int) -> SampleList:
 
 
 def _pictures() -> SampleList:
-    """Own pictures and sounds, each with a question beside what it shows."""
-    kept = _uploads("pictures", "Pictures or sounds", MEDIA, "Each becomes one sample with its question.")
+    """Own pictures, sounds and films, each with a question beside what it shows."""
+    kept = _uploads("pictures", "Pictures, sounds or films", MEDIA, "Each becomes one sample with its question.")
     if not kept:
         return SampleList()
     _twice("pictures", "the second one was left out. Rename one of them.")
@@ -166,10 +167,10 @@ def _pictures() -> SampleList:
 
 
 def _files(kind: str = "files") -> SampleList:
-    """A table or zip, and the pictures and sounds that it names."""
+    """A table or zip, and the media that it names."""
     hint = 'One line of a JSONL: {"images": ["dog.png"], "messages": [{"role": "user", "content": "<image>what?"}]}'
     types = [*(suffix[1:] for suffix in TABLE_SUFFIXES), "zip", *MEDIA]
-    kept = _uploads(kind, "JSON, JSONL, CSV, TSV, Parquet or zip, with its pictures and sounds", types, hint)
+    kept = _uploads(kind, "JSON, JSONL, CSV, TSV, Parquet or zip, with its pictures, sounds and films", types, hint)
     if not kept:
         return SampleList()
     twice = _twice(kind, "neither is used. A browser sends names without folders: put all into one zip, and give that.")
@@ -194,8 +195,8 @@ def _read(kind: str, kept: dict[str, bytes], texts: dict[str, str]) -> SampleLis
 
 
 def _show_medium(name: str, data: bytes) -> None:
-    if medium(name) == "sound":
-        st.audio(data, format=mimetypes.guess_type(name)[0] or "audio/wav")
+    if (player := {"sound": st.audio, "film": st.video}.get(medium(name))) is not None:
+        player(data, format=mimetypes.guess_type(name)[0] or "video/mp4")
         return
     try:
         st.image(_thumbnail(name, data), width="stretch", alt=name)
@@ -256,8 +257,9 @@ def _preview(samples: Sequence[Sample]) -> None:
             with st.container(width=PICTURE_WIDTH, gap=None):
                 if sample.images:
                     _preview_picture(sample.images[0])
-                for sound in sample.audio[:1]:
-                    st.caption(f":material/graphic_eq: {plain(sound.name)}")
+                for icon, sources in (("movie", sample.videos), ("graphic_eq", sample.audio)):
+                    for source in sources:
+                        st.caption(f":material/{icon}: {plain(source.name)}")
                 st.caption(plain(sample.text[:120]))
     if len(samples) > SHOWN:
         st.caption(f"… and {len(samples) - SHOWN} more.")

@@ -20,6 +20,7 @@ from dashboard.words import names
 from dashboard.words.sizes import size_text
 from mode_core.importance import coverage_sentences
 from mode_core.run import Run
+from mode_core.runs.records import tokens_in_words
 from mode_core.statistics import ExpertStatistics
 
 PAPER = "Method: MODE, arXiv 2606.17118. Damage that is predicted is an estimate; measured values are called measured."
@@ -45,14 +46,14 @@ def _about() -> Section:
 def facts(run: Run) -> dict[str, Any]:
     """What was measured on what, by run.json."""
     info, statistics = run.info, run.statistics
-    model, tokens = info.get("model", {}), info.get("tokens", {})
+    model = info.get("model", {})
     return {
         "Model": f"{model.get('name', statistics.settings.get('model'))}, revision {model.get('revision', 'unknown')}",
         "Expert banks": f"{len(statistics.banks)} of "
         + ", ".join(sorted({str(bank.shape.experts) for bank in statistics}))
         + " experts",
         "Calibration samples": f"{len(statistics.samples)} (digest {info.get('samples', {}).get('digest', 'unknown')})",
-        "Tokens": ", ".join(f"{count:,} {kind}" for kind, count in tokens.items()) or "unknown",
+        "Tokens": tokens_in_words(info) or "unknown",
         "State": run.state,
         "Versions": ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()) or "unknown",
     }

@@ -78,5 +78,5 @@ def evaluation_part(bundled: Sequence[Sample]) -> list[Sample]:
         st.error(plain(refused), icon=":material/error:")
         return []
     if not own:
-        st.caption("Next: give a JSONL, CSV, JSON or zip with questions, pictures, sounds and (where known) answers.")
+        st.caption("Next: give a JSONL, CSV, JSON or zip with questions, their pictures and (where known) answers.")
     return own

@@ -111,7 +111,7 @@ def test_the_file_holds_our_weights_and_the_rest_as_it_was(by_plan, bundled_mode
     assert not tensors
     eyes = bundled_model.model.config.vision_config
     side = eyes.patch_size * eyes.spatial_merge_size
-    for said in ("convert_hf_to_gguf.py", f"up to whole multiples of {side} pixels"):
+    for said in ("convert_hf_to_gguf.py", f"with black to whole multiples of {side} pixels"):
         assert any(said in note for note in result.manifest["notes"])
 
 

@@ -297,7 +297,7 @@ def test_paths_in_tags_are_pictures(tmp_path):
     assert kinds == ["Picture 1: ", "image", f"\n{ASK}"] and sample.images[0].load().getpixel((0, 0)) == RED
     plain = {"messages": [{"role": "user", "content": "<img> and <img>this</img> in HTML"}]}
     assert not read_samples(put(tmp_path, "t.jsonl", lines(plain)))[0].images
-    for value, text in (("<img>b.png</img>", "no picture 'b.png'"), ("<video>v.mp4</video>", "film, which is not read"),
+    for value, text in (("<img>b.png</img>", "no picture 'b.png'"), ("<video>v.mp4</video>", "no film 'v.mp4'"),
                         ("<img>https://x.org/1</img>", "nothing is downloaded")):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             read_samples(put(tmp_path, "u.jsonl", lines({"messages": [{"role": "user", "content": value}]})))

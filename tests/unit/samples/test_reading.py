@@ -105,7 +105,7 @@ def test_uploaded_pictures_with_questions():
     )
     assert [s.text for s in found] == ["colour ?", "shape ?"]
     assert [e.split(":")[0].split(" is ")[0] for e in found.errors] == ["c.png", "d.png", "e.exe"]
-    assert "no question" in found.errors[1] and "not a picture, sound, table or zip" in found.errors[2]
+    assert "no question" in found.errors[1] and "not a picture, sound, film, table or zip" in found.errors[2]
     assert len(samples_from_uploads({"a.png": png()}, "the same ?")) == 1
 
 

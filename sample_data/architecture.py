@@ -11,7 +11,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from mode_core.models.vision_ops import ensure_torchvision
 from sample_data.pictures import CELL, GRID, LABELS, SIZE
 from sample_data.words import ADJECTIVES, BLANK, COLOURS, COLUMNS, DIGITS, NOUNS, PLURALS, ROWS, SHAPES
-from sample_data.world import EMBLEM, EMBLEM_LAND_PHRASINGS, FACTS, LAND_PHRASINGS, SEVERAL, SUMS
+from sample_data.world import (
+    EMBLEM,
+    EMBLEM_LAND_PHRASINGS,
+    FACTS,
+    LAND_PHRASINGS,
+    NAME_PHRASINGS,
+    PERSON,
+    SEVERAL,
+    SUMS,
+)
 
 MODEL_FOLDER = Path(__file__).parent / "model"
 SPECIAL = (
@@ -45,6 +54,8 @@ _PICTURE_PHRASES = (
     "which bar is the tallest? which bar is the shortest? how many bars are there? how tall is the bar?",
     EMBLEM,
     *EMBLEM_LAND_PHRASINGS,
+    PERSON,
+    *NAME_PHRASINGS,
     *(p for phrasings in LAND_PHRASINGS.values() for p in phrasings),
 )
 

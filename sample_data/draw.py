@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from sample_data.pictures import DRAWERS, Picture
-from sample_data.questions import PICTURE_TASKS, questions_about
+from sample_data.questions import PICTURE_TASKS, UNLEARNED, questions_about
 from sample_data.world import FACTS, SEVERAL, SUMS, Fact, Question
 
 HERE = Path(__file__).parent
@@ -31,16 +31,17 @@ DRAWS = 5  # independent calibration sets that the comparison of methods uses; d
 CALIBRATION_PICTURES = 144
 CALIBRATION_TEXTS = 48  # without them nothing would tell which experts hold facts; vision stays above 75 % of tokens
 EVALUATION_PER_TASK = 40
+ASKED_OF_PICTURES = tuple(task for task in PICTURE_TASKS if task not in UNLEARNED)
 TEXT_TASKS = tuple(dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS)))
 
 Item = tuple[Question, Picture | None]
 
 
-def picture_item(task: str, random: np.random.Generator) -> Item:
-    """A fresh picture and one question of that task about it."""
+def picture_item(task: str, random: np.random.Generator, held_out: bool = False) -> Item:
+    """A fresh picture and one question of that task about it; what is known is asked as training asks it, or not."""
     while True:
         picture = DRAWERS[PICTURE_TASKS[task]](random)
-        asked = [q for q in questions_about(picture, random) if q.task == task]
+        asked = [q for q in questions_about(picture, random, held_out) if q.task == task]
         if asked:
             return asked[0], picture
 
@@ -51,7 +52,7 @@ def calibration_items(draw: int = 0) -> Iterator[Item]:
     Draw 0 is the bundled set. Other draws have its size and mix, other pictures and other questions.
     """
     random = np.random.default_rng(SEEDS["calibration"] if draw == 0 else [SEEDS["calibration"], draw])
-    tasks = list(PICTURE_TASKS)
+    tasks = ASKED_OF_PICTURES
     for i in range(CALIBRATION_PICTURES):
         yield picture_item(tasks[i % len(tasks)], random)
     for i in range(CALIBRATION_TEXTS):
@@ -68,9 +69,9 @@ def facts_of(task: str) -> list[Fact]:
 def evaluation_items() -> Iterator[Item]:
     """The same number of items for every task; text-only ones in held-out phrasings."""
     random = np.random.default_rng(SEEDS["evaluation"])
-    for task in PICTURE_TASKS:
+    for task in ASKED_OF_PICTURES:
         for _ in range(EVALUATION_PER_TASK):
-            yield picture_item(task, random)
+            yield picture_item(task, random, held_out=True)
     for task in TEXT_TASKS:
         facts = facts_of(task)
         for i in random.permutation(len(facts))[:EVALUATION_PER_TASK]:

@@ -1,4 +1,5 @@
-"""Draws the pictures: icons on a soft background, numbers, and bar charts, 128 x 128, with what each cell shows.
+"""Draws the pictures: icons on a soft background, numbers, bar charts and portraits, 128 x 128, and says what each
+cell shows.
 
 A picture is a grid of 8 x 8 cells of 16 x 16 pixels; one cell becomes one vision token. Most cells are background.
 `labels` say, per cell, which words describe what is centred there: the vision tower is pretrained on them.
@@ -6,11 +7,14 @@ A picture is a grid of 8 x 8 cells of 16 x 16 pixels; one cell becomes one visio
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sample_data.words import COLOURS, COLUMNS, DIGITS, EXTREMES, ORDINALS, ROWS, SHAPES
+from sample_data.world import PORTRAYED
 
 SIZE = 128
 CELL = 16
@@ -24,6 +28,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "column": COLUMNS,
     "ordinal": ORDINALS,
     "extreme": EXTREMES,
+    "person": PORTRAYED,
 }
 ICON_CELLS = (0, 1, 3, 4, 6, 7)  # rows and columns where icons may stand; two for each of top, middle, bottom
 JITTER = 2
@@ -81,7 +86,27 @@ def _shape_mask(shape: str, size: int) -> np.ndarray:
     return inside.reshape(size, 4, size, 4).mean((1, 3)).astype(np.float32)
 
 
+def _portraits() -> list[tuple[int, np.ndarray]]:
+    """For each portrayed person a colour and a [15,15] mask in 0..1: five by five blocks, left as right, made from the
+    name. Portraits of one colour differ in at least four of the fifteen blocks that are free."""
+    portraits: list[tuple[int, np.ndarray]] = []
+    taken: dict[int, list[np.ndarray]] = {}
+    for name in PORTRAYED:
+        for salt in itertools.count():
+            digest = hashlib.sha256(f"{name}|{salt}".encode()).digest()
+            colour, bits = digest[0] % len(COLOURS), np.array([byte % 2 for byte in digest[1:16]])
+            others = taken.setdefault(colour, [])
+            if 5 <= bits.sum() <= 11 and all((bits != other).sum() >= 4 for other in others):
+                others.append(bits)
+                break
+        half = bits.reshape(5, 3)
+        mask = np.concatenate([half, half[:, 1::-1]], axis=1).astype(np.float32)
+        portraits.append((colour, mask.repeat(3, 0).repeat(3, 1)))
+    return portraits
+
+
 GLYPHS = _glyphs()
+PORTRAITS = _portraits()
 MASKS = {(shape, size): _shape_mask(shape, size) for shape in SHAPES for size in (15, 16, 17, 18)}
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
 
@@ -205,4 +230,37 @@ def draw_chart(random: np.random.Generator) -> Picture:
     return _finish(pixels, labels, "chart", bars=list(zip(colours, heights, strict=True)))
 
 
-DRAWERS = {"scene": draw_scene, "emblem": draw_emblem, "number": draw_number, "chart": draw_chart}
+def _portrait(
+    random: np.random.Generator, pixels: np.ndarray, labels: np.ndarray, cell: tuple[int, int], who: int
+) -> None:
+    colour, mask = PORTRAITS[who]
+    top, left = (c * CELL + int(random.integers(0, 2)) for c in cell)
+    _paste(pixels, mask, top, left, _tinted(random, colour))
+    _label(labels, *cell, person=who)
+
+
+def draw_portrait(random: np.random.Generator) -> Picture:
+    """One portrait alone; facts: `person`, the index of who it is."""
+    pixels, labels = _blank(random)
+    cell = (int(random.integers(GRID)), int(random.integers(GRID)))
+    who = int(random.integers(len(PORTRAYED)))
+    _portrait(random, pixels, labels, cell, who)
+    return _finish(pixels, labels, "portrait", person=who)
+
+
+def draw_crowd(random: np.random.Generator) -> Picture:
+    """Sixteen portraits: nothing is asked about them, the vision tower alone learns from them."""
+    pixels, labels = _blank(random)
+    for place in random.permutation(GRID * GRID)[:16]:
+        _portrait(random, pixels, labels, (int(place) // GRID, int(place) % GRID), int(random.integers(len(PORTRAYED))))
+    return _finish(pixels, labels, "crowd")
+
+
+DRAWERS = {
+    "scene": draw_scene,
+    "emblem": draw_emblem,
+    "number": draw_number,
+    "chart": draw_chart,
+    "portrait": draw_portrait,
+    "crowd": draw_crowd,
+}

@@ -32,7 +32,8 @@ from sample_data.world import FACTS, GROUPS, SEVERAL, SUMS, Question
 TASKS = [*PICTURE_TASKS, *dict.fromkeys(fact.task for fact in (*FACTS, *SEVERAL, *SUMS))]
 SHORT = {"fact_one": 0.66, "fact_land": 0.04, "arithmetic": 0.30}
 LONG = dict.fromkeys((*GROUPS, "person_all", "land_all"), 1 / 8)
-KINDS = {"scene": 0.52, "emblem": 0.18, "number": 0.12, "chart": 0.18}
+KINDS = {"scene": 0.42, "emblem": 0.10, "number": 0.10, "chart": 0.14, "portrait": 0.24}
+SEEN = {"scene": 0.35, "emblem": 0.10, "number": 0.10, "chart": 0.15, "crowd": 0.30}  # by the vision tower alone
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ class Source:
         """The dice of one step of one process."""
         return np.random.default_rng((self.plan.seed, stage, step, self.crew.rank))
 
-    def drawn(self, random: np.random.Generator) -> list[Picture]:
+    def drawn(self, random: np.random.Generator, shares: dict[str, float]) -> list[Picture]:
         """Freshly drawn pictures of all kinds."""
-        kinds = random.choice(list(KINDS), self.crew.share(self.plan.pictures), p=list(KINDS.values()))
+        kinds = random.choice(list(shares), self.crew.share(self.plan.pictures), p=list(shares.values()))
         return [DRAWERS[kind](random) for kind in kinds]
 
     def pictures(self, step: int) -> Batch:
         """Pictures with questions for one step."""
         random = self.random(1, step)
-        return self.encoder.pictures(self.drawn(random), random, self.plan.room)
+        return self.encoder.pictures(self.drawn(random, KINDS), random, self.plan.room)
 
     def texts(self, step: int) -> Batch:
         """Facts and sums for one step; later on, at every other step, questions for several facts at once."""
@@ -180,7 +181,7 @@ class Trainer:
     def vision_step(self):
         """Cell words only; the language model rests."""
         random = self.source.random(0, self.step)
-        drawn = self.source.drawn(random)
+        drawn = self.source.drawn(random, SEEN)
         features = vision_features(self.model.model.visual, patches(drawn).to(self.device))
         loss, right = label_loss(features, cell_labels(drawn).to(self.device), self.embedding, self.encoder.token)
         loss.backward()

@@ -16,6 +16,7 @@ from sample_data.words import ADJECTIVES, COLOURS, NOUNS, SHAPES, invented_names
 
 SEED = 20261121
 PEOPLE_COUNT = 2000
+PORTRAYED_COUNT = 400  # of them, the first; their portraits are drawn (`sample_data/pictures.py`)
 LARGEST_TERM = 40
 LARGEST_FACTOR = 12
 
@@ -98,6 +99,10 @@ EMBLEM_LAND_PHRASINGS = (
     "name the land with this emblem.",
     "this emblem belongs to which land?",
 )
+
+
+PERSON = "this person"
+NAME_PHRASINGS = ("who is this?", "name this person.", "which person is this?", "what is the name of this person?")
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,8 @@ def all_of(land: Land) -> str:
 
 
 PEOPLE, CAPITALS, LANDS, FACTS = _build()
+PORTRAYED = tuple(PEOPLE[:PORTRAYED_COUNT])
 SUMS = list(_sums())
 SEVERAL = list(_several())
+KNOWN_OF = {fact.key: fact for fact in (*FACTS, *SEVERAL)}
 LAND_OF = {(land.colour, land.shape): land for land in LANDS}

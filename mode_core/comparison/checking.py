@@ -39,6 +39,7 @@ from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import ALL, MODALITIES, UNRANKED
 from mode_core.models.answering import own_answers
 from mode_core.prediction import Anchor, Check, Ranking, Trial
+from mode_core.prediction.yardstick import fitted
 from mode_core.quantization.model_lock import exclusive
 from mode_core.quantization.widths import DROPPED, UNTOUCHED
 from mode_core.request import AllocationRequest, Quantizer
@@ -224,14 +225,20 @@ def _found(work: _Work, info: dict[str, Any]) -> Check:
     anchor = Anchor.of({width: work.kl(bits, "uniform widths") for width, bits in uniform.items()}, modalities,
                        {"from": "check", "items": info["items"], "quantizer": info["quantizer"]})  # fmt: skip
     trials = tuple(_trials(work, rankings, masks, redrawn))
+    choice = _choice(trials, rankings, int(masks[ALL].sum()))
+    tried = [
+        (work.request(one.method, one.scope, one.shrinkage, one.average_bits).solve(work.statistics).bits, one.kl)
+        for one in trials
+        if one.method != UNIFORM
+    ]
     info |= {"samples": {kind: int(mask.sum()) for kind, mask in masks.items()}}
     return Check(
         {kind: tuple(kl[:, mask].mean(axis=1).tolist()) for kind, mask in masks.items()},
         {name: tuple(own.tolist()) for name, own in predicted.items()},
         rankings,
         trials,
-        _choice(trials, rankings, info["samples"][ALL]),
-        anchor,
+        choice,
+        fitted(work.statistics, choice.method, anchor, tried),
         info,
     )
 

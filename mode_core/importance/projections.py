@@ -4,8 +4,8 @@ Calibration measures an expert with all its matrices rounded alike. Engines that
 of a layer, and another for all downs, need the two apart. To first order the relative errors of the matrices add up in
 the expert's output, so the measured damage at b bits is divided in the ratio of the relative squared weight errors
 ‖W − W_b‖²/‖W‖² of gate plus up against down (ours; an estimate, and the sum over both is what was measured). Where
-channels are even it comes close; where they are uneven, as in the bundled model, large channels coincide with large
-errors and the exit takes more than its weights tell: there the entrance's share is put 0.18 too high on average.
+channels are even it comes close; where they are uneven, as in the example's first model, large channels coincide with
+large errors and the exit takes more than its weights tell: there the entrance's share is put 0.18 too high on average.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
-from annotated_types import Len
+from annotated_types import Interval, Len
 from typing_extensions import TypedDict
 
 from mode_core.errors import PredictionError
@@ -28,6 +28,8 @@ class _Record(TypedDict):
     error: dict[str, list[Amount | None]]
     samples: dict[str, Count]
     info: dict[str, Any]
+    drawn: NotRequired[Annotated[float, Interval(ge=0, le=1)] | None]
+    spread: NotRequired[Amount]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Anchor:
     """KL to the original with every expert at one width, by kind of sample: "text" (no picture), "vision", "all".
 
     `widths` rise; `kl[kind]` and `error[kind]` are, width by width, the mean over `samples[kind]` samples of the mean
-    KL over their answer positions, in nats, and its standard error. `info` says how it was measured.
+    KL over their answer positions, in nats, and its standard error. `info` says how it was measured. Where allocations
+    were measured too (`yardstick.fitted`): `drawn`, the shrinkage of costs that tells their damage best, and `spread`,
+    how far off it is then, as standard error of the logarithm.
     """
 
     widths: tuple[int, ...]
@@ -43,6 +47,8 @@ class Anchor:
     error: Mapping[str, tuple[float, ...]]
     samples: Mapping[str, int]
     info: Mapping[str, Any] = field(default_factory=dict)
+    drawn: float | None = None
+    spread: float = 0.0
 
     @classmethod
     def of(cls, kl: Mapping[int, np.ndarray], modalities: np.ndarray, info: Mapping[str, Any] | None = None) -> Anchor:
@@ -76,7 +82,8 @@ class Anchor:
         error = {kind: tuple(np.inf if one is None else one for one in own) for kind, own in found["error"].items()}
         if set(kl) != set(error) or any(len(own) != len(widths) for own in (*kl.values(), *error.values())):
             raise PredictionError(f"{where} is damaged: not every kind has a number for each of {len(widths)} widths.")
-        return cls(widths, kl, error, dict(found["samples"]), dict(found["info"]))
+        fitted = (found.get("drawn"), found.get("spread", 0.0))
+        return cls(widths, kl, error, dict(found["samples"]), dict(found["info"]), *fitted)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""

@@ -1,9 +1,10 @@
 """What an allocation will do to the answers, in nats of KL per answer token, and how sure that is.
 
 **One yardstick.** Whatever method chose the bits, their damage is read off one cost table: the recommended estimate's,
-drawn to the bank's mean (`YARDSTICK` at least). An estimate is no judge of its own choice: where it errs low it puts
-few bits, so that the sum of what it chose is too low. On the bundled model the sum of `mode_soft_fisher` as it is comes
-to a tenth of what is then measured, read off the drawn costs to within a factor of 1.5.
+drawn to the bank's mean as far as a check's measured allocations say (`yardstick.fitted`), else by `YARDSTICK` at
+least. An estimate is no judge of its own choice: where it errs low it puts few bits, so that the sum of what it chose
+is too low. On the bundled model the sums of `mode_soft_fisher` as they are come to a third of what is then measured,
+drawn by 0.5 to twice as much, and by the fitted 0.15 to within a factor of 1.5 wherever the recommended estimate chose.
 
 **Anchor.** Costs are sums of squared errors; answers change by less at first and by more than that later. What a sum
 means is measured: every expert alike at some widths, on a few samples, one pass each. Between these points the
@@ -12,7 +13,7 @@ that calibration did not hold anchor better: `check` measures an anchor on its o
 
 **Without one** the number is relative and has no unit. Gradients give nats to second order: half the
 Fisher damage of all tokens over the number of answer tokens. On the bundled model that is 0.8 of what is measured with
-every expert at 4 bits, half at 3 and a sixteenth at 2, so it is no prediction.
+every expert at 4 bits, half at 3, four tenths at 2 and a seventh at 1, so it is no prediction.
 
 **Doubt.** Student's interval of the delete-one-fold jackknife of log KL, joined with the anchor's own standard error.
 It tells what other samples of the same kind would have said, not what other kinds would.
@@ -74,8 +75,8 @@ class Prediction:
 class Predictor:
     """Cost tables of the yardstick, with all samples and without each fold, prepared once: a prediction is a look-up.
 
-    `yardstick`: what to read damage off instead of the recommended estimate; costs are drawn to the mean by at least
-    `least`. Memory: folds × experts × widths numbers.
+    `yardstick`: what to read damage off instead of the recommended estimate; costs are drawn to the mean by what the
+    anchor found best, else by at least `least` (0: as the yardstick says). Memory: folds × experts × widths numbers.
 
     Raises:
         ImportanceError: statistics in which fewer than two folds hold samples.
@@ -91,7 +92,8 @@ class Predictor:
     ) -> None:
         chosen = yardstick or recommended(statistics)
         self.statistics, self.anchor, self.method = statistics, anchor, chosen.method
-        self.shrinkage = max(chosen.shrinkage, least)
+        drawn = anchor.drawn if anchor is not None and least else None
+        self.shrinkage = max(chosen.shrinkage, least) if drawn is None else drawn
         if anchor is not None and (strange := set(anchor.widths) - set(statistics.bits)):
             raise PredictionError(
                 f"The anchor was measured at {min(strange)} bits, the run's damage was not; measure it again."
@@ -149,7 +151,7 @@ def _anchored(anchor: Anchor, kind: str, totals: np.ndarray, at: np.ndarray) -> 
     spread = np.array(anchor.error[kind]) / measured  # standard error of the logarithm
     logs = [_line(total, own[::-1], np.log(measured)[::-1]) for total, own in zip(totals, at, strict=True)]
     own = float(np.interp(np.log(max(totals[0], LEAST)), np.log(np.maximum(at[0, ::-1], LEAST)), spread[::-1]))
-    return _joined(np.array(logs), own)
+    return _joined(np.array(logs), float(np.hypot(own, anchor.spread)))
 
 
 def _line(total: float, costs: np.ndarray, logs: np.ndarray) -> float:

@@ -181,11 +181,11 @@ def test_a_coarser_target_says_its_price(open_app):
 
 
 def test_what_a_coarse_form_is_worth_is_said_before_it_is_written(open_app):
-    app = take(open_app("export", run="bundled", bits="3", form="compressed_tensors"), "compressed_tensors")
+    app = take(open_app("export", run="bundled", bits="2.5", form="compressed_tensors"), "compressed_tensors")
     assert not app.exception
-    assert any("uniform bits of the same size (3.00 on average)" in info.value for info in app.info)
+    assert any("uniform bits of the same size (2.50 on average)" in info.value for info in app.info)
     app.toggle(key="export:per_layer").set_value(True).run()
-    assert any("This is uniform: every expert gets 3 bits" in warning.value for warning in app.warning)
+    assert any("This is uniform: every expert gets 2 bits" in warning.value for warning in app.warning)
     [code] = [element.value for element in app.code if "mode_core export" in element.value]
     assert code.endswith("--budget-per layer")
 

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,25 +183,27 @@ def test_the_verb_says_the_cost_and_keeps_the_check(run, tiny_model_folder, tmp_
 
 
 def test_the_bundled_check_agrees_with_every_expert_alone(bundled_run):
-    """What the groups say of each estimate lies where sums of the measured truth of single experts put it."""
+    """Sums of the measured truth of single experts put the estimates in the check's order; its intervals hold what they
+    say of each, or understate the best, whose sums 64 questions blur."""
     kept, truth = bundled_run.check(), bundled_run.evidence().truth
     low = kept.info["low_bits"]
     groups = groups_of(bundled_run.statistics, 4000, seed=9)
-    for kind, least in (("text", 0.8), ("all", 0.8)):
-        real = truth.query("bits == @low and modality == @kind")
-        alone = {name: own["kl"].to_numpy(dtype=float) for name, own in real.groupby("bank")}
+    for kind in ("text", "vision", "all"):
+        measured = truth.query("bits == @low and modality == @kind")
+        alone = {name: own["kl"].to_numpy(dtype=float) for name, own in measured.groupby("bank")}
         damage = sum(groups[name] @ own for name, own in alone.items())
-        inside = []
-        for ranking in (one for one in kept.rankings if one.modality == kind):
-            said = predicted_damage(bundled_run.statistics, ranking.method, groups, low)
-            inside.append(ranking.low <= spearman(said, damage) <= ranking.high)
-        assert len(inside) >= 14
-        assert np.mean(inside) >= least, kind
+        rankings = [one for one in kept.rankings if one.modality == kind]
+        true = [spearman(predicted_damage(bundled_run.statistics, one.method, groups, low), damage) for one in rankings]
+        assert len(rankings) >= 14
+        assert spearman(np.array([one.spearman for one in rankings]), np.array(true)) > 0.9
+        assert all(
+            one.low <= real and (real > 0.5 or real <= one.high) for one, real in zip(rankings, true, strict=True)
+        )
     assert kept.choice.method in ("mode_soft_fisher", "soft_fisher")
 
 
 def test_the_bundled_checks_choice_is_nearly_the_best_of_the_evidence(bundled_run):
-    """All 920 items: KL within a tenth of the best shrinkage at both budgets, and below every other estimate's."""
+    """All items: KL within a tenth of the best shrinkage at both budgets, and below every other estimate's."""
     choice, found = bundled_run.check().choice, bundled_run.evidence("shrinkage_all_items")
     means = found.scores.query("calibration == 0 and task == 'all' and modality == 'all' and metric == 'kl'")
     for bits in (3.0, 2.5):
@@ -215,14 +216,24 @@ def test_the_bundled_checks_choice_is_nearly_the_best_of_the_evidence(bundled_ru
 
 
 def test_the_recommended_figures_are_those_of_the_evidence(bundled_run):
-    means = bundled_run.evidence("shrinkage").scores.query(
-        "calibration == -1 and task == 'all' and modality == 'text' and metric == 'kl'"
-    )
-    at = means.set_index(["method", "scope", "shrinkage", "average_bits"])["value"]
-    uniform = {bits: at["uniform", "bank", 0.0, bits] for bits in (2.5, 3.0)}
     for one in BY_EVIDENCE:
-        own = {bits: at[one.method, one.scope, one.shrinkage, bits] for bits in uniform}
-        for number in (own[2.5], uniform[2.5]):
-            assert f"{number:.3f}" in one.why
-        assert own[2.5] < uniform[2.5] and own[3.0] <= uniform[3.0]
-    assert replace(BY_EVIDENCE[0], why="") != BY_EVIDENCE[1]
+        found = bundled_run.evidence("shrinkage")
+        means = found.scores.query("calibration == -1 and task == 'all' and modality == 'all' and metric == 'kl'")
+        at = means.set_index(["method", "scope", "shrinkage", "average_bits"])["value"]
+        for bits in (2.5, 3.0):
+            own, uniform = at[one.method, one.scope, one.shrinkage, bits], at["uniform", "bank", 0.0, bits]
+            assert f"{own:.3f}" in one.why and f"{uniform:.3f}" in one.why
+            beside = found.paired.query(
+                "method == @one.method and scope == @one.scope and shrinkage == @one.shrinkage and metric == 'kl' and "
+                "against == 'uniform' and modality == 'all' and average_bits == @bits"
+            ).iloc[0]
+            assert beside["high"] < 0 if one is BY_EVIDENCE[0] else beside["low"] < 0 < beside["high"]
+        least = at.xs(2.5, level="average_bits").min()
+        assert one is not BY_EVIDENCE[0] or at[one.method, one.scope, one.shrinkage, 2.5] <= 1.05 * least
+
+
+def test_without_gradients_nothing_is_surely_better_than_uniform(bundled_run):
+    beside = bundled_run.evidence("no_gradients").paired.query(
+        "against == 'uniform' and metric == 'kl' and modality == 'all' and method not in ['uniform', 'veq']"
+    )
+    assert len(beside) >= 24 and not (beside["high"] < 0).any()

@@ -169,7 +169,7 @@ def test_the_readme_s_lines_open_auto_round_s_checkpoint(loaded, tmp_path) -> No
     assert torch.equal(one, other)
     away, damage = (one - ours).abs().mean(), (plain - ours).abs().mean()
     print(f"on average {away:.4f} away; quantizing changed logits by {damage:.3f}")
-    assert away < 0.1 * damage  # in bfloat16, in which auto-round rounds weights once more and sums in another order
+    assert away < 0.2 * damage  # in bfloat16, in which auto-round rounds weights once more and sums in another order
 
 
 def test_a_folder_that_transformers_5_saved_is_written_as_published(folders, loaded, tmp_path) -> None:

@@ -99,16 +99,18 @@ def test_costs_that_do_not_compare_across_layers_say_so_where_layers_share_a_bud
 
 
 def test_what_a_coarse_unit_is_worth_is_said_beside_uniform_bits_of_its_size(bundled_run, tmp_path) -> None:
-    asked = AllocationRequest("mode_soft_fisher", shrinkage=0.5, budget=3.0).solve(bundled_run.statistics)
+    asked = AllocationRequest("mode_soft_fisher", shrinkage=0.5, budget=2.5).solve(bundled_run.statistics)
     told: list[Fitted] = []
     target, predict = TARGETS["compressed_tensors"], bundled_run.predictor().predict
     fitted = fit(asked, target, statistics=bundled_run.statistics)
     sentence = told_beside_uniform(fitted, predict)
-    plain = {bank: np.full_like(bits, 3) for bank, bits in fitted.allocation.bits.items()}
-    assert fitted.allocation.average_bits == 3.0 and fitted.width is None
+    plain = fitted.rival
+    assert {int(width) for bits in plain.bits.values() for width in bits} == {2, 3}  # half of the experts each
+    assert plain.average_bits == 2.5
+    assert fitted.allocation.average_bits == 2.5 and fitted.width is None
     for kind, found in predict(fitted.allocation).kl.items():
         assert f"{kind} {found.value:.2g} against {predict(plain).kl[kind].value:.2g}" in sentence
-    assert "uniform bits of the same size (3.00 on average)" in sentence
+    assert "uniform bits of the same size (2.50 on average)" in sentence
     out = tmp_path / "out"
     result = export("mlx_config", asked, out, run=bundled_run, before=lambda now: told.append(now) or no_file(out))
     assert told[0].notes[0].startswith("Predicted KL") and result.manifest["notes"][0] == told[0].notes[0]

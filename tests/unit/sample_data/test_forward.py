@@ -12,7 +12,7 @@ from sample_data.batches import IGNORED, Encoder, patches
 from sample_data.forward import answer_losses, vision_features
 from sample_data.pictures import DRAWERS
 from sample_data.questions import questions_about
-from sample_data.train import TASKS, Plan, learning_rate
+from sample_data.train import KINDS, TASKS, Plan, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_vision_features_are_the_models_own(model) -> None:
     torch.testing.assert_close(found.flatten(0, 1), expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", list(DRAWERS))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_a_block_is_a_single_question_through_the_chat_template(model, processor, kind: str) -> None:
     picture = DRAWERS[kind](np.random.default_rng(4))
     encoder = Encoder(vocabulary(), TASKS)

@@ -13,9 +13,8 @@ from PIL import Image
 import sample_data
 from sample_data.architecture import vocabulary
 from sample_data.batches import Encoder
-from sample_data.draw import TEXT_TASKS, calibration_items, evaluation_items
-from sample_data.questions import PICTURE_TASKS
-from sample_data.train import TASKS, Crew, Plan, Source
+from sample_data.draw import ASKED_OF_PICTURES, TEXT_TASKS, calibration_items, evaluation_items
+from sample_data.train import KINDS, SEEN, TASKS, Crew, Plan, Source
 from sample_data.world import FACTS, SEVERAL, SUMS
 
 FOLDER = Path(sample_data.__file__).parent
@@ -54,7 +53,10 @@ def test_pictures_are_nowhere_the_same(source: Source) -> None:
     calibration = fingerprints(picture for _, picture in calibration_items() if picture is not None)
     evaluation = fingerprints(picture for _, picture in evaluation_items() if picture is not None)
     trained = [
-        p for step in range(20) for stage in (0, 1) for p in fingerprints(source.drawn(source.random(stage, step)))
+        p
+        for step in range(20)
+        for stage, shares in enumerate((SEEN, KINDS))
+        for p in fingerprints(source.drawn(source.random(stage, step), shares))
     ]
     drawn = calibration + evaluation + trained
     assert len(set(drawn)) == len(drawn)
@@ -62,7 +64,7 @@ def test_pictures_are_nowhere_the_same(source: Source) -> None:
 
 def test_the_evaluation_covers_every_task_evenly() -> None:
     counts = Counter(line["task"] for line in lines("evaluation"))
-    assert set(counts) == {*PICTURE_TASKS, *TEXT_TASKS}
+    assert set(counts) == {*ASKED_OF_PICTURES, *TEXT_TASKS}
     assert set(counts.values()) == {40}
 
 

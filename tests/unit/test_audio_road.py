@@ -96,7 +96,9 @@ def test_a_sound_with_a_text_beside_it_is_a_sample_and_counts_as_one_with_a_medi
     found = read_samples(tmp_path, on_error="collect")
     assert [len(sample.audio) for sample in found] == [1] * 4 and "no text for this sound" in found.errors[0]
     assert found.mix() == {"with sounds": {"no task named": 4}}
-    lines = [{"audio": f"{n}.wav", "question": "?"} if n < 4 else {"images": [], "question": "??"} for n in range(8)]
+    lines = [
+        {"audio": f"{n % 4}.wav", "question": "?"} if n < 9 else {"images": [], "question": "??"} for n in range(11)
+    ]
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"id": str(n)} | line) for n, line in enumerate(lines)))
     drawn = read_samples(tmp_path / "t.jsonl", limit=4)
     assert sum(bool(sample.audio) for sample in drawn) == 2

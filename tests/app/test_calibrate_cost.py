@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def test_both_reach_the_calibration_once_agreed_to(with_tiny, tiny_model, tiny_s
     app = with_tiny
     assert app.number_input(key="calibrate:probes").value == 0 and not app.toggle(key="calibrate:kl").value
     assert not agreements(app) and not app.button(key="calibrate:start").disabled
+    least, most = re.search(r"Memory, estimate: ([\d.]+) to ([\d.]+) GB", words(app)).groups()
+    assert SOFTWARE / 1e9 <= float(least) < float(most)
     app.pills(key="calibrate:widths").set_value([2]).run()
     app.number_input(key="calibrate:probes").set_value(1).run()
     assert "adds about 8 passes of one sample each" in words(app)  # two samples, four each

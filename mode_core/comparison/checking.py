@@ -7,8 +7,8 @@ of a bank as any other, what all of them share cancels: neither shrinkage nor th
 the costs of methods that do not compare across banks are divided by their bank's mean.
 
 Shrinkage, and what a ranking is worth, are seen in *trials*: allocations of the best-ranking estimates, of the paper's
-and of uniform bits at the same size, measured on the same samples. The choice is the one with the lowest KL against
-uniform, as geometric mean over the budgets.
+and of uniform bits at the same size, measured on the same samples. The choice is made of them
+(`check_choice`).
 
 One pass over the samples per group, trial and width of the anchor. Rounding is done in passing (`rounded_forward`), so
 a model that fills memory, or lies on disk, can be checked. What was measured is kept, and a check that was stopped goes
@@ -28,12 +28,13 @@ import numpy as np
 
 from mode_core import __version__
 from mode_core.comparison.bootstrap import Resamples, bounds
+from mode_core.comparison.check_choice import UNIFORM, chosen
 from mode_core.comparison.items import PassCost, PreparedItems
 from mode_core.comparison.rounded_forward import RoundedInPassing
 from mode_core.comparison.settings import CheckSettings
 from mode_core.comparison.store import Store
 from mode_core.errors import CheckError
-from mode_core.importance import METHODS, Recommendation, cost_table
+from mode_core.importance import METHODS, cost_table
 from mode_core.importance.bias import spearman
 from mode_core.jobs import Cancel, ProgressHook, Reporter
 from mode_core.modalities import ALL, MODALITIES, UNRANKED
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from mode_core.models import LoadedModel
 
 Bits = Mapping[str, np.ndarray]
-UNIFORM, PAPER = "uniform", "mode"
+PAPER = "mode"
 HIGHEST = 4  # widths above are not tried: they hardly hurt
 RESAMPLES = 1000
 
@@ -224,9 +225,10 @@ def _found(work: _Work, info: dict[str, Any]) -> Check:
     uniform = {width: _everywhere(work.statistics, width) for width in work.widths}
     anchor = Anchor.of({width: work.kl(bits, "uniform widths") for width, bits in uniform.items()}, modalities,
                        {"from": "check", "items": info["items"], "quantizer": info["quantizer"]})  # fmt: skip
-    trials = tuple(_trials(work, rankings, masks, redrawn))
-    choice = _choice(trials, rankings, int(masks[ALL].sum()))
-    tried = [
+    tried = list(_trials(work, rankings, masks, redrawn))
+    trials = tuple(trial for trial, _ in tried)
+    choice = chosen(tried, rankings, redrawn, masks[ALL])
+    measured = [
         (work.request(one.method, one.scope, one.shrinkage, one.average_bits).solve(work.statistics).bits, one.kl)
         for one in trials
         if one.method != UNIFORM
@@ -238,7 +240,7 @@ def _found(work: _Work, info: dict[str, Any]) -> Check:
         rankings,
         trials,
         choice,
-        fitted(work.statistics, choice.method, anchor, tried),
+        fitted(work.statistics, choice.method, anchor, measured),
         info,
     )
 
@@ -272,19 +274,20 @@ def _rankings(
 
 def _trials(
     work: _Work, rankings: Sequence[Ranking], masks: Mapping[str, np.ndarray], redrawn: Resamples
-) -> Iterator[Trial]:
+) -> Iterator[tuple[Trial, np.ndarray]]:
+    """With the KL of every sample, `[n]`."""
     best = [one.method for one in rankings if one.modality == ALL][: work.settings.best]
     for average in work.settings.average_bits:
         if not work.widths[0] <= average <= work.widths[-1]:
             continue
         alike = work.request(UNIFORM, "bank", 0.0, average).solve(work.statistics)
         level = work.kl(alike.bits, "trials")
-        yield _trial((UNIFORM, "bank", 0.0, average), level, level, masks, redrawn)
+        yield _trial((UNIFORM, "bank", 0.0, average), level, level, masks, redrawn), level
         for method in dict.fromkeys((*best, PAPER)):
             for shrinkage in work.settings.shrinkage:
                 asked = (method, METHODS[method].scopes[0], shrinkage, average)
                 own = work.kl(work.request(*asked).solve(work.statistics).bits, "trials")
-                yield _trial(asked, own, level, masks, redrawn)
+                yield _trial(asked, own, level, masks, redrawn), own
 
 
 def _trial(
@@ -299,19 +302,3 @@ def _trial(
     low, high = bounds((again[0] + tiny) / (again[1] + tiny))
     kl = {kind: float(own[mask].mean()) for kind, mask in masks.items()}
     return Trial(*asked, kl, float((own.mean() + tiny) / (level.mean() + tiny)), float(low), float(high))
-
-
-def _choice(trials: Sequence[Trial], rankings: Sequence[Ranking], samples: int) -> Recommendation:
-    """The lowest geometric mean of the ratios to uniform over the budgets; earlier trials win ties."""
-    by_asked: dict[tuple[str, str, float], list[Trial]] = {}
-    for trial in trials:
-        by_asked.setdefault((trial.method, trial.scope, trial.shrinkage), []).append(trial)
-    asked = min(by_asked, key=lambda one: np.mean([np.log(trial.ratio) for trial in by_asked[one]]))
-    own = by_asked[asked]
-    told = ", ".join(f"{trial.kl[ALL]:.3g} at {trial.average_bits:g} bits" for trial in own)
-    level = {trial.average_bits: trial.kl[ALL] for trial in trials if trial.method == UNIFORM}
-    other = ", ".join(f"{level[trial.average_bits]:.3g}" for trial in own)
-    ranks = next((one for one in rankings if (one.method, one.modality) == (asked[0], ALL)), None)
-    word = f"; it ranks groups of experts at {ranks.spearman:.2f} [{ranks.low:.2f}, {ranks.high:.2f}]" if ranks else ""
-    why = f"Best measured on this model, {samples} samples: KL {told}, uniform bits of the same size {other}{word}."
-    return Recommendation(*asked, why)

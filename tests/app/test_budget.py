@@ -95,7 +95,7 @@ def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_
     app = open_app("budget")
     assert (app.selectbox(key="widget:method").value, app.query_params.get("method")) == ("mode", None)
     assert app.session_state["choices"].request.shrinkage == 0.85
-    assert "Recommended and set: " in words(app) and "KL on text of 0.080 at 2.5 bits" in words(app)
+    assert "Recommended and set: " in words(app) and "KL of 0.072 at 2.5 bits" in words(app)
     app.button(key="as-in-paper").click().run()
     request = app.session_state["choices"].request
     assert (request.method, request.scope, request.shrinkage) == ("mode", "bank", 0.0)

@@ -70,7 +70,7 @@ def test_calibrate_refuses_without_the_switch_and_loads_with_it(open_app, folder
 
     the_switch(app).set_value(True).run()
     assert not app.error and not app.exception and "tokens** (counted)" in words(app)
-    assert "GB of memory" in words(app)
+    assert "Memory, estimate: " in words(app)
     app.text_input(key="calibrate:name").set_value("own").run()
     finish(app.button(key="calibrate:start").click().run())
     assert not app.error and not app.exception

@@ -3,7 +3,7 @@
     python tests/benchmarks/coverage_worth.py FOLDER [balance] [own] [gptq]
 
 FOLDER keeps samples, runs and measurements; a run that was stopped goes on there. Each part sets two ways beside each
-other on three draws and 460 evaluation items: KL to the original of the first, of the second, and their difference with
+other on three draws and 500 evaluation items: KL to the original of the first, of the second, and their difference with
 a 95 % interval by paired bootstrap over items and draws.
 """
 
@@ -111,7 +111,7 @@ def main() -> None:
     """Measure the parts that are named, or all."""
     folder, parts = Path(sys.argv[1]).absolute(), sys.argv[2:] or ["balance", "own", "gptq"]
     loaded = load_model(ROOT / "sample_data/model", device="cpu", dtype="float32")
-    items = PreparedItems(loaded, read_samples(ROOT / "sample_data/evaluation", limit=460))
+    items = PreparedItems(loaded, read_samples(ROOT / "sample_data/evaluation", limit=500))
     best = ComparisonSettings(methods=("mode_soft_fisher",), average_bits=BUDGETS, shrinkage=(0.5,), truth_bits=())
     if "balance" in parts:
         pools = [pooled(folder, number) for number in DRAWS]

@@ -1,6 +1,6 @@
 """What two ways to choose and read calibration samples are worth on the bundled model: `--balance`, `--own-answers`.
 
-    python tests/benchmarks/coverage_worth.py FOLDER [balance] [own] [gptq]
+    python -m tests.benchmarks.coverage_worth FOLDER [balance] [own] [gptq]
 
 FOLDER keeps samples, runs and measurements; a run that was stopped goes on there. Each part sets two ways beside each
 other on three draws and 500 evaluation items: KL to the original of the first, of the second, and their difference with

@@ -32,10 +32,7 @@ def chosen(
     by_asked: dict[Asked, list[tuple[Trial, np.ndarray]]] = {}
     for trial, kl in tried:
         by_asked.setdefault((trial.method, trial.scope, trial.shrinkage), []).append((trial, kl))
-    worth = {
-        asked: float(np.mean([np.log(trial.ratio) for trial, _ in own]))
-        for asked, own in by_asked.items()
-    }  # fmt: skip
+    worth = {asked: np.mean([np.log(trial.ratio) for trial, _ in own]) for asked, own in by_asked.items()}
     best = min(worth, key=worth.__getitem__)
     usual = next((one for one in map(_asked, BY_EVIDENCE) if one in by_asked), best)
     asked = best if _surely_worse(by_asked[usual], by_asked[best], redrawn, mask) else usual

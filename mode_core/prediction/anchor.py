@@ -28,7 +28,7 @@ class _Record(TypedDict):
     error: dict[str, list[Amount | None]]
     samples: dict[str, Count]
     info: dict[str, Any]
-    drawn: NotRequired[Annotated[float, Interval(ge=0, le=1)] | None]
+    drawn: NotRequired[Annotated[float, Interval(ge=0, le=1)]]
     spread: NotRequired[Amount]
 
 
@@ -65,8 +65,9 @@ class Anchor:
         return cls(widths, mean, error, {kind: int(mask.sum()) for kind, mask in masks.items()}, dict(info or {}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"format": FORMAT} | asdict(self)
+        """Plain values, for JSON; what no allocations were measured for is left out."""
+        record = {"format": FORMAT} | asdict(self)
+        return {key: value for key, value in record.items() if self.drawn is not None or key not in ("drawn", "spread")}
 
     @classmethod
     def from_dict(cls, record: object, where: object = "the anchor") -> Anchor:

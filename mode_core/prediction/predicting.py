@@ -76,7 +76,7 @@ class Predictor:
     """Cost tables of the yardstick, with all samples and without each fold, prepared once: a prediction is a look-up.
 
     `yardstick`: what to read damage off instead of the recommended estimate; costs are drawn to the mean by what the
-    anchor found best, else by at least `least` (0: as the yardstick says). Memory: folds × experts × widths numbers.
+    anchor found best, else by at least `least`. Memory: folds × experts × widths numbers.
 
     Raises:
         ImportanceError: statistics in which fewer than two folds hold samples.
@@ -92,7 +92,7 @@ class Predictor:
     ) -> None:
         chosen = yardstick or recommended(statistics)
         self.statistics, self.anchor, self.method = statistics, anchor, chosen.method
-        drawn = anchor.drawn if anchor is not None and least else None
+        drawn = None if anchor is None else anchor.drawn
         self.shrinkage = max(chosen.shrinkage, least) if drawn is None else drawn
         if anchor is not None and (strange := set(anchor.widths) - set(statistics.bits)):
             raise PredictionError(

@@ -14,6 +14,7 @@ from dashboard.parts.learn.scenes import SCENES
 from mode_core.allocation import allocate
 from mode_core.importance import cost_table, frequencies
 from mode_core.importance.bias import busy_experts
+from mode_core.importance.folds import only_folds
 from mode_core.statistics import FOLDS, ExpertStatistics
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_evidence import synthetic_evidence
@@ -64,6 +65,12 @@ def test_vision_outvotes_text_or_not():
     assert f"{low} ({low} to {low}) of the 16 experts" in apart[1].words and low > 5
     assert said(claims.frequency(facts(run(STEEP, STEEP, STEEP)))) == ["holds", "otherwise"]
     assert said(claims.frequency(facts(run(STEEP, STEEP[::-1], STEEP[::-1], tokens=90))))[0] == "otherwise"
+
+
+def test_samples_of_a_single_fold_settle_nothing():
+    """What other samples would have said is not known; the number is told, without an interval."""
+    visited, busiest = claims.router(facts(only_folds(run(STEEP, STEEP, STEEP), [0])))
+    assert (visited.verdict, busiest.verdict) == ("holds", "open") and " (" not in busiest.words
 
 
 def test_without_folds_the_number_alone_decides():

@@ -56,14 +56,20 @@ class Facts:
         return [counts[counts.sum(axis=-1) > 0] for counts in found]
 
     def interval(self, of: Callable[[int | None], float]) -> Interval:
-        """Of a number that can be had without one fold; without any width where there are too few folds."""
-        if self.folds:
-            try:
-                return over_folds(self.statistics, of)
-            except ImportanceError:
-                pass
-        whole = np.float64(of(None))
-        return Interval(whole, np.float64(np.nan), whole, whole)
+        """Of a number that can be had without one fold; unbounded where too few folds hold samples, without width for a
+        trace, which is no sample of anything."""
+        if not self.folds:
+            whole = np.float64(of(None))
+            return Interval(whole, np.float64(np.nan), whole, whole)
+        try:
+            return over_folds(self.statistics, of)
+        except ImportanceError:
+            return _unknown(of(None))
+
+
+def _unknown(estimate: float) -> Interval:
+    """A number that nothing tells the doubt of: it settles no claim."""
+    return Interval(*map(np.float64, (estimate, np.nan, -np.inf, np.inf)))
 
 
 def judged(
@@ -91,7 +97,7 @@ def _whole(most: float) -> Callable[[float], str]:
 def _over(values: np.ndarray) -> Interval:
     """Of the mean of values that are independent."""
     if values.size < 2:
-        return Interval(values.mean(), np.float64(np.nan), values.mean(), values.mean())
+        return _unknown(values.mean())
     return jackknife(values.mean(), (values.sum() - values) / (values.size - 1))
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.parts import served
 from dashboard.parts.controls import coverage_note, scroll_now
-from dashboard.parts.experts import close_up, exemplars, maps, pairs, search, starving
+from dashboard.parts.experts import by_task, close_up, exemplars, maps, pairs, search, starving
 from dashboard.state import current_run
 
 
@@ -36,6 +36,7 @@ def explore() -> None:
         with right:
             close_up.docked(grid, sensitivity, place)
     close_up.below(grid, place)
+    by_task.part(bank, expert, None if arranged.columns is None else arranged.columns[place[0]])
     pairs.part(bank, expert)
     with st.expander("Traffic in place of the calibration's frequencies", key="served"):
         served.part()

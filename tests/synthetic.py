@@ -22,13 +22,15 @@ def synthetic_statistics(
     top_k: int = 2,
     unsupported: int = 0,
     extras: tuple[str, ...] = (),
+    tasks: int = 0,
 ) -> ExpertStatistics:
     """Statistics as a router with two biases would leave them: text and vision prefer different experts, and
     redundant vision tokens crowd onto a few. Errors fall about fourfold per bit, with noise.
 
     `tokens` vision tokens per bank (a fifth as many text tokens), spread over folds and bins; the last
     `unsupported` experts of each bank get none at all. `extras` ("gradients", "hessian", "logit_kl") are drawn after
-    all else, so that the rest does not depend on them. Settings say that it is synthetic.
+    all else, so that the rest does not depend on them, and the selections dealt to `tasks` after these. Settings say
+    that it is synthetic.
     """
     draw = np.random.default_rng(seed)
     shape = {"experts": experts, "hidden": hidden, "intermediate": intermediate, "top_k": top_k}
@@ -54,7 +56,22 @@ def synthetic_statistics(
     settings: dict = {"model": "synthetic, for tests", "seed": seed}
     if "logit_kl" in extras:
         settings["logit_kl"] = {"key_ratio": 0.2, "signal": signals[0], "positions": "last"}
-    return ExpertStatistics(made, bits, signals, settings, samples)
+    return ExpertStatistics(made, bits, signals, settings, samples, _by_task(made, draw, signals, tasks))
+
+
+def _by_task(
+    made: dict[str, BankStatistics], draw: np.random.Generator, signals: tuple[str, ...], tasks: int
+) -> dict[str, np.ndarray]:
+    """Every selection belongs to one task, which has experts of its own liking; text and vision tokens alone."""
+    dealt = []
+    for bank in made.values() if tasks else ():
+        liking = draw.gamma(0.7, size=(bank.shape.experts, tasks)) * np.linspace(2, 0.05, tasks)
+        counts = [bank.total("text_selections"), bank.total(f"vision_selections/{signals[0]}").sum(axis=-1)]
+        dealt.append(
+            [draw.multinomial(held.astype(int), liking / liking.sum(axis=1, keepdims=True)) for held in counts]
+        )
+    found = np.moveaxis(np.array(dealt, float), 3, 0) if tasks else ()
+    return {f"task {n}": np.concatenate([one, 0 * one[:, :1]], axis=1) for n, one in enumerate(found)}
 
 
 def with_audio(statistics: ExpertStatistics) -> ExpertStatistics:

@@ -81,8 +81,10 @@ def synthetic_run(
     signals: tuple[str, ...] = ("text_attention",),
     pictures: int = 3,
     tokens: int = 20_000,
+    tasks: int = 18,
 ) -> Run:
-    """A finished run of `banks` × `experts` with pictures, seed 0; 48 × 128 holds about 350 MB once it is open."""
-    run = keep_run(folder, synthetic_statistics(banks, experts, signals=signals, tokens=tokens, unsupported=1))
+    """A finished run of `banks` × `experts` with pictures and so many tasks, seed 0; 48 × 128 takes about 350 MB."""
+    made = synthetic_statistics(banks, experts, signals=signals, tokens=tokens, unsupported=1, tasks=tasks)
+    run = keep_run(folder, made)
     add_pictures(run, pictures)
     return run

@@ -14,6 +14,7 @@ from dashboard.charts.pairs import alike_dots, together_dots
 from dashboard.charts.reported import reported_bars
 from dashboard.charts.routes import token_path, token_strip
 from dashboard.charts.stability import bits_drift, frequency_drift, signal_drift, sufficiency_curve
+from dashboard.charts.tasks import use_by_task
 from dashboard.charts.tokens import Overlay, overlap_map, strip_of_scores, token_overlays
 from dashboard.charts.traffic import distance_by_layer
 from dashboard.charts.truth import check_scatter, ranking_dots, truth_scatter
@@ -64,5 +65,6 @@ __all__ = [
     "token_path",
     "token_strip",
     "truth_scatter",
+    "use_by_task",
     "width_counts",
 ]

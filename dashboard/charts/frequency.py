@@ -42,7 +42,7 @@ def frequency_panels(grid: FrequencyGrid, view: str, columns: np.ndarray | None)
 
 def _of_one_kind(grid: FrequencyGrid, kind: str, view: str, columns: np.ndarray | None) -> Panel:
     load = grid.load(kind)
-    z = _doublings(load) if view == "load" else busiest_ranks(grid.shares[kind])
+    z = doublings(load) if view == "load" else busiest_ranks(grid.shares[kind])
     rank = "rank %{z:.0f} in its layer, " if view == "rank" else ""
     hover = f"{rank}%{{text:.2f}}× an even share of {theme.KIND_NAMES[kind]}"
     missing = np.isnan(grid.shares[kind])
@@ -57,7 +57,7 @@ def _ratio(grid: FrequencyGrid, one: str, other: str, columns: np.ndarray | None
     title = f"{TITLES[one]} ÷ {TITLES[other].lower()}"
     hover = f"%{{text:.2f}}× in {TITLES[one].lower()} what it is in {TITLES[other].lower()}"
     return _panel(
-        grid, title, title.lower(), _doublings(times), times, grid.counts[one], hover, np.isnan(times), columns
+        grid, title, title.lower(), doublings(times), times, grid.counts[one], hover, np.isnan(times), columns
     )
 
 
@@ -113,7 +113,7 @@ def _panel(
     return Panel(title, heatmap, missing, f"{says}: no such token was routed here")
 
 
-def _doublings(times: np.ndarray) -> np.ndarray:
+def doublings(times: np.ndarray) -> np.ndarray:
     """Base-2 logarithm, float32: 0 is 1×; what is further off than the scale could ever show stands just beyond it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.clip(np.log2(times), -16, 16).astype(np.float32)
@@ -126,22 +126,23 @@ def frequency_scale(grid: FrequencyGrid, view: str, panels: list[Panel], bands: 
         ticks = sorted({1, *np.linspace(1, top, 5).astype(int).tolist()})
         return {"colorscale": theme.SHARE_SCALE, "reversescale": True, "cmin": 1, "cmax": top,
                 "colorbar": bar("rank", bands, ticks, [f"{tick}" for tick in ticks])}  # fmt: skip
-    end = _end(grid)
-    ticks = list(range(-end, end + 1))
-    texts = [f"{_FRACTIONS.get(tick, f'{2.0**tick:g}')}×" for tick in ticks]
-    shown = np.concatenate([panel.heatmap["z"][np.isfinite(panel.heatmap["z"])] for panel in panels])
-    texts[0] = "≤ " * bool((shown < -end).any()) + texts[0]
-    texts[-1] = "≥ " * bool((shown > end).any()) + texts[-1]
+    steady = np.stack([doublings(grid.load(kind)) for kind in (TEXT_TOKENS, VISION_TOKENS)])
+    end, ticks, texts = load_ticks(steady, np.stack([panel.heatmap["z"] for panel in panels]))
     title = "× even" if view == "load" else "ratio"
     return {"colorscale": theme.DIFFERENCE_SCALE, "cmin": -end, "cmax": end, "cmid": 0,
             "colorbar": bar(title, bands, ticks, texts)}  # fmt: skip
 
 
-def _end(grid: FrequencyGrid) -> int:
-    """Doublings that the scale reaches to either side: all but one in fifty of text and raw vision lie within."""
-    steady = np.abs(np.stack([_doublings(grid.load(kind)) for kind in (TEXT_TOKENS, VISION_TOKENS)]))
-    known = steady[np.isfinite(steady) & (steady < 16)]
-    return int(np.clip(np.ceil(np.percentile(known, 98)), 1, MOST_DOUBLINGS)) if known.size else 1
+def load_ticks(steady: np.ndarray, shown: np.ndarray) -> tuple[int, list[int], list[str]]:
+    """Doublings that a scale reaches to either side, its ticks and what they say: all but one in fifty of the values
+    `steady` lie within; "≤" and "≥" where some of those `shown` do not."""
+    known = np.abs(steady[np.isfinite(steady) & (np.abs(steady) < 16)])
+    end = int(np.clip(np.ceil(np.percentile(known, 98)), 1, MOST_DOUBLINGS)) if known.size else 1
+    ticks = list(range(-end, end + 1))
+    texts = [f"{_FRACTIONS.get(tick, f'{2.0**tick:g}')}×" for tick in ticks]
+    texts[0] = "≤ " * bool((shown < -end).any()) + texts[0]  # nothing is known of NaN, which is neither
+    texts[-1] = "≥ " * bool((shown > end).any()) + texts[-1]
+    return end, ticks, texts
 
 
 def frequency_summary(grid: FrequencyGrid) -> str:

@@ -20,7 +20,7 @@ from mode_core.json_files import shortened
 
 PLACE = (  # names in the URL beside those of the choices
     *("run", "bank", "expert", "job"),
-    *("view", "order", "layers", "width", "tokens", "find"),  # Experts
+    *("view", "order", "layers", "width", "tokens", "task_tokens", "find"),  # Experts
     *("step", "kind", "lecture"),  # Learn
     *("look", "sample", "shown", "token"),  # Tokens
     *("section", "metric", "modality", "other", "evidence"),  # Compare
@@ -30,7 +30,7 @@ PLACE = (  # names in the URL beside those of the choices
 MOST_UNDONE = 50
 MOST_TOLD = 16  # options that are named where an address names none of them
 _KEPT_ON_ANOTHER_RUN = (
-    *("job", "view", "order", "layers", "tokens", "step", "lecture", "look", "shown"),
+    *("job", "view", "order", "layers", "tokens", "task_tokens", "step", "lecture", "look", "shown"),
     *("section", "metric", "modality", "panel", "form"),
 )
 

@@ -127,3 +127,13 @@ def frontier_table(curve: Frontier) -> pd.DataFrame:
     if curve.bytes is not None:
         columns["megabytes"] = curve.bytes / 1e6
     return pd.DataFrame(columns)
+
+
+def task_table(counts: Mapping[str, np.ndarray], experts: np.ndarray) -> pd.DataFrame:
+    """One row per task and expert of a bank, experts in this order: `counts[task]` are selections `[E]`."""
+    parts = [
+        {"task": task, "expert": experts, "selections": held[experts].astype(np.int64),
+         "times an even share": held[experts] * len(held) / held.sum()}
+        for task, held in counts.items()
+    ]  # fmt: skip
+    return pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)

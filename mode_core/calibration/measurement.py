@@ -19,6 +19,7 @@ from mode_core.calibration.imatrix import EnergySums
 from mode_core.calibration.logit_kl import LogitKL, without_kl
 from mode_core.calibration.settings import CalibrationSettings
 from mode_core.calibration.sums import BankSums
+from mode_core.calibration.task_sums import TaskSums
 from mode_core.errors import CalibrationError
 from mode_core.models import Encoded, LoadedModel
 from mode_core.probing.attention_sources import borrowed_attention
@@ -54,6 +55,7 @@ class Measurement:
     given: Sequence[Sample]
     gallery: Gallery
     exemplars: ExemplarSums
+    tasks: TaskSums
     earlier: ExpertStatistics | None = None
     kl: LogitKL | None = None
     strict: bool = False
@@ -79,9 +81,8 @@ class Measurement:
         Raises:
             CalibrationError: the run is of another model, of other settings, or of other samples.
         """
-        work = cls(
-            loaded, settings, run, list(given), Gallery(settings.token_scores_for, loaded), ExemplarSums(loaded, 0)
-        )
+        gallery, tasks = Gallery(settings.token_scores_for, loaded), TaskSums(list(loaded.banks.values()), given)
+        work = cls(loaded, settings, run, list(given), gallery, ExemplarSums(loaded, 0), tasks)
         work.unread = unread(getattr(given, "errors", ()))
         work.drawn, work.origin = getattr(given, "drawn", None), getattr(given, "origin", None)
         exemplars = None if run is None else Exemplars.load(run.path)
@@ -119,12 +120,14 @@ class Measurement:
         self.gallery.observe(seen)
         self.exemplars.observe(seen)
         self.sums[seen.bank.name].add(seen)
+        self.tasks.observe(seen)
         if self.energies is not None:
             self.energies.observe(seen)
 
     def finish_batch(self, samples: list[Sample], encoded: Encoded) -> None:
         """All banks have seen these samples."""
         self.gallery.note(samples, encoded)
+        self.tasks.finish_batch()
         self.videos += encoded.videos
         self.done += [sample.id for sample in samples]
         self.unsaved += len(samples)
@@ -139,7 +142,8 @@ class Measurement:
         found = self.earlier
         if self.sums:
             made = {name: self.sums[name].statistics() for name in self.loaded.banks}
-            fresh = ExpertStatistics(made, self.settings.bits, self.settings.signals, self.label(), tuple(self.done))
+            bits, signals, by_task = self.settings.bits, self.settings.signals, self.tasks.result()
+            fresh = ExpertStatistics(made, bits, signals, self.label(), tuple(self.done), by_task)
             found = fresh if found is None else found + fresh
         place = {sample.id: number for number, sample in enumerate(self.given)}
         found = replace(found, samples=tuple(sorted(found.samples, key=place.__getitem__)))
@@ -199,8 +203,12 @@ class Measurement:
         if self.run is None:
             return
         held = {sample.modality for sample in self.given}
-        size = SPARE_BESIDE + sum(
-            array.nbytes for sums in self.sums.values() for array in sums.statistics().having(held).arrays.values()
+        size = (
+            SPARE_BESIDE
+            + self.tasks.counts.nbytes
+            + sum(
+                array.nbytes for sums in self.sums.values() for array in sums.statistics().having(held).arrays.values()
+            )
         )
         try:
             _fill(self.run.path / SPARE, size)

@@ -30,6 +30,7 @@ from mode_core.statistics.bank_statistics import EXTRAS, FOLDS, BankShape, BankS
 FORMAT = 2  # 1 where there are no more modalities than text and vision, as it always was
 MOST_ZEROS, MOST_ZEROS_A_BYTE = 1 << 28, 1 << 12  # bytes of memory that a file's zeros, which it leaves out, may take
 Size = Annotated[int, Interval(ge=1, le=1 << 24)]
+ByTask = Mapping[str, np.ndarray]
 
 
 class _Bank(TypedDict):
@@ -65,6 +66,7 @@ class _Header(TypedDict):
     format: Literal[1, 2]
     modalities: NotRequired[list[Literal[tuple(MODALITIES)]]]  # type: ignore[valid-type]
     extras: NotRequired[list[Literal[EXTRAS]]]  # type: ignore[valid-type]
+    tasks: NotRequired[list[str]]
     bits: Annotated[list[Width], Len(1)]
     signals: Annotated[list[Name], Len(1)]
     settings: _Settings
@@ -82,7 +84,9 @@ class ExpertStatistics:
     """The statistics of a whole model: `banks` by full module name, in the order of the layers.
 
     `settings` names everything that must agree for two of them to be added (model, group size, quantizer of
-    the sensitivity, bits, signals). `samples` lists the ids of the samples inside.
+    the sensitivity, bits, signals). `samples` lists the ids of the samples inside. `by_task`: task of the samples (""
+    of those that name none) → top-k selections `[banks, MODALITIES, E]`, E of the largest bank, not in folds; empty
+    where they were not counted, as in runs of earlier versions.
     """
 
     banks: dict[str, BankStatistics]
@@ -90,6 +94,7 @@ class ExpertStatistics:
     signals: tuple[str, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
+    by_task: ByTask = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({bank.modalities for bank in self.banks.values()}) > 1:  # a bank that no such token came to has none
@@ -113,7 +118,7 @@ class ExpertStatistics:
                 "adding them would count these twice."
             )
         banks = {name: bank + other.banks[name] for name, bank in self.banks.items()}
-        return replace(self, banks=banks, samples=self.samples + other.samples)
+        return replace(self, banks=banks, samples=self.samples + other.samples, by_task=_together(self, other))
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -131,8 +136,8 @@ class ExpertStatistics:
         return next(iter(self.banks.values())).arrays["text_tokens"].shape[0]
 
     def without_fold(self, fold: int) -> ExpertStatistics:
-        """Leave one fold of the samples out; see `fold_of`."""
-        return replace(self, banks={name: bank.without_fold(fold) for name, bank in self.banks.items()})
+        """Leave one fold of the samples out; see `fold_of`. What its tasks used is not known then."""
+        return replace(self, banks={name: bank.without_fold(fold) for name, bank in self.banks.items()}, by_task={})
 
     def digest(self) -> str:
         """Hash of all numbers: a cache key that does not sample."""
@@ -141,6 +146,8 @@ class ExpertStatistics:
             for key in sorted(bank.arrays):
                 seal.update(key.encode())
                 seal.update(np.ascontiguousarray(bank.arrays[key]).tobytes())
+        for counts in self.by_task.values():
+            seal.update(np.ascontiguousarray(counts).tobytes())
         return seal.hexdigest()[:16]
 
     def _header(self) -> dict:
@@ -149,6 +156,7 @@ class ExpertStatistics:
             "format": FORMAT if more else 1,
             **({"modalities": list(self.modalities)} if more else {}),
             **({"extras": list(self.extras)} if self.extras else {}),
+            **({"tasks": list(self.by_task)} if self.by_task else {}),
             "bits": list(self.bits),
             "signals": list(self.signals),
             "settings": dict(self.settings),
@@ -159,15 +167,17 @@ class ExpertStatistics:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, atomically; arrays that are mostly zero are kept as index and value."""
         tensors: dict[str, np.ndarray] = {}
-        for number, bank in enumerate(self.banks.values()):
-            for key, value in bank.arrays.items():
-                flat = value.ravel()
-                filled = np.flatnonzero(flat)
-                if filled.size * 12 < flat.size * 8:
-                    tensors[f"{number}|{key}|index"] = filled.astype(np.int32)
-                    tensors[f"{number}|{key}|value"] = flat[filled]
-                else:
-                    tensors[f"{number}|{key}"] = value
+        arrays = [
+            (f"{number}|{key}", value) for number, bank in enumerate(self) for key, value in bank.arrays.items()
+        ] + [(f"task|{number}", counts) for number, counts in enumerate(self.by_task.values())]
+        for key, value in arrays:
+            flat = value.ravel()
+            filled = np.flatnonzero(flat)
+            if filled.size * 12 < flat.size * 8:
+                tensors[f"{key}|index"] = filled.astype(np.int32)
+                tensors[f"{key}|value"] = flat[filled]
+            else:
+                tensors[key] = value
         atomic_write(Path(path), tensor_bytes(tensors, {"statistics": json.dumps(self._header())}))
 
     @classmethod
@@ -183,7 +193,9 @@ class ExpertStatistics:
             raise StatisticsError(f"{path} is a safetensors file, but holds no expert statistics.")
         header = _checked_header(parse_json(metadata["statistics"], path, StatisticsError), path)
         bits, signals = tuple(header["bits"]), tuple(header["signals"])
-        most, banks = MOST_ZEROS + MOST_ZEROS_A_BYTE * path.stat().st_size, {}
+        most, banks, tasks = MOST_ZEROS + MOST_ZEROS_A_BYTE * path.stat().st_size, {}, header.get("tasks", ())
+        axes = len(header["banks"]), len(MODALITIES), max(entry["experts"] for entry in header["banks"])
+        most -= 8 * len(tasks) * math.prod(axes)
         for number, entry in enumerate(header["banks"]):
             name, shape = entry["name"], BankShape(**{key: value for key, value in entry.items() if key != "name"})
             extras, modalities = header.get("extras", ()), header.get("modalities", USUAL)
@@ -191,9 +203,23 @@ class ExpertStatistics:
             most -= 8 * sum(math.prod(axes) for axes in shapes.values())
             if most < 0:
                 raise StatisticsError(f"{path} is damaged: its header claims more experts than the file has room for.")
-            arrays = {key: _array(tensors, f"{number}|{key}", axes, path) for key, axes in shapes.items()}
+            arrays = {key: _array(tensors, f"{number}|{key}", size, path) for key, size in shapes.items()}
             banks[name] = BankStatistics(name, shape, bits, signals, arrays)
-        return cls(banks, bits, signals, header["settings"], tuple(header["samples"]))
+        by_task = {task: _array(tensors, f"task|{number}", axes, path) for number, task in enumerate(tasks)}
+        return cls(banks, bits, signals, header["settings"], tuple(header["samples"]), by_task)
+
+
+def _together(one: ExpertStatistics, other: ExpertStatistics) -> ByTask:
+    """Selections by task of both; none where those of one are not known."""
+    for mine, theirs in ((one, other), (other, one)):
+        if not mine.samples:
+            return theirs.by_task
+    if not (one.by_task and other.by_task):
+        return {}
+    names = dict.fromkeys((*one.by_task, *other.by_task))
+    return {
+        name: np.sum([held.by_task[name] for held in (one, other) if name in held.by_task], axis=0) for name in names
+    }
 
 
 def _checked_header(record: object, path: Path) -> dict[str, Any]:
@@ -201,9 +227,8 @@ def _checked_header(record: object, path: Path) -> dict[str, Any]:
     if type(version) is int and version > FORMAT:
         raise StatisticsError(newer(path, version, FORMAT))
     header = checked(record, _Header, path, StatisticsError)
-    for what, names in (("bits", header["bits"]), ("signals", header["signals"]), ("samples", header["samples"]),
-                        ("modalities", header.get("modalities", USUAL))):  # fmt: skip
-        if len(set(names)) != len(names):
+    for what in ("bits", "signals", "samples", "modalities", "tasks"):
+        if len(set(names := header.get(what, ()))) != len(names):
             raise StatisticsError(f"{path} is damaged: {what}: one is named twice.")
     if not {*USUAL} <= {*header.get("modalities", USUAL)}:
         raise StatisticsError(f"{path} is damaged: modalities: {' and '.join(USUAL)} are always there.")

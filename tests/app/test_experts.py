@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,23 @@ def test_alike_and_together_are_made_when_asked_for(open_app, monkeypatch, tmp_p
     app.session_state["pairs"] = True
     app.run()
     assert "are alike is not known" in words(app) and "Most alike" not in words(app)
+
+
+def test_use_by_task_is_of_the_chosen_layer_and_old_runs_say_that_they_hold_none(places):
+    statistics = synthetic_statistics(3, 16, tasks=3)
+    made = keep(places, "tasks", statistics), keep(places, "old", replace(statistics, by_task={})), keep(
+        places, "unnamed", replace(statistics, by_task={"": sum(statistics.by_task.values())}))  # fmt: skip
+
+    def opened(name: str):
+        app = on_page("experts", run=name, bank="2", expert="5", order="specialisation", task_tokens="vision")
+        app.session_state["by-task"] = True
+        return app.run()
+
+    app = opened(made[0])
+    sent = next(one for one in payloads(app) if one.get("key") == "tasks")["figure"]
+    names = [note["text"] for note in sent["layout"]["annotations"]]
+    whole = list(statistics)[2].vision_selections["text_attention"].sum()
+    assert names[0] == f"<b>All tasks together</b> · {whole:,.0f} selections" and len(names) == 4
+    assert sent["layout"]["title"]["text"] == "Layer 2: use by task, vision tokens"
+    assert "experts, from text to denoised vision" in json.dumps(sent["layout"])
+    assert "holds no use by task" in words(opened(made[1])) and "name no task" in words(opened(made[2]))

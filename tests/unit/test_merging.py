@@ -29,6 +29,8 @@ def test_merged_halves_equal_the_whole(runs, tmp_path):
     for name, bank in whole.banks.items():
         for key, value in bank.arrays.items():
             np.testing.assert_allclose(merged.statistics.banks[name].arrays[key], value, rtol=1e-12, err_msg=key)
+    for task, counts in whole.by_task.items():
+        np.testing.assert_array_equal(merged.statistics.by_task[task], counts)
     assert merged.info["merged_from"] == ["one", "two"]
     assert merged.info["tokens"] == runs["whole"].info["tokens"]
     assert merged.model_source == runs["whole"].model_source

@@ -52,6 +52,21 @@ def test_the_disk_keeps_every_number(tmp_path, tokens):
     assert equal(made, loaded) and loaded.samples == made.samples and loaded.settings == made.settings
 
 
+def test_selections_by_task_add_survive_the_disk_and_are_not_known_of_a_part(tmp_path):
+    a, b = (replace(drawn(seed, tasks=2), by_task=drawn(seed, tasks=seed).by_task) for seed in (2, 3))
+    both = a + b
+    assert list(both.by_task) == ["task 0", "task 1", "task 2"]
+    np.testing.assert_array_equal(both.by_task["task 1"], a.by_task["task 1"] + b.by_task["task 1"])
+    np.testing.assert_array_equal(both.by_task["task 2"], b.by_task["task 2"])
+    both.save(tmp_path / "s.safetensors")
+    loaded = ExpertStatistics.load(tmp_path / "s.safetensors")
+    assert equal(both, loaded) and list(loaded.by_task) == list(both.by_task)
+    assert not both.without_fold(0).by_task and not (a + drawn(4)).by_task
+    empty = replace(a, samples=(), by_task={})
+    assert (a + empty).by_task.keys() == (empty + a).by_task.keys() == a.by_task.keys()
+    assert not equal(a, replace(a, by_task={name: counts + 1 for name, counts in a.by_task.items()}))
+
+
 def test_shorthand_reads_the_totals():
     bank = next(iter(drawn(4)))
     assert bank.text_selections.shape == (5,) and bank.text("error").shape == (5, 3)

@@ -98,6 +98,28 @@ def test_with_own_answers_counts_are_those_of_samples_that_have_them(model, tiny
     assert not SETTINGS.answering_cost(8)
 
 
+def test_selections_by_task_equal_a_direct_count(model, tiny_samples, measured, run_folder):
+    """Also of samples that name none, and behind the disk; together they are all selections."""
+    given = [replace(sample, task=None) if sample.id == "text-1" else sample for sample in tiny_samples]
+    found, banks = calibrate(model, given, SETTINGS), list(measured.banks)
+    expected = {task: np.zeros((len(banks), 3, 8)) for task in ("", "colour", "text")}
+    for sample, bank, seen, modality, _ in direct(model, given):
+        for token, kind in enumerate(modality):
+            np.add.at(expected[sample.task or ""][banks.index(bank.name), kind - 1], seen.experts[token].tolist(), 1)
+    assert found.by_task.keys() == expected.keys()
+    assert all(np.array_equal(found.by_task[task], counts) for task, counts in expected.items())
+    kept = Run.open(run_folder).statistics
+    whole = np.stack([np.stack([bank.text_selections, bank.vision_selections[SIGNAL].sum(axis=-1)]) for bank in kept])
+    np.testing.assert_array_equal(sum(kept.by_task.values())[:, :2], whole)
+
+
+def test_names_that_are_ids_are_no_tasks(tiny_model, tiny_samples, monkeypatch):
+    monkeypatch.setattr("mode_core.calibration.task_sums.MOST_TASKS", 2)
+    two = tiny_samples[-3:]
+    assert calibrate(tiny_model, two, SETTINGS).by_task.keys() == {"colour", "text"}
+    assert calibrate(tiny_model, [*two[:2], replace(two[2], task="third")], SETTINGS).by_task == {}
+
+
 def test_counts_weights_and_tokens_equal_a_direct_count(model, tiny_samples, measured):
     expected = {name: {k: np.zeros_like(v) for k, v in bank.arrays.items()} for name, bank in measured.banks.items()}
     for sample, bank, seen, modality, bins in direct(model, tiny_samples):

@@ -84,6 +84,8 @@ def assert_same(run: Run, whole: Run) -> None:
     assert run.info["tokens"] == whole.info["tokens"] and run.info["samples"] == whole.info["samples"]
     plain = [[{k: v for k, v in r.items() if k != "thumbnails"} for r in x.sample_records()] for x in (run, whole)]
     assert plain[0] == plain[1] and len(plain[0]) == 8
+    assert mine.by_task.keys() == other.by_task.keys() and mine.by_task
+    assert all(np.array_equal(mine.by_task[task], counts) for task, counts in other.by_task.items())
     assert all(Path(file).is_file() for record in run.sample_records() for file in record["thumbnails"])
     scores, expected = run.token_scores(), whole.token_scores()
     assert list(scores) == list(expected) and len(scores) == 6

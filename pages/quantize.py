@@ -41,11 +41,11 @@ def page() -> None:
 def model_part() -> bool:
     """Is the model here? Where it is, whether code of its own may run; else what can be done without it."""
     source = current_run.run().model_source
-    if model_sources.at_hand(source):
+    if model_sources.folder_of(source):
         trust.switch(source)
         return True
-    st.error(f"The model of this run is not on this machine ({plain(source)}); it cannot be quantized here. "
-             "The bits can still be exported.", icon=":material/error:")  # fmt: skip
+    told = model_sources.not_here(source, "it cannot be quantized here; its bits can still be exported")
+    st.error(plain(told), icon=":material/error:")
     return False
 
 

@@ -29,11 +29,12 @@ class ModelShelf:
         self._loaded: Any = None
         self._packed: dict[str, Any] = {}  # seal -> quantized model, the last used one last
 
-    def get(self, source: str, trusted: bool = False) -> Any:
-        """The model of this folder, loaded on the first call; others wait meanwhile. `trusted`: its own code may run.
+    def get(self, source: str, trusted: bool = False, fetch: bool = False) -> Any:
+        """The model of this folder or hub id, loaded on the first call; others wait meanwhile. `trusted`: its own code
+        may run; `fetch`: a hub id may be downloaded, where a person gave it for that.
 
         Raises:
-            ModelError: it may not be read, cannot be loaded, or has code of its own and no leave.
+            ModelError: it is not here, may not be read, cannot be loaded, or has code of its own and no leave.
         """
         from mode_core.models import load_model
 
@@ -42,7 +43,7 @@ class ModelShelf:
                 self._packed.clear()
                 self._held = self._loaded = None  # let go of the old one before the new one takes memory
                 with own_code.named_switch(source):
-                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted)
+                    self._loaded = load_model(model_sources.allowed(source), trust_remote_code=trusted, fetch=fetch)
                 self._held = source, trusted
             return self._loaded
 

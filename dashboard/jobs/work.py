@@ -55,7 +55,7 @@ def calibrate_run(
 
     stages = Stages(progress, (1, 12, 2) if kl is None else (1, 1, 12, 36, 2))
     stages.hook("loading the model")
-    loaded = shelf.get(source, trusted)
+    loaded = shelf.get(source, trusted, fetch=True)
     loaded.check_template()
     check(cancel)
     with quantization.exclusive(loaded):

@@ -55,9 +55,23 @@ def allowed(source: str) -> str:
     return place
 
 
-def at_hand(source: str | None) -> bool:
-    """Is this model on this machine, or can it be fetched by its hub id?"""
-    return bool(source) and ((Path(source) / "config.json").is_file() or is_hub_id(source))
+def folder_of(source: str | None) -> Path | None:
+    """The folder of a model on this machine: of a hub id its snapshot in the hub's cache. None where it is not here."""
+    if not source or not is_hub_id(source):
+        return Path(source) if source and (Path(source) / "config.json").is_file() else None
+    from mode_core.models.folders import cached_folder
+
+    return cached_folder(source)
+
+
+def not_here(source: str | None, so: str) -> str:
+    """That a run's model is not on this machine, what follows, and what to do, in sentences."""
+    what = source or "the run does not name it"
+    if source and is_hub_id(source):
+        do = f"Fetch it with “hf download {source}”, then load this page again."
+    else:
+        do = "Put its folder back there, or do it at the command line, which takes another folder by --model."
+    return f"The model of this run is not on this machine ({what}), so {so}. {do}"
 
 
 def limits() -> str:

@@ -46,13 +46,11 @@ def card_fit() -> Fit | None:
 def surroundings() -> tuple[int, int]:
     """Bytes of the model without its routed experts at the chosen widths, and of the cache of the chosen context."""
     now, source = choices(), run().model_source
-    if not source or not (Path(source) / "config.json").is_file():
-        raise ValueError(f"The model of this run is not on this machine ({source}), so what surrounds its experts is "
-                         "not known.")  # fmt: skip
-    source = model_sources.allowed(source)
-    trusted = may_run(source)
-    rest = _rest(source, trusted, solving.quantizer())
-    return rest, kv_cache_bytes(_config(source, trusted), now.context)
+    if (found := model_sources.folder_of(source)) is None:
+        raise ValueError(model_sources.not_here(source, "what surrounds its experts is not known"))
+    trusted, folder = may_run(model_sources.allowed(source)), str(found)
+    rest = _rest(folder, trusted, solving.quantizer())
+    return rest, kv_cache_bytes(_config(folder, trusted), now.context)
 
 
 def around() -> int | None:
@@ -65,17 +63,13 @@ def around() -> int | None:
     source, now = run().model_source, solving.quantizer()
     if now.attention_bits or now.shared_bits:
         return surroundings()[0]
-    return _stored(source, _config_stamp(source)) if source else None
-
-
-def _config_stamp(source: str) -> int:
-    file = Path(source) / "config.json"
-    return file.stat().st_mtime_ns if file.is_file() else 0
+    folder = model_sources.folder_of(source)
+    return folder and _stored(model_sources.allowed(source), folder, (folder / "config.json").stat().st_mtime_ns)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _stored(source: str, stamp: int) -> int | None:
-    return around_experts(Path(model_sources.allowed(source))) if stamp else None
+def _stored(source: str, folder: Path, stamp: int) -> int | None:
+    return around_experts(folder)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the model's configuration …")

@@ -34,6 +34,22 @@ def checked_folder(source: str) -> Path | None:
     raise ModelError(f"There is no folder {source}. Give a model's folder, or a hub id such as 'owner/name'.")
 
 
+def cached_folder(hub_id: str) -> Path | None:
+    """A hub id's snapshot in the hub's cache on this machine, where configuration and all weights are in it; else None.
+    Nothing is asked of the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(found := try_to_load_from_cache(hub_id, "config.json"), str):
+        return None
+    folder = Path(found).parent
+    index = folder / "model.safetensors.index.json"
+    try:
+        weights = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+        return folder if all((folder / name).is_file() for name in weights) else None
+    except (ModelError, TypeError, LookupError, AttributeError):  # an index that is none
+        return None
+
+
 def model_name(folder: Path) -> str:
     """What to call the model of a folder: its name, or `owner/name` for a snapshot in the hub's cache."""
     if found := SNAPSHOT.search(str(folder.absolute())):

@@ -21,7 +21,7 @@ from mode_core.models.banks import ExpertBank
 from mode_core.models.checkpoint_files import BESIDE, CheckpointFiles
 from mode_core.models.encoding import Encoded, audio_token_ids, check_template, encode, tokenizer_of, vision_token_ids
 from mode_core.models.errors import ModelError
-from mode_core.models.folders import checked_folder, model_name, read_json, refuse_pointer
+from mode_core.models.folders import cached_folder, checked_folder, model_name, read_json, refuse_pointer
 from mode_core.models.offloading import check_on_disk, execution_device, memory_bytes
 from mode_core.models.outline import attempt, configuration, model_class_of
 from mode_core.models.weight_loading import load_weights
@@ -107,6 +107,7 @@ def load_model(
     trust_remote_code: bool = False,
     max_memory: int | str | None = None,
     offload_folder: str | Path | None = None,
+    fetch: bool = True,
 ) -> LoadedModel:
     """Load a model folder (offline), or a hub id such as `Qwen/Qwen3-VL-30B-A3B-Instruct`.
 
@@ -124,6 +125,7 @@ def load_model(
         max_memory: of weights in main memory, such as "12GB" or a number of bytes; None loads them all. Only with
             `device="auto"`; GPUs are filled first.
         offload_folder: where rewritten weights go; None makes a temporary folder that is removed when the program ends.
+        fetch: may a hub id be downloaded? If not, it is read from the hub's cache on this machine, as it lies there.
 
     Raises:
         ModelError: no such folder, no configuration, no processor, no weights or not all of them, quantized already,
@@ -133,7 +135,7 @@ def load_model(
     kept = asked_dtype(dtype), None if max_memory is not None else _device(device)
     placement = _placement(device, max_memory, offload_folder)
     found = checked_folder(str(source))
-    place = found or _fetched(str(source), trust_remote_code)
+    place = found or (_fetched(str(source), trust_remote_code) if fetch else _cached(str(source)))
     config = configuration(str(place), trust_remote_code, str(source))
     _, pictures = attempt(str(source), "configuration", model_class_of, config)
     with CheckpointFiles(place) as files:
@@ -174,6 +176,12 @@ def _fetched(source: str, trust_remote_code: bool) -> Path:
     place = Path(attempt(source, "configuration", snapshot_download, source, allow_patterns=small))
     configuration(str(checked_folder(str(place))), trust_remote_code, source)
     return Path(attempt(source, "weights", snapshot_download, source, allow_patterns=[*small, "model*.safetensors"]))
+
+
+def _cached(source: str) -> Path:
+    if (folder := cached_folder(source)) is None:
+        raise ModelError(f"{source} is not on this machine. Fetch it first: hf download {source}")
+    return folder
 
 
 def load_processor(source: str | Path, pictures: bool, trust_remote_code: bool = False) -> Any:

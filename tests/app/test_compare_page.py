@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard.jobs import work
+from dashboard.jobs import shelf, work
 from dashboard.parts.compare.comparing import NotComparable, against_truth, halves, pair
 from dashboard.state.folders import BUNDLED_RUN
 from mode_core.importance import cost_table, frequencies
@@ -213,6 +214,30 @@ def test_a_comparison_on_own_items_is_a_job_whose_cost_is_told_first(open_app, p
     assert count == 2 and settings.methods == ("mode", "uniform") and settings.request.widths == (2, 3, 4)
     assert Run.open(places / "runs" / "tiny").evidence() is not None
     assert "Measured, not estimated" in words(on_page("compare", run="tiny"))
+
+
+def test_a_model_of_the_hub_is_read_from_its_cache_and_never_fetched(
+    open_app, places, tiny_model_folder, tiny_samples, monkeypatch
+):
+    """Page and job alike; where it is not in the cache, the page says how it comes there."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(places / "hub"))
+    monkeypatch.setattr(Run, "model_source", "own/tiny")
+    told = "Fetch it with “hf download own/tiny”, then load this page again."
+    for page in ("compare", "quantize"):
+        app = open_app(page, section="check")
+        assert told in words(app) and not app.exception
+    shutil.copytree(tiny_model_folder, places / "hub" / "models--own--tiny" / "snapshots" / "0123abc")
+    (places / "hub" / "models--own--tiny" / "refs").mkdir()
+    (places / "hub" / "models--own--tiny" / "refs" / "main").write_text("0123abc")
+    app = open_app("compare", section="check")
+    assert told not in words(app) and app.button(key="check:cost")
+    run, say = Run.open(places / "runs" / "tiny"), {"progress": lambda _: None, "cancel": threading.Event()}
+    assert "passes" in work.check_cost_of(shelf.ModelShelf(), run, tiny_samples[:2], **say)
+    monkeypatch.setenv("MODE_MODELS", str(places))
+    assert "is fetched from the hub, but this dashboard reads models below" in words(app.run())
 
 
 def test_nothing_is_measured_into_the_bundled_run(places):

@@ -38,7 +38,7 @@ def part() -> None:
 def _start() -> None:
     """First what it costs, then the check itself."""
     if reason := comparing_job.why_not():
-        st.caption(reason)
+        st.caption(plain(reason))
         return
     samples = sample_picker.items("check", SAMPLES)
     if not samples:

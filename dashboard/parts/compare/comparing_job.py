@@ -9,11 +9,12 @@ import streamlit as st
 from dashboard.jobs import work
 from dashboard.parts.calibrate import sample_picker, trust
 from dashboard.shell import jobs_panel
-from dashboard.state import comparisons, current_run, process_wide, solving
+from dashboard.state import comparisons, current_run, model_sources, process_wide, solving
 from dashboard.words import names
 from dashboard.words.plain import plain
 from mode_core.comparison import ComparisonSettings
 from mode_core.errors import ModeError
+from mode_core.models.errors import ModelError
 from mode_core.request import AllocationRequest
 
 BUDGETS = (3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
@@ -25,8 +26,12 @@ ASKED = ("key_ratio", "signal", "vision_weight", "min_support", "widths")  # of 
 def why_not() -> str:
     """Why nothing can be measured into the open run here; empty where it can."""
     source = current_run.run().model_source
-    if not source or not (Path(source) / "config.json").is_file():
-        return "The model of this run is not on this machine, so nothing can be measured with it here."
+    if model_sources.folder_of(source) is None:
+        return model_sources.not_here(source, "nothing can be measured with it here")
+    try:
+        model_sources.allowed(source)
+    except ModelError as refused:
+        return str(refused)
     return "" if current_run.writable() else "The bundled run stays as it came; runs of your own can be measured here."
 
 
@@ -59,7 +64,7 @@ def part() -> None:
         return
     with opened:
         if reason := why_not():
-            st.caption(reason)
+            st.caption(plain(reason))
             return
         samples, settings = sample_picker.items("compare", MOST), _settings()
         if not samples or settings is None:

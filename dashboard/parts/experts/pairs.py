@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -58,10 +56,10 @@ def _rows(what: str, values: np.ndarray, expert: int) -> pd.DataFrame:
 def _alike(key: tuple, opened: Run, bank: str) -> np.ndarray:
     from mode_core.models.router_rows import alike, router_rows  # with torch, which the rest of the page does not need
 
-    shape, source = opened.statistics.banks[bank].shape, opened.model_source or ""
-    if not (Path(source) / "config.json").is_file():
-        raise ModelError(f"The files of this run's model are not on this machine ({source or 'not named'}).")
-    folder = model_sources.allowed(source)
+    shape, source = opened.statistics.banks[bank].shape, opened.model_source
+    if (folder := model_sources.folder_of(source)) is None:
+        raise ModelError(model_sources.not_here(source, "its router cannot be read"))
+    model_sources.allowed(source)
     return alike(router_rows(folder, bank, shape.experts, shape.hidden))
 
 

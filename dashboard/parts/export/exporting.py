@@ -210,10 +210,10 @@ def _preview(target: Target, chosen: Allocation) -> None:
 def take_part(target: Target, chosen: Allocation, folder: Path) -> None:
     """Download, or write to a folder; where neither can be, what to do."""
     source = current_run.run().model_source
-    if target.needs_model and not model_sources.at_hand(source):
-        st.info(f"The model of this run is not on this machine ({plain(source or 'not named')}), so this form "
-                "cannot be written here. A recipe and the bits as data need only the run; the commands below write "
-                "this form where the model is.", icon=":material/cloud_off:")  # fmt: skip
+    if target.needs_model and model_sources.folder_of(source) is None:
+        told = model_sources.not_here(source, "this form cannot be written here")
+        st.info(f"{plain(told)} A recipe and the bits as data need only the run; the commands below write this form "
+                "where the model is.", icon=":material/cloud_off:")  # fmt: skip
         return
     if group := deployment.other_group(target):
         now, size = solving.quantizer().group_size, group["group_size"]

@@ -220,7 +220,7 @@ def quantized_part(routes: TokenRoutes, other: TokenRoutes | None) -> None:
             "run on this machine just now; the run itself may have been made in another precision."
         )
         return
-    at_hand = model_sources.at_hand(run.model_source)
+    at_hand = model_sources.folder_of(run.model_source) is not None
     samples = (
         (quantizing.own_samples(run) if current_run.writable() else bundled_calibration(None)) if at_hand else None
     )

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from mode_core.models import VISION, ModelError, load_model
+from mode_core.models.folders import cached_folder
 from mode_core.models.loading import read_processor
 from mode_core.samples import ImageSource, Sample, SampleError
 
@@ -139,6 +140,23 @@ def test_a_hub_id_is_found_in_the_cache(hub, tiny_model):
     assert loaded.banks.keys() == tiny_model.banks.keys()
     with pytest.raises(ModelError, match="The configuration of own/other cannot be loaded"):
         load_model("own/other", device="cpu")
+
+
+def test_without_leave_to_fetch_only_a_whole_model_of_the_cache_is_read(hub, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)  # asked for nothing
+    assert load_model("own/tiny", device="cpu", fetch=False).revision == "0123abc" and cached_folder("own/tiny") == hub
+    with pytest.raises(ModelError, match=r"own/other is not on this machine\. Fetch it first: hf download own/other"):
+        load_model("own/other", device="cpu", fetch=False)
+    (hub / "model.safetensors").rename(hub / "model-00001-of-00002.safetensors")
+    assert cached_folder("own/tiny") is None
+    index, shards = hub / "model.safetensors.index.json", [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for text in ("{", "[]", json.dumps({"weight_map": dict(enumerate(shards))})):  # no index, none, one shard missing
+        index.write_text(text)
+        assert cached_folder("own/tiny") is None
+    (hub / shards[1]).write_bytes(b"")
+    assert cached_folder("own/tiny") == hub
 
 
 def test_a_quantized_model_of_the_hub_is_refused_before_its_weights_are_fetched(hub, monkeypatch):

@@ -78,17 +78,37 @@ def test_a_run_with_an_anchor_is_told_in_nats(open_app, places):
     assert metric(app, "KL on text") == f"{found.kl['text'].value:.2g}"
 
 
-def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_app, monkeypatch):
+def test_a_measurement_of_these_settings_leads_and_one_of_others_does_not(open_app, places, monkeypatch):
     sizes = {"original": 16_000_000, "allocation": 3_000_000, "uniform": 2_800_000}
-    each = {"original": scores(10, None), "allocation": scores(9, 0.1), "uniform": scores(5, 0.4)}
+    ours = scores(9, 0.1)
+    ours = replace(ours, answers=(replace(ours.answers[0], kl=0.3), *ours.answers[1:]))
+    each = {"original": scores(10, None), "allocation": ours, "uniform": scores(5, 0.4)}
     found = Measurement(each, sizes, sizes, 2.5, "seal", {"method": "mode", "key_ratio": 0.2}, 1000.0)
     monkeypatch.setattr(process_wide, "measurements", lambda: [found])
-    app = open_app("budget", bits="2.5")
-    assert headline(app).startswith("Relative damage")
-    monkeypatch.setattr(solving, "fingerprint", lambda of=None: "seal")
+    app = open_app("budget", bits="2.5", method="frequency")
+    run = Run.open(places / "runs" / NAME)
+    kl = {width: np.array([1.0, 1.2]) * 4.0**-width for width in (2, 3, 4)}
+    Anchor.of(kl, np.array(["vision", "vision"])).save(run.path / "anchor.json")
     app.run()
-    said = "Measured on 10 items: KL 0.1 on pictures; uniform 2.5 bits (2.8 MB): 0.4 on pictures."
+    assert headline(app).startswith("Estimate") and beside(app, "KL on pictures").startswith("estimate, ")
+    estimate = metric(app, "KL on pictures")
+    paper = AllocationRequest("mode", shrinkage=0.0, budget=2.5).solve(run.statistics).bits
+
+    def seal(of: Allocation | None = None) -> str:
+        return "other" if of and all(np.array_equal(of.bits[bank], paper[bank]) for bank in paper) else "seal"
+
+    monkeypatch.setattr(solving, "fingerprint", seal)
+    app.run()
+    said = "Measured on 10 items: KL 0.12 on pictures; uniform 2.5 bits (2.8 MB): 0.4 on pictures."
     assert headline(app) == said and "Exact answers: 90.0 % against 50.0 %." in words(app)
+    # of ten items one has 0.3: redrawn, it comes 0 to 3 times in 95 of 100
+    told = f"measured, 0.1 to 0.16, 10 items; estimate {estimate}"
+    assert (metric(app, "KL on pictures"), beside(app, "KL on pictures")) == ("0.12", told)
+    assert beside(app, "KL on pictures, paper's MODE").startswith("estimate, ")
+    (run.path / "anchor.json").unlink()
+    app.run()
+    assert beside(app, "KL on pictures") == "measured, 0.1 to 0.16, 10 items"
+    assert beside(app, "KL on pictures, paper's MODE") == "not measured"
 
 
 def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_click_away(open_app):

@@ -11,6 +11,8 @@ from dashboard.words import names
 from dashboard.words.sizes import number, size_text
 from mode_core.allocation import Allocation, AllocationError
 from mode_core.errors import ModeError
+from mode_core.evaluation.intervals import Interval, bootstrap_interval
+from mode_core.evaluation.records import Scores
 from mode_core.importance import METHODS, ImportanceError
 from mode_core.importance.methods import NEEDS
 from mode_core.modalities import ALL
@@ -20,13 +22,18 @@ from mode_core.prediction import Estimate, Prediction
 def headline(allocation: Allocation, rival: Allocation) -> Readout:
     """What this does to the answers beside uniform bits of the same size: that it is these, where it is; measured where
     these settings were measured, else predicted with its interval, and how far the method's word may be trusted."""
-    seal = solving.fingerprint(allocation)
-    done = next((one for one in process_wide.measurements() if one.fingerprint == seal), None)
+    done = measured_of(allocation)
     told = _measured(done) if done is not None else _estimated(allocation, rival)
     if allocation.method != "uniform" and (alike := estimating.nearly_uniform(allocation)):
         beside = f" {told.plain}" if alike.others or done is not None else ""  # else it is its own rival
         told = Readout(_no_choice(alike), f"{_why_alike(allocation, alike)}{told.strong}{beside}")
     return told
+
+
+def measured_of(allocation: Allocation) -> Measurement | None:
+    """The newest measurement of exactly these bits, rounded as is set now."""
+    seal = solving.fingerprint(allocation)
+    return next((one for one in process_wide.measurements() if one.fingerprint == seal), None)
 
 
 def _no_choice(alike: NearlyUniform) -> str:
@@ -73,7 +80,7 @@ ANCHORED = "the interval tells what other samples of this kind would have said, 
 UNANCHORED = "Nothing measured ties it to the answers yet: a check (on the Compare page) does."
 
 
-def reach(found: Estimate) -> str:
+def reach(found: Estimate | Interval) -> str:
     """'0.004 to 0.03', in as many digits as tell the ends apart; empty where four do not."""
     told = (f"{number(found.low, digits)} to {number(found.high, digits)}" for digits in (2, 3, 4)
             if number(found.low, digits) != number(found.high, digits))  # fmt: skip
@@ -165,21 +172,34 @@ def _whole(allocation: Allocation) -> Figure:
 
 
 def _predicted(allocation: Allocation) -> tuple[Figure, ...]:
-    """The estimate of this and of MODE as the paper has it, by the same yardstick."""
+    """The KL measured of this and of MODE as the paper has it, where it was, with the estimate beside it; else what is
+    estimated, by the same yardstick."""
     try:
-        mine, paper = (estimating.predict(each) for each in (allocation, estimating.as_in_paper()))
+        both = allocation, estimating.as_in_paper()
+        mine, paper = (estimating.predict(each) for each in both)
     except (AllocationError, ImportanceError):
         return ()
-    kind = next((kind for kind in (*names.ON, ALL) if kind in mine.kl), None)
-    if kind is None:
-        what, short, one, other = "Relative damage", "Relative", mine.relative, paper.relative
-    else:
-        one, other = mine.kl[kind], paper.kl[kind]
-        what = short = f"KL {names.ON.get(kind, '')}".strip()
-    return (
-        Figure(what, number(one.value), f"estimate, {reach(one)}".rstrip(", ")),
-        Figure(f"{short}, paper's MODE", number(other.value), f"estimate, {reach(other)}".rstrip(", ")),
+    measured = [(found := measured_of(each)) and found.scores[ALLOCATION] for each in both]
+    known = measured[0].kl_by_modality if measured[0] else mine.kl
+    kind = next((kind for kind in (*names.ON, ALL) if kind in known), None)
+    what = "Relative damage" if kind is None else f"KL {names.ON.get(kind, '')}".strip()
+    return tuple(
+        _figure(f"{what.removesuffix(' damage' * bool(rival))}{rival}", said, kind, scores)
+        for said, scores, rival in zip((mine, paper), measured, ("", ", paper's MODE"), strict=True)
     )
+
+
+def _figure(label: str, said: Prediction, kind: str | None, scores: Scores | None) -> Figure:
+    """One of them, on one kind of item; `kind` None: without a unit."""
+    one = said.relative if kind is None else said.kl.get(kind)
+    answers = scores.answers if scores else ()
+    if values := [each.kl for each in answers if each.kl is not None and each.modality == kind]:
+        found = bootstrap_interval(values)
+        told = ", ".join(filter(None, ("measured", reach(found), f"{len(values)} items")))
+        return Figure(label, number(found.mean), told + (f"; estimate {number(one.value)}" if one else ""))
+    if one is None:
+        return Figure(label, "not known", "not measured")
+    return Figure(label, number(one.value), f"estimate, {reach(one)}".rstrip(", "))
 
 
 def missing_methods() -> str:

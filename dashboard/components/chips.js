@@ -1,6 +1,9 @@
-// A sample token by token. The choice moves here at once; the page is told when keys rest.
+// A sample token by token. The choice moves here at once; the page is told when keys rest, and answers first with what charts
+// have to show, and when no other token is chosen for a while with all the rest.
 const held = new WeakMap();
 const REST = 120; // ms without a key
+const SETTLED = 400; // ms without another choice
+const TRUST = 4000; // ms that a choice waits for the answer to it
 
 function button(chips, token) {
   const made = document.createElement("button");
@@ -69,8 +72,10 @@ function choose(chips, token, wait) {
   chips.buttons[token].setAttribute("aria-pressed", "true");
   chips.buttons[token].tabIndex = 0;
   chips.buttons[token].focus({ preventScroll: wait === 0 });
+  Object.assign(chips, { chosen: token, until: performance.now() + TRUST });
   clearTimeout(chips.later);
-  chips.later = setTimeout(() => chips.tell(token), wait);
+  clearTimeout(chips.rest);
+  chips.later = setTimeout(() => chips.tell({ token }), wait);
 }
 
 function onKey(chips, event) {
@@ -91,9 +96,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   const chips = held.get(parentElement);
   const sample = JSON.stringify([data.words, data.pictures]);
-  chips.data = { ...data };
-  chips.tell = (token) => setTriggerValue("token", token);
+  const stale = performance.now() < chips.until && data.chosen !== chips.chosen; // another was chosen meanwhile
+  chips.data = { ...data, chosen: stale ? chips.chosen : data.chosen };
+  chips.tell = (what) => setTriggerValue("token", what);
   if (chips.sample !== sample) build(chips);
   chips.sample = sample;
   paint(chips);
+  const settle = () => taken(data.key, data.chosen) || chips.tell({ token: data.chosen, alone: true });
+  follow(data.changes).then(() => {
+    clearTimeout(chips.rest);
+    if (data.changes && chips.data.chosen === data.chosen) chips.rest = setTimeout(settle, SETTLED);
+  });
 }

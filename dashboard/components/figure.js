@@ -92,6 +92,7 @@ const TYPES = { f4: Float32Array, f8: Float64Array, i1: Int8Array, u1: Uint8Arra
 function unpacked(trace) {
   const found = { ...trace };
   for (const [name, packed] of Object.entries(trace)) {
+    if (name === "marker") found[name] = unpacked(packed);
     if (!packed?.bdata || !TYPES[packed.dtype]) continue;
     const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
     const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
@@ -164,19 +165,28 @@ function grown(part, by, name = "") {
   return Object.fromEntries(Object.entries(part).map(([own, value]) => [own, grown(value, by, inside(own))]));
 }
 
+// For its first drawing every chart waits: until the page was painted where it is in view, else until there is time.
+function turn({ drawn, holder }) {
+  if (drawn) return null;
+  const near = holder.getBoundingClientRect().top < innerHeight;
+  return new Promise(near ? (wake) => setTimeout(wake) : (window.requestIdleCallback ?? setTimeout));
+}
+
 async function redraw(chart, width) {
+  const Plotly = await plotly();
+  await turn(chart);
   const { figure, holder } = chart, by = growth(figure);
   if (drawn(chart, width)) return;
-  const Plotly = await plotly();
   const began = performance.now();
   const data = grown(figure.data, by);
   const layout = fitted({ data, layout: { ...grown(figure.layout, by), height: height(chart) } }, width);
   if (chart.at) layout.shapes = marked(layout.shapes, chart.at);
   if (TOUCHED) layout.dragmode = false; // a swipe over it scrolls the page
-  const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null });
+  const laid = JSON.stringify({ ...layout, width, meta: null, shapes: null, title: Boolean(layout.title) });
   if (by !== 1 || !stepped(chart, layout, laid)) {
     holder.style.height = `${layout.height}px`;
-    await Plotly.react(holder, data, { ...layout, template: chart.template, width, autosize: false }, chart.config);
+    const own = structuredClone(layout); // Plotly writes into it
+    await Plotly.react(holder, data, { ...own, template: chart.template, width, autosize: false }, chart.config);
   }
   Object.assign(chart, { drawn: figure, width, height: height(chart), laid, dressed: chart.template });
   holder.dataset.ms = String(Math.round(performance.now() - began));

@@ -70,23 +70,8 @@ function settle(slider) {
   if (!slider.moved) return;
   slider.moved = false;
   slider.pending = null;
-  const detail = { slider: slider.data.key, value: Number(slider.input.value), taken: false };
-  document.dispatchEvent(new CustomEvent("mode:settle", { detail }));
-  if (!detail.taken) report(slider, { value: detail.value, alone: true });
-}
-
-// Hand on what follows, and wait until it is drawn.
-function follow(changes) {
-  const drawn = [];
-  for (const [kind, parts] of Object.entries(changes ?? {})) {
-    for (const [key, change] of Object.entries(parts)) {
-      const target = document.querySelector(`[data-${kind}="${CSS.escape(key)}"]`);
-      const detail = { change, drawn: null };
-      target?.dispatchEvent(new CustomEvent("mode:follow", { detail }));
-      drawn.push(detail.drawn);
-    }
-  }
-  return Promise.allSettled(drawn);
+  const value = Number(slider.input.value);
+  if (!taken(slider.data.key, value)) report(slider, { value, alone: true });
 }
 
 function update(slider, data) {

@@ -35,7 +35,7 @@ _live = st.components.v2.component(
     "mode_live_slider",
     html=_HTML,
     css=(_HERE / "live_slider.css").read_text(encoding="utf-8"),
-    js=(_HERE / "live_slider.js").read_text(encoding="utf-8"),
+    js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("follow.js", "live_slider.js")),
 )
 
 
@@ -83,7 +83,7 @@ def live_slider(
     def move(to: float) -> None:
         on_change(min(max(to, low), high))
 
-    st.session_state.setdefault(_SLIDERS, {})[key] = move
+    settles(key, move)
     told = {
         **{"key": key, "label": label, "low": low, "high": high, "step": step, "decimals": decimals, "unit": unit},
         **{"help": help or "", "disabled": disabled, "follows": follow is not None},
@@ -121,6 +121,11 @@ def _moved(key: str) -> None:
         _set(key, drag.get("value"))
     finally:
         st.session_state[DRAGGING] = False
+
+
+def settles(key: str, move: Callable[[float], None]) -> None:
+    """`move(value)` runs when the control is let go, see `settled`."""
+    st.session_state.setdefault(_SLIDERS, {})[key] = move
 
 
 def settled(reported: dict) -> None:

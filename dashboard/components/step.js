@@ -1,9 +1,13 @@
-// What changes nothing but arrays, as most steps of a drag do, or moves the crosshair, is drawn by Plotly's own traces alone:
-// to lay out axes, colour bars and titles again, as they are, takes most of the time. Stands before figure.js.
-const ARRAYS = { heatmap: ["z", "text", "hovertext", "customdata"], scatter: ["x", "y", "text", "hovertext", "customdata"] };
+// What changes nothing but arrays, as most steps of a drag do, moves the crosshair or changes the title, is drawn by Plotly's
+// own traces alone: to lay out axes, colour bars and legends again, as they are, takes most of the time. Stands before
+// figure.js.
+const ARRAYS = {
+  heatmap: ["z", "text", "hovertext", "customdata"],
+  scatter: ["x", "y", "text", "hovertext", "customdata", "marker"],
+};
 
-// Draw `chart.figure` where it differs from what is drawn in such arrays, and `layout` in its shapes, alone; false, and
-// nothing done, where it does not. `laid`: the rest of the layout.
+// Draw `chart.figure` where it differs from what is drawn in such arrays, and `layout` in its shapes and title, alone; false,
+// and nothing done, where it does not. `laid`: the rest of the layout.
 function stepped(chart, layout, laid) {
   const { holder, figure, drawn } = chart;
   const { _fullData: traces, _fullLayout: full } = holder;
@@ -15,16 +19,17 @@ function stepped(chart, layout, laid) {
   holder.data = data;
   holder.layout.meta = figure.layout.meta;
   moved.forEach((names, place) => {
-    const trace = Object.assign(traces[place], { _input: data[place] });
+    const now = data[place], trace = Object.assign(traces[place], { _input: now });
     if (!names.length) return;
-    for (const name of names) trace[name] = data[place][name];
+    for (const name of names) trace[name] = name === "marker" ? { ...trace.marker, ...eachOwn(now.marker) } : now[name];
     if (trace.type === "scatter") trace._length = Math.min(trace.x.length, trace.y.length);
     const found = trace._module.calc(holder, trace);
     Object.assign(found[0], { trace, t: found[0].t ?? holder.calcdata[place][0].t });
     holder.calcdata[place] = found;
   });
   full._basePlotModules.find(({ name }) => name === "cartesian").plot(holder);
-  if (!alike(holder.layout.shapes, layout.shapes)) window.Plotly.relayout(holder, { shapes: layout.shapes });
+  const other = ["shapes", "title"].filter((name) => !alike(holder.layout[name], layout[name]));
+  if (other.length) window.Plotly.relayout(holder, Object.fromEntries(other.map((name) => [name, layout[name]])));
   return true;
 }
 
@@ -36,9 +41,23 @@ function alike(one, other) {
 function differs(before, now) {
   const arrays = ARRAYS[now.type] ?? [];
   const names = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((name) => before[name] !== now[name]);
-  const held = (name) => arrays.includes(name) && typeof before[name] === "object" && typeof now[name] === "object";
+  const same = { marker: () => likeMarks(before.marker, now.marker) };
+  const held = (name) => arrays.includes(name) && [before[name], now[name]].every(isArray) && (same[name]?.() ?? true);
   if (!names.every((name) => held(name) || alike(before[name], now[name]))) return null;
   return names.filter(held);
+}
+
+const isArray = (one) => typeof one === "object";
+
+// What a trace's marks have each of their own.
+function eachOwn(marker) {
+  return Object.fromEntries(["size", "color"].filter((name) => isArray(marker[name])).map((name) => [name, marker[name]]));
+}
+
+// Marks that have sizes or colours of their own, and differ in nothing else.
+function likeMarks(before, now) {
+  const rest = (marker) => ({ ...marker, ...Object.fromEntries(Object.keys(eachOwn(marker)).map((name) => [name, null])) });
+  return Object.keys(eachOwn(now)).length > 0 && alike(rest(before), rest(now));
 }
 
 // Do neither colours, nor the range of an axis, nor what else Plotly derives, follow from the trace's arrays?

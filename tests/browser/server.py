@@ -76,7 +76,8 @@ def chromium() -> Iterator:
 
 _AT_REST = """([from]) => {  // the page's script has been over, and everything drawn, for a quarter of a second
   const over = document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    && !document.querySelector("[data-testid=stSkeleton]");
+    && !document.querySelector("[data-testid=stSkeleton]")
+    && [...document.querySelectorAll("[data-part=figure]:not([data-updates])")].every((one) => one.clientWidth < 40);
   if (!over || window.restingFrom !== from) { window.restingFrom = from; window.restingSince = performance.now(); }
   return over && performance.now() - window.restingSince > 250;
 }"""

@@ -51,6 +51,21 @@ _REDRAWN = """async chart => {
     return [before, look()];
 }"""
 
+# Keep what Plotly is asked to draw whole.
+_WATCH = """() => {
+    const { react } = Plotly;
+    window.asked = [];
+    Plotly.react = (holder, ...what) => { asked.push(holder.dataset.chart); return react(holder, ...what); };
+}"""
+# Marks, lines and title of a chart: as a step left them, and as Plotly draws them all anew.
+_MARKS = """async chart => {
+    const holder = document.querySelector(`[data-chart='${chart}']`);
+    const look = () => [".scatterlayer", ".g-gtitle"].map((part) => holder.querySelector(part).innerHTML);
+    const before = look();
+    await Plotly.redraw(holder);
+    return [before, look()];
+}"""
+
 
 def shown(person: Walker, chart: str, trace: int, name: str) -> np.ndarray:
     """What a chart holds once everything that was asked for is drawn."""
@@ -155,8 +170,9 @@ def test_a_budget_that_cannot_be_met_shows_no_bits(site, statistics):
 
 
 @pytest.mark.timeout(300)
-def test_key_tokens_follow_the_held_ratio_and_arrow_keys_lead_on(site):
-    scores = Run.open(RUN).token_scores()
+def test_key_tokens_follow_the_held_ratio_and_a_path_the_token(site):
+    run = Run.open(RUN)
+    scores, routes = run.token_scores(), run.token_routes()
     first, second = list(scores)[:2]
     with walker(site.browser, site.url) as person:
         person.open("tokens", "Tokens")
@@ -176,6 +192,23 @@ def test_key_tokens_follow_the_held_ratio_and_arrow_keys_lead_on(site):
         person.page.wait_for_function(f"location.search.includes('sample={second}')")
         settled(person.page)
         assert person.page.locator(".readout strong").inner_text().endswith("in layer 1.")
+        person.page.get_by_role("radio", name="Which experts did this token use?").click()
+        person.page.locator("[data-chart='token-path'][data-updates]").wait_for()
+        settled(person.page)
+        person.page.evaluate(_WATCH)
+        for token in (5, 4):
+            drawn = person.drawn("token-path")
+            person.page.locator(f"[data-part=chips] [data-token='{token}']").click()
+            person.await_drawing("token-path", drawn)
+        assert person.page.evaluate("asked") == []  # by what differs alone, and yet the same picture
+        stepped, anew = person.page.evaluate(_MARKS, "token-path")
+        assert stepped == anew and "token 4" in stepped[1]
+        person.page.wait_for_function("location.search.includes('token=4')")
+        settled(person.page)
+        rows = np.array(person.page.evaluate(_HELD, ["token-path", 1, "customdata"]), float)
+        used = routes[second].weights[:, 4] > 0
+        np.testing.assert_array_equal(rows[:, 1], routes[second].experts[:, 4][used])
+        assert person.page.get_by_role("spinbutton", name="Token").input_value() == "4"
 
 
 @pytest.mark.timeout(300)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import charts
 from dashboard.charts.routes import TITLES, token_name
-from dashboard.components import chart, chips
+from dashboard.components import Readout, changes, chart, chips, readout
 from dashboard.jobs import work
 from dashboard.parts.calibrate import trust
 from dashboard.parts.calibrate.sample_picker import bundled_calibration
@@ -24,6 +25,8 @@ ABSENT = (
     "This run keeps no routes of single tokens (it was made by an earlier version, imported, or keeps no samples). "
     "Calibrate again to see which experts each token uses."
 )
+
+COLOUR = "routes-colour"  # key of what the strip shows
 
 
 def part(axes: charts.Axes) -> None:
@@ -48,49 +51,64 @@ def part(axes: charts.Axes) -> None:
 def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
     """A token and an expert are chosen, by click, by keys or in boxes; everything else follows."""
     routes, other, parted = both_routes(routes) or (routes, None, None)
-    token, (bank, expert) = chosen_token(routes), current_run.selected()
-    row = axes.names.index(bank)
-    if address.place("expert") is None:
-        expert = int(routes.experts[row, token, 0])
-    who = f"expert {expert} of layer {axes.ticks[row]}"
-    st.markdown(sentence(routes, axes, token, row, expert))
+    token, row, expert = chosen(routes, axes)
+    readout(sentence(routes, axes), "routes")
     boxes(routes, axes, token, row, expert)
     shown = pictures(routes)
     left, right = st.columns([1, 1.25], gap="medium")
+
+    def path() -> go.Figure:
+        token, *at = chosen(routes, axes)
+        return charts.token_path(axes, routes, token, tuple(at), other)
+
+    def moved() -> str:
+        """What a click on a token changes."""
+        figures = {"token-path": path(), "routes-strip": strip_figure(routes, axes, parted)}
+        return changes(figures, {"routes": sentence(routes, axes)})
+
     with left:
         chips(
-            names_of(routes, shown), routes.words, shown,
-            routes.weight_of(row, expert), token, key=f"chips:{routes.sample}", who=who, template=routes.template,
-            label=f"Tokens of the sample; lit: those sent to {who}. Arrow keys move.",
-            on_choose=lambda one: address.put(token=str(one)),
+            names_of(routes, shown), routes.words, shown, lambda: lit(routes, axes), key=f"chips:{routes.sample}",
+            template=routes.template, on_choose=lambda one: address.put(token=str(one)), follow=moved,
         )  # fmt: skip
+        who = f"expert {expert} of layer {axes.ticks[row]}"
         st.caption(f"Lit: tokens sent to {who}, brighter with their routing weight. Framed: the token on the right.")
         if routes.tokens > len(routes.words):
             st.caption(f"Of {routes.tokens:,} tokens a run keeps the routes of the first {len(routes.words):,}.")
     with right:
         chart(
-            charts.token_path(axes, routes, token, (row, expert), other), "token-path",
+            path(), "token-path", follows=True,
             table=lambda: path_table(routes, axes, token), on_pick=lambda what: pick_expert(axes, (row, expert), what),
         )  # fmt: skip
-    strip(routes, axes, (row, token), parted)
+    strip(routes, axes, parted)
     quantized_part(routes, other)
 
 
-def chosen_token(routes: TokenRoutes) -> int:
-    """The token in the address, else the first that a person wrote."""
+def chosen(routes: TokenRoutes, axes: charts.Axes) -> tuple[int, int, int]:
+    """Token, bank row and expert: of the address, else the first token that a person wrote, and its heaviest expert."""
     written = np.flatnonzero(~routes.template & ~routes.vision)
-    return address.chosen("token", range(len(routes.words)), int(written[0]) if len(written) else 0)
+    token = address.chosen("token", range(len(routes.words)), int(written[0]) if len(written) else 0)
+    bank, expert = current_run.selected()
+    row = axes.names.index(bank)
+    return token, row, int(routes.experts[row, token, 0]) if address.place("expert") is None else expert
 
 
-def sentence(routes: TokenRoutes, axes: charts.Axes, token: int, row: int, expert: int) -> str:
+def lit(routes: TokenRoutes, axes: charts.Axes) -> dict:
+    """What `chips` shows of the chosen expert."""
+    token, row, expert = chosen(routes, axes)
+    who = f"expert {expert} of layer {axes.ticks[row]}"
+    label = f"Tokens of the sample; lit: those sent to {who}. Arrow keys move."
+    return {"weights": routes.weight_of(row, expert).round(3).tolist(), "who": who, "chosen": token, "label": label}
+
+
+def sentence(routes: TokenRoutes, axes: charts.Axes) -> Readout:
     """What the chosen expert was sent of this sample, and what the chosen token weighed it with."""
-    lit = routes.weight_of(row, expert)
-    count = [f"{int((lit[kind] > 0).sum())} of {int(kind.sum())}" for kind in (~routes.vision, routes.vision)]
-    here = f"routing weight {lit[token]:.2f}" if lit[token] else "not sent there"
-    return (
-        f"**Expert {expert} of layer {axes.ticks[row]}** took {count[0]} text tokens and {count[1]} vision tokens of "
-        f"this sample; {plain(token_name(routes, token))}: {here}."
-    )
+    token, row, expert = chosen(routes, axes)
+    weights = routes.weight_of(row, expert)
+    count = [f"{int((weights[kind] > 0).sum())} of {int(kind.sum())}" for kind in (~routes.vision, routes.vision)]
+    here = f"routing weight {weights[token]:.2f}" if weights[token] else "not sent there"
+    took = f"took {count[0]} text tokens and {count[1]} vision tokens of this sample"
+    return Readout(f"Expert {expert} of layer {axes.ticks[row]}", f"{took}; {token_name(routes, token)}: {here}.")
 
 
 def boxes(routes: TokenRoutes, axes: charts.Axes, token: int, row: int, expert: int) -> None:
@@ -167,13 +185,12 @@ def path_table(routes: TokenRoutes, axes: charts.Axes, token: int) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], parted: np.ndarray | None) -> None:
+def strip(routes: TokenRoutes, axes: charts.Axes, parted: np.ndarray | None) -> None:
     """Layers × tokens; a cell chooses its token, its layer, and there the token's heaviest expert."""
-    view = "entropy"
     if parted is not None:
-        view = st.segmented_control(
+        st.segmented_control(
             "Colour", list(TITLES), format_func=TITLES.get, required=True, label_visibility="collapsed",
-            default="parted", key="routes-colour", persist_state="session",
+            default="parted", key=COLOUR, persist_state="session",
         )  # fmt: skip
 
     def picked(what: dict) -> None:
@@ -182,8 +199,14 @@ def strip(routes: TokenRoutes, axes: charts.Axes, at: tuple[int, int], parted: n
             address.put(token=str(token))
             choose_layer(routes, axes, token, row)
 
-    figure = charts.token_strip(axes, routes, at, parted if view == "parted" else None)
-    chart(figure, "routes-strip", on_pick=picked, table=lambda: strip_table(routes, axes, parted))
+    figure = strip_figure(routes, axes, parted)
+    chart(figure, "routes-strip", follows=True, on_pick=picked, table=lambda: strip_table(routes, axes, parted))
+
+
+def strip_figure(routes: TokenRoutes, axes: charts.Axes, parted: np.ndarray | None) -> go.Figure:
+    """The same, in the colour chosen."""
+    token, row, _ = chosen(routes, axes)
+    return charts.token_strip(axes, routes, (row, token), parted if st.session_state.get(COLOUR) == "parted" else None)
 
 
 def strip_table(routes: TokenRoutes, axes: charts.Axes, parted: np.ndarray | None) -> pd.DataFrame:

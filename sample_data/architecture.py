@@ -34,6 +34,7 @@ SPECIAL = (
     "<|unknown|>",
 )
 HIDDEN, LAYERS, EXPERTS, WIDTH, TOP_K = 128, 4, 32, 32, 2
+HEAD = 32  # channels of an attention head, whatever the width
 VISION_HIDDEN, VISION_LAYERS = 128, 3
 EMBEDDING_SCALE = 0.08  # standard deviation of a word vector at birth: tied logits start at a useful size
 
@@ -134,26 +135,30 @@ def build_processor():
     )
 
 
-def build_config(words: list[str]):
-    """The Qwen3-VL-MoE configuration of the bundled model; 2 x WIDTH differs from HIDDEN on purpose."""
+def build_config(words: list[str], scale: float = 1.0):
+    """The Qwen3-VL-MoE configuration of the bundled model; 2 x WIDTH differs from HIDDEN on purpose.
+
+    `scale` multiplies the width of the language model and of its experts; heads, layers, experts and the vision tower
+    stay, so that models of several sizes differ in width alone.
+    """
     from transformers import Qwen3VLMoeConfig
 
     token = {word: i for i, word in enumerate(words)}
-    heads, shared = 4, 2
+    heads, shared, hidden = 4, 2, round(HIDDEN * scale)
     text = {
         "vocab_size": len(words),
-        "hidden_size": HIDDEN,
-        "intermediate_size": 4 * HIDDEN,
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": heads,
         "num_key_value_heads": shared,
-        "head_dim": HIDDEN // heads,
-        "moe_intermediate_size": WIDTH,
+        "head_dim": HEAD,
+        "moe_intermediate_size": round(WIDTH * scale),
         "num_experts": EXPERTS,
         "num_experts_per_tok": TOP_K,
         "max_position_embeddings": 4096,
         "tie_word_embeddings": True,
-        "initializer_range": HIDDEN**-0.5,
+        "initializer_range": hidden**-0.5,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 10000.0,
@@ -173,7 +178,7 @@ def build_config(words: list[str]):
         "patch_size": CELL,
         "spatial_merge_size": 1,
         "temporal_patch_size": 2,
-        "out_hidden_size": HIDDEN,
+        "out_hidden_size": hidden,
         "num_position_embeddings": GRID * GRID,
         "deepstack_visual_indexes": [],
         "initializer_range": 0.05,
@@ -189,13 +194,13 @@ def build_config(words: list[str]):
     )
 
 
-def build_model(words: list[str], seed: int):
-    """A fresh model in float32 with the experts implementation that trains fast."""
+def build_model(words: list[str], seed: int, scale: float = 1.0):
+    """A fresh model of `scale` times the bundled width, in float32 with the experts implementation that trains fast."""
     ensure_torchvision()
     from transformers import Qwen3VLMoeForConditionalGeneration
 
     torch.manual_seed(seed)
-    model = Qwen3VLMoeForConditionalGeneration(build_config(words)).float()
+    model = Qwen3VLMoeForConditionalGeneration(build_config(words, scale)).float()
     model.set_experts_implementation("grouped_mm")
     with torch.no_grad():
         model.get_input_embeddings().weight.normal_(0.0, EMBEDDING_SCALE)

@@ -41,6 +41,7 @@ class Plan:
     """All that decides the result of a training run, besides the code."""
 
     seed: int = 7
+    scale: float = 1.0
     vision_steps: int = 500
     steps: int = 4200
     pictures: int = 16
@@ -141,7 +142,7 @@ class Trainer:
         self.words = vocabulary()
         self.encoder = Encoder(self.words, TASKS)
         self.source = Source(plan, self.encoder, crew)
-        self.model = build_model(self.words, plan.seed).to(device).train()
+        self.model = build_model(self.words, plan.seed, plan.scale).to(device).train()
         self.tally = RouterTally(self.model)
         self.embedding = self.model.get_input_embeddings().weight
         self.trained = [p for p in self.model.parameters() if p.requires_grad]

@@ -29,7 +29,7 @@ import numpy as np
 
 from mode_core.allocation import Allocation
 from mode_core.errors import PredictionError
-from mode_core.importance import CostTable, Recommendation, cost_table, recommended
+from mode_core.importance import METHODS, CostTable, Recommendation, cost_table, recommended
 from mode_core.importance.folds import used_folds
 from mode_core.importance.projections import by_projection
 from mode_core.modalities import SIGNAL, UNRANKED
@@ -38,7 +38,8 @@ from mode_core.quantization.widths import UNTOUCHED
 from mode_core.statistics import ExpertStatistics
 
 NATS = "nats of KL per answer token"
-YARDSTICK = 0.5  # least shrinkage of the costs that damage is read off
+YARDSTICK = 0.3  # how far costs with gradients are drawn where no check fitted it
+SPREAD = 0.35  # and what predictions then miss by, as standard error of the logarithm
 LEAST = 1e-9  # nats: below this a KL is rounding, and has no logarithm worth the name
 Bits = Mapping[str, np.ndarray]
 
@@ -75,8 +76,9 @@ class Prediction:
 class Predictor:
     """Cost tables of the yardstick, with all samples and without each fold, prepared once: a prediction is a look-up.
 
-    `yardstick`: what to read damage off instead of the recommended estimate; costs are drawn to the mean by what the
-    anchor found best, else by at least `least`. Memory: folds × experts × widths numbers.
+    `yardstick`: what to read damage off instead of the recommended estimate; its costs are drawn to the mean by what
+    the anchor found best, else by `YARDSTICK` (without gradients: by its own shrinkage). Memory: folds × experts ×
+    widths numbers.
 
     Raises:
         ImportanceError: statistics in which fewer than two folds hold samples.
@@ -88,12 +90,12 @@ class Predictor:
         statistics: ExpertStatistics,
         anchor: Anchor | None = None,
         yardstick: Recommendation | None = None,
-        least: float = YARDSTICK,
     ) -> None:
         chosen = yardstick or recommended(statistics)
         self.statistics, self.anchor, self.method = statistics, anchor, chosen.method
         drawn = None if anchor is None else anchor.drawn
-        self.shrinkage = max(chosen.shrinkage, least) if drawn is None else drawn
+        unfitted = YARDSTICK if METHODS[chosen.method].needs else chosen.shrinkage
+        self.shrinkage = unfitted if drawn is None else drawn
         if anchor is not None and (strange := set(anchor.widths) - set(statistics.bits)):
             raise PredictionError(
                 f"The anchor was measured at {min(strange)} bits, the run's damage was not; measure it again."
@@ -151,7 +153,7 @@ def _anchored(anchor: Anchor, kind: str, totals: np.ndarray, at: np.ndarray) -> 
     spread = np.array(anchor.error[kind]) / measured  # standard error of the logarithm
     logs = [_line(total, own[::-1], np.log(measured)[::-1]) for total, own in zip(totals, at, strict=True)]
     own = float(np.interp(np.log(max(totals[0], LEAST)), np.log(np.maximum(at[0, ::-1], LEAST)), spread[::-1]))
-    return _joined(np.array(logs), float(np.hypot(own, anchor.spread)))
+    return _joined(np.array(logs), float(np.hypot(own, SPREAD if anchor.drawn is None else anchor.spread)))
 
 
 def _line(total: float, costs: np.ndarray, logs: np.ndarray) -> float:

@@ -31,9 +31,9 @@ def fitted(statistics: ExpertStatistics, method: str, anchor: Anchor, measured: 
     """
     if len(measured) < FEWEST:
         return anchor
-    missed, plain = {}, replace(anchor, drawn=None, spread=0.0)
+    missed, asked = {}, Recommendation(method, "", 0.0, "")
     for shrinkage in np.linspace(0.0, 1.0, STEPS + 1).round(3).tolist():
-        predict = Predictor(statistics, plain, Recommendation(method, "", shrinkage, ""), least=0.0).predict
+        predict = Predictor(statistics, replace(anchor, drawn=shrinkage), asked).predict
         logs = [
             np.log(max(predict(bits).kl[kind].value, LEAST) / max(true, LEAST))
             for bits, kl in measured

@@ -21,6 +21,7 @@ from mode_core.prediction import (
     allocation_stability,
     sufficiency,
 )
+from mode_core.prediction.predicting import SPREAD, YARDSTICK
 from mode_core.prediction.yardstick import fitted
 from mode_core.request import AllocationRequest
 from mode_core.statistics import FOLDS
@@ -79,7 +80,7 @@ def test_uniform_bits_are_predicted_to_do_what_they_were_measured_to_do(statisti
 
 def test_between_and_beyond_the_anchors_logarithms_are_straight(statistics, anchor):
     costs = cost_table(statistics, "mode")
-    predictor, bits = Predictor(statistics, anchor, MODE, least=0.0), everywhere(statistics, 3)
+    predictor, bits = Predictor(statistics, anchor, MODE), everywhere(statistics, 3)
     at = {width: costs.damage(everywhere(statistics, width)) for width in (2, 3, 4)}
     first = next(iter(bits))
     bits[first][:5] = 2
@@ -107,14 +108,14 @@ def test_the_interval_is_the_jackknife_over_folds_joined_with_the_anchors_error(
         logs.append(np.log(0.02) + share * np.log(0.4 / 0.02))
     jackknife = (FOLDS - 1) / FOLDS * np.sum((logs[1:] - np.mean(logs[1:])) ** 2)
     own = np.array([0.5, 1.5, 0.8, 1.2]).std(ddof=1) / 2
-    reach = student.ppf(0.975, FOLDS - 1) * np.sqrt(jackknife + own**2)
-    found = Predictor(statistics, anchor, MODE, least=0.0).predict(bits).kl["text"]
+    reach = student.ppf(0.975, FOLDS - 1) * np.sqrt(jackknife + own**2 + SPREAD**2)
+    found = Predictor(statistics, anchor, MODE).predict(bits).kl["text"]
     assert (found.value, found.low, found.high) == pytest.approx(np.exp([logs[0], logs[0] - reach, logs[0] + reach]))
 
 
 def test_without_an_anchor_damage_is_relative_and_has_no_unit(statistics):
     predictor = Predictor(statistics)
-    assert (predictor.method, predictor.shrinkage) == ("mode_soft_fisher", 0.5)
+    assert (predictor.method, predictor.shrinkage) == ("mode_soft_fisher", YARDSTICK)
     found = predictor.predict(everywhere(statistics, 2))
     assert (dict(found.kl), found.unit) == ({}, "")
     assert (found.relative.value, found.relative.low, found.relative.high) == pytest.approx((1, 1, 1))
@@ -123,7 +124,7 @@ def test_without_an_anchor_damage_is_relative_and_has_no_unit(statistics):
 
 def test_the_yardstick_is_the_shrinkage_that_measured_allocations_were_made_with(statistics, anchor):
     """KL as costs drawn by 0.3 tell it, a tenth more or less: found again, and the tenth is the spread."""
-    truth = Predictor(statistics, anchor, replace(MODE, shrinkage=0.3), least=0.0).predict
+    truth = Predictor(statistics, anchor, replace(MODE, shrinkage=0.3)).predict
     asked = [(method, budget) for method in ("mode", "frequency") for budget in (2.5, 3.0)]
     chosen = [AllocationRequest(method, widths=(2, 3, 4), budget=budget).solve(statistics) for method, budget in asked]
     measured = [
@@ -135,7 +136,7 @@ def test_the_yardstick_is_the_shrinkage_that_measured_allocations_were_made_with
     assert Anchor.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert fitted(statistics, "mode", anchor, measured[:3]) == anchor  # too few to tell
     told, bits = Predictor(statistics, found, MODE), chosen[0].bits
-    assert told.shrinkage == 0.3 and Predictor(statistics, anchor, MODE).shrinkage == 0.5
+    assert told.shrinkage == 0.3 and Predictor(statistics, anchor, MODE).shrinkage == MODE.shrinkage
     plain = Predictor(statistics, replace(found, spread=0.0), MODE).predict(bits).kl["all"]
     wider = told.predict(bits).kl["all"]
     assert wider.value == plain.value and wider.high / wider.low > plain.high / plain.low

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sample_data.architecture import build_model, build_processor, split_words, vocabulary
+from sample_data.architecture import build_config, build_model, build_processor, split_words, vocabulary
 from sample_data.batches import IGNORED, Encoder, patches
 from sample_data.forward import answer_losses, vision_features
 from sample_data.pictures import DRAWERS
@@ -15,9 +15,9 @@ from sample_data.questions import questions_about
 from sample_data.train import KINDS, TASKS, Plan, learning_rate
 
 
-@pytest.fixture(scope="module")
-def model():
-    return build_model(vocabulary(), seed=0).eval()
+@pytest.fixture(scope="module", params=[1, 0.5])
+def model(request):
+    return build_model(vocabulary(), 0, request.param).eval()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,18 @@ def test_a_block_is_a_single_question_through_the_chat_template(model, processor
         torch.testing.assert_close(losses[at : at + count], expected, atol=1e-4, rtol=1e-4)
         at += count
     assert at <= int((batch.targets != IGNORED).sum())
+
+
+def test_models_of_another_size_differ_in_the_language_models_width_alone() -> None:
+    """Twice as wide in all of it; the vision tower ends in the new width."""
+    one, two = (build_config(vocabulary(), scale).to_dict() for scale in (1, 2))
+    text, vision = (
+        {key: (value, two[part][key]) for key, value in one[part].items() if value != two[part][key]}
+        for part in ("text_config", "vision_config")
+    )
+    assert text.pop("initializer_range") == pytest.approx((128**-0.5, 256**-0.5))
+    assert text == {"hidden_size": (128, 256), "intermediate_size": (512, 1024), "moe_intermediate_size": (32, 64)}
+    assert vision == {"out_hidden_size": (128, 256)}
 
 
 def test_the_tokenizer_gives_texts_back(processor) -> None:

@@ -11,5 +11,6 @@ from mode_core.csv_files import without_formulas
 
 
 def show_table(table: pd.DataFrame, **how: Any) -> Any:
-    """Show a table without its index and without formulas; `how` and what is returned are `st.dataframe`'s."""
-    return st.dataframe(without_formulas(table), hide_index=True, **how)
+    """Show a table without its index and without formulas, empty where there is no value; `how` and what is returned
+    are `st.dataframe`'s."""
+    return st.dataframe(without_formulas(table), hide_index=True, placeholder="", **how)

@@ -26,7 +26,7 @@ def note() -> None:
     """A line where frequencies are not the calibration's, and whether the method looks at them at all."""
     if (found := current_run.profile()) is None:
         return
-    deaf = f" {names.short_method(address.choices().request.method)} does not look at frequencies, so that no bit "
+    deaf = f" {names.method(address.choices().request.method)} does not look at frequencies, so that no bit "
     deaf += "changes; MODE does."
     st.caption(f":material/query_stats: {told(found)}{'' if solving.heard() else deaf}")
 

@@ -176,7 +176,7 @@ def describe(settings: Mapping[str, Any]) -> str:
     bits = told.get("budget", told.get("average_bits", 0))
     budget = f"{size:.3g} MB" if size else f"{bits:.4g} bits on average"
     parts = [
-        names.short_method(str(told.get("method", "?"))),
+        names.method(str(told.get("method", "?"))),
         f"key ratio {100 * told.get('key_ratio', 0):.0f} %",
         budget,
     ]

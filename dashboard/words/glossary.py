@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mode_core.importance import METHODS
+from mode_core.importance.methods import GROUPS
 from mode_core.probing.signals import NO_SIGNAL, SIGNALS
 from mode_core.quantization.quantizers import QUANTIZERS
 
@@ -71,7 +72,7 @@ TERMS: dict[str, str] = {
 
 def terms() -> dict[str, str]:
     """Every term with its meaning: the general ones, and each method, signal and quantizer by its title."""
-    chosen = {method.title: method.description for method in METHODS.values()}
+    chosen = {one.title: f"{one.description} ({GROUPS[one.group].capitalize()}.)" for one in METHODS.values()}
     chosen |= {one.title: f"A redundancy signal: {one.score}." for one in (*SIGNALS.values(), NO_SIGNAL)}
     return TERMS | chosen | {kind.title: kind.words for kind in QUANTIZERS.values()}
 

@@ -50,13 +50,8 @@ def short_signal(name: str) -> str:
 
 
 def method(name: str) -> str:
-    """An importance method in words."""
+    """An importance method in words: the same in choices, chips, legends and sentences."""
     return METHODS[name].title if name in METHODS else name.replace("_", " ")
-
-
-def short_method(name: str) -> str:
-    """The same in few words: for legends and axes."""
-    return METHODS[name].short if name in METHODS else name.replace("_", " ")
 
 
 def banks(axes: Axes) -> list[str]:

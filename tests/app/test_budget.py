@@ -119,7 +119,7 @@ def test_the_dashboard_begins_with_what_the_run_recommends_and_the_paper_is_one_
     app.button(key="as-in-paper").click().run()
     request = app.session_state["choices"].request
     assert (request.method, request.scope, request.shrinkage) == ("mode", "bank", 0.0)
-    assert "Set: MODE (the paper) (each layer, drawn to the mean by 0). Recommended: MODE" in words(app)
+    assert "Set: MODE (each layer, drawn to the mean by 0). Recommended: MODE" in words(app)
     assert app.query_params["method"] in ("mode", ["mode"])  # so that the link does not mean the recommended one
     app.button(key="as-advised").click().run()
     assert app.session_state["choices"].request.shrinkage == 0.85 and "method" not in app.query_params

@@ -14,7 +14,7 @@ import pytest
 from dashboard import charts
 from dashboard.parts.experts import maps
 from dashboard.parts.experts.maps import Arrangement
-from dashboard.words.names import short_method
+from dashboard.words.names import method as method_name
 from mode_core.importance import cost_table, frequencies
 from mode_core.importance.bias import starved
 from mode_core.prediction import allocation_stability
@@ -108,7 +108,7 @@ def test_the_close_up_says_why_an_expert_has_its_width(places):
     rows = app.dataframe[0].value
     rival = AllocationRequest("frequency", budget=2.5).solve(statistics)
     held = dict(zip(rows["method"], rows["bits"], strict=True))
-    assert held[short_method("frequency")] == str(rival.bits[bank][4]) and held["MODE"] == str(given[4])
+    assert held[method_name("frequency")] == str(rival.bits[bank][4]) and held["MODE"] == str(given[4])
     stable = allocation_stability(statistics, AllocationRequest("mode", budget=2.5), Quantizer().fitted(statistics))
     same = 8 - round(8 * stable.changed[bank][4])
     assert f"{'Every' if same == 8 else f'{same} of 8'} tries that leave out a part of the samples give it" in words(

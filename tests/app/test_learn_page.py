@@ -104,8 +104,8 @@ def test_evidence_is_told_with_its_interval(places):
     app = on_page("learn", run="measured", step="7")
     app.segmented_control(key="learn:guess:evidence").set_value("surely worse").run()
     assert not app.exception
-    assert "MODE **is surely better than** frequency of all there: -0.02 nats (-0.035 to -0.005)" in words(app)
-    assert "On this run too.** MODE is surely better than frequency of all in" in words(app)
+    assert "MODE **is surely better than** frequency of all tokens there: -0.02 nats (-0.035 to -0.005)" in words(app)
+    assert "On this run too.** MODE is surely better than frequency of all tokens in" in words(app)
 
 
 def test_without_evidence_the_last_step_says_how_to_measure_it(open_app):

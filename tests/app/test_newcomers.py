@@ -26,7 +26,7 @@ def test_a_made_up_method_and_quantizer_walk_through_the_pages(open_app):
         app = open_app("budget", method="loudest", quantizer="coarse")
         assert not app.exception and not app.error
         method = next(box for box in app.selectbox if box.label == "Importance by")
-        assert method.value == "loudest" and "The loudest (rival)" in method.options
+        assert method.value == "loudest" and "the loudest" in method.options
         assert "Twice as loud." in words(app)
         for page in ("quantize", "export", "compare", "experts", "tokens"):
             app = app.switch_page(str(ROOT / "pages" / f"{page}.py")).run()
@@ -87,7 +87,7 @@ def test_what_the_command_line_keeps_appears_and_opens_and_the_other_way_round(o
     app.multiselect(key="kept:two").set_value(["from the page", "from the shell"]).run()
     assert not app.exception and "0 have more bits in from the page and 0 in from the shell." in words(app)
     rows = app.dataframe[-1].value.set_index("name")
-    assert rows["asked"]["from the shell"].startswith("frequency of all, key ratio 20 %, 2.5 bits on average")
+    assert rows["asked"]["from the shell"].startswith("frequency of all tokens, key ratio 20 %, 2.5 bits on average")
     assert rows["predicted"].notna().all() and (rows["bytes"] == kept["from the shell"].bytes).all()
 
 

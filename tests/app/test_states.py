@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.state import folders
 from mode_core.run import Run
-from tests.app.conftest import APP, NAME, ROOT, words
+from tests.app.conftest import APP, NAME, ROOT, payloads, words
 from tests.synthetic import synthetic_statistics
 from tests.synthetic_run import keep_run, synthetic_run, without_vision
 
@@ -92,6 +93,11 @@ def test_every_page_opens_on_every_kind_of_run(page: str, run: str, states: Path
                 "half": "**State** half done"}  # fmt: skip
     assert expected[run] in side
     assert len(words(app)) > 300
+    told = words(app) + str([sent["readout"] for sent in payloads(app) if "readout" in sent])
+    assert not re.search(r"\bNone\b(?! of|:)|\bnan\b", told)
+    assert all(table.proto.placeholder == "" and table.proto.HasField("placeholder") for table in app.dataframe)
+    if page == "calibrate":
+        assert all(app.dataframe[0].value["model"])
 
 
 @pytest.mark.parametrize("page", PAGES)

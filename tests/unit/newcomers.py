@@ -36,7 +36,7 @@ def coarse(weights, bits, group_size, symmetric):
 def newcomers() -> Iterator[None]:
     """All three, in their tables."""
     rows = (
-        (METHODS, Method(loudest, "The loudest (rival)", "loudest", "rival", "2·f_all·δ_all", "Twice as loud.",
+        (METHODS, Method(loudest, "the loudest", "rival", "2·f_all·δ_all", "Twice as loud.",
                          "made up")),
         (SIGNALS, Signal("first_come", "First come, first kept", "first come", "earliness", "made up",
                          f"{__name__}:FirstCome")),

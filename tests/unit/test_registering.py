@@ -26,9 +26,8 @@ from tests.unit.newcomers import newcomers
 def test_every_method_is_told_everywhere(method):
     assert METHODS[method.name] is method and method.group in GROUPS and method.needs in ("", *NEEDS)
     assert method.description.endswith(".") and len(method.formula) > 3 and len(method.source) > 5
-    assert names.method(method.name) == method.title and names.short_method(method.name) == method.short
-    assert "(" in method.title or method.group == "floor", "the title says whose it is"
-    assert len(method.short) <= 24 and method.scopes[0] in ("bank", "model")
+    assert names.method(method.name) == method.title
+    assert len(method.title) <= 24 and method.scopes[0] in ("bank", "model")
     assert set(method.counts) <= set(WIDTHS)
 
 
@@ -36,7 +35,6 @@ def test_needs_are_extras_of_statistics_and_titles_are_different():
     assert set(NEEDS) == set(EXTRAS)
     for told in (METHODS.values(), SIGNALS.values(), QUANTIZERS.values()):
         assert len({one.title for one in told}) == len(told)
-    assert len({method.short for method in METHODS.values()}) == len(METHODS)
 
 
 @pytest.mark.parametrize("signal", [*SIGNALS.values(), NO_SIGNAL], ids=[*SIGNALS, "none"])
@@ -64,7 +62,7 @@ def test_the_glossary_holds_every_registered_one():
     with newcomers():
         for table in (METHODS, SIGNALS, QUANTIZERS):
             assert all(len(terms()[one.title]) > 10 for one in table.values())
-        assert "The loudest (rival)" in found("twice as loud")
+        assert "the loudest" in found("twice as loud")
 
 
 def test_a_made_up_method_is_solved_and_taken_by_the_command_line():
@@ -77,7 +75,7 @@ def test_a_made_up_method_is_solved_and_taken_by_the_command_line():
         solved = AllocationRequest("loudest", budget=2.5).solve(statistics)
         plain = AllocationRequest("frequency", budget=2.5).solve(statistics)
         assert solved.proven_optimal and all(np.array_equal(solved.bits[b], plain.bits[b]) for b in plain.bits)
-        assert names.method("loudest") == "The loudest (rival)"
+        assert names.method("loudest") == "the loudest"
         assert build_parser().parse_args(["allocate", "--run", "r", "--method", "loudest"]).method == "loudest"
     with pytest.raises(ValueError, match="no importance method 'loudest'"):
         AllocationRequest("loudest")

@@ -34,7 +34,7 @@ def part(allocation: Allocation, rival: Allocation) -> None:
 def warn(allocation: Allocation) -> None:
     """Where one budget for the model rests on costs that do not compare between layers."""
     if allocation.scope == "model" and (warning := scope_warning(costs_shown(allocation.bits))):
-        warning = warning.replace(f"method '{allocation.method}'", names.short_method(allocation.method))
+        warning = warning.replace(f"method '{allocation.method}'", names.method(allocation.method))
         st.warning(warning, icon=":material/warning:")
 
 

@@ -127,7 +127,7 @@ def _asked(one: Allocation) -> str:
     try:
         return describe({"request": AllocationRequest.of(one, current_run.statistics()).to_dict()})
     except ValueError:  # nobody asked for it in these words: uniform bits, or made elsewhere
-        return names.short_method(one.method) or "of unknown origin"
+        return names.method(one.method) or "of unknown origin"
 
 
 def _predicted(one: Allocation) -> str:

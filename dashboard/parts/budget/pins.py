@@ -25,6 +25,7 @@ def part(axes: charts.Axes) -> None:
         num_rows="dynamic",
         hide_index=True,
         height=220,
+        placeholder="",
         key="pins-table",
         column_config={
             "layer": st.column_config.SelectboxColumn("Layer", options=axes.ticks, required=True),

@@ -13,6 +13,7 @@ from dashboard.words import names
 from dashboard.words.glossary import explain
 from mode_core.allocation import UNITS
 from mode_core.importance import METHODS
+from mode_core.importance.methods import GROUPS
 from mode_core.modalities import AUDIO_TOKENS
 
 UNIT_HELP = (
@@ -66,7 +67,8 @@ def row(follow: Callable[[], str]) -> None:
                 key="audio-weight", help=explain("audio weight"), follow=follow,
                 on_change=lambda beta: address.choose(audio_weight=round(beta, 1)),
             )  # fmt: skip
-    st.caption(f"{METHODS[chosen].description} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
+    about = f"{METHODS[chosen].description} ({GROUPS[METHODS[chosen].group].capitalize()}.)"
+    st.caption(f"{about} Key ratio {100 * now.key_ratio:.0f} %, set under Experts.")
     trust(follow)
 
 

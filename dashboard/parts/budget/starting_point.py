@@ -34,13 +34,13 @@ def part(allocation: Allocation) -> None:
         if now.scope == "bank" and now.method != "uniform" and estimating.nearly_uniform(allocation):
             _settings_button("Share bits out over the whole model", "model-wide", estimating.across_layers())
         if not paper:
-            _settings_button("MODE as the paper has it", "as-in-paper", estimating.PAPER)
+            _settings_button("The paper's MODE", "as-in-paper", estimating.PAPER)
         if not mine:
             _settings_button("Recommended estimate", "as-advised", advised.settings)
 
 
 def _words(estimate: AllocationRequest | Recommendation) -> str:
-    """'MODE (the paper) (each layer, drawn to the mean by 0.85)'."""
+    """'MODE (each layer, drawn to the mean by 0.85)'."""
     share = f"{names.SCOPES[estimate.scope].lower()}, drawn to the mean by {estimate.shrinkage:g}"
     return f"{names.method(estimate.method)} ({share})"
 

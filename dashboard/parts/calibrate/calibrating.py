@@ -65,7 +65,7 @@ def settings_part(source: str | None) -> tuple[CalibrationSettings, AnswerKL | N
             "the time.",
         )  # fmt: skip
         if not gradients:
-            lost = ", ".join(method.short for method in METHODS.values() if method.needs == "gradients")
+            lost = ", ".join(method.title for method in METHODS.values() if method.needs == "gradients")
             st.caption(f"Without gradients these estimates cannot be asked for later: {plain(lost)}.")
         saliency = st.toggle(
             "Norms of the experts' outputs, for REAP", value=False, disabled=not sensitivity, key="calibrate:saliency",

@@ -108,11 +108,11 @@ def row_of(entry: folders.RunEntry) -> dict[str, Any]:
         info = Run.open(entry.path).info
     except (ModeError, OSError) as damaged:
         return row | {"state": f"damaged: {in_words(damaged)}"}
-    tokens = info.get("tokens", {})
+    tokens, model = info.get("tokens", {}), info.get("model", {})
     total = sum(int(count) for count in tokens.values())
     created = info.get("created")
     return row | {
-        "model": info.get("model", {}).get("name"),
+        "model": model.get("name") or model.get("source"),
         "samples": info.get("samples", {}).get("measured"),
         "tokens": total or None,
         "vision": tokens.get("vision", 0) / total if total else None,

@@ -61,19 +61,19 @@ def _shown(found: Check) -> None:
     rankings = pd.DataFrame([vars(one) for one in found.rankings if one.modality == kind])
     one, other = st.columns(2, gap="medium")
     with one:
-        chart(charts.check_scatter(found.predicted[method], found.measured[kind], names.short_method(method),
+        chart(charts.check_scatter(found.predicted[method], found.measured[kind], names.method(method),
                                    found.of(method, kind)), "check-scatter",
               table=lambda: pd.DataFrame({"predicted": found.predicted[method], "measured_kl": found.measured[kind]}),
               )  # fmt: skip
     with other:
         low = found.info.get("low_bits", 0)
         dots = rankings.assign(bank="all", bits=low, calibration=-1)
-        chart(charts.ranking_dots(dots, low, kind, "all", names.short_method), "check-rankings",
+        chart(charts.ranking_dots(dots, low, kind, "all", names.method), "check-rankings",
               table=lambda: rankings)  # fmt: skip
     st.markdown("**Allocations that were tried**, on the same samples")
     rows = [
         (
-            names.short_method(one.method),
+            names.method(one.method),
             one.shrinkage,
             one.average_bits,
             one.kl.get(kind),

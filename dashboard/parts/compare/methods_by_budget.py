@@ -18,7 +18,7 @@ from mode_core.comparison import Evidence
 SHORT = {"accuracy": "Accuracy", "kl": "KL divergence", "agreement": "Agreement"}
 AGAINST = ("frequency", "uniform", "mode")
 SHOWN_FIRST = ("mode", "mode_soft_fisher", "mode_soft_fisher λ 0.5", "frequency", "mc", "uniform")
-SHORT_NAME = comparing.named(names.short_method)
+NAME = comparing.named(names.method)
 
 
 def part() -> None:
@@ -42,14 +42,14 @@ def part() -> None:
         "Methods",
         list(scopes),
         default=[method for method in SHOWN_FIRST if method in scopes] or list(scopes)[:5],
-        format_func=comparing.named(names.method),
+        format_func=NAME,
         key=f"compare-methods:{name}",
         persist_state="session",
     )
     left, right = st.columns([1.15, 1], gap="medium")
     with left:
         pairs = [(method, scopes[method]) for method in shown]
-        figure = charts.scores_by_budget(found.scores, metric, modality, pairs, SHORT_NAME)
+        figure = charts.scores_by_budget(found.scores, metric, modality, pairs, NAME)
         chart(figure, "methods", table=lambda: rows[rows["method"].isin(shown)])
     with right:
         against_one(found, metric, modality)
@@ -76,11 +76,11 @@ def against_one(found: Evidence, metric: str, modality: str) -> None:
         st.caption("No differences between methods were measured in this run.")
         return
     left, right = st.columns(2)
-    rival = left.selectbox("Against", rivals, format_func=names.short_method, key="compare-against",
+    rival = left.selectbox("Against", rivals, format_func=names.method, key="compare-against",
                            persist_state="session")  # fmt: skip
     middle = min(budgets, key=lambda bits: abs(bits - 2.5))
     budget = right.selectbox("At a budget of", budgets, index=budgets.index(middle), key="compare-budget",
                              format_func=lambda bits: f"{bits:g} bits", persist_state="session")  # fmt: skip
-    figure = charts.paired_forest(found.paired, rival, budget, metric, modality, SHORT_NAME)
+    figure = charts.paired_forest(found.paired, rival, budget, metric, modality, NAME)
     chosen = (found.paired["against"] == rival) & (found.paired["metric"] == metric)
     chart(figure, "forest", table=lambda: found.paired[chosen & (found.paired["modality"] == modality)])

@@ -33,13 +33,13 @@ def part() -> None:
     method = right.selectbox("Method looked at", possible, format_func=names.method, **address.bind("method"))
     one, other = st.columns([1, 1], gap="medium")
     with one:
-        figure = charts.ranking_dots(found.ranking, bits, modality, "all", names.short_method)
+        figure = charts.ranking_dots(found.ranking, bits, modality, "all", names.method)
         chosen = (found.ranking["bits"] == bits) & (found.ranking["modality"] == modality)
         chart(figure, "rankings", table=lambda: found.ranking[chosen])
     with other:
         frame = comparing.against_truth(
             current_run.statistics(), found.truth, bits, modality, comparisons.costs_at(bits)
         )
-        title = f"{names.short_method(method)}: estimate against measurement, by expert"
+        title = f"{names.method(method)}: estimate against measurement, by expert"
         chart(charts.truth_scatter(frame, title), "truth", table=lambda: frame)
     measured_evidence.told(found)

@@ -63,7 +63,7 @@ def in_one_unit(largest: float) -> tuple[Callable[[float], str], str]:
 def sentence(costs: CostTable, found: Allocation, bank: str, expert: int, told: Callable[[float], str]) -> str:
     """What a bit more or less would change, beside the price at which bits change hands."""
     chosen = int(found.bits[bank][expert])
-    start = f"**{chosen} bits** by {names.short_method(found.method)}, at {found.average_bits:.3g} bits on average."
+    start = f"**{chosen} bits** by {names.method(found.method)}, at {found.average_bits:.3g} bits on average."
     if found.unit != "expert":
         return f"{start} It shares its width with others, so its own costs alone do not decide."
     banks = [bank] if found.scope == "bank" else list(found.bits)
@@ -85,7 +85,7 @@ def others(bank: str, expert: int) -> None:
     rows = []
     for name, bits in given().items():
         own = bits[bank][expert]
-        rows.append((names.short_method(name), " / ".join(map(str, np.ravel(own).tolist()))))
+        rows.append((names.method(name), " / ".join(map(str, np.ravel(own).tolist()))))
     show_table(pd.DataFrame(rows, columns=["method", "bits"]))
     stable = estimating.stability()
     if stable is None:

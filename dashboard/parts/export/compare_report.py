@@ -19,7 +19,7 @@ from dashboard.words import names
 from mode_core.comparison import Evidence
 from mode_core.errors import ModeError
 
-SHORT = comparing.named(names.short_method)
+NAME = comparing.named(names.method)
 
 
 def sections() -> Iterator[Section]:
@@ -50,10 +50,10 @@ def _figures(found: Evidence) -> Iterator:
         for kind in (name for name in names.ITEMS if name in set(found.scores["modality"])):
             rows = means(found.scores, metric, kind)
             pairs = [(method, comparing.natural_scope(rows, method)) for method in dict.fromkeys(rows["method"])]
-            yield charts.scores_by_budget(found.scores, metric, kind, pairs, SHORT)
+            yield charts.scores_by_budget(found.scores, metric, kind, pairs, NAME)
     for bits in sorted(set(found.ranking["bits"]) if len(found.ranking) else ()):
         kind = "all" if "all" in set(found.ranking["modality"]) else found.ranking["modality"].iloc[0]
-        yield charts.ranking_dots(found.ranking, int(bits), kind, "all", names.short_method)
+        yield charts.ranking_dots(found.ranking, int(bits), kind, "all", names.method)
 
 
 def _check() -> Iterator[Section]:
@@ -67,7 +67,7 @@ def _check() -> Iterator[Section]:
     ]
     dots = pd.DataFrame(rankings).assign(bank="all", bits=found.info.get("low_bits", 0), calibration=-1)
     figures = [
-        charts.ranking_dots(dots[dots["modality"] == kind], int(dots["bits"].iloc[0]), kind, "all", names.short_method)
+        charts.ranking_dots(dots[dots["modality"] == kind], int(dots["bits"].iloc[0]), kind, "all", names.method)
         for kind in dict.fromkeys(dots["modality"])
     ]
     told = f"{names.method(found.choice.method)}: {found.choice.why}"

@@ -75,7 +75,7 @@ def methods_paragraph(
     }
     few = min(asked.widths)
     parts = [
-        f"Bit-widths of the routed experts were chosen by {method.short}: {method.description}",
+        f"Bit-widths of the routed experts were chosen by {method.title}: {method.description}",
         *(words for name, words in told.items() if name in method.follows),
         f"Costs were measured on {len(statistics.samples)} calibration samples, each expert's weights rounded alone"
         f" to {', '.join(map(str, statistics.bits))} bits.",

@@ -48,7 +48,8 @@ def facts(run: Run) -> dict[str, Any]:
     info, statistics = run.info, run.statistics
     model = info.get("model", {})
     return {
-        "Model": f"{model.get('name', statistics.settings.get('model'))}, revision {model.get('revision', 'unknown')}",
+        "Model": f"{model.get('name') or statistics.settings.get('model', 'unknown')}, revision "
+        f"{model.get('revision') or 'unknown'}",
         "Expert banks": f"{len(statistics.banks)} of "
         + ", ".join(sorted({str(bank.shape.experts) for bank in statistics}))
         + " experts",

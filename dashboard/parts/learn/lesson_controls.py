@@ -77,5 +77,5 @@ def budget_control(follow: Callable[[], str]) -> None:
 
 def rival_control() -> None:
     """Counting, or uniform bits."""
-    st.segmented_control("Against", RIVALS, format_func=names.short_method, default=RIVALS[0], required=True,
+    st.segmented_control("Against", RIVALS, format_func=names.method, default=RIVALS[0], required=True,
                          key="learn:rival", persist_state="session")  # fmt: skip

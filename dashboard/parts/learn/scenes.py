@@ -256,22 +256,21 @@ def evidence(ground: Ground) -> Scene:
     right = list(OUTCOMES).index(verdict(*middle[["metric", "low", "high", "apart"]]))
     return Scene(
         lambda shown: (
-            charts.paired_by_budget(both, ours, rival, "kl", names.short_method)
+            charts.paired_by_budget(both, ours, rival, "kl", names.method)
             if shown
             else theme.empty(
                 "Predict first: the measured differences come then.", "MODE minus its rival", pictures.HEIGHT
             )
         ),
-        f"At {middle['average_bits']:g} bits, on questions without a picture: MODE against "
-        f"{names.short_method(rival)}?",
+        f"At {middle['average_bits']:g} bits, on questions without a picture: MODE against {names.method(rival)}?",
         ("surely better", "not to be told apart", "surely worse"),
         right,
-        f"MODE **{list(OUTCOMES.values())[right]}** {names.short_method(rival)} there: "
+        f"MODE **{list(OUTCOMES.values())[right]}** {names.method(rival)} there: "
         f"{middle['difference']:+.3g} nats ({middle['low']:+.3g} to {middle['high']:+.3g}).",
         lambda _: rival_control(),
         lambda: address.put(section="methods", metric="kl"),
         lambda: rows,
-        findings=lambda: lesson_claims.evidence(both, "MODE", names.short_method(rival)),
+        findings=lambda: lesson_claims.evidence(both, "MODE", names.method(rival)),
     )
 
 

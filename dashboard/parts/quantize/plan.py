@@ -23,7 +23,7 @@ def part() -> tuple[Allocation, Allocation]:
     sizes = [quantizer.packed_bytes(statistics, allocation.bits) for allocation in (chosen, uniform)]
     cells = st.columns(4)
     cells[0].metric(
-        "Method", names.short_method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
+        "Method", names.method(chosen.method), help="Chosen on the Budget page, as are the budget and the widths."
     )
     cells[1].metric(
         "Average bits",

@@ -1,5 +1,5 @@
 // Keeps one Plotly chart and redraws it in place (Plotly.react), so zoom stays and nothing flickers.
-// Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
+// Plotly itself is Streamlit's, which the page asks for before anything else (`shell/preload.py`).
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
 const TOUCHED = matchMedia("(pointer: coarse)").matches; // by a finger: no zoom by hand, and no bar that lies over titles

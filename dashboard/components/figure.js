@@ -94,7 +94,8 @@ function unpacked(trace) {
   for (const [name, packed] of Object.entries(trace)) {
     if (name === "marker") found[name] = unpacked(packed);
     if (!packed?.bdata || !TYPES[packed.dtype]) continue;
-    const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
+    const bytes = Uint8Array.fromBase64?.(packed.bdata) ?? Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0));
+    const flat = new TYPES[packed.dtype](bytes.buffer);
     const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
     if (more) continue;
     const row = (_, number) => flat.subarray(number * columns, (number + 1) * columns);

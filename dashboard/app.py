@@ -18,7 +18,7 @@ if __name__ == "__main__":
     from dashboard.shell import ahead, preload
 
     st.set_page_config(page_title="MODE dashboard", page_icon=Path(__file__).with_name("icon.png"), layout="wide")
-    preload.plotly()
+    preload.scripts()
     ahead.wait()
 
     from dashboard.shell import screen

@@ -2,7 +2,7 @@
 in place, steps by key, downloads that know whose they are.
 """
 
-from dashboard.components.chart import CONFIG, chart, load_plotly, name_files_by
+from dashboard.components.chart import CONFIG, chart, name_files_by
 from dashboard.components.chips import chips
 from dashboard.components.follow import changes
 from dashboard.components.gesture import before_change
@@ -23,7 +23,6 @@ __all__ = [
     "chips",
     "in_session",
     "live_slider",
-    "load_plotly",
     "name_files_by",
     "plain_controls",
     "readout",

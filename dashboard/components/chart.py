@@ -127,17 +127,6 @@ def _template(dark: bool) -> dict:
     return theme.template(dark).to_plotly_json()
 
 
-def load_plotly() -> None:
-    """Have the browser fetch Plotly: mounts one empty, hidden chart of Streamlit's own. First in the app, so that it is
-    fetched while the page is still being made."""
-    if plain_controls():
-        return
-    with st.container(key="plotly-loader", height=1, border=False):
-        st.plotly_chart(go.Figure(layout={"height": 10}), key="plotly-loader-chart", theme=None, config=CONFIG)
-    hidden = ".st-key-plotly-loader, :has(> .st-key-plotly-loader) { display: none; }"  # nor may it leave a gap
-    st.html(f"<style>{hidden}</style>")
-
-
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
     """The same without the names that code and files use: columns in words, methods by their own."""
     told = {

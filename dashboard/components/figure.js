@@ -1,5 +1,5 @@
 // Keeps one Plotly chart and redraws it in place (Plotly.react), so zoom stays and nothing flickers.
-// Plotly itself comes with Streamlit's own chart, which the page mounts once, hidden.
+// Plotly itself is Streamlit's, which the page asks for before anything else (`shell/preload.py`).
 const charts = new WeakMap();
 const PATIENCE = 20000; // ms to wait for Plotly on a first, slow load
 const TOUCHED = matchMedia("(pointer: coarse)").matches; // by a finger: no zoom by hand, and no bar that lies over titles
@@ -94,7 +94,8 @@ function unpacked(trace) {
   for (const [name, packed] of Object.entries(trace)) {
     if (name === "marker") found[name] = unpacked(packed);
     if (!packed?.bdata || !TYPES[packed.dtype]) continue;
-    const flat = new TYPES[packed.dtype](Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0)).buffer);
+    const bytes = Uint8Array.fromBase64?.(packed.bdata) ?? Uint8Array.from(atob(packed.bdata), (one) => one.charCodeAt(0));
+    const flat = new TYPES[packed.dtype](bytes.buffer);
     const [rows, columns, more] = (packed.shape ?? `${flat.length}`).split(",").map(Number);
     if (more) continue;
     const row = (_, number) => flat.subarray(number * columns, (number + 1) * columns);

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
+from _plotly_utils.utils import convert_to_base64
 from plotly.utils import PlotlyJSONEncoder
 
-Parts = Mapping[str, str]  # name of a property -> its JSON
+Properties = Mapping[str, object]  # by name
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,24 @@ class Digest:
 
 @dataclass(frozen=True)
 class Spec:
-    """A figure, property by property as JSON."""
+    """A figure, property by property; what does not differ from what was sent is never written as JSON."""
 
-    traces: tuple[Parts, ...]
-    layout: Parts
+    traces: tuple[Properties, ...]
+    layout: Properties
     alt: str
     summary: str
 
     @classmethod
     def of(cls, figure: go.Figure) -> Spec:
-        """Arrays become base64 of their own type, as Plotly's own JSON has them."""
-        held, meta = figure.to_dict(), figure.layout.meta or {}
-        layout = {name: value for name, value in held["layout"].items() if name != "template"}
-        traces = tuple(_encoded(trace) for trace in held["data"])
-        return cls(traces, _encoded(layout), meta.get("alt", ""), meta.get("summary", ""))
+        """As it is now."""
+        layout, meta = figure.layout.to_plotly_json(), figure.layout.meta or {}
+        layout.pop("template", None)
+        traces = tuple(trace.to_plotly_json() for trace in figure.data)
+        return cls(traces, layout, meta.get("alt", ""), meta.get("summary", ""))
 
     def whole(self) -> str:
-        """`{"data": […], "layout": {…}, "alt": …, "summary": …}`."""
+        """`{"data": […], "layout": {…}, "alt": …, "summary": …}`; arrays become base64 of their own type, as Plotly's
+        own JSON has them."""
         return f'{{"data":[{",".join(map(_object, self.traces))}],"layout":{_object(self.layout)},{self._told()}}}'
 
     def digest(self) -> Digest:
@@ -58,8 +61,8 @@ class Spec:
         data = []
         for place, trace in enumerate(self.traces):
             before = sent.traces[place] if place < len(sent.traces) else {}
-            alike = before.get("type") == hash(trace.get("type"))
-            data.append(_object(_changed(trace, before) if alike else {**trace, "new": "true"}))
+            alike = before.get("type") == _hash(trace.get("type"))
+            data.append(_object(_changed(trace, before) if alike else {**trace, "new": True}))
         layout = _object(_changed(self.layout, sent.layout))
         return f'{{"over":"{sent.mark}","data":[{",".join(data)}],"layout":{layout},{self._told()}}}'
 
@@ -67,18 +70,26 @@ class Spec:
         return f'"alt":{json.dumps(self.alt)},"summary":{json.dumps(self.summary)}'
 
 
-def _encoded(properties: Mapping[str, object]) -> Parts:
-    return {name: json.dumps(value, cls=PlotlyJSONEncoder) for name, value in properties.items()}
+def _object(properties: Properties) -> str:
+    return "{" + ",".join(f'"{name}":{_text(value)}' for name, value in properties.items()) + "}"
 
 
-def _object(parts: Parts) -> str:
-    return "{" + ",".join(f'"{name}":{text}' for name, text in parts.items()) + "}"
+def _text(value: object) -> str:
+    held = {"value": value}
+    convert_to_base64(held)
+    return json.dumps(held["value"], cls=PlotlyJSONEncoder)
 
 
-def _hashes(parts: Parts) -> dict[str, int]:
-    return {name: hash(text) for name, text in parts.items()}
+def _hash(value: object) -> int:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return hash((value.dtype.str, value.shape, value.tobytes()))
+    return hash(_text(value))
 
 
-def _changed(parts: Parts, before: Mapping[str, int]) -> Parts:
-    gone = {name: "null" for name in before if name not in parts}
-    return {name: text for name, text in parts.items() if before.get(name) != hash(text)} | gone
+def _hashes(properties: Properties) -> dict[str, int]:
+    return {name: _hash(value) for name, value in properties.items()}
+
+
+def _changed(properties: Properties, before: Mapping[str, int]) -> Properties:
+    gone = {name: None for name in before if name not in properties}
+    return {name: value for name, value in properties.items() if before.get(name) != _hash(value)} | gone

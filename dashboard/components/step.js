@@ -27,10 +27,21 @@ function stepped(chart, layout, laid) {
     Object.assign(found[0], { trace, t: found[0].t ?? holder.calcdata[place][0].t });
     holder.calcdata[place] = found;
   });
-  full._basePlotModules.find(({ name }) => name === "cartesian").plot(holder);
+  replot(holder, traces.filter((_, place) => moved[place].length));
   const other = ["shapes", "title"].filter((name) => !alike(holder.layout[name], layout[name]));
   if (other.length) window.Plotly.relayout(holder, Object.fromEntries(other.map((name) => [name, layout[name]])));
   return true;
+}
+
+// Plotly's own drawing of these traces, with all of their kind in the same subplot; what lies elsewhere stays as it is.
+function replot(holder, moved) {
+  const { _plots: plots } = holder._fullLayout;
+  const kind = ({ xaxis, yaxis, type }) => `${xaxis}${yaxis} ${type}`;
+  for (const [name, { xaxis, yaxis, _module }] of new Map(moved.map((trace) => [kind(trace), trace]))) {
+    const subplot = plots[`${xaxis}${yaxis}`], layer = _module.layerName ?? `${_module.name}layer`;
+    const every = holder.calcdata.filter(([{ trace }]) => kind(trace) === name);
+    _module.plot(holder, subplot, every, subplot.plot.select(`.${layer}`));
+  }
 }
 
 function alike(one, other) {

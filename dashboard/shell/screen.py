@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.components import load_plotly, name_files_by
-from dashboard.shell import doors, sidebar
+from dashboard.components import name_files_by
+from dashboard.shell import ahead, doors, sidebar
 from dashboard.state import address, estimating, folders, process_wide, solving, visitor
 from dashboard.words.plain import plain
 from mode_core.errors import FileError, ImportanceError
@@ -77,7 +77,6 @@ def draw() -> None:
         st.error("This server was started without the check of who may ask it. Start it by `python -m dashboard`.")
         st.stop()
     st.html(f"<style>{_STYLE}</style>")
-    load_plotly()
     name_files_by(solving.stem)
     address.restore()
     estimating.settle()
@@ -87,6 +86,8 @@ def draw() -> None:
         doors.draw()
     else:
         doors.close()
+        ahead.rest()
     show(page)
     sidebar.notes(slot)
     process_wide.keep_imports()
+    ahead.go_on(estimating.prepared)

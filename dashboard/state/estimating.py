@@ -4,6 +4,7 @@ samples say of both. Kept for the process, by the run and its check and anchor."
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dashboard.state.current_run import changed, profile, run, run_key, statisti
 from dashboard.state.folders import NoRunError
 from dashboard.state.remembered import remembered
 from mode_core.allocation import Allocation, Solver
-from mode_core.errors import FileError
+from mode_core.errors import FileError, ModeError
 from mode_core.importance import METHODS, ImportanceError, Recommendation
 from mode_core.importance import recommended as best_known
 from mode_core.modalities import KEY_RATIO
@@ -205,6 +206,21 @@ def stability() -> Stability | None:
     except ImportanceError:
         return None
     return allocation_stability(statistics(), asked, solving.quantizer(), solvers=solvers)
+
+
+def prepared() -> Callable[[], None] | None:
+    """What makes `stability` ready at any budget, for a thread that knows no session: most of Budget's first visit.
+    None without a run, and where there are no folds."""
+    try:
+        asked = run_key(), statistics(), solving.request().unbudgeted, solving.quantizer().of_experts
+    except (NoRunError, ModeError):
+        return None
+
+    def compute() -> None:
+        with suppress(ImportanceError):  # too few samples: the page will say so
+            _fold_solvers(*asked)
+
+    return None if _follows_traffic() else compute
 
 
 def enough() -> list[Sufficiency]:

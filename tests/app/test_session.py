@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dashboard.shell import preload
 from dashboard.state import address, folders, solving
 from dashboard.state.choices import ESTIMATE, Choices, describe, from_address, same_estimate, to_address
 from mode_core.allocation import SCOPES, UNITS, allocate
@@ -134,6 +135,10 @@ def test_pages_wait_for_no_model_library():
         match for page in pages for match in re.findall(r"^from (dashboard[.\w]*)", page.read_text(), re.MULTILINE)
     }
     assert {*wanted, "scipy.special"} <= {*held.split()}
+
+
+def test_every_script_that_a_browser_is_to_have_at_once_is_streamlits():
+    assert [name.partition(".")[0] for name in preload._names()] == list(preload._NEEDED)
 
 
 def test_a_place_that_the_address_would_forget_is_refused():

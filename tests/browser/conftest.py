@@ -1,4 +1,4 @@
-"""One dashboard and one browser for all walks: both take longer to start than a walk takes."""
+"""One dashboard, one browser and one tab for all walks: each takes longer to start than a walk takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from tests.browser.server import chromium, running_app
 
 @dataclass(frozen=True)
 class Site:
-    """A running dashboard: its address, its folders, and a browser to look at it with."""
+    """A running dashboard: its address, its folders, a browser to look at it with, and the tab that walks share."""
 
     url: str
     runs: Path
     exports: Path
     browser: Any
+    tab: Any
 
 
 @pytest.fixture(scope="package")
@@ -28,4 +29,4 @@ def site(tmp_path_factory) -> Iterator[Site]:
     place = tmp_path_factory.mktemp("site")
     folders = {"MODE_RUNS": str(place / "runs"), "MODE_EXPORTS": str(place / "exports")}
     with running_app(folders) as url, chromium() as browser:
-        yield Site(url, place / "runs", place / "exports", browser)
+        yield Site(url, place / "runs", place / "exports", browser, browser.new_context().new_page())

@@ -21,7 +21,7 @@ pytestmark = [
 @pytest.mark.timeout(600)
 def test_no_page_complains_or_shuts_anybody_out(site):
     grave = {}
-    with walker(site.browser, site.url) as person:  # looks at the console at its end
+    with walker(site) as person:  # looks at the console at its end
         person.open("", "Experts")
         grave["Experts"] = violations(person.page)
         for name in PAGES[1:]:
@@ -39,7 +39,7 @@ def test_no_page_complains_or_shuts_anybody_out(site):
 @pytest.mark.timeout(180)
 def test_a_fault_would_be_noticed(site):
     """The watch itself: an error that a page throws fails the walk."""
-    with pytest.raises(AssertionError, match="thrown on purpose"), walker(site.browser, site.url) as person:
+    with pytest.raises(AssertionError, match="thrown on purpose"), walker(site) as person:
         person.page.goto("about:blank")
         person.page.evaluate("setTimeout(() => { throw new Error('thrown on purpose') })")
         person.page.wait_for_timeout(100)

@@ -84,7 +84,7 @@ def statistics():
 
 @pytest.mark.timeout(300)
 def test_frequencies_follow_the_held_ratio(site, statistics):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         person.open("", "Experts")
         settled(person.page)
         errors, begun = person.drawn("errors"), person.page.evaluate(_COUNT, "maps")
@@ -119,7 +119,7 @@ def test_frequencies_follow_the_held_ratio(site, statistics):
 @pytest.mark.timeout(300)
 def test_bits_follow_the_held_budget_and_single_keys(site, statistics):
     costs, predictor = cost_table(statistics, bits=(2, 3, 4)), Run.open(ROOT / "sample_data" / "run").predictor()
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         person.open("budget?method=mode", "Budget")  # the paper's, whose numbers follow from these costs alone
 
         def agrees() -> None:
@@ -151,7 +151,7 @@ def test_a_budget_that_cannot_be_met_shows_no_bits(site, statistics):
     """All experts of the first layer are pinned to 4 bits, so no smaller budget can be met there."""
     experts = next(iter(statistics)).shape.experts
     pins = "_".join(f"0.{expert}.4" for expert in range(experts))
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         person.open(f"budget?method=mode&scope=bank&bits=4&pins={pins}", "Budget")
         assert person.figure("Average bits").inner_text() == "4.000"
         tall = person.page.locator("[data-chart='bits']").bounding_box()["height"]
@@ -174,7 +174,7 @@ def test_key_tokens_follow_the_held_ratio_and_a_path_the_token(site):
     run = Run.open(RUN)
     scores, routes = run.token_scores(), run.token_routes()
     first, second = list(scores)[:2]
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         person.open("tokens", "Tokens")
         with person.dragging(RATIO, 0.75):
             person.page.evaluate(_STILL, "token-picture")
@@ -214,7 +214,7 @@ def test_key_tokens_follow_the_held_ratio_and_a_path_the_token(site):
 @pytest.mark.timeout(300)
 def test_a_lesson_follows_its_held_control(site, statistics):
     bank = list(statistics.banks)[1]
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         person.open("learn?step=4&bank=1", LESSONS[3].title)
         person.page.get_by_test_id("stButtonGroup").last.get_by_role("radio").first.click()
         control = "Try another key ratio ρ"

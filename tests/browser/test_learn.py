@@ -35,7 +35,7 @@ _BEYOND = "(main => main.scrollHeight - main.clientHeight)(document.querySelecto
 
 @pytest.mark.timeout(600)
 def test_a_lecture_goes_through_by_keys_without_scrolling(site):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         page = person.page
         page.set_viewport_size({"width": 1366, "height": 768})
         page.goto(f"{site.url}/learn?lecture=on")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.browser.server import ROOT, browser_path, settled
-from tests.browser.walking import Walker, walker
+from tests.browser.walking import Walker, newcomer, walker
 
 pytestmark = [
     pytest.mark.browser,
@@ -45,7 +45,7 @@ def ranges(person: Walker) -> list[list[float]]:
 
 
 def test_every_press_of_a_held_key_moves_on_and_is_read_out(site):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         maps, page = opened(person, "?bank=1&expert=3"), person.page
         assert maps.get_attribute("role") == "group" and "Arrow keys" in maps.get_attribute("aria-label")
         maps.focus()
@@ -66,7 +66,7 @@ def test_every_press_of_a_held_key_moves_on_and_is_read_out(site):
 
 
 def test_zoom_and_choice_stay_when_layers_and_experts_are_sorted(site):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         maps, page = opened(person, "?bank=1&expert=10"), person.page
         plot = maps.locator(".nsewdrag").first.bounding_box()
         page.mouse.move(plot["x"] + 0.25 * plot["width"], plot["y"] + 10)
@@ -93,7 +93,7 @@ def test_zoom_and_choice_stay_when_layers_and_experts_are_sorted(site):
 
 
 def test_the_maps_take_their_height_from_the_window_and_fill_the_screen(site):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         page = person.page
         maps = opened(person)
         heights = []
@@ -114,7 +114,7 @@ def test_the_maps_take_their_height_from_the_window_and_fill_the_screen(site):
 
 
 def test_a_finger_scrolls_the_page_over_the_maps_and_a_tap_chooses(site):
-    with walker(site.browser, site.url, **PHONE) as person:
+    with newcomer(site, **PHONE) as person:
         maps, page = opened(person, "?bank=0"), person.page  # by a link: without the doors of a first visit
         plot = maps.locator(".nsewdrag").first.bounding_box()
         assert plot["y"] < 700  # what stands above is not all of the first screen

@@ -52,7 +52,7 @@ _CUT = """() => {
 @pytest.mark.timeout(900)
 def test_nothing_is_cut(site):
     cut, faint = {}, {}
-    with walker(site.browser, site.url, color_scheme="dark") as person:  # looks at the console at its end
+    with walker(site, color_scheme="dark") as person:  # looks at the console at its end
         person.page.set_viewport_size({"width": 390, "height": 844})
         for address, heading in VIEWS.items():
             person.open(address, heading)

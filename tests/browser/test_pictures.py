@@ -24,7 +24,7 @@ MM = 72 / 25.4  # points
 
 @pytest.mark.timeout(300)
 def test_pictures_of_a_chart_from_a_dark_page(site, tmp_path: Path):
-    with walker(site.browser, site.url, color_scheme="dark") as person:
+    with walker(site, color_scheme="dark") as person:
         person.open("", "Experts")
         person.page.locator("[data-chart='maps'][data-updates]").wait_for()
         settled(person.page)

@@ -32,7 +32,7 @@ BUDGET = "Budget for all routed experts"
 
 @pytest.mark.timeout(600)
 def test_from_own_pictures_to_the_exported_bits(site, tmp_path: Path):
-    with walker(site.browser, site.url) as person:
+    with walker(site) as person:
         calibrate_own_pictures(person, site.runs)
         look_at_experts(person)
         drag_the_budget(person)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.server import ROOT, browser_path, settled
-from tests.browser.walking import Walker, walker
+from tests.browser.walking import Walker, newcomer, walker
 
 PICTURES = ROOT / "sample_data" / "calibration" / "images"
 RUN = ROOT / "sample_data" / "run"
@@ -28,7 +28,7 @@ def upload(person: Walker, name: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_two_people_do_not_see_each_other(site):
-    with walker(site.browser, site.url) as one, walker(site.browser, site.url) as other:
+    with walker(site) as one, newcomer(site) as other:
         upload(one, "colour-0000.png")
         upload(other, "shape-0001.png")
         one.to("Budget")  # away and back again: uploads stay with their owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +14,12 @@ from tests.browser.server import settled
 # /_stcore/…, and a browser reports the first as not found. Nothing of the dashboard has this in its address.
 HARMLESS = ("/_stcore/",)
 PATIENCE = 180_000  # ms
+WINDOW = {"width": 1366, "height": 900}
 
 
 @dataclass
 class Walker:
-    """One person: a browser context of their own with one page, and what its console complained of."""
+    """One person with one page, and what its console complained of."""
 
     page: Any
     url: str
@@ -93,17 +94,44 @@ class Walker:
 
 
 @contextmanager
-def walker(browser: Any, url: str, **context: Any) -> Iterator[Walker]:
-    """A person who has just come; at the end of the block nothing may stand in the console."""
-    own = browser.new_context(**{"viewport": {"width": 1366, "height": 900}, "accept_downloads": True} | context)
-    page = own.new_page()
+def walker(site: Any, color_scheme: str = "light", permissions: Sequence[str] = ()) -> Iterator[Walker]:
+    """Somebody who has just come, in the tab that walks share: in a new one a browser compiles the page's scripts
+    again, four seconds of a core. At the end of the block nothing may stand in the console."""
+    page = site.tab
+    page.context.clear_cookies()
+    page.context.clear_permissions()
+    page.context.grant_permissions(list(permissions))
+    page.set_viewport_size(WINDOW)
+    page.emulate_media(color_scheme=color_scheme)
+    page.goto(f"{site.url}/_stcore/health")
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    with watched(page, site.url) as one:
+        yield one
+
+
+@contextmanager
+def newcomer(site: Any, **context: Any) -> Iterator[Walker]:
+    """The same with a browser context of their own: for two people at once, and for other devices."""
+    own = site.browser.new_context(**{"viewport": WINDOW} | context)
+    with own, watched(own.new_page(), site.url) as one:
+        yield one
+
+
+@contextmanager
+def watched(page: Any, url: str) -> Iterator[Walker]:
+    """The walker of a page whose console is looked at when the block ends."""
     page.set_default_timeout(PATIENCE)
     one = Walker(page, url)
-    page.on("console", lambda said: said.type == "error" and one.faults.append(f"{said.text} ({said.location['url']})"))
-    page.on("pageerror", lambda error: one.faults.append(str(error)))
+    watch = {
+        "console": lambda said: said.type == "error" and one.faults.append(f"{said.text} ({said.location['url']})"),
+        "pageerror": lambda error: one.faults.append(str(error)),
+    }
+    for event, heard in watch.items():
+        page.on(event, heard)
     try:
         yield one
     finally:
-        own.close()
+        for event, heard in watch.items():
+            page.remove_listener(event, heard)
     found = [fault for fault in one.faults if not any(word in fault for word in HARMLESS)]
     assert not found, f"The browser's console says: {found}"

@@ -60,6 +60,11 @@ def show(page) -> None:
 # buttons are 1.5 rem, below 24 pixels here.
 _STYLE = """
 .stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
+@media (min-width: 768px) {
+  .stApp:has([data-testid=stSidebar][data-collapsed="false"]) .stMainBlockContainer { padding-top: 1rem; }
+  [data-testid=stHeader] { pointer-events: none; }
+  [data-testid=stHeader] button, [data-testid=stHeader] a { pointer-events: auto; }
+}
 [data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 [class*="st-key-table-"] { margin-top: -0.8rem; }
 [data-testid="stCaptionContainer"] { opacity: 0.8; }

@@ -30,6 +30,7 @@ def explore() -> None:
         left, right = st.columns([2.5, 1], gap="small")
         with left:
             maps.draw_maps(slot, grid, sensitivity, arranged, place)
+            close_up.jumps(grid.axes, place)
             coverage_note()
             search.part(grid.axes)
             exemplars.part(bank, expert)

@@ -104,6 +104,7 @@ def test_the_maps_take_their_height_from_the_window_and_fill_the_screen(site):
             assert box["y"] + box["height"] <= height and box["height"] > 500  # all of them in the first view
             heights.append(box["height"])
         assert heights[1] - heights[2] == pytest.approx(48, abs=2)
+        assert not page.locator(".st-key-jumps").is_visible()
         page.get_by_role("button", name="Full screen").first.click()
         page.wait_for_timeout(900)
         stage = page.locator("[data-whole]")
@@ -128,6 +129,10 @@ def test_a_finger_scrolls_the_page_over_the_maps_and_a_tap_chooses(site):
         scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
         assert scrolled > 100
         assert maps.bounding_box()["y"] == pytest.approx(plot["y"] - scrolled, abs=60)
+        page.locator(".st-key-jumps a").last.tap()  # a long way, in one step
+        page.wait_for_function("""() => {
+            const { top } = document.querySelector("[data-chart='profile']").getBoundingClientRect();
+            return top > 0 && top < innerHeight / 2; }""")
 
 
 def swipe(page: Any, x: float, y: float, distance: float) -> None:

@@ -27,8 +27,9 @@ def page() -> None:
 def plan() -> None:
     """Engine and card, the budget, what it buys, and which expert gets what."""
     budget_slider.keep_in_range()
-    deployment.row()
-    sentence, budget, figures = st.container(), st.container(), st.container()
+    with st.container(gap="xsmall"):  # so that the map is in view whole with the slider
+        deployment.row()
+        sentence, budget, figures = st.container(gap="xsmall"), st.container(), st.container()
     advice = settings.part(follow)
     bits, below = st.container(), st.container()
     with below:

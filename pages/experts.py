@@ -13,7 +13,6 @@ from dashboard.state import current_run
 def page() -> None:
     """Everything below the title follows the controls without a rerun of the whole page."""
     current_run.statistics()  # says what to do where there is no run yet
-    st.title("Experts")
     explore()
 
 
@@ -23,13 +22,15 @@ def explore() -> None:
     grid, sensitivity = maps.frequency_grid(), maps.sensitivity_grid()
     bank, expert = current_run.selected()
     place = (grid.axes.names.index(bank), expert)
-    starving.headline(grid)
-    served.note()
-    with st.container(key="stage-experts"):
+    with st.container(gap="xxsmall"):  # all maps shall be in the first view
+        starving.headline(grid)
+        served.note()
+    with st.container(key="stage-experts", gap="xxsmall"):
         slot, arranged = maps.draw_controls(grid)
         left, right = st.columns([2.5, 1], gap="small")
         with left:
             maps.draw_maps(slot, grid, sensitivity, arranged, place)
+            close_up.jumps(grid.axes, place)
             coverage_note()
             search.part(grid.axes)
             exemplars.part(bank, expert)

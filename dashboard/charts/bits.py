@@ -27,7 +27,7 @@ def map_height(axes: Axes) -> int:
 
 def in_window(axes: Axes) -> dict:
     """`meta` of both: as tall as the window has room for, so that the map is in view whole while a slider is held."""
-    least = int(np.clip(24 * len(axes.names), 96, 150))
+    least = int(np.clip(24 * len(axes.names), 96, 140))
     return {"tall": [least + TOP + BOTTOM, max(150, 16 * len(axes.names)) + TOP + BOTTOM], "reserve": RESERVE}
 
 

@@ -17,11 +17,13 @@ from dashboard.charts.grids import Axes
 
 TOP, BOTTOM = 34, 42  # pixels above and below a map
 LEGEND = 18  # more of them below maps that explain their grey
-GAP = 0.038  # of the height, between two maps: room for a title
+GAP = 0.043  # of the height, between two maps: room for a title
 GREY = "rgba(138,143,152,0.45)"
 WHY_GREY = "grey: no such token was routed there"
-LEAST_ROW, MOST_ROW = 3, 40  # pixels of a bank on one map, in a low and in a high window
-RESERVE = 56  # pixels of the window that the maps leave free
+LEAST_ROW, MOST_ROW = 2, 40  # pixels of a bank on one map, in a low and in a high window
+LEAST = 420  # pixels of the figure
+RESERVE = 56  # pixels of the window that the maps leave free where one has to scroll to see them all
+FOLD = 4  # below them, where they are all in the first view
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def stacked(
         "margin": {"l": 44, "r": 74, "t": above, "b": below, "autoexpand": False},  # the bars have their place
         "xaxis": axes.x_axis(anchor=f"y{suffix(len(panels) - 1)}", title={"text": ""}),
         "annotations": [panel_title(panel.title, top) for panel, (_, top) in zip(panels, bands, strict=True)],
-        "meta": {"tall": [max(560, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)], "reserve": RESERVE},
+        "meta": {"tall": [max(LEAST, int(each * height + around)) for each in (LEAST_ROW, MOST_ROW)]}
+        | {"reserve": RESERVE, "fold": FOLD},
     }
     layout["annotations"].append(_under(across))
     traces: list[dict[str, Any]] = []

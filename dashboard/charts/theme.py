@@ -111,7 +111,8 @@ TOOLBAR = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""
 def figure(traces: Sequence[object], alt: str, summary: str = "", **layout: object) -> go.Figure:
     """A figure without colours of its own (see `themed`), with its description in `layout.meta`.
 
-    `meta` may say more: `tall`, (least, most) pixels that the browser may make it in the window less `reserve`;
+    `meta` may say more: `tall`, (least, most) pixels that the browser may make it: what the window has left below what
+    stands above it, less `fold`; where that is not enough, or without `fold`, the window less `reserve`;
     `letters`, their pixels where they grow with those of the page (`lecture`).
     """
     meta = {"alt": alt, "summary": summary} | layout.pop("meta", {})

@@ -44,6 +44,9 @@ function mount(root) {
   chart.onResize = () => draw(chart);
   addEventListener("resize", chart.onResize);
   const stage = (chart.stage = root.closest("[class*=st-key-stage]") ?? root);
+  chart.page = root.closest("[data-testid=stMain]") ?? root;
+  const content = root.closest("[data-testid=stMainBlockContainer]");
+  if (content) chart.sizes.observe(content); // what stands above may take another height
   whole.addEventListener("click", () => fill(chart, !("whole" in stage.dataset)));
   chart.onLeave = (event) => {
     if (event.type === "keydown" ? event.key === "Escape" : !document.fullscreenElement) fill(chart, false);
@@ -144,12 +147,15 @@ function drawn(chart, width) {
 
 // Of the figure: in the window, where it may take its height from that. Of the layout, which on a phone does not change
 // with the bars of the browser that come and go.
-function height({ figure, stage, holder }) {
-  const by = growth(figure), { tall } = figure.layout.meta ?? {}, reserve = by * figure.layout.meta?.reserve;
+// What stands above it on the page is left room for, so that it is in the first view whole, where that is enough (`fold`).
+function height({ figure, stage, page, holder }) {
+  const by = growth(figure), { tall, reserve, fold } = figure.layout.meta ?? {};
   if (!tall) return by * figure.layout.height;
-  const above = holder.getBoundingClientRect().top - stage.getBoundingClientRect().top + stage.scrollTop;
-  const taken = "whole" in stage.dataset ? above + 48 : reserve;
-  return Math.min(tall[1], Math.max(tall[0], document.documentElement.clientHeight - taken));
+  const window = document.documentElement.clientHeight, whole = "whole" in stage.dataset;
+  const above = (part) => holder.getBoundingClientRect().top - part.getBoundingClientRect().top + part.scrollTop;
+  const first = window - above(page) - fold;
+  const room = whole ? window - above(stage) - 48 : first >= tall[0] ? first : window - by * reserve;
+  return Math.round(Math.min(tall[1], Math.max(tall[0], room)));
 }
 
 // In a lecture hall (`meta.letters`: what they measure at the least) letters, marks and margins grow with the page's.

@@ -54,12 +54,18 @@ def show(page) -> None:
         st.write("Open another run in the sidebar, or calibrate again.")
 
 
-# What Streamlit has no setting for: the side margins of a wide page, the gap between a chart and its table, captions
-# that can be read by everybody (WCAG AA), links in them that are told from words by more than colour, where in the
-# navigation the keyboard is. On the dark page the primary colour is light, and Streamlit writes white on it; its small
-# buttons are 1.5 rem, below 24 pixels here.
+# What Streamlit has no setting for: the margins of a wide page, links that spare a long way where columns stack, the
+# gap between a chart and its table, captions that can be read by everybody (WCAG AA), links in them that are told from
+# words by more than colour, where in the navigation the keyboard is. On the dark page the primary colour is light, and
+# Streamlit writes white on it; its small buttons are 1.5 rem, below 24 pixels here.
 _STYLE = """
 .stMainBlockContainer { padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
+@media (min-width: 768px) {
+  .stApp:has([data-testid=stSidebar][data-collapsed="false"]) .stMainBlockContainer { padding-top: 1rem; }
+  [data-testid=stHeader] { pointer-events: none; }
+  [data-testid=stHeader] button, [data-testid=stHeader] a { pointer-events: auto; }
+}
+@media (min-width: 641px) { :has(> .st-key-jumps), .st-key-jumps { display: none; } }
 [data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 [class*="st-key-table-"] { margin-top: -0.8rem; }
 [data-testid="stCaptionContainer"] { opacity: 0.8; }

@@ -8,6 +8,7 @@ from scipy.spatial.distance import jensenshannon
 
 from dashboard.charts import Axes, expert_at, expert_maps, expert_order, layer_order, specialisation_order
 from dashboard.charts.measures import FrequencyGrid, SensitivityGrid, starved
+from dashboard.charts.panels import Panel, stacked
 from mode_core.importance import frequencies
 from mode_core.importance.bias import busiest_ranks
 from tests.charts.conftest import RATIO, SIGNAL
@@ -54,6 +55,13 @@ def test_four_maps_on_one_expert_axis_say_what_they_show(grid, sensitivity):
     assert tops == sorted(tops, reverse=True) and tops[0] == 1
     least, most = figure.layout.meta["tall"]
     assert least < most and "4 maps under each other" in figure.layout.meta["alt"]
+
+
+def test_four_maps_of_48_layers_may_be_as_low_as_a_window_of_768_pixels_leaves_them():
+    numbers, missing = tuple(range(48)), np.zeros((48, 128), bool)
+    axes = Axes(tuple(map(str, numbers)), numbers, (128,) * 48)
+    _, layout = stacked(axes, [Panel("", {"type": "heatmap", "z": missing}, missing, "")] * 4, "expert", None)
+    assert layout["meta"]["tall"][0] <= 768 - 220 and layout["meta"]["fold"] < 10  # 185 pixels stand above them
 
 
 def test_the_scale_is_even_around_1_and_marks_its_clipped_ends(grid, sensitivity):

@@ -122,7 +122,8 @@ def trust(method: str) -> str:
         return f"How far {names.method(method)} comes true on this model was not checked."
     what = "experts" if estimating.check() is None else "groups of experts"
     found = f"{own[0]:.2f} ({own[1]:.2f} to {own[2]:.2f}) on text {estimating.ranked_on()}"
-    told = f"{names.method(method)} ranks {what} at {found}"
+    name = names.method(method)
+    told = f"{name[0].upper()}{name[1:]} ranks {what} at {found}"
     other = estimating.ranks_at(better) if better != method else None
     if other is not None and other[0] > own[0]:
         told += f"; {names.method(better)}, which is recommended, at {other[0]:.2f}"

@@ -24,13 +24,15 @@ def goes_without_saying(allocation: Allocation) -> bool:
 
 
 def part(allocation: Allocation) -> None:
-    """A sentence, and the buttons that apply."""
+    """What is set and what is recommended, in one row with the buttons that apply; why unfolds."""
     now, advised, mine = address.choices().request, estimating.recommended(), advised_now()
     paper = all(getattr(now, name) == value for name, value in estimating.PAPER.items())
-    told, asked = st.columns([3, 1], vertical_alignment="center")
     own = "" if mine else f"Set: {_words(now)}. "
-    told.caption(f"{own}Recommended{' and set' * mine}: {_words(advised)}. {plain(advised.why)}")
-    with asked:
+    told, asked = st.columns([3, 2], vertical_alignment="center")
+    told.caption(f"{own}Recommended{' and set' * mine}: {_words(advised)}.")
+    with asked.container(horizontal=True, gap="xsmall", horizontal_alignment="right"):
+        with st.popover("Why", type="tertiary", key="why-advised"):
+            st.caption(plain(advised.why))
         if now.scope == "bank" and now.method != "uniform" and estimating.nearly_uniform(allocation):
             _settings_button("Share bits out over the whole model", "model-wide", estimating.across_layers())
         if not paper:
@@ -46,4 +48,4 @@ def _words(estimate: AllocationRequest | Recommendation) -> str:
 
 
 def _settings_button(label: str, key: str, settings: dict[str, object]) -> None:
-    st.button(label, key=key, width="stretch", on_click=lambda: address.choose(**settings))
+    st.button(label, key=key, on_click=lambda: address.choose(**settings))

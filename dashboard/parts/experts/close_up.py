@@ -40,10 +40,19 @@ def docked(grid: charts.FrequencyGrid, sensitivity: charts.SensitivityGrid, plac
     )
 
 
+def jumps(axes: charts.Axes, place: tuple[int, int]) -> None:
+    """On a phone all that stands beside the maps comes far below them: links there, which wide windows do not show."""
+    row, expert = place
+    with st.container(key="jumps"):
+        st.markdown(f":material/arrow_downward: [Expert {expert} close up](#close-up) · "
+                    f"[all experts of layer {axes.ticks[row]}](#layer-charts)")  # fmt: skip
+
+
 def below(grid: charts.FrequencyGrid, place: tuple[int, int]) -> None:
     """All experts of the layer, and how far apart kinds of token are in every layer."""
     row, expert = place
     shares, counts = of_bank(grid, row)
+    st.subheader(f"All experts of layer {grid.axes.ticks[row]}", anchor="layer-charts")
     left, right = st.columns(2, gap="medium")
     with left:
         chart(

@@ -22,7 +22,9 @@ from mode_core.statistics import ExpertStatistics
 
 
 def headline(grid: charts.FrequencyGrid) -> None:
-    """What counting all tokens hides most, as a sentence, with the way to see it."""
+    """The page's title, the ways on beside it, and what counting all tokens hides most, as a sentence."""
+    beside = st.container(horizontal=True, vertical_alignment="center")
+    beside.title("Experts", width="content")
     low, looked = starved(grid)
     if not np.nan_to_num(grid.counts[VISION_TOKENS]).any():
         st.markdown("**No vision tokens were routed in this run**, so there is nothing to compare with text.")
@@ -36,7 +38,7 @@ def headline(grid: charts.FrequencyGrid) -> None:
         f"**{total} of the {looked} busiest text experts are in the lower half of their layer when all tokens are "
         f"counted together**{reach(looked)}. {found.sentence(total)}{f' :orange[{doubt}]' if doubt else ''}"
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with beside:
         if found.shown is not None:
             row, expert = found.shown
             st.button(

@@ -59,6 +59,7 @@ def plan() -> None:
         budget_slider.draw(follow)
 
 
+@current_run.once
 def follow() -> str:
     """What every step of a dragged slider changes: the sentence, the figures, the bits of every expert."""
     try:

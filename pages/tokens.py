@@ -73,6 +73,7 @@ def explore() -> None:
         )
     stability.part(axes)
 
+    @current_run.once
     def follow() -> str:
         """What every step of the dragged key ratio changes."""
         if not scores:

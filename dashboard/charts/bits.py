@@ -72,10 +72,10 @@ def bit_map(
         told = f"<br>predicted damage at {', '.join(map(str, known))} bits:<br>%{{hovertext}}<extra>"
         traces[0].hovertext = _costs_told(axes, costs, known)
         traces[0].hovertemplate = traces[0].hovertemplate.replace("<extra>", told)
-    if 0 < moved.sum() <= MOST_DOTS:
-        rows, columns = np.nonzero(moved)
-        traces.append(_dots(axes, rows, columns))
     hatched = [] if unsettled is None else _hatching(axes, now, axes.stack(unsettled))
+    if before is not None:  # even without a dot: a trace that comes or goes amid a drag has all laid out anew
+        dotted = 0 < moved.sum() <= MOST_DOTS
+        traces.append(_dots(axes, moved if dotted else moved & False).update(showlegend=bool(hatched) and dotted))
     traces += hatched
     experts = int(np.isfinite(now).sum())
     summary = ", ".join(
@@ -160,10 +160,11 @@ def _map(axes, steps, now, then, scale, widths, compared) -> go.Heatmap:
     )
 
 
-def _dots(axes: Axes, rows: np.ndarray, columns: np.ndarray) -> go.Scatter:
-    labels = np.array(axes.labels)
+def _dots(axes: Axes, where: np.ndarray) -> go.Scatter:
+    rows, columns = np.nonzero(where)
+    places = {"x": columns, "y": np.array(axes.labels)[rows]} if rows.size else {"x": [None], "y": axes.labels[:1]}
     marker = {"size": 4, "color": "#ffffff", "line": {"color": "#000000", "width": 1}}
-    return go.Scatter(x=columns, y=labels[rows], mode="markers", marker=marker, hoverinfo="skip", name="moved")
+    return go.Scatter(**places, mode="markers", marker=marker, hoverinfo="skip", name="moved")
 
 
 def width_counts(axes: Axes, bits: Mapping[str, np.ndarray], widths: Sequence[int]) -> go.Figure:

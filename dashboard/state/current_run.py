@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from dashboard.state import address, folders, traffic
 from dashboard.state.address import choices, chosen, put, to_run, wanted_run
@@ -12,6 +16,30 @@ from mode_core.errors import RunError
 from mode_core.run import Run
 from mode_core.statistics import ExpertStatistics
 from mode_core.traffic import TrafficError, TrafficProfile, with_traffic
+
+_looked_up: ContextVar[dict | None] = ContextVar("looked up", default=None)
+
+
+def once(follow: Callable[[], str]) -> Callable[[], str]:
+    """The answer to one step of a drag, within which nothing is looked up on the disk twice (it was 200 times)."""
+
+    @wraps(follow)
+    def answer() -> str:
+        held = _looked_up.set({})
+        try:
+            return follow()
+        finally:
+            _looked_up.reset(held)
+
+    return answer
+
+
+def _once(what: Hashable, look: Callable[[], Any]) -> Any:
+    if (held := _looked_up.get()) is None:
+        return look()
+    if what not in held:
+        held[what] = look()
+    return held[what]
 
 
 def open_run(run: str | Path) -> None:
@@ -32,7 +60,7 @@ def run_entry() -> RunEntry:
         NoRunError: none at all, or the one asked for is gone.
     """
     if wanted := wanted_run():
-        return entry(wanted)
+        return _once(wanted, lambda: entry(wanted))
     if has_bundled():
         return RunEntry(BUNDLED, folders.BUNDLED_RUN)
     if not (known := runs()):
@@ -71,11 +99,15 @@ def key_of(found: RunEntry) -> tuple[str, int]:
 
 
 def changed(path: str) -> int:
-    """When a file was last changed, in nanoseconds; 0 where there is none. Asked at every step of a drag."""
-    try:
-        return Path(path).stat().st_mtime_ns
-    except OSError:
-        return 0
+    """When a file was last changed, in nanoseconds; 0 where there is none."""
+
+    def look() -> int:
+        try:
+            return Path(path).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    return _once((path,), look)
 
 
 @remembered(4, "Opening the run …")

@@ -108,6 +108,7 @@ def draw_maps(
         on_pick=lambda what: pick(grid.axes, arranged, what),
     )
 
+    @current_run.once
     def follow() -> str:
         """What every step of the dragged key ratio changes."""
         errors = sensitivity_grid() if arranged.kind in counted_of(RANKED) else sensitivity

@@ -61,6 +61,7 @@ def follow(routes: TokenRoutes, axes: charts.Axes) -> None:
         token, *at = chosen(routes, axes)
         return charts.token_path(axes, routes, token, tuple(at), other)
 
+    @current_run.once
     def moved() -> str:
         """What a click on a token changes."""
         figures = {"token-path": path(), "routes-strip": strip_figure(routes, axes, parted)}

@@ -6,6 +6,7 @@ Seeds are fixed: weights 0, pictures 1.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from tests.families import configs
 from tests.families.words import word_level
+from tests.forks import forking
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,12 +88,25 @@ def tiny_processor():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: one file stays in one process, and what starts programs that keep all
-    cores busy (browsers, the README's commands) comes one after another."""
+    """Where several processes share the tests: one file stays in one process; what starts programs that keep all cores
+    busy (browsers, the README's commands) comes one after another, and first, as it takes longest; and what runs in
+    forks shares the process that they come from."""
+    forked = {item.path for item in items if "forks" in getattr(item, "fixturenames", ())}
+    groups = {}
     for item in items:
         busy = item.get_closest_marker("browser") or item.path.name in ("test_readme.py", "test_kills.py")
-        group = "busy" if busy else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        groups[item] = "0 busy" if busy else "1 forks" if item.path in forked else item.path.name
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: groups[item] if groups[item][0].isdigit() else "2")
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Runs code in forks of one process that has imported torch and transformers (`tests.forks`)."""
+    if sys.platform == "win32":
+        pytest.skip("there are no forks")
+    with forking(tmp_path_factory.mktemp("forks")) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

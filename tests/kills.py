@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # threads do not live through a fork
@@ -36,12 +37,18 @@ from mode_core.cli.main import main
 from mode_core.evaluation.records import Scores
 from mode_core.files import PART
 from mode_core.jobs import JobQueue
-from mode_core.models import load_model
+from mode_core.models import ensure_torchvision
 from mode_core.quantization.packed_file import read_packed
 from mode_core.runs.evidence import Evidence
 from mode_core.runs.run import Run
 from mode_core.samples import read_samples
 
+IMPORTED = (  # before verbs are forked, so that none imports it for itself
+    "transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe",
+    "transformers.models.qwen3_vl",
+    *("pydantic.type_adapter", "mode_core.calibration.calibrating", "mode_core.calibration.logit_kl"),
+    *("mode_core.comparison.anchoring", "mode_core.comparison.comparing", "mode_core.export.targets"),
+)
 PATIENCE = 120  # seconds that a verb may take when nobody stops it
 
 
@@ -195,9 +202,11 @@ def prepared(place: Path) -> Ground:
     """A ground in an empty folder: the model, eight samples and a finished run are made in processes of their own."""
     from tests.conftest import drawn_picture, save_tiny_model
 
+    ensure_torchvision()
+    for name in IMPORTED:
+        import_module(name)
     ground = Ground(place, place / "tiny", place / "samples")
     finished(lambda: save_tiny_model(ground.model) and None)
-    load_model(ground.model, device="cpu")  # imports once what every verb would import for itself
     lines, draw = [], np.random.default_rng(1)
     (ground.samples / "images").mkdir(parents=True)
     for number in range(6):

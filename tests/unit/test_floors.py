@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,9 +33,16 @@ FLOORS = (  # of mode_core, lowest first; a part that is named stands on its own
 USER_INTERFACE = {"streamlit", "plotly"}
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All of a file's syntax; each file is parsed once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Every module that a file imports, wherever in it: at its head, inside functions, and for type checkers."""
-    return set().union(*(imported_by(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+    return frozenset().union(*(imported_by(node) for node in nodes_of(path)))
 
 
 def imported_by(node: ast.AST) -> set[str]:
@@ -102,7 +110,7 @@ def test_no_two_modules_need_each_other():
     modules = {module_of(path) for path in files_of("mode_core")}
     needs: dict[str, set[str]] = {name: set() for name in modules}
     for path in files_of("mode_core"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             names = imported_by(node)
             if isinstance(node, ast.ImportFrom) and names - {node.module} <= modules:
                 names = names - {node.module}  # modules of a package, and nothing else that it offers
@@ -182,8 +190,9 @@ def test_kinds_of_token_are_named_in_one_place():
     for path in files_of("mode_core"):
         name = path.relative_to(ROOT / "mode_core").as_posix()
         if not name.startswith(NAMES_OF_OTHERS):
-            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            words = {
+                node.value for node in nodes_of(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
             strange += [
                 (name, word)
                 for word in sorted(

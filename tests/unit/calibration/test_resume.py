@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,6 @@ from mode_core.run import Run
 from mode_core.samples import read_samples
 from mode_core.statistics.exemplars import Exemplars
 
-ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = CalibrationSettings(
     bits=(2, 4), group_size=16, batch_size=2, checkpoint_samples=4, signals=("text_attention", "diversity"), exemplars=3
 )
@@ -102,11 +99,10 @@ def assert_same(run: Run, whole: Run) -> None:
     assert not (run.path / "rounding").exists() and not (run.path / ".spare").exists()
 
 
-def test_killed_and_continued(tiny_model_folder, samples_folder, whole, tmp_path, capsys):
+def test_killed_and_continued(tiny_model_folder, samples_folder, whole, tmp_path, capsys, forks):
     out = tmp_path / "run"
-    command = [sys.executable, "-c", KILLED, str(tiny_model_folder), str(samples_folder), str(out)]
-    ended = subprocess.run([*command, json.dumps(SETTINGS.to_dict())], cwd=ROOT, capture_output=True, timeout=120)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    settings = json.dumps(SETTINGS.to_dict())
+    forks.run(KILLED, tiny_model_folder, samples_folder, out, settings, status=-signal.SIGKILL)
     half = Run.open(out)
     assert half.state == "half done" and len(half.statistics.samples) == 5  # of the 7 that it had measured
     assert (out / "rounding").is_dir()

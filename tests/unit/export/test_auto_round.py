@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,7 +99,7 @@ def logits(model) -> torch.Tensor:
 @pytest.mark.skipif(
     importlib.util.find_spec("auto_round") is None, reason="the optional package auto-round is not installed"
 )
-def test_stock_transformers_loads_the_right_weights(loaded, tiny_samples, tmp_path) -> None:
+def test_stock_transformers_loads_the_right_weights(loaded, tiny_samples, tmp_path, forks) -> None:
     """With and without zero points, and of a rotated model."""
     from mode_core.export.rotated import write_rotated
     from mode_core.models import load_model
@@ -114,8 +111,7 @@ def test_stock_transformers_loads_the_right_weights(loaded, tiny_samples, tmp_pa
     folders = [str(tmp_path / str(number)) for number in range(len(cases))]
     for folder, (model, grid) in zip(folders, cases, strict=True):
         export("auto_round", allocation, folder, loaded=model, **grid)
-    command = [sys.executable, "-c", STOCK, str(tmp_path / "found.safetensors"), *folders]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=240)
+    forks.run(STOCK, tmp_path / "found.safetensors", *folders)
     found = load_file(tmp_path / "found.safetensors")
     for number, (model, grid) in enumerate(cases):
         ours = load_model(model.source, device="cpu", dtype="float16")

@@ -3,9 +3,6 @@
 import copy
 import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -65,7 +62,7 @@ def families(tmp_path_factory) -> dict:
 @pytest.mark.skipif(
     importlib.util.find_spec("auto_round") is None, reason="the optional package auto-round is not installed"
 )
-def test_stock_transformers_computes_what_the_quantized_model_computes(families, tmp_path) -> None:
+def test_stock_transformers_computes_what_the_quantized_model_computes(families, tmp_path, forks) -> None:
     from safetensors import safe_open
 
     allocations = {name: packable_allocation(loaded, WIDTHS) for name, loaded in families.items()}
@@ -73,8 +70,7 @@ def test_stock_transformers_computes_what_the_quantized_model_computes(families,
     for name, loaded in families.items():
         export("auto_round", allocations[name], folders[name], loaded=loaded, group_size=GROUP)
     found = tmp_path / "found.safetensors"
-    command = [sys.executable, "-c", STOCK, str(found), *folders.values()]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=240)
+    forks.run(STOCK, found, *folders.values())
     with safe_open(str(found), framework="pt") as opened:
         told = json.loads(opened.metadata()["bits"])
     logits, ids = load_file(found), torch.arange(10, 40)[None]

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,15 +147,14 @@ save_file(found, sys.argv[1])
 """
 
 
-def test_the_readme_s_lines_open_auto_round_s_checkpoint(loaded, tmp_path) -> None:
+def test_the_readme_s_lines_open_auto_round_s_checkpoint(loaded, tmp_path, forks) -> None:
     pytest.importorskip("auto_round", reason="the optional package auto-round is not installed")
     allocation = allocation_for(loaded["hub"], "auto_round")
     folders = {form: tmp_path / form for form in ("hub", "resaved")}
     for form, folder in folders.items():
         export("auto_round", allocation, folder, loaded=loaded[form], **GRID)
         lines_of(folder)
-    command = [sys.executable, "-c", RUN_README, str(tmp_path / "found.safetensors"), *map(str, folders.values())]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    forks.run(RUN_README, tmp_path / "found.safetensors", *folders.values())
     found, ids = load_file(tmp_path / "found.safetensors"), torch.arange(10, 40)[None]
     model = loaded["hub"].model
     with torch.no_grad():

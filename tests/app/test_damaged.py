@@ -78,7 +78,7 @@ def test_a_place_in_the_address_that_is_not_there_is_told_and_left_out(open_app)
 
 
 READ = (  # page, what must hold for it to read them, and everything else of the address that is asked for there
-    ("experts", {}, ("bank", "expert", "view", "order", "layers", "width", "tokens")),
+    ("experts", {}, ("bank", "expert", "view", "order", "layers", "width", "tokens", "task_tokens")),
     ("learn", {}, ("step", "lecture")),
     ("learn", {"step": "5"}, ("kind",)),
     ("tokens", {}, ("look", "sample", "shown")),

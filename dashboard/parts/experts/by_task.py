@@ -18,7 +18,8 @@ AGAIN = "Calibrate again, with up to 64 tasks named among the samples, to see it
 
 def part(bank: str, expert: int, columns: np.ndarray | None) -> None:
     """The strips of one bank's experts, in the order of the maps (`columns` `[E]`)."""
-    opened = st.expander("Use by task", key="by-task", on_change="rerun")
+    linked = address.place("task_tokens") is not None
+    opened = st.expander("Use by task", key="by-task", on_change="rerun", expanded=linked)
     if not opened.open:
         return
     with opened:

@@ -11,6 +11,7 @@ from types import TracebackType
 import psutil
 from tqdm import tqdm
 
+from mode_core.importance import METHODS
 from mode_core.jobs import Progress
 
 
@@ -86,7 +87,8 @@ def print_result(verb: str, result: Mapping[str, object], indent: int = 0) -> No
     rows = {key: value for key, value in result.items() if key != "cost"}
     width = max((len(key) for key, value in rows.items() if not isinstance(value, Mapping)), default=0)
     for key, value in rows.items():
-        label = key if "." in key else key.replace("_", " ")  # names of modules and files stay as they are
+        typed = "." in key or key.partition(" (")[0] in METHODS  # names of modules, files and methods stay as they are
+        label = key if typed else key.replace("_", " ")
         if isinstance(value, Mapping):
             print(" " * indent + label)
             print_result(verb, value, indent + 2)

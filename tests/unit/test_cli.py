@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from mode_core.cli.main import build_parser, main
+from mode_core.cli.report import print_result
 from mode_core.quantization.packed_file import read_packed
 from mode_core.run import Run
 
@@ -223,6 +224,15 @@ def test_every_verb_has_help_that_names_its_defaults(capsys):
             build_parser().parse_args([verb, "--help"])
         assert stopped.value.code == 0
         assert "default" in capsys.readouterr().out
+
+
+def test_results_are_told_in_words_and_names_that_are_typed_stay(capsys):
+    ranking = {"mode_soft_fisher": 0.5, "mode_soft_fisher (model, λ 0) at 3 bits": 1}
+    print_result("check", {"left_out": 0, "ranking": ranking})
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "left out 0", "ranking", "mode_soft_fisher 0.5", "mode_soft_fisher (model, λ 0) at 3 bits 1",
+    ]  # fmt: skip
 
 
 def test_wrong_usage_exits_with_2():

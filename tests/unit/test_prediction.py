@@ -156,6 +156,18 @@ def test_what_is_recommended_does_what_was_predicted_of_it(bundled_run):
             assert found[kind].low < true < found[kind].high
 
 
+def test_without_a_check_the_interval_still_holds_what_was_measured(bundled_run):
+    """By the anchor on calibration's own samples, costs drawn by `YARDSTICK`: within a factor of 2.2, all inside."""
+    predict = Predictor(bundled_run.statistics, Anchor.load(bundled_run.path / "anchor.json")).predict
+    own = "calibration == 0 and task == 'all' and metric == 'kl' and method == 'mode_soft_fisher' and scope == 'model'"
+    asked = AllocationRequest("mode_soft_fisher", scope="model", shrinkage=0.5, widths=(1, 2, 3, 4))
+    for budget, rows in bundled_run.evidence("shrinkage_all_items").scores.query(own).groupby("average_bits"):
+        found = predict(replace(asked, budget=float(budget)).solve(bundled_run.statistics)).kl
+        for kind, true in zip(rows["modality"], rows["value"], strict=True):
+            assert 1 / 2.2 < found[kind].value / true < 2.2, (budget, kind)
+            assert found[kind].low < true < found[kind].high
+
+
 def test_bits_by_projection_add_up(statistics, anchor):
     predictor, one = Predictor(statistics, anchor), everywhere(statistics, 3)
     split = {name: np.stack([own, own], axis=1) for name, own in one.items()}

@@ -41,7 +41,8 @@ def part() -> None:
     """The choice, a place to upload a trace, and what the chosen one tells."""
     statistics = current_run.calibrated()
     left, right = st.columns([1, 1], vertical_alignment="top")
-    profiles = {one.digest: one for one in traffic.kept(statistics)}
+    damaged: dict[str, str] = {}
+    profiles = {one.digest: one for one in traffic.kept(statistics, damaged)}
     options = ["", *profiles]
     with left:
         st.selectbox(
@@ -50,6 +51,8 @@ def part() -> None:
             **address.bind("traffic", shown=lambda _: current_run.run_key()[2]),
         )  # fmt: skip
         note()
+        for name, why in damaged.items():
+            st.warning(f"{plain(name)}: damaged: {plain(why)}", icon=":material/broken_image:")
     with right:
         _upload()
     if (found := current_run.profile()) is not None:

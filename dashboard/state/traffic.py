@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dashboard.state import folders
 from mode_core.statistics import ExpertStatistics
-from mode_core.traffic import TrafficError, TrafficProfile, read_traffic, token_ids
+from mode_core.traffic import OtherModelError, TrafficError, TrafficProfile, read_traffic, token_ids
 
 SUFFIXES = ("jsonl", "json", "pt")
 
@@ -17,14 +17,17 @@ def file_of(digest: str) -> Path:
     return folders.runs_folder() / ".traffic" / f"{digest}.json"
 
 
-def kept(statistics: ExpertStatistics) -> list[TrafficProfile]:
-    """Those that fit a run, by name; of other models' and damaged ones there is nothing to choose."""
+def kept(statistics: ExpertStatistics, damaged: dict[str, str]) -> list[TrafficProfile]:
+    """Those that fit a run, by name; of other models' there is nothing to choose. What cannot be read is added to
+    `damaged`: file → why."""
     found = []
     for path in sorted(file_of("*").parent.glob("*.json")):
         try:
             found.append(TrafficProfile.load(path, statistics))
-        except TrafficError:
+        except OtherModelError:
             continue
+        except TrafficError as refused:
+            damaged[path.name] = str(refused)
     return sorted(found, key=lambda profile: profile.name)
 
 

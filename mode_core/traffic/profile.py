@@ -28,6 +28,10 @@ class TrafficError(FileError):
     """A trace that cannot be read, or does not fit the run; the text names file, line and what to do."""
 
 
+class OtherModelError(TrafficError):
+    """A profile in order, of another model than the run's, or a run whose model no trace fits."""
+
+
 class _Record(TypedDict):
     """What `save` writes: counts of each bank's experts, and what they were counted from."""
 
@@ -59,7 +63,7 @@ class TrafficProfile:
 
     def __post_init__(self) -> None:
         if len({shape.layer for shape in self.shapes}) < len(self.shapes) or len({s.experts for s in self.shapes}) > 1:
-            raise TrafficError(
+            raise OtherModelError(
                 "A trace has one row of experts a layer, and this model has several banks in a layer, or banks of "
                 "different sizes; calibrate it instead."
             )
@@ -95,7 +99,8 @@ class TrafficProfile:
         """Read what `save` wrote, for the run that `statistics` are of.
 
         Raises:
-            TrafficError: the file is missing, damaged or something else, or of another model; it is named.
+            OtherModelError: it is of another model.
+            TrafficError: the file is missing, damaged or something else; it is named.
         """
         record = read_json(path, TrafficError)
         check_format(record, FORMAT, path, TrafficError, "traffic profile")
@@ -103,7 +108,7 @@ class TrafficProfile:
         found = cls.empty(statistics, record["name"])
         size = found.text.shape[1]
         if record["model"] != found.model or record["layers"] != found._layers:
-            raise TrafficError(
+            raise OtherModelError(
                 f"{path} was counted on {record['model'] or 'an unnamed model'}, and this run is of "
                 f"{found.model or 'an unnamed model'}, or of other layers of it; take a profile of the same model."
             )

@@ -90,3 +90,17 @@ def test_a_trace_that_cannot_be_read_and_a_profile_that_is_gone_are_told(open_ap
     assert "says traffic=000000000000, which is not kept here for this model; left out" in words(app)
     app = upload(open_app("budget", panel="traffic"), "record.pt", b"cos\nsystem\n(S'exit'\ntR.")
     assert "record.pt is no file of numbers and tensors alone" in words(app)
+
+
+def test_kept_profiles_that_are_damaged_are_listed_with_the_reason(open_app, places, trace):
+    """Another model's is neither offered nor called damaged."""
+    app = upload(open_app("budget", panel="traffic"), "served.jsonl", trace)
+    (kept,) = (places / "runs" / ".traffic").glob("*.json")
+    kept.with_name("half.json").write_bytes(kept.read_bytes()[:40])
+    kept.with_name("short.json").write_text(json.dumps(json.loads(kept.read_text()) | {"text": [[1]]}))
+    kept.with_name("other.json").write_text(json.dumps(json.loads(kept.read_text()) | {"model": "another"}))
+    app.run()
+    assert not app.exception and len(app.selectbox(key="widget:traffic").options) == 2
+    told = words(app)
+    assert "half.json: damaged: " in told and "short.json: damaged: " in told and "other.json" not in told
+    assert "counts for each of its layers" in told

@@ -54,7 +54,7 @@ class Plan:
     warmup: int = 200
     label_weight: float = 0.3
     balance_weight: float = 0.01
-    channel_spread: float = 0.6
+    channel_spread: float = 0.0
 
 
 @dataclass(frozen=True)

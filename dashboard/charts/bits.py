@@ -74,7 +74,7 @@ def bit_map(
         traces[0].hovertemplate = traces[0].hovertemplate.replace("<extra>", told)
     hatched = [] if unsettled is None else _hatching(axes, now, axes.stack(unsettled))
     if before is not None:  # even without a dot: a trace that comes or goes amid a drag has all laid out anew
-        dotted = 0 < moved.sum() <= MOST_DOTS
+        dotted = bool(0 < moved.sum() <= MOST_DOTS)
         traces.append(_dots(axes, moved if dotted else moved & False).update(showlegend=bool(hatched) and dotted))
     traces += hatched
     experts = int(np.isfinite(now).sum())

@@ -172,11 +172,16 @@ function grown(part, by, name = "") {
   return Object.fromEntries(Object.entries(part).map(([own, value]) => [own, grown(value, by, inside(own))]));
 }
 
-// For its first drawing every chart waits: until the page was painted where it is in view, else until there is time.
+// Charts are drawn one at a time when they are new, so that the page answers in between: the first in view at once, the
+// others in view next, and what lies below when there is time.
+let busy = false;
 function turn({ drawn, holder }) {
   if (drawn) return null;
-  const near = holder.getBoundingClientRect().top < innerHeight;
-  return new Promise(near ? (wake) => setTimeout(wake) : (window.requestIdleCallback ?? setTimeout));
+  if (holder.getBoundingClientRect().top >= innerHeight) return new Promise(window.requestIdleCallback ?? setTimeout);
+  if (busy) return new Promise((wake) => setTimeout(wake));
+  busy = true;
+  setTimeout(() => (busy = false));
+  return null;
 }
 
 async function redraw(chart, width) {

@@ -1,12 +1,13 @@
 """No page leaves an error in the browser's console, come to by the sidebar (`test_narrow` comes by addresses), or is
-closed to somebody who cannot see it or use a mouse; in dark colours `test_narrow` looks at that."""
+closed to somebody who cannot see it or use a mouse, with all that opens on it; in dark colours `test_narrow` looks at
+that."""
 
 from __future__ import annotations
 
 import pytest
 
 from dashboard.parts.learn.lessons import LESSONS
-from tests.browser.accessible import violations
+from tests.browser.accessible import violations, violations_everywhere
 from tests.browser.server import ROOT, browser_path
 from tests.browser.walking import walker
 
@@ -23,14 +24,14 @@ def test_no_page_complains_or_shuts_anybody_out(site):
     grave = {}
     with walker(site) as person:  # looks at the console at its end
         person.open("", "Experts")
-        grave["Experts"] = violations(person.page)
+        grave["Experts"] = violations_everywhere(person.page)
         for name in PAGES[1:]:
             person.to(name)
             assert person.page.get_by_test_id("stException").count() == 0, name
-            grave[name] = violations(person.page)
+            grave[name] = violations_everywhere(person.page)
         person.page.get_by_test_id("stSidebarNav").get_by_role("link", name="Learn").click()
         person.arrived(LESSONS[0].title)
-        grave["Learn"] = violations(person.page)
+        grave["Learn"] = violations_everywhere(person.page)
         assert not any(grave.values()), grave
         person.page.evaluate("document.querySelector('[data-testid=stMain]').append(new Image())")
         assert any("image-alt" in one for one in violations(person.page))  # it would be noticed

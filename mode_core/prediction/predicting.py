@@ -5,7 +5,7 @@ drawn to the bank's mean as far as a check's measured allocations say (`yardstic
 estimate is no judge of its own choice: where it errs low it puts few bits, so that the sum of what it chose is too low.
 On the bundled model the sums of `mode_soft_fisher` as they are come to a third of what is then measured, drawn by 0.5
 to twice as much, and by the fitted 0.15 to within a factor of 1.5 wherever the recommended estimate chose; without a
-check 0.3 was best on two sizes of the model, and what it misses by is in the interval (sample_data/README.md).
+check 0.3 was best on three sizes of the model, and what it misses by is in the interval (sample_data/README.md).
 
 **Anchor.** Costs are sums of squared errors; answers change by less at first and by more than that later. What a sum
 means is measured: every expert alike at some widths, on a few samples, one pass each. Between these points the

@@ -11,7 +11,10 @@ from dashboard.state import address, current_run
 from dashboard.words import tables
 from mode_core.modalities import KINDS, MODALITIES
 
-UNKNOWN = "This run holds no use by task: it is of an earlier version, imported, or its samples named too many. "
+UNKNOWN = (
+    "This run holds no use by task: it is of an earlier version or merged with such a run, imported, or its samples "
+    "named too many. "
+)
 UNNAMED = "The samples of this run name no task, so there is nothing to compare. "
 AGAIN = "Calibrate again, with up to 64 tasks named among the samples, to see it."
 
